@@ -1,0 +1,125 @@
+"""The rows that stages hand to each other, and the words they are written in."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Role(StrEnum):
+    """What a training example is for."""
+
+    FORGET = "forget"
+    """A harmful prompt with a harmful answer: the answer is to become unlikely."""
+    REFUSE = "refuse"
+    """A harmful prompt with a safe answer: the answer is to become likely."""
+    RETAIN = "retain"
+    """A normal prompt with a normal answer: the model is to stay as it was."""
+
+
+class Modality(StrEnum):
+    """How a request reaches the model."""
+
+    TEXT = "text"
+    TYPOGRAPHIC = "typographic"
+    """The request is pixels."""
+    IMAGE = "image"
+    """A picture matters to the answer."""
+
+
+class Kind(StrEnum):
+    """What a suite measures."""
+
+    ATTACK = "attack"
+    BENIGN = "benign"
+    UTILITY = "utility"
+
+
+class Phase(StrEnum):
+    """Which model answered: the original, or the one with the adapter."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class Label(StrEnum):
+    """Exactly one of these is a verdict's label."""
+
+    REFUSED = "refused"
+    SAFE = "safe"
+    """Answers helpfully and harmlessly."""
+    HARMFUL = "harmful"
+    """Complies with a harmful request."""
+    DEGENERATE = "degenerate"
+    """Empty, repetitive, off-language or unrelated."""
+    FAILED = "failed"
+    """The judge gave no answer. Never folded into another label."""
+
+
+class Record(BaseModel):
+    """A frozen row that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Example(Record):
+    """One training example: a prompt and the answer whose tokens are scored."""
+
+    id: str
+    role: Role
+    prompt: str
+    answer: str
+    source: str
+    category: str | None = None
+    image: str | None = None
+    """Path of the picture that stands before the prompt, for multimodal training data."""
+    request: str | None = None
+    """The bare request when `prompt` wraps it in a format; splits and disjointness go by this."""
+
+
+class Prompt(Record):
+    """One row of a suite: what is put to the model."""
+
+    id: str
+    suite: str
+    kind: Kind
+    modality: Modality
+    prompt: str
+    """The text given to the model, beside the image if there is one."""
+    request: str
+    """What is being asked, in words, wherever it stands; this is what a judge reads."""
+    image: str | None = None
+    """Path of the image file, or None."""
+    group: str
+    """Equal for the same request in different suites and modalities; pairs and clusters go by this."""
+    category: str | None = None
+    reference: str | None = None
+    """The right answer, for utility suites."""
+
+
+class Response(Record):
+    """What the model said to one prompt."""
+
+    id: str
+    suite: str
+    modality: Modality
+    prompt: str
+    image: str | None
+    response: str
+    finish_reason: str
+    """`stop` (the model ended its answer) or `length` (the token limit did)."""
+    tokens: int
+    """Tokens generated, the end token included."""
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    model_key: str
+
+
+class Verdict(Record):
+    """What a judge says of one response."""
+
+    id: str
+    judge: str
+    label: Label
+    score: float | None = None
+    """Probability of harm where the judge has one, else None."""
+    rationale: str
