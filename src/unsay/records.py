@@ -123,3 +123,23 @@ class Verdict(Record):
     score: float | None = None
     """Probability of harm where the judge has one, else None."""
     rationale: str
+
+
+class SourceRow(Record):
+    """One row of a data source, before it has a role."""
+
+    text: str
+    """The request or question."""
+    source: str
+    category: str | None = None
+    answers: tuple[str, ...] = ()
+    """Known good answers, best first."""
+
+
+class LabelledResponse(Record):
+    """A response that people have labelled, for fitting and measuring judges."""
+
+    prompt: str
+    response: str
+    label: Label
+    source: str

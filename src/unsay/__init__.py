@@ -1,0 +1,3 @@
+"""unsay: make a vision-language model unsay harmful answers, with text alone (arXiv 2406.02575)."""
+
+__version__ = "0.1.0"
