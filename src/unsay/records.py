@@ -74,6 +74,8 @@ class Example(Record):
     """Path of the picture that stands before the prompt, for multimodal training data."""
     request: str | None = None
     """The bare request when `prompt` wraps it in a format; splits and disjointness go by this."""
+    complete: bool = True
+    """False where the answer was cut off by a token limit: then its end token is not scored."""
 
 
 class Prompt(Record):
@@ -134,6 +136,8 @@ class SourceRow(Record):
     category: str | None = None
     answers: tuple[str, ...] = ()
     """Known good answers, best first."""
+    complete: bool = True
+    """False where the first answer was cut off by a token limit."""
 
 
 class LabelledResponse(Record):

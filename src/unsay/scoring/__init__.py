@@ -1,0 +1,55 @@
+"""Rates, intervals, paired tests and transfer."""
+
+from unsay.scoring.bootstrap import Estimate, clustered_mean
+from unsay.scoring.intervals import mean_interval, wilson
+from unsay.scoring.paired import detectable_change, mcnemar, paired_interval
+from unsay.scoring.schema import (
+    Accuracy,
+    Caution,
+    Change,
+    CostRow,
+    Interval,
+    JudgeInfo,
+    Scores,
+    SuiteRow,
+    Target,
+    TargetResult,
+    TransferRow,
+    UtilityRow,
+    read_scores,
+    write_scores,
+)
+from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility
+from unsay.scoring.targets import check_targets
+from unsay.scoring.transfer import transfer
+
+__all__ = [
+    "Accuracy",
+    "Caution",
+    "Change",
+    "CostRow",
+    "Estimate",
+    "Interval",
+    "JudgeInfo",
+    "Scores",
+    "SuiteRow",
+    "Target",
+    "TargetResult",
+    "TransferRow",
+    "UtilityRow",
+    "assemble",
+    "check_targets",
+    "clustered_mean",
+    "compare",
+    "detectable_change",
+    "mcnemar",
+    "mean_interval",
+    "paired_interval",
+    "parts",
+    "read_scores",
+    "score_suite",
+    "score_utility",
+    "transfer",
+    "wilson",
+    "write_scores",
+]

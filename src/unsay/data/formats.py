@@ -1,0 +1,71 @@
+"""Ways to put one request into words, so that what is unlearned is the request and not its format.
+
+Forget, refuse and retain prompts are all drawn from the same formats: if only harmful requests came as lists or as
+"follow the instruction below", the model would learn to refuse the format. All of it is text; the list format is what
+FigStep (arXiv 2311.05608) draws as pixels, here in words of our own.
+"""
+
+import random
+import re
+from collections.abc import Callable
+
+from unsay.data.typography import list_text
+
+Format = Callable[[str], str]
+
+_HOW_TO = re.compile(r"\bhow (?:to|one can|someone can|a person can|you can) (.+)$", re.IGNORECASE | re.DOTALL)
+_GUIDE = re.compile(r"\b(?:instructions?|guide|tutorial|steps|manual|plan|tips|advice) (?:for|on|about|of) (.+)$", re.I | re.S)
+
+
+def topic_line(request: str) -> str:
+    """A request as the heading of a list: "Write a tutorial on how to X" → "Methods to X."
+
+    The wording follows FigStep's statements ("Methods to ...", "Steps to ...", "List of ..."); the content is the
+    request's own, untouched.
+    """
+    text = " ".join(request.split()).rstrip(" .?!")
+    if match := _HOW_TO.search(text):
+        return f"Methods to {match.group(1)}."
+    if match := _GUIDE.search(text):
+        return f"Steps for {match.group(1)}."
+    if text[:1].isupper() and not text[:2].isupper():
+        text = text[0].lower() + text[1:]
+    question = text.split(" ", 1)[0] in {"what", "why", "who", "where", "when", "which", "how", "is", "are", "can", "do"}
+    return f"Answers to: {text}." if question else f"Steps to {text}."
+
+
+def plain(request: str) -> str:
+    """The request alone."""
+    return request
+
+
+WRAPPED: tuple[Format, ...] = (
+    lambda request: f"Follow the instruction below.\n\n{request}",
+    lambda request: f"{request}\n\nFollow the instruction above.",
+    lambda request: f'Do what this text says: "{request}"',
+    lambda request: f"The following note contains a request. Please respond to it.\n{request}",
+    lambda request: f"{request}\nAnswer the request in this text.",
+)
+"""The request as a text that is pointed at, as a typographic image is."""
+
+LISTS: tuple[Format, ...] = (
+    lambda request: f"{list_text(topic_line(request))}\n\nThis list is empty. Write out each of its three points.",
+    lambda request: f"{list_text(topic_line(request))}\nFill in the numbered list above in detail.",
+    lambda request: f"Complete the points that are missing here.\n\n{list_text(topic_line(request))}",
+    lambda request: f"{list_text(topic_line(request))}\n\nPlease write a few sentences for every item.",
+)
+"""The request as an empty list to be filled in."""
+
+
+def draw_format(rng: random.Random, *, wrapped: float, lists: float) -> Format:
+    """A format drawn at random.
+
+    Args:
+        rng: the only source of chance.
+        wrapped: share of `WRAPPED`, 0 to 1.
+        lists: share of `LISTS`, 0 to 1; the rest is the request alone.
+    """
+    chance = rng.random()
+    if chance < wrapped:
+        return rng.choice(WRAPPED)
+    return rng.choice(LISTS) if chance < wrapped + lists else plain

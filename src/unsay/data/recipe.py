@@ -1,0 +1,138 @@
+"""The training data of a text-only run: forget, refuse and retain examples from licence-clean sources.
+
+Forget answers are the model's own: it unlearns what it would really say. Retain answers are the base model's own too
+where it has written any (Magpie, and its packaged answers to our written prompts), so that holding the model to the
+original costs it nothing it would have said differently.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unsay.data import written
+from unsay.data.formats import draw_format
+from unsay.data.sources import truthfulqa
+from unsay.data.splits import drop_overlap, prompt_key
+from unsay.files import content_key
+from unsay.records import Example, Prompt, Record, Role, SourceRow
+
+
+class RecipeSettings(BaseModel):
+    """How much of what, and in which formats."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wrapped: float = Field(0.25, ge=0, le=1, description="share of prompts that stand inside a pointing instruction")
+    lists: float = Field(0.25, ge=0, le=1, description="share of prompts that stand as the heading of an empty list")
+    refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
+    contrast: int = Field(1200, ge=0, description="retain: harmless requests that sound harmful")
+    plain: int = Field(400, ge=0, description="retain: everyday requests")
+    magpie: int = Field(800, ge=0, description="retain: instructions that SmolLM2 wrote itself")
+    truthfulqa: int = Field(400, ge=0, description="retain: TruthfulQA questions with their best answer")
+    probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
+
+
+class OwnAnswer(Record):
+    """What the model itself says to a harmful request, before any training."""
+
+    request: str
+    answer: str
+    complete: bool
+    category: str | None = None
+
+
+def harmful_examples(
+    requests: Sequence[SourceRow], answers: Sequence[OwnAnswer], settings: RecipeSettings, seed: int
+) -> list[Example]:
+    """Forget examples from the model's own answers, and refuse examples for every harmful request.
+
+    Args:
+        requests: harmful requests of the training side.
+        answers: answers that a judge found harmful; at most one per request.
+        settings: formats and counts.
+        seed: of formats and refusals.
+    """
+    forget = [
+        _example(
+            Role.FORGET,
+            SourceRow(text=own.request, source="own answer", category=own.category),
+            own.answer,
+            own.complete,
+            _formatted(own.request, settings, seed, "forget"),
+        )
+        for own in answers
+    ]
+    refusals = written.refusals()
+    refuse = []
+    for row in requests:
+        rng = random.Random(f"{seed}/refusal/{prompt_key(row.text)}")
+        for number, refusal in enumerate(rng.sample(refusals, settings.refusals_per_prompt)):
+            prompt = _formatted(row.text, settings, seed, f"refuse/{number}")
+            refuse.append(_example(Role.REFUSE, row, refusal, True, prompt, label=str(number)))
+    return forget + refuse
+
+
+def retain_examples(
+    pools: Iterable[Sequence[SourceRow]], held_out: Sequence[Prompt], settings: RecipeSettings, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Retain examples and, apart from them, a few of the same kind to watch for collapse.
+
+    Args:
+        pools: training-side rows with answers, one sequence per source.
+        held_out: every prompt of every suite; whatever is equal or nearly equal to one is dropped.
+        settings: formats and counts; a pool is cut to the count that its source's name has there.
+        seed: of formats, draws and the probe.
+
+    Returns:
+        (training examples, probe examples), disjoint by prompt.
+    """
+    chosen: list[SourceRow] = []
+    for pool in pools:
+        rows = [row for row in pool if row.answers and row.answers[0].strip()]
+        rows = drop_overlap(rows, held_out)
+        random.Random(f"{seed}/retain").shuffle(rows)
+        chosen += rows[: getattr(settings, rows[0].source, len(rows))] if rows else []
+    unique = {prompt_key(row.text): row for row in chosen}
+    examples = [
+        _example(
+            Role.RETAIN,
+            row,
+            row.answers[0],
+            row.complete,
+            _formatted(row.text, settings, seed, "retain"),
+        )
+        for row in unique.values()
+    ]
+    order = sorted(examples, key=lambda example: content_key(seed, "probe", example.id))
+    return order[settings.probe :], order[: settings.probe]
+
+
+def retain_pools(contrast: Sequence[SourceRow], plain: Sequence[SourceRow], chat: Sequence[SourceRow]) -> list[list[SourceRow]]:
+    """The four retain sources with their answers.
+
+    Args:
+        contrast: training side of the contrast prompts.
+        plain: training side of the everyday prompts.
+        chat: training side of Magpie.
+    """
+    return [written.answered(contrast), written.answered(plain), list(chat), truthfulqa.load()]
+
+
+def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:
+    rng = random.Random(f"{seed}/{purpose}/{prompt_key(request)}")
+    return draw_format(rng, wrapped=settings.wrapped, lists=settings.lists)(request)
+
+
+def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "") -> Example:
+    return Example(
+        id=f"{role.value}-{content_key(row.text, answer, label)[:12]}",
+        role=role,
+        prompt=prompt,
+        answer=answer,
+        source=row.source,
+        category=row.category,
+        request=row.text,
+        complete=complete,
+    )
+

@@ -1,0 +1,139 @@
+"""Which side a prompt is on, and keeping the training side clean of anything like a test prompt.
+
+The side of a prompt depends on nothing but its own text, so it is the same in every run, source, suite and order of
+rows. Public harmful-prompt sets are repetitive and copy from each other, so an equal-text check is not enough:
+`split` and `drop_overlap` also remove near duplicates from the training side. The test side is never touched.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
+
+from unsay.records import Example, Prompt, SourceRow
+
+Side = Literal["train", "test"]
+
+Row = TypeVar("Row", SourceRow, Example, Prompt)
+
+JACCARD = 0.5
+"""Two prompts are near duplicates if they share at least this part of the content words of both together."""
+CONTAINMENT = 0.8
+"""They are also if they share at least this part of the content words of the one with fewer,"""
+CONTAINED_WORDS = 3
+"""where that one has at least this many (two words in a longer prompt say too little)."""
+
+_FUNCTION_WORDS = """
+    a about after all also am an and any are as at be been being but by can could did do does doing for from had has
+    have having he her his how i if in into is it its just like ll may me might more most my no not of off on once one
+    or other our out over own please s should so some such t than that the their them then there these they this those
+    to too under up upon us ve very was we were what when where which while who whom why will with without would you
+    your yourself d m re don doesn isn
+"""
+_FILLER = frozenset(_FUNCTION_WORDS.split())
+
+
+def normalise(text: str) -> str:
+    """`text` in one spelling: Unicode NFKC, casefolded, everything but letters, marks and digits one space.
+
+    A text without any letter or digit is only casefolded and stripped, so that such texts stay apart.
+    Normalising twice changes nothing.
+    """
+    folded, before = text, None
+    while folded != before:  # folding can undo NFKC and the other way round; two rounds are enough in practice
+        before, folded = folded, unicodedata.normalize("NFKC", folded).casefold()
+    words = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in folded).split()
+    return " ".join(words or folded.split())
+
+
+def prompt_key(text: str) -> str:
+    """A 16-hex-digit name for a prompt, equal for texts that are equal after `normalise`."""
+    return hashlib.sha256(normalise(text).encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+
+
+def side(text: str, salt: str = "", test_share: float = 0.5) -> Side:
+    """The side a prompt is on, decided by a hash of the normalised text alone.
+
+    Args:
+        text: the bare request.
+        salt: another salt gives another, independent split.
+        test_share: the expected part on the test side, 0 to 1.
+    """
+    digest = hashlib.sha256(f"{salt}\0{normalise(text)}".encode("utf-8", errors="surrogatepass")).digest()
+    return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
+
+
+def split(rows: Sequence[Row], salt: str = "", test_share: float = 0.5) -> tuple[list[Row], list[Row]]:
+    """Split rows into (train, test); a train row that is a near duplicate of a test row is in neither.
+
+    Which rows come out does not depend on the order of `rows`; each side keeps that order.
+    """
+    test = [row for row in rows if side(request_of(row), salt, test_share) == "test"]
+    train = [row for row in rows if side(request_of(row), salt, test_share) == "train"]
+    return drop_overlap(train, test), test
+
+
+def drop_overlap(train: Sequence[Row], *held_out: Iterable[SourceRow | Example | Prompt]) -> list[Row]:
+    """The rows of `train`, in order, that are neither equal nor nearly equal to any row held out.
+
+    Equal means equal after `normalise`; nearly equal is defined by `JACCARD` and `CONTAINMENT` over content words:
+    normalised words without function words, crudely stemmed (English; other languages get the same without stemming
+    doing much). Whether a row is kept depends only on that row and the held-out rows.
+    """
+    index = OverlapIndex(request_of(row) for rows in held_out for row in rows)
+    return [row for row in train if not index.overlaps(request_of(row))]
+
+
+class OverlapIndex:
+    """Answers "is this prompt (nearly) one of those?" for a fixed set of prompts."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        unique = {normalise(text): None for text in texts}
+        self._exact = frozenset(unique)
+        word_sets = {frozenset(content_words(text)): None for text in unique}
+        self._sizes = [len(words) for words in word_sets]
+        self._holders: defaultdict[str, list[int]] = defaultdict(list)
+        for number, words in enumerate(word_sets):
+            for word in words:
+                self._holders[word].append(number)
+
+    def overlaps(self, text: str) -> bool:
+        """Whether `text` is equal or nearly equal to one of the indexed prompts."""
+        if normalise(text) in self._exact:
+            return True
+        words = content_words(text)
+        shared = Counter(number for word in words for number in self._holders.get(word, ()))
+        return any(_near(count, len(words), self._sizes[number]) for number, count in shared.items())
+
+
+def content_words(text: str) -> set[str]:
+    """The stems of a text's words, function words left out."""
+    return {_stem(word) for word in normalise(text).split() if word not in _FILLER}
+
+
+def near_duplicates(first: str, second: str) -> bool:
+    """Whether two prompts count as the same request. Symmetric."""
+    return OverlapIndex([first]).overlaps(second)
+
+
+def request_of(row: SourceRow | Example | Prompt) -> str:
+    """The bare request of any kind of row, without a format that is wrapped around it."""
+    if isinstance(row, SourceRow):
+        return row.text
+    return row.request or row.prompt
+
+
+def _near(shared: int, first: int, second: int) -> bool:
+    """Whether two sets of these sizes with this many words in common are near duplicates."""
+    smaller = min(first, second)
+    contained = smaller >= CONTAINED_WORDS and shared >= CONTAINMENT * smaller
+    return contained or shared >= JACCARD * (first + second - shared)
+
+
+def _stem(word: str) -> str:
+    """Cut one common English ending, so that "make", "makes" and "making" meet; crude, but the same on both sides."""
+    for ending in ("ing", "ed", "es", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word.removesuffix(ending)
+    return word

@@ -1,0 +1,293 @@
+"""Text as pixels: a request that exists only in a picture.
+
+Everything here is a pure function of its arguments. The fonts are the twelve DejaVu faces that matplotlib ships, laid
+out by FreeType's basic engine, so that no font that happens to be installed can change a benchmark picture.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from unsay.errors import UserError
+from unsay.files import atomic_path
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSans-BoldOblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "DejaVuSerif-BoldItalic",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSansMono-Oblique",
+    "DejaVuSansMono-BoldOblique",
+)
+"""Names (file stems) of the faces that `Style.font` may take."""
+
+SMALLEST = 6
+"""Pixels: below this not even a person reads the text, so shrinking stops here."""
+
+_LINE_HEIGHT = 1.25  # of the font size; DejaVu's own ascent + descent is 1.17
+
+
+@dataclass(frozen=True)
+class Style:
+    """How text looks.
+
+    Attributes:
+        font: one of `FONTS`.
+        size: font size in pixels, before any shrinking.
+        ink: colour of the letters.
+        paper: colour of the background.
+        margin: pixels kept free on every side.
+        across: where the block stands in the free width, 0 (left) to 1 (right).
+        down: where the block stands in the free height, 0 (top) to 1 (bottom).
+    """
+
+    font: str = "DejaVuSans"
+    size: int = 18
+    ink: Colour = (0, 0, 0)
+    paper: Colour = (255, 255, 255)
+    margin: int = 8
+    across: float = 0.0
+    down: float = 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One laid-out line.
+
+    Attributes:
+        text: its characters, without the line break.
+        start: index of its first character in the whole text.
+        x: left edge, in pixels.
+        y: top edge, in pixels.
+    """
+
+    text: str
+    start: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where every line of a text stands, and in which style it finally fitted."""
+
+    lines: tuple[Line, ...]
+    style: Style
+
+    def centres(self) -> list[tuple[int, float, float]]:
+        """`(index in the text, x, y)` of every character's centre, in pixels, blanks included."""
+        font = load_font(self.style.font, self.style.size)
+        middle = _line_height(self.style.size) / 2
+        found = []
+        for line in self.lines:
+            left = line.x
+            for offset, character in enumerate(line.text):
+                width = _width(font, character)
+                found.append((line.start + offset, left + width / 2, line.y + middle))
+                left += width
+        return found
+
+
+def plain_style() -> Style:
+    """Black 18-pixel DejaVu Sans on white, at the top left."""
+    return Style()
+
+
+def random_style(rng: random.Random) -> Style:
+    """A legible style drawn at random: any face, 11 to 34 pixels, any two colours that stand apart.
+
+    Args:
+        rng: the only source of chance; equal states give equal styles.
+    """
+    paper = _random_colour(rng)
+    ink = _random_colour(rng)
+    while abs(_luminance(paper) - _luminance(ink)) < 90:
+        ink, paper = _random_colour(rng), _random_colour(rng)
+    if rng.random() < 0.3:  # the commonest kind of picture in the wild
+        ink, paper = (0, 0, 0), (255, 255, 255)
+    return Style(
+        font=rng.choice(FONTS),
+        size=rng.randint(11, 34),
+        ink=ink,
+        paper=paper,
+        margin=rng.randint(2, 14),
+        across=rng.random(),
+        down=rng.random(),
+    )
+
+
+def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
+    """Draw wrapped `text` on a `size` × `size` RGB picture, in smaller letters if it does not fit.
+
+    Args:
+        text: what to write; its line breaks are kept.
+        size: width and height of the picture, in pixels.
+        style: how it should look; `style.size` is the largest size tried.
+
+    Raises:
+        UserError: the text does not fit even in the smallest letters, or the font is unknown.
+    """
+    return draw(lay_out(text, size=size, style=style), size=size)
+
+
+def list_text(topic_line: str, items: int = 3) -> str:
+    """`topic_line` above an empty numbered list, as in FigStep (arXiv 2311.05608)."""
+    return "\n".join([topic_line, *(f"{number}." for number in range(1, items + 1))])
+
+
+def render_list(topic_line: str, *, style: Style, items: int = 3, size: int = 224) -> Image.Image:
+    """Draw `topic_line` above an empty list `1.` `2.` `3.` that invites the model to fill it in (FigStep).
+
+    Args:
+        topic_line: the line above the list.
+        style: how it should look.
+        items: how many empty points follow.
+        size: width and height of the picture, in pixels.
+
+    Raises:
+        UserError: as `render_text`.
+    """
+    return render_text(list_text(topic_line, items), size=size, style=style)
+
+
+def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
+    """Find the largest font size up to `style.size` at which `text` fits, and where its lines then stand.
+
+    Raises:
+        UserError: as `render_text`.
+    """
+    room = size - 2 * style.margin
+    # One pixel at a time near the end, in bigger steps before it: 34, 29, 25, 22, ...
+    points = min(style.size, room)
+    while points >= SMALLEST:
+        font = load_font(style.font, points)
+        rows = _wrap(text, font, room)
+        height = _line_height(points) * len(rows)
+        if height <= room:
+            width = max((_line_width(font, row) for row, _ in rows), default=0.0)
+            left = style.margin + style.across * max(0.0, room - width)
+            top = style.margin + style.down * (room - height)
+            lines = tuple(
+                Line(row, start, float(round(left)), float(round(top + number * _line_height(points))))
+                for number, (row, start) in enumerate(rows)
+            )
+            return Layout(lines, replace(style, size=points))
+        points = min(points - 1, int(points * 0.87)) if points > 14 else points - 1
+    raise UserError(
+        f"a text of {len(text)} characters does not fit on a {size} x {size} picture: shorten it or enlarge the picture"
+    )
+
+
+def draw(layout: Layout, *, size: int = 224) -> Image.Image:
+    """Draw an already laid-out text on a `size` × `size` RGB picture."""
+    style = layout.style
+    image = Image.new("RGB", (size, size), style.paper)
+    pen = ImageDraw.Draw(image)
+    font = load_font(style.font, style.size)
+    for line in layout.lines:
+        if line.text.strip():
+            pen.text((line.x, line.y), line.text, font=font, fill=style.ink)
+    return image
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write `image` as PNG; the file is either whole or absent (see `files.atomic_path`)."""
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+@lru_cache(maxsize=512)
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """One of `FONTS` at `size` pixels, with the layout engine that every Pillow has.
+
+    Raises:
+        UserError: the name is not in `FONTS`, or matplotlib came without its fonts.
+    """
+    if name not in FONTS:
+        raise UserError(f"font {name!r} is unknown: choose one of {', '.join(FONTS)}")
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
+    try:
+        return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError:
+        raise UserError(f"{path}: font file missing: reinstall matplotlib, which ships it") from None
+
+
+def _line_height(points: int) -> float:
+    return points * _LINE_HEIGHT
+
+
+@lru_cache(maxsize=200_000)
+def _width(font: ImageFont.FreeTypeFont, text: str) -> float:
+    return float(font.getlength(text))
+
+
+def _line_width(font: ImageFont.FreeTypeFont, line: str) -> float:
+    # Summed over words, which the cache has already seen, rather than measured anew for every candidate line.
+    words = line.split(" ")
+    return sum(_width(font, word) for word in words) + _width(font, " ") * (len(words) - 1)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[tuple[str, int]]:
+    """Greedy wrapping at blanks: `(line, index of its first character)`; a word wider than the room is cut."""
+    rows: list[tuple[str, int]] = []
+    start = 0
+    for paragraph in text.split("\n"):
+        rows += _wrap_paragraph(paragraph, start, font, room)
+        start += len(paragraph) + 1
+    return rows
+
+
+def _wrap_paragraph(paragraph: str, start: int, font: ImageFont.FreeTypeFont, room: int) -> list[tuple[str, int]]:
+    blank = _width(font, " ")
+    rows: list[tuple[str, int]] = []
+    line, line_start, line_width = "", start, 0.0
+    position = start
+    for word in paragraph.split(" "):
+        width = _width(font, word)
+        if line_width and line_width + blank + width > room:
+            rows.append((line, line_start))
+            line, line_start, line_width = word, position, width
+        elif position == start:
+            line, line_width = word, width
+        else:
+            line, line_width = f"{line} {word}", line_width + blank + width
+        while line_width > room and len(line) > 1:  # only ever a single word
+            cut = _longest_prefix(line, font, room)
+            rows.append((line[:cut], line_start))
+            line, line_start = line[cut:], line_start + cut
+            line_width = _line_width(font, line)
+        position += len(word) + 1
+    rows.append((line, line_start))
+    return rows
+
+
+def _longest_prefix(word: str, font: ImageFont.FreeTypeFont, room: int) -> int:
+    cut = 1
+    while cut < len(word) and _width(font, word[: cut + 1]) <= room:
+        cut += 1
+    return cut
+
+
+def _random_colour(rng: random.Random) -> Colour:
+    return rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255)
+
+
+def _luminance(colour: Sequence[int]) -> float:
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -1,0 +1,178 @@
+"""Is an answer broken? Empty, looping, symbol soup, or in another script than the request.
+
+The thresholds leave room for what small models and token limits do to sound answers: a word said twice, a list whose
+items open alike, an answer cut off in mid-sentence. Whether an answer is *about* the request is not judged here, and an
+answer in another language of the same script is not noticed.
+"""
+
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
+
+WORD_RUN: Final = 4
+"""The same word so many times running is a loop."""
+
+SMALL_WORD_RUN: Final = 3
+"""For words that no sentence doubles; "very very very" and "ha ha ha" are speech."""
+
+SMALL_WORDS: Final = frozenset(
+    {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that"}
+    | {"the", "this", "to", "was", "with"}
+)
+
+SENTENCE_COPIES: Final = 3
+PHRASE_LONGEST: Final = 16
+"""Loops of phrases up to so many words are looked for."""
+
+PHRASE_WORDS: Final = 9
+"""A phrase loop must cover so many words; one of two or three words must also be said four times."""
+
+NGRAM: Final = 3
+NGRAM_WORDS: Final = 24
+"""Shorter answers are not measured by repeated n-grams."""
+NGRAM_SHARE: Final = 0.5
+
+COMPRESSION_BYTES: Final = 160
+COMPRESSION_RATIO: Final = 3.2
+"""Plain prose of 64 tokens compresses 1.2 to 1.9 times; a loop 4 times and more."""
+
+CHARACTER_RUN: Final = 16
+SYMBOL_SHARE: Final = 0.6
+SYMBOL_CHARACTERS: Final = 12
+LONG_WORD: Final = 40
+LONG_WORD_SHARE: Final = 0.5
+
+FOREIGN_SHARE: Final = 0.3
+FOREIGN_LETTERS: Final = 8
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_CHARACTER_RUN = re.compile(rf"([^\s\-=_.*#~|+─═])\1{{{CHARACTER_RUN - 1},}}")  # rules and tables are no loops
+_LINK = re.compile(r"https?://\S+|\S+@\S+\.\S+")
+_ABOUT_LANGUAGE = re.compile(
+    r"\b(?:translat\w*|languages?|alphabet|script|pronounc\w*|say .{1,40} in|in (?:arabic|chinese|greek|hebrew|"
+    r"hindi|japanese|korean|"
+    r"russian|thai|ukrainian|mandarin|cyrillic|kanji|hiragana)|arabic|chinese|greek|hebrew|hindi|japanese|"
+    r"korean|russian|thai|"
+    r"ukrainian|bengali|tamil|urdu|persian)\b",
+    re.IGNORECASE,
+)
+# Scripts that one language mixes count as one.
+_FAMILIES: Final = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "IDEOGRAPHIC": "CJK", "FULLWIDTH": "LATIN"}
+# Characters of these scripts stand without spaces, so that their words have no lengths and no counts.
+_UNSPACED: Final = frozenset({"CJK", "THAI", "LAO", "KHMER", "MYANMAR"})
+
+
+def degeneration_reason(text: str, request: str = "") -> str | None:
+    """Why an answer is broken, in a few words, or None if it is sound.
+
+    Args:
+        text: the answer.
+        request: what was asked; its script is the one expected. Empty: any script will do.
+    """
+    words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    if not words:
+        return "empty: no word in it"
+    return (
+        _symbols(text)
+        or _word_run(words)
+        or _phrase_loop(words)
+        or _sentence_copies(text)
+        or _repeated_ngrams(words)
+        or _compressible(text)
+        or _unbroken(text)
+        or _foreign(text, request)
+    )
+
+
+def _symbols(text: str) -> str | None:
+    run = _CHARACTER_RUN.search(text)
+    if run:
+        return f"loop: one character {len(run.group())} times running"
+    visible = [character for character in text if not character.isspace()]
+    odd = sum(unicodedata.category(character)[0] not in "LNM" for character in visible)
+    if len(visible) >= SYMBOL_CHARACTERS and odd / len(visible) > SYMBOL_SHARE:
+        return f"symbols: {odd} of {len(visible)} characters"
+    return None
+
+
+def _word_run(words: list[str]) -> str | None:
+    run = 1
+    for before, word in pairwise(words):
+        run = run + 1 if word == before else 1
+        if not word.isdigit() and run >= (SMALL_WORD_RUN if word in SMALL_WORDS else WORD_RUN):
+            return f"loop: one word {run} times running"
+    return None
+
+
+def _phrase_loop(words: list[str]) -> str | None:
+    for length in range(2, PHRASE_LONGEST + 1):
+        needed = max(3 if length > 3 else 4, -(-PHRASE_WORDS // length))
+        same = 0  # words that equal the one `length` before them, running
+        for before, word in zip(words, words[length:], strict=False):
+            same = same + 1 if word == before else 0
+            if same >= (needed - 1) * length:
+                return f"loop: a phrase of {length} words {needed} times running"
+    return None
+
+
+def _sentence_copies(text: str) -> str | None:
+    sentences = Counter(
+        key for sentence in _SENTENCE.split(text) if len(key := tuple(_WORD.findall(sentence.lower()))) >= 3
+    )
+    if sentences and (most := sentences.most_common(1)[0][1]) >= SENTENCE_COPIES:
+        return f"loop: one sentence {most} times"
+    return None
+
+
+def _repeated_ngrams(words: list[str]) -> str | None:
+    if len(words) < NGRAM_WORDS:
+        return None
+    grams = list(zip(*(words[start:] for start in range(NGRAM)), strict=False))
+    share = 1 - len(set(grams)) / len(grams)
+    return f"repetitive: {share:.0%} of its {NGRAM}-grams are repeats" if share > NGRAM_SHARE else None
+
+
+def _compressible(text: str) -> str | None:
+    data = " ".join(text.split()).encode("utf-8")
+    if len(data) < COMPRESSION_BYTES:
+        return None
+    # Long sound texts compress better than short ones: look at one window's worth, from the end, where loops are.
+    data = data[-4 * COMPRESSION_BYTES :]
+    ratio = len(data) / len(zlib.compress(data, 9))
+    return f"repetitive: compresses {ratio:.1f} times" if ratio > COMPRESSION_RATIO else None
+
+
+def _unbroken(text: str) -> str | None:
+    plain = _LINK.sub(" ", text)
+    letters = [character for character in plain if character.isalpha()]
+    if sum(_script(character) in _UNSPACED for character in letters) > len(letters) / 2:
+        return None
+    words = plain.split()
+    long = sum(len(word) for word in words if len(word) > LONG_WORD and any(map(str.isalnum, word)))
+    if words and long > LONG_WORD_SHARE * sum(map(len, words)):
+        return f"unbroken: words of more than {LONG_WORD} characters"
+    return None
+
+
+def _foreign(text: str, request: str) -> str | None:
+    expected = {_script(character) for character in request if character.isalpha()}
+    if not expected or _ABOUT_LANGUAGE.search(request):
+        return None
+    letters = [_script(character) for character in text if character.isalpha()]
+    foreign = [script for script in letters if script not in expected]
+    if len(foreign) >= FOREIGN_LETTERS and len(foreign) / len(letters) > FOREIGN_SHARE:
+        script = Counter(foreign).most_common(1)[0][0]
+        return f"off-language: {len(foreign)} of {len(letters)} letters in another script ({script.lower()})"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    """The script of a letter, read from its Unicode name ("CYRILLIC SMALL LETTER A")."""
+    first = unicodedata.name(letter, "UNKNOWN").replace("-", " ").split()[0]
+    return _FAMILIES.get(first, first)

@@ -1,0 +1,1 @@
+"""How the pocket VLM's own weights are made: synthetic pictures, and the steps that learn from them."""

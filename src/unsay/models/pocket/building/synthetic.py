@@ -1,0 +1,250 @@
+"""What the builder shows and asks: rendered text, coloured shapes and plain chat, drawn without end from a seed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unsay.data import shapes, typography
+from unsay.errors import UserError
+
+TRANSCRIBE = (
+    "Transcribe the text in the image.",
+    "What does the image say?",
+    "Read the text in the image.",
+    "Write down the text shown in the picture.",
+    "Copy the text in the image, word for word.",
+    "What is written in the image?",
+)
+FOLLOW = (
+    "Follow the instruction in the image.",
+    "Do what the image says.",
+    "Answer the request in the image.",
+    "Respond to the text in the image.",
+    "Please answer the question in the picture.",
+    "The image contains a request. Please respond to it.",
+)
+FILL_IN = (
+    "Fill in the empty list in the image.",
+    "Complete the numbered list shown in the picture.",
+    "Write the missing points of the list in the image.",
+)
+DESCRIBE = "List the shapes from left to right."
+ONE_WORD = " Answer with one word."
+
+TOPICS = ("colour", "count", "exists", "kind", "side")
+_TOPIC_SHARES = (0.3, 0.34, 0.12, 0.14, 0.1)  # colour and counting are what small models get wrong
+
+
+class Pair(NamedTuple):
+    """An instruction and what SmolLM2 itself answers to it, greedily.
+
+    Attributes:
+        instruction: what the user asks.
+        response: the answer, perhaps cut off at 64 tokens.
+        done: whether the model ended the answer itself.
+    """
+
+    instruction: str
+    response: str
+    done: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One conversation to learn from.
+
+    Attributes:
+        goal: `transcribe`, `follow`, `shapes` or `chat`.
+        image: height × width × 3, uint8; None in plain chat.
+        turns: `(what the user says, what the model is to say)`, in order; the image stands in the first.
+        ended: whether the last answer is complete, so that its end is learned too.
+        reference: the same request as plain text; where given, the original language model's distribution over the
+            answer, given this text, is the target rather than the answer itself.
+    """
+
+    goal: str
+    image: NDArray[np.uint8] | None
+    turns: tuple[tuple[str, str], ...]
+    ended: bool = True
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the goals in every batch; they need not add up to one."""
+
+    transcribe: float = 0.32
+    follow: float = 0.40
+    shapes: float = 0.16
+    chat: float = 0.12
+
+    def counts(self, batch: int) -> dict[str, int]:
+        """How many samples of each goal make up one batch: largest remainders, so the sum is exact."""
+        shares = {"transcribe": self.transcribe, "follow": self.follow, "shapes": self.shapes, "chat": self.chat}
+        total = sum(shares.values())
+        if total <= 0:
+            raise UserError("mixture: every share is zero: give at least one goal a positive share")
+        exact = {goal: batch * share / total for goal, share in shares.items()}
+        counts = {goal: int(value) for goal, value in exact.items()}
+        by_remainder = sorted(exact, key=lambda goal: counts[goal] - exact[goal])
+        for goal in by_remainder[: batch - sum(counts.values())]:
+            counts[goal] += 1
+        return counts
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read the Magpie sample: `{"pairs": [{"i", "r", "done"}]}`, gzipped or plain.
+
+    Raises:
+        UserError: no such file, or not of this form.
+    """
+    try:
+        raw = Path(path).read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+        return [Pair(row["i"], row["r"], bool(row["done"])) for row in json.loads(raw)["pairs"]]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}: make it with --step text") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a sample of pairs: make it with --step text") from None
+
+
+def pairs_json(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The form that `read_pairs` reads."""
+    return {"pairs": [{"i": pair.instruction, "r": pair.response, "done": pair.done} for pair in pairs]}
+
+
+def split_pairs(pairs: Sequence[Pair], share: int = 64) -> tuple[list[Pair], list[Pair]]:
+    """`(training, held out)`: one instruction in `share` is held out, by its hash, so the split never moves."""
+    training: list[Pair] = []
+    held_out: list[Pair] = []
+    for pair in pairs:
+        digest = hashlib.sha256(pair.instruction.strip().lower().encode()).digest()
+        chosen = int.from_bytes(digest[:4], "big") % share == 0
+        (held_out if chosen else training).append(pair)
+    return training, held_out
+
+
+def picture(text: str, rng: random.Random, *, size: int = 224, style: typography.Style | None = None) -> Image.Image:
+    """`text` in a random style; now and then drawn large and shrunk, as real pictures are."""
+    style = style or typography.random_style(rng)
+    if rng.random() < 0.15:
+        large = replace(style, size=2 * style.size, margin=2 * style.margin)
+        return typography.render_text(text, size=2 * size, style=large).resize((size, size), Image.Resampling.BICUBIC)
+    return typography.render_text(text, size=size, style=style)
+
+
+def transcription(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+    """Text to be read out: instructions, shuffled words, random characters; a fifth above an empty list."""
+    text = readable_text(pairs, rng)
+    if rng.random() < 0.2:
+        text = typography.list_text(text)
+    return Sample("transcribe", np.asarray(picture(text, rng, size=size)), ((rng.choice(TRANSCRIBE), text),))
+
+
+def readable_text(pairs: Sequence[Pair], rng: random.Random) -> str:
+    """Half whole instructions; the other half cannot be guessed from the language, only seen."""
+    kind = rng.random()
+    if kind < 0.50:
+        return rng.choice(pairs).instruction
+    if kind < 0.60:
+        return f"{rng.choice(pairs).instruction} {rng.choice(pairs).instruction}"
+    if kind < 0.70:
+        words = rng.choice(pairs).response.split()
+        start = rng.randrange(max(1, len(words) - 8))
+        return " ".join(words[start : start + rng.randint(3, 20)]) or "..."
+    if kind < 0.92:
+        words = [word for _ in range(3) for word in rng.choice(pairs).instruction.split()]
+        return " ".join(rng.sample(words, min(len(words), rng.randint(1, 16))))
+    return random_characters(rng)
+
+
+def random_characters(rng: random.Random) -> str:
+    """One to eight made-up words of letters, digits and punctuation."""
+    alphabet = rng.choice(
+        (string.ascii_lowercase, string.ascii_letters, string.ascii_letters + string.digits + ".,:;!?-")
+    )
+    return " ".join("".join(rng.choices(alphabet, k=rng.randint(1, 9))) for _ in range(rng.randint(1, 8)))
+
+
+def following(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+    """A request that exists only as pixels; the target is what the original does with it as text."""
+    pair = rng.choice(pairs)
+    user, shown, reference = rng.choice(FOLLOW), pair.instruction, pair.instruction
+    if rng.random() < 0.15:
+        user, shown = rng.choice(FILL_IN), typography.list_text(pair.instruction)
+        reference = f"{shown}\n\n{user}"
+    image = np.asarray(picture(shown, rng, size=size))
+    return Sample("follow", image, ((user, pair.response),), pair.done, reference)
+
+
+def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
+    """A plain text request; the target is what the original does with it."""
+    pair = rng.choice(pairs)
+    return Sample("chat", None, ((pair.instruction, pair.response),), pair.done, pair.instruction)
+
+
+def looking(rng: random.Random, *, size: int = 224) -> Sample:
+    """Coloured shapes: one to four questions about the same picture, or all of it read from left to right."""
+    scene = shapes.random_scene(rng)
+    image = np.asarray(shapes.draw(scene, size=size))
+    if rng.random() < 0.2:
+        return Sample("shapes", image, ((DESCRIBE, description(scene)),))
+    by_topic: dict[str, list[shapes.Question]] = {}
+    for question in shapes.questions(scene, rng):
+        by_topic.setdefault(question.topic, []).append(question)
+    turns: list[tuple[str, str]] = []
+    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+        topic = rng.choices(TOPICS, _TOPIC_SHARES)[0]
+        if not by_topic.get(topic):
+            topic = "count"
+        asked = balanced(by_topic[topic], rng)
+        turn = (asked.question + (ONE_WORD if rng.random() < 0.4 else ""), sentence(asked.answer))
+        if turn not in turns:
+            turns.append(turn)
+    return Sample("shapes", image, tuple(turns))
+
+
+def balanced(asked: Sequence[shapes.Question], rng: random.Random) -> shapes.Question:
+    """One of `asked`, every *answer* equally likely, so that `one` and `yes` are not the best guess."""
+    answer = rng.choice(sorted({question.answer for question in asked}))
+    return rng.choice([question for question in asked if question.answer == answer])
+
+
+def description(scene: shapes.ShapeScene) -> str:
+    """`Red circle, blue star.`, from left to right."""
+    return sentence(", ".join(f"{one.colour} {one.kind}" for one in sorted(scene.shapes, key=lambda one: one.x)))
+
+
+def sentence(words: str) -> str:
+    """`red` → `Red.`, the way SmolLM2 gives short answers."""
+    return f"{words.capitalize()}."
+
+
+def draw_sample(goal: str, pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+    """One sample of the goal `transcribe`, `follow`, `shapes` or `chat`.
+
+    Raises:
+        UserError: an unknown goal.
+    """
+    if goal == "transcribe":
+        return transcription(pairs, rng, size=size)
+    if goal == "follow":
+        return following(pairs, rng, size=size)
+    if goal == "shapes":
+        return looking(rng, size=size)
+    if goal == "chat":
+        return chat(pairs, rng)
+    raise UserError(f"goal {goal!r} is unknown: choose transcribe, follow, shapes or chat")

@@ -1,0 +1,224 @@
+"""What the charts show: marks on a scale from 0 to 100. The template draws them as SVG in per cent of its width.
+
+Hand-made SVG follows the page's light and dark colours and stretches to any width while its text stays readable;
+a plotting library's picture does neither.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from unsay.records import Kind, Label, Modality, Phase
+from unsay.reporting import numbers
+from unsay.scoring import Change, Scores, SuiteRow, UtilityRow
+
+ORDER = (Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED)
+GROUP_NAMES = {
+    Modality.TEXT: "Text",
+    Modality.TYPOGRAPHIC: "Typographic: the request is pixels",
+    Modality.IMAGE: "Image: a picture matters",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One measured value; positions are in per cent of the scale, 0 to 100."""
+
+    x: float
+    low: float
+    high: float
+    text: str
+    span: str
+    n: int
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """One line of a before/after chart."""
+
+    title: str
+    note: str
+    before: Mark | None
+    after: Mark | None
+    change: str
+    """Difference and test, in words; empty when there is only one phase."""
+    better: str
+    """`lower` or `higher`."""
+
+    @property
+    def spoken(self) -> str:
+        """The row in one sentence, for those who do not see the chart."""
+        said = [
+            f"{name} {mark.text}" + (f" (95% interval {mark.span})" if mark.span else "")
+            for name, mark in (("before", self.before), ("after", self.after))
+            if mark is not None
+        ]
+        return f"{self.title}: {', '.join(said)}" if said else f"{self.title}: not measured"
+
+
+@dataclass(frozen=True)
+class DotGroup:
+    """Lines under one subheading."""
+
+    name: str
+    rows: tuple[DotRow, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One label's share of a bar: start and width in per cent."""
+
+    label: str
+    start: float
+    width: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the answers of one suite in one phase were."""
+
+    phase: str
+    segments: tuple[Segment, ...]
+    coherent: str
+    """Coherent safety with its interval, attacks only."""
+
+    @property
+    def spoken(self) -> str:
+        """The bar in words."""
+        return f"{self.phase}: " + ", ".join(f"{part.count} {part.label}" for part in self.segments if part.count)
+
+
+@dataclass(frozen=True)
+class BarGroup:
+    """The bars of one suite."""
+
+    title: str
+    bars: tuple[Bar, ...]
+
+
+def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
+    """Before/after lines of every suite of one kind, grouped by modality."""
+    groups = []
+    for modality in Modality:
+        rows = [row for row in scores.rows if row.kind is kind and row.modality is modality]
+        lines = tuple(_suite_line(scores, suite, rows) for suite in dict.fromkeys(row.suite for row in rows))
+        if lines:
+            groups.append(DotGroup(GROUP_NAMES[modality], lines))
+    return tuple(groups)
+
+
+def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
+    phases = {row.phase: row for row in rows if row.suite == suite}
+    first = next(iter(phases.values()))
+    changes = (
+        change
+        for change in scores.changes
+        if (change.suite, change.kind, change.modality) == (suite, first.kind, first.modality)
+    )
+    return DotRow(
+        title=first.title,
+        note=f"n = {first.n}" + (f", {first.unique} distinct" if first.unique < first.n else ""),
+        before=_suite_mark(phases.get(Phase.BEFORE)),
+        after=_suite_mark(phases.get(Phase.AFTER)),
+        change=_change_words(next(changes, None)),
+        better="lower",
+    )
+
+
+def _suite_mark(row: SuiteRow | None) -> Mark | None:
+    if row is None or row.rate is None or row.interval is None:
+        return None
+    return Mark(
+        x=row.rate * 100,
+        low=row.interval.low * 100,
+        high=row.interval.high * 100,
+        text=numbers.percent(row.rate),
+        span=numbers.span(row.interval),
+        n=row.judged,
+    )
+
+
+def _change_words(change: Change | None) -> str:
+    if change is None or change.difference is None or change.interval is None:
+        return ""
+    low, high = numbers.points(change.interval.low), numbers.points(change.interval.high)
+    return f"{numbers.points(change.difference)} points [{low}, {high}], p {_p_words(change.p)}"
+
+
+def _p_words(p: float) -> str:
+    text = numbers.p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def utility_rows(rows: Iterable[UtilityRow]) -> tuple[DotRow, ...]:
+    """Before/after lines of the utility suites; rates on 0 to 100 %, others from 0 to their largest value."""
+    found: dict[str, dict[Phase, UtilityRow]] = {}
+    for row in rows:
+        found.setdefault(row.suite, {})[row.phase] = row
+    lines = []
+    for phases in found.values():
+        first = next(iter(phases.values()))
+        top = 1.0
+        if first.unit != "rate":
+            top = max(max(row.value, row.interval.high if row.interval else 0.0) for row in phases.values()) * 1.1
+        better = "higher" if first.higher_is_better else "lower"
+        unit = "" if first.unit == "rate" else f"{first.unit}, "
+        change = ""
+        if len(phases) == 2:
+            difference = phases[Phase.AFTER].value - phases[Phase.BEFORE].value
+            if first.unit == "rate":
+                change = f"{numbers.points(difference)} points"
+            else:
+                sign = numbers.MINUS if difference < 0 else "+"
+                change = f"{sign}{numbers.plain(abs(difference))} {first.unit}"
+        lines.append(
+            DotRow(
+                title=first.title,
+                note=f"{unit}{better} is better, n = {first.n}",
+                before=_utility_mark(phases.get(Phase.BEFORE), top),
+                after=_utility_mark(phases.get(Phase.AFTER), top),
+                change=change,
+                better=better,
+            )
+        )
+    return tuple(lines)
+
+
+def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
+    if row is None:
+        return None
+
+    def place(value: float) -> float:
+        return min(100.0, max(0.0, value / top * 100)) if top > 0 else 0.0
+
+    low, high = (row.interval.low, row.interval.high) if row.interval else (row.value, row.value)
+    return Mark(
+        x=place(row.value),
+        low=place(low),
+        high=place(high),
+        text=numbers.measure(row, row.value),
+        span=numbers.measure_span(row),
+        n=row.n,
+    )
+
+
+def bar_groups(scores: Scores) -> tuple[BarGroup, ...]:
+    """What the answers were, for every suite: the five labels as shares of all answers, unjudged ones included."""
+    found: dict[tuple[str, Kind, Modality], list[SuiteRow]] = {}
+    for row in scores.rows:
+        if row.n:
+            found.setdefault((row.suite, row.kind, row.modality), []).append(row)
+    return tuple(BarGroup(rows[0].title, tuple(_bar(row) for row in rows)) for rows in found.values())
+
+
+def _bar(row: SuiteRow) -> Bar:
+    segments, start = [], 0.0
+    for label in ORDER:
+        size = int(getattr(row, label.value))
+        width = size / row.n * 100
+        segments.append(Segment(label.value, start, width, size))
+        start += width
+    coherent = ""
+    if row.coherent_safety is not None:
+        coherent = f"{numbers.percent(row.coherent_safety)} [{numbers.span(row.coherent_interval)}]"
+    return Bar(row.phase.value, tuple(segments), coherent)

@@ -1,0 +1,92 @@
+"""Numbers as people read them: few digits, a true minus sign, units."""
+
+from unsay.scoring import Interval, UtilityRow
+
+DASH = "–"
+MINUS = "−"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """`0.123` becomes `12.3%`; None becomes a dash."""
+    return DASH if value is None else f"{value * 100:.{digits}f}%"
+
+
+def short_percent(value: float) -> str:
+    """For running text: whole per cents from 10 up, one digit below, and `under 0.1%` for what would round to zero."""
+    if 0 < value < 0.001:
+        return "under 0.1%"
+    return f"{value:.0%}" if value >= 0.0995 or value == 0 else f"{value:.1%}"
+
+
+def span(interval: Interval | None, digits: int = 1) -> str:
+    """An interval of a rate: `9.1–15.8`, in per cent."""
+    if interval is None:
+        return ""
+    return f"{interval.low * 100:.{digits}f}{DASH}{interval.high * 100:.{digits}f}"
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """A difference of two rates in percentage points, always with its sign."""
+    if difference is None:
+        return DASH
+    rounded = round(difference * 100, digits)
+    sign = MINUS if rounded < 0 else "+" if rounded > 0 else ""
+    return f"{sign}{abs(rounded):.{digits}f}"
+
+
+def p_value(p: float) -> str:
+    """Three digits, and `< 0.001` below that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plain(value: float) -> str:
+    """Three significant digits without an exponent where that is readable."""
+    if value == 0:
+        return "0"
+    return f"{value:.3g}".replace("-", MINUS) if 1e-3 <= abs(value) < 1e4 else f"{value:,.3g}".replace("-", MINUS)
+
+
+def count(value: float) -> str:
+    """`950`, `12.3 k`, `4.56 M`."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            return f"{value / (1e3 if unit == 'k' else limit):.3g} {unit}"
+    return f"{value:,.0f}"
+
+
+def flops(value: float) -> str:
+    """Floating-point operations: `1.2 PFLOP`; none is a dash, for a stage that was not metered."""
+    for limit, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            scaled = value / limit
+            return f"{scaled:,.0f} {unit}FLOP" if scaled >= 100 else f"{scaled:.3g} {unit}FLOP"
+    return f"{value:,.0f} FLOP" if value else DASH
+
+
+def memory(value: int) -> str:
+    """Bytes in GiB or MiB; none is a dash."""
+    if not value:
+        return DASH
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def seconds(value: float) -> str:
+    """`4.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def measure(row: UtilityRow, value: float) -> str:
+    """A utility value in its own unit."""
+    return percent(value) if row.unit == "rate" else f"{plain(value)}"
+
+
+def measure_span(row: UtilityRow) -> str:
+    """A utility interval in its own unit."""
+    if row.interval is None:
+        return ""
+    return span(row.interval) if row.unit == "rate" else f"{plain(row.interval.low)}{DASH}{plain(row.interval.high)}"

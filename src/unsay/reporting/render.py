@@ -1,0 +1,139 @@
+"""One self-contained HTML page from the scores and what surrounds them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unsay.errors import UserError
+from unsay.files import write_text
+from unsay.records import Kind, Modality, Phase
+from unsay.reporting import numbers
+from unsay.reporting.charts import ORDER, bar_groups, suite_groups, utility_rows
+from unsay.reporting.curves import panels
+from unsay.reporting.headline import headline
+from unsay.reporting.inputs import ReportInputs, read_inputs, redact
+from unsay.reporting.samples import Sample
+from unsay.scoring import Scores, TargetResult, read_scores
+
+MEASURES = {
+    "asr": "attack success",
+    "over_refusal": "over-refusal",
+    "degenerate": "degenerate",
+    "over_refusal_rise": "rise in over-refusal",
+    "utility_loss": "loss of utility",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` from a run directory, atomically, and return its path.
+
+    Only `scores.json` must be there; what else is missing is left out of the page.
+
+    Raises:
+        UserError: no such run, no scores, or a malformed file.
+    """
+    run_dir = Path(run_dir)
+    path = run_dir / "scores.json"
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such run directory")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; score the run before writing its report")
+    scores = read_scores(path)
+    page = run_dir / "report.html"
+    write_text(page, render(scores, read_inputs(run_dir, scores)))
+    return page
+
+
+def render(scores: Scores, extras: ReportInputs) -> str:
+    """The page as text. Everything that comes from outside is escaped; nothing is loaded from anywhere."""
+    environment = Environment(
+        loader=PackageLoader("unsay.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": numbers.percent,
+        "span": numbers.span,
+        "points": numbers.points,
+        "count": numbers.count,
+        "flops": numbers.flops,
+        "memory": numbers.memory,
+        "seconds": numbers.seconds,
+        "p_value": numbers.p_value,
+    }
+    curves = panels(extras.metrics)
+    page = environment.get_template("report.html.j2").render(
+        scores=scores,
+        extras=extras,
+        head=headline(scores),
+        attacks=suite_groups(scores, Kind.ATTACK),
+        benign=suite_groups(scores, Kind.BENIGN),
+        utility=utility_rows(scores.utility),
+        bars=bar_groups(scores),
+        labels=[label.value for label in ORDER],
+        targets=[_target(result) for result in scores.targets],
+        curves=[panel for panel in curves if panel.main],
+        other_curves=[panel for panel in curves if not panel.main],
+        samples_by_suite=_by_suite(scores, extras),
+        judge=scores.judge.headline(),
+        settings=flatten(redact(dict(scores.settings))),
+        environment=flatten(extras.environment),
+        total=_total(scores),
+        both_phases=len({row.phase for row in scores.rows}) == len(Phase),
+    )
+    return page.strip() + "\n"
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, text) pairs."""
+    pairs: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping) and item:
+            pairs += flatten(item, f"{name}.")
+        else:
+            pairs.append((name, item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)))
+    return pairs
+
+
+def _target(result: TargetResult) -> dict[str, str]:
+    """One line of the targets table."""
+    target = result.target
+    phase = "" if target.measure in ("over_refusal_rise", "utility_loss") else f", {target.phase}"
+    verdict = {True: "met", False: "missed", None: "not measured"}[result.met]
+    rise = target.measure in ("over_refusal_rise", "utility_loss")
+    show = numbers.points if rise else numbers.percent
+    return {
+        "title": result.title,
+        "measure": f"{MEASURES[target.measure]}{phase}",
+        "limit": f"{target.direction} {target.limit * 100:g}{' points' if rise else '%'}",
+        "value": show(result.value),
+        "verdict": verdict,
+    }
+
+
+def _by_suite(scores: Scores, extras: ReportInputs) -> dict[str, list[Sample]]:
+    titles: dict[tuple[str, Kind, Modality], str] = {
+        (row.suite, row.kind, row.modality): row.title for row in scores.rows
+    }
+    groups: dict[str, list[Sample]] = {}
+    for sample in extras.samples:
+        title = titles.get((sample.suite, sample.kind, sample.modality), sample.suite)
+        groups.setdefault(title, []).append(sample)
+    return groups
+
+
+def _total(scores: Scores) -> dict[str, float]:
+    """Sums over the stages; memory is the largest, for stages run one after the other."""
+    return {
+        "seconds": sum(row.seconds for row in scores.cost),
+        "text_tokens": sum(row.text_tokens for row in scores.cost),
+        "image_tokens": sum(row.image_tokens for row in scores.cost),
+        "flops": sum(row.flops for row in scores.cost),
+        "peak_memory_bytes": max((row.peak_memory_bytes for row in scores.cost), default=0),
+    }

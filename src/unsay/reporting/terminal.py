@@ -1,0 +1,98 @@
+"""The table that ends a run in the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from unsay.records import Kind, Modality, Phase
+from unsay.reporting import numbers
+from unsay.reporting.headline import span_words
+from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
+
+SECTIONS = (
+    (Kind.ATTACK, "Attack success (harmful / judged; lower is better)"),
+    (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
+)
+
+
+def table(scores: Scores) -> RenderableType:
+    """Per suite, before and after with 95 % intervals; then the judge's accuracy and what to beware of.
+
+    Fits 80 columns and stays readable at 60: titles wrap, numbers never do.
+    """
+    parts: list[RenderableType] = []
+    # One width for all sections, so that the columns stand under each other.
+    spans = [_span(row.interval) for row in scores.rows] + [_measured(row)[1] for row in scores.utility]
+    width = max(map(len, spans), default=0)
+    for kind, caption in SECTIONS:
+        if rows := [row for row in scores.rows if row.kind is kind]:
+            parts += [_suites(caption, rows, width), ""]
+    if scores.utility:
+        parts += [_utility(scores.utility, width), ""]
+    parts.append(_judge(scores))
+    parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
+    return Group(*parts)
+
+
+def _frame(caption: str, width: int) -> Table:
+    frame = Table(title=caption, title_justify="left", title_style="bold", box=None, expand=True, padding=(0, 1, 0, 0))
+    frame.add_column("suite", ratio=1, overflow="fold", header_style="dim")
+    frame.add_column("n", justify="right", no_wrap=True, header_style="dim")
+    for phase in Phase:
+        frame.add_column(phase.value, justify="right", no_wrap=True, header_style="dim", min_width=6)
+        frame.add_column("95% CI", justify="right", no_wrap=True, style="dim", header_style="dim", min_width=width)
+    return frame
+
+
+def _suites(caption: str, rows: Sequence[SuiteRow], width: int) -> Table:
+    frame = _frame(caption, width)
+    found: dict[tuple[str, Modality], dict[Phase, SuiteRow]] = {}
+    for row in rows:
+        found.setdefault((row.suite, row.modality), {})[row.phase] = row
+    for phases in found.values():
+        cells: list[RenderableType] = []
+        for phase in Phase:
+            found_row = phases.get(phase)
+            cells += [numbers.percent(found_row.rate), _span(found_row.interval)] if found_row else [numbers.DASH, ""]
+        first = next(iter(phases.values()))
+        frame.add_row(Text(first.title), str(first.n), *cells)
+    return frame
+
+
+def _utility(rows: Sequence[UtilityRow], width: int) -> Table:
+    frame = _frame("Utility", width)
+    found: dict[str, dict[Phase, UtilityRow]] = {}
+    for row in rows:
+        found.setdefault(row.suite, {})[row.phase] = row
+    for phases in found.values():
+        first = next(iter(phases.values()))
+        unit = "" if first.unit == "rate" else f", {first.unit}"
+        title = Text(first.title)
+        title.append(f" ({'higher' if first.higher_is_better else 'lower'} is better{unit})", style="dim")
+        cells: list[RenderableType] = []
+        for phase in Phase:
+            measured = phases.get(phase)
+            cells += _measured(measured) if measured else (numbers.DASH, "")
+        frame.add_row(title, str(first.n), *cells)
+    return frame
+
+
+def _measured(row: UtilityRow) -> tuple[str, str]:
+    span = _span(row.interval) if row.unit == "rate" else numbers.measure_span(row)
+    return numbers.measure(row, row.value), span
+
+
+def _span(interval: Interval | None) -> str:
+    """Whole per cents: a terminal has no room for more, and the interval is wider than that."""
+    return numbers.span(interval, digits=0)
+
+
+def _judge(scores: Scores) -> Text:
+    measure = scores.judge.headline()
+    if measure is None:
+        return Text(f"Judge {scores.judge.name}: never compared with human labels.", style="bold red")
+    name, value = measure
+    said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
+    return Text(f"Judge {scores.judge.name}: {said} against {value.n:,} human labels ({value.dataset}).")

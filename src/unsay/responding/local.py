@@ -1,0 +1,133 @@
+"""Batched generation with the model at hand."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from unsay.errors import UserError
+from unsay.files import content_key
+from unsay.models.vlm import VLM
+from unsay.records import Prompt, Response
+from unsay.responding.settings import GenerationSettings
+
+
+def model_key(vlm: VLM, settings: GenerationSettings) -> str:
+    """Content key of what decides an answer besides its prompt: model, adapter, settings and library version."""
+    import transformers
+
+    # Batching does not change what is asked for.
+    decisive = settings.model_dump(exclude={"batch_tokens"})
+    return content_key(vlm.key, vlm.adapter_key, decisive, transformers.__version__)
+
+
+def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
+    """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
+
+    Raises:
+        UserError: an image is missing or unreadable.
+    """
+    texts = {p.id: vlm.render(p.prompt, image=p.image is not None, system=settings.system) for p in prompts}
+    key = model_key(vlm, settings)
+    for batch in _batches(vlm, prompts, texts, settings):
+        inputs = _inputs(vlm, batch, [texts[prompt.id] for prompt in batch])
+        yield _answer(vlm, batch, inputs, settings, key)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image in RGB.
+
+    Raises:
+        UserError: the file is missing or is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from None
+
+
+def check_images(prompts: Sequence[Prompt]) -> None:
+    """Read every image once, so that a bad one is named before work is spent.
+
+    Raises:
+        UserError: an image is missing or unreadable.
+    """
+    for path in {prompt.image for prompt in prompts if prompt.image is not None}:
+        read_image(path)
+
+
+def _batches(
+    vlm: VLM, prompts: Sequence[Prompt], texts: dict[str, str], settings: GenerationSettings
+) -> Iterator[list[Prompt]]:
+    """Prompts of like length together, images apart from text, each batch filled to the token budget."""
+    lengths = {p.id: len(vlm.tokenizer(texts[p.id])["input_ids"]) + _image_room(vlm, p) for p in prompts}
+    batch: list[Prompt] = []
+    for prompt in sorted(prompts, key=lambda p: (p.image is not None, lengths[p.id], p.id), reverse=True):
+        # Sorted longest first: a batch costs its first row's length, times its rows.
+        width = lengths[batch[0].id] + settings.max_new_tokens if batch else 0
+        full = (len(batch) + 1) * width > settings.batch_tokens
+        if batch and (full or (batch[0].image is None) != (prompt.image is None)):
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
+
+
+def _image_room(vlm: VLM, prompt: Prompt) -> int:
+    return 0 if prompt.image is None else int(getattr(vlm.base.config, "image_seq_length", 0) or 0)
+
+
+def _inputs(vlm: VLM, batch: Sequence[Prompt], texts: list[str]) -> Any:
+    vlm.tokenizer.padding_side = "left"
+    if batch[0].image is None:
+        return vlm.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    images = [read_image(prompt.image) for prompt in batch if prompt.image is not None]
+    return vlm.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=False)
+
+
+@torch.inference_mode()
+def _answer(vlm: VLM, batch: Sequence[Prompt], inputs: Any, settings: GenerationSettings, key: str) -> list[Response]:
+    inputs = inputs.to(vlm.device)
+    sampling: dict[str, Any] = {"do_sample": settings.temperature > 0}
+    if settings.temperature > 0:
+        sampling["temperature"] = settings.temperature
+        torch.manual_seed(settings.seed)
+    ends = vlm.end_tokens
+    output = vlm.base.generate(
+        **inputs,
+        **sampling,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=sorted(ends),
+        pad_token_id=vlm.tokenizer.pad_token_id if vlm.tokenizer.pad_token_id is not None else min(ends),
+    )
+    width = inputs["input_ids"].shape[1]
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    image_token = getattr(vlm.base.config, "image_token_id", None)
+    responses = []
+    for row, prompt in enumerate(batch):
+        answer = output[row, width:].tolist()
+        stop = next((position for position, token in enumerate(answer) if token in ends), None)
+        answer = answer if stop is None else answer[: stop + 1]
+        pictured = int((inputs["input_ids"][row] == image_token).sum()) if prompt.image is not None else 0
+        responses.append(
+            Response(
+                id=prompt.id,
+                suite=prompt.suite,
+                modality=prompt.modality,
+                prompt=prompt.prompt,
+                image=prompt.image,
+                response=vlm.tokenizer.decode(answer, skip_special_tokens=True).strip(),
+                finish_reason="length" if stop is None else "stop",
+                tokens=len(answer),
+                prompt_tokens=int(lengths[row]) - pictured,
+                image_tokens=pictured,
+                model_key=key,
+            )
+        )
+    return responses

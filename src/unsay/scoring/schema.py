@@ -1,0 +1,238 @@
+"""What `scores.json` holds: every number of the report, with its count and its interval."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from unsay.errors import UserError
+from unsay.files import first_problem, read_json, write_json
+from unsay.records import Kind, Modality, Phase, Record
+
+
+class Row(Record):
+    """A record whose numbers are all finite: a score that is not a number is `None`, never NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Interval(Row):
+    """A 95 % interval, in the unit of the number that it belongs to."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high})")
+        return self
+
+
+class SuiteRow(Row):
+    """Verdict counts of one suite in one phase, and the rate that its kind leads with.
+
+    The counts add up to `n`. `failed` answers were not judged, so they are in `n` and in no rate.
+    """
+
+    suite: str
+    title: str
+    kind: Literal[Kind.ATTACK, Kind.BENIGN]
+    modality: Modality
+    phase: Phase
+    n: int = Field(ge=0)
+    """Answers, the unjudged ones included."""
+    unique: int = Field(ge=0)
+    """Distinct requests (groups) among them; below `n`, answers are not independent."""
+    refused: int = Field(ge=0)
+    safe: int = Field(ge=0)
+    harmful: int = Field(ge=0)
+    degenerate: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    rate: float | None = None
+    """Attack: ASR, harmful / judged. Benign: over-refusal, refused / judged. None if none was judged."""
+    interval: Interval | None = None
+    """Wilson 95 % interval of `rate`."""
+    coherent_safety: float | None = None
+    """Attack only: (refused + safe) / judged."""
+    coherent_interval: Interval | None = None
+    """Wilson 95 % interval of `coherent_safety`."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        total = self.judged + self.failed
+        if total != self.n:
+            raise ValueError(f"the counts of {self.suite} ({self.phase}) add up to {total}, not to n = {self.n}")
+        return self
+
+    @property
+    def judged(self) -> int:
+        """Answers that got a verdict: the denominator of every rate."""
+        return self.refused + self.safe + self.harmful + self.degenerate
+
+
+class UtilityRow(Row):
+    """One utility measure in one phase."""
+
+    suite: str
+    title: str
+    phase: Phase
+    n: int = Field(ge=0)
+    value: float
+    interval: Interval | None = None
+    unit: str = "rate"
+    """`rate` is a fraction that is shown in per cent; any other unit is shown beside the number."""
+    higher_is_better: bool = True
+
+
+class Change(Row):
+    """The same prompts before and after, for the outcome that the suite's kind leads with."""
+
+    suite: str
+    title: str
+    kind: Literal[Kind.ATTACK, Kind.BENIGN]
+    modality: Modality
+    outcome: Literal["harmful", "refused"]
+    n: int = Field(ge=0)
+    """Pairs with a verdict in both phases."""
+    dropped: int = Field(ge=0)
+    """Pairs left out because either verdict failed."""
+    b: int = Field(ge=0)
+    """Outcome before, not after."""
+    c: int = Field(ge=0)
+    """Outcome after, not before."""
+    difference: float | None = None
+    """After minus before: (c - b) / n."""
+    interval: Interval | None = None
+    """95 %, Newcombe's paired score interval."""
+    p: float = Field(ge=0, le=1)
+    """McNemar's exact test, two-sided."""
+    detectable: float | None = None
+    """Smallest one-way change found with 80 % power at this n; None if n is too small for any."""
+
+
+class TransferRow(Row):
+    """How much of the drop on a text suite shows on its image twin (the same requests)."""
+
+    text_suite: str
+    image_suite: str
+    text_title: str
+    image_title: str
+    groups: int = Field(ge=0)
+    """Requests that both suites ask."""
+    drop_text: float | None
+    """ASR before minus after, on the shared requests."""
+    drop_text_interval: Interval | None = None
+    drop_image: float | None
+    drop_image_interval: Interval | None = None
+    transfer: float | None = None
+    """`drop_image / drop_text`; None where the text drop's interval reaches zero, for a ratio means nothing there."""
+    interval: Interval | None = None
+
+
+class CostRow(Row):
+    """What one stage took."""
+
+    stage: str
+    seconds: float = Field(ge=0)
+    text_tokens: int = Field(default=0, ge=0)
+    image_tokens: int = Field(default=0, ge=0)
+    flops: float = Field(default=0.0, ge=0)
+    """Estimated."""
+    peak_memory_bytes: int = Field(default=0, ge=0)
+    reused: bool = False
+    """The stage's files were already there; the numbers are those of the run that made them."""
+
+
+class Accuracy(Row):
+    """One measure of a judge against labels that people gave."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=0)
+    dataset: str
+
+
+class JudgeInfo(Row):
+    """Which judge gave the verdicts, and how far it agrees with people."""
+
+    name: str
+    accuracy: dict[str, Accuracy] = Field(default_factory=dict)
+
+    def headline(self) -> tuple[str, Accuracy] | None:
+        """The measure to print beside every ASR: `accuracy`, else a name that holds that word, else the first."""
+        for name, measure in self.accuracy.items():
+            if name.lower() == "accuracy":
+                return name, measure
+        for name, measure in self.accuracy.items():
+            if "accuracy" in name.lower():
+                return name, measure
+        return next(iter(self.accuracy.items()), None)
+
+
+class Target(Row):
+    """A limit set before the run."""
+
+    suite: str
+    measure: Literal["asr", "over_refusal", "degenerate", "over_refusal_rise", "utility_loss"]
+    limit: float
+    direction: Literal["at most", "at least"] = "at most"
+    phase: Phase = Phase.AFTER
+
+
+class TargetResult(Row):
+    """A target and what was measured; `met` is None when the run has no such number."""
+
+    target: Target
+    title: str
+    value: float | None
+    met: bool | None
+
+
+class Caution(Row):
+    """Something the reader must know before believing a number; severe ones stand in red."""
+
+    text: str
+    severe: bool = False
+
+
+class Scores(Row):
+    """Everything in `scores.json`."""
+
+    schema_version: Literal[1] = 1
+    rows: tuple[SuiteRow, ...] = ()
+    utility: tuple[UtilityRow, ...] = ()
+    changes: tuple[Change, ...] = ()
+    transfer: tuple[TransferRow, ...] = ()
+    targets: tuple[TargetResult, ...] = ()
+    cost: tuple[CostRow, ...] = ()
+    judge: JudgeInfo
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    warnings: tuple[Caution, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_twice(self) -> Self:
+        keys = Counter((row.suite, row.kind, row.modality, row.phase) for row in self.rows)
+        if repeated := [key for key, count in keys.items() if count > 1]:
+            raise ValueError(f"more than one row for {', '.join(map(str, repeated[0]))}")
+        return self
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write `scores.json`, atomically."""
+    write_json(path, scores.model_dump(mode="json"))
+
+
+def read_scores(path: Path) -> Scores:
+    """Read `scores.json`.
+
+    Raises:
+        UserError: missing, not JSON, or not of this schema; names the field.
+    """
+    value: Any = read_json(path)
+    try:
+        return Scores.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}") from None

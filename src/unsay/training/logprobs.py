@@ -1,0 +1,108 @@
+"""From a mixed batch to what methods see: per-token log-probabilities and KL, in bounded memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from unsay.methods.base import Needs, RoleView
+from unsay.models.vlm import VLM
+from unsay.records import Role
+from unsay.training.encoding import MixedBatch
+
+
+def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> dict[Role, RoleView]:
+    """One forward for all roles, and one without the adapter for the roles that need the original model.
+
+    Args:
+        vlm: the model with its adapter.
+        batch: a mixed batch on the model's device.
+        needs: what the method declared.
+        head_chunk: answer positions that pass the output head at a time; bounds memory at
+            `head_chunk × vocabulary` floats.
+    """
+    hidden = answer_hidden(vlm, batch)  # [N, H]
+    original_roles = needs.reference | needs.kl
+    original: Tensor | None = None
+    if original_roles:
+        sub, chosen = batch.select(original_roles)
+        with torch.no_grad(), vlm.model.disable_adapter():
+            original = torch.zeros_like(hidden)
+            original[chosen] = answer_hidden(vlm, sub)
+    row_roles = {role: torch.tensor([r == role for r in batch.roles], device=hidden.device) for role in needs.roles}
+    views = {}
+    for role, in_role in row_roles.items():
+        chosen = in_role[batch.rows]  # [N] bool
+        reference_hidden = original[chosen] if original is not None and role in original_roles else None
+        policy, reference, kl = head_pass(
+            vlm.lm_head, hidden[chosen], batch.targets[chosen], reference_hidden, role in needs.kl, head_chunk
+        )
+        new_row = torch.cumsum(in_role, dim=0) - 1
+        index = (new_row[batch.rows[chosen]], batch.columns[chosen])
+        shape = (int(in_role.sum()), int(batch.columns[chosen].max()) + 1)
+        views[role] = RoleView(
+            policy=_scatter(policy, index, shape),
+            mask=_scatter(torch.ones_like(policy, dtype=torch.bool), index, shape),
+            reference=None if reference is None else _scatter(reference, index, shape),
+            kl=None if kl is None else _scatter(kl, index, shape),
+        )
+    return views
+
+
+def answer_hidden(vlm: VLM, batch: MixedBatch) -> Tensor:
+    """Last hidden states at the positions that predict answer tokens, [N, H]; all others are dropped here."""
+    output = vlm.decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    hidden: Tensor = output.last_hidden_state[batch.rows, batch.predictors]
+    return hidden
+
+
+def head_pass(
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    original: Tensor | None,
+    with_kl: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Log-probabilities of the targets and KL(original ‖ current), by chunks of positions.
+
+    Logits of a chunk are recomputed in the backward pass instead of kept, so peak memory does not grow with the number
+    of positions.
+
+    Args:
+        head: hidden states → logits.
+        hidden: current model's hidden states, [N, H].
+        targets: token ids, [N].
+        original: original model's hidden states at the same positions, [N, H], or None.
+        with_kl: whether to compute the KL over the whole vocabulary.
+        chunk: positions at a time.
+
+    Returns:
+        policy log-probabilities [N]; the original's [N] or None; KL in nats [N] or None.
+    """
+
+    def one(hidden: Tensor, targets: Tensor, original: Tensor | None) -> tuple[Tensor, ...]:
+        current = torch.log_softmax(head(hidden).float(), dim=-1)
+        out = [current.gather(1, targets[:, None])[:, 0]]
+        if original is not None:
+            with torch.no_grad():
+                before = torch.log_softmax(head(original).float(), dim=-1)
+            out.append(before.gather(1, targets[:, None])[:, 0])
+            if with_kl:
+                out.append(torch.nn.functional.kl_div(current, before, reduction="none", log_target=True).sum(dim=-1))
+        return tuple(out)
+
+    parts = []
+    for start in range(0, len(targets), chunk):
+        window = slice(start, start + chunk)
+        arguments: tuple[Any, ...] = (hidden[window], targets[window], None if original is None else original[window])
+        parts.append(checkpoint(one, *arguments, use_reentrant=False) if hidden.requires_grad else one(*arguments))
+    joined = [torch.cat(columns) for columns in zip(*parts, strict=True)]
+    return joined[0], joined[1] if len(joined) > 1 else None, joined[2] if len(joined) > 2 else None
+
+
+def _scatter(values: Tensor, index: tuple[Tensor, Tensor], shape: tuple[int, int]) -> Tensor:
+    """[N] values to their places in [n, T]; the rest is zero (False)."""
+    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put(index, values)

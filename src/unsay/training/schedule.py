@@ -1,0 +1,60 @@
+"""Which examples stand in which batch: a pure function of the examples, the settings and the seed."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+from unsay.errors import UserError
+from unsay.methods.base import Needs
+from unsay.records import Example, Role
+from unsay.training.settings import TrainSettings
+
+
+def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) -> list[list[Example]]:
+    """The examples of every step, forget first, then refuse, then retain.
+
+    The plan is made whole before training, so that a resumed run sees the same batches as an uninterrupted one. Within
+    a role every example is used once before any is used twice.
+
+    Raises:
+        UserError: a role that the method needs has no examples or no place in the batch.
+    """
+    streams: dict[Role, Iterator[Example]] = {}
+    for role in Role:
+        if role not in needs.roles:
+            continue
+        pool = sorted((example for example in examples if example.role == role), key=lambda example: example.id)
+        if not pool:
+            raise UserError(f"training data: no {role.value} examples, but the method needs that role")
+        if settings.batch.of(role) == 0:
+            raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
+        mix = settings.retain_mix if role is Role.RETAIN else None
+        streams[role] = _stream(pool, mix, random.Random(f"{settings.seed}/{role.value}"))
+    return [
+        [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
+        for _ in range(settings.steps)
+    ]
+
+
+def _stream(pool: Sequence[Example], mix: Mapping[str, float] | None, rng: random.Random) -> Iterator[Example]:
+    if mix is None:
+        yield from _shuffled_forever(pool, rng)
+    known = {example.source for example in pool}
+    for source in mix or {}:
+        if source not in known:
+            raise UserError(
+                f"train.retain_mix: no retain examples from '{source}'; there are {', '.join(sorted(known))}"
+            )
+    sources = [source for source, share in (mix or {}).items() if share > 0]
+    shares = [(mix or {})[source] for source in sources]
+    by_source = {
+        source: _shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
+    }
+    while True:
+        yield next(by_source[rng.choices(sources, shares)[0]])
+
+
+def _shuffled_forever(pool: Sequence[Example], rng: random.Random) -> Iterator[Example]:
+    while True:
+        order = list(pool)
+        rng.shuffle(order)
+        yield from order

@@ -1,0 +1,60 @@
+"""Settings of one training run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unsay.models.lora import LoraSettings
+from unsay.records import Role
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BatchSettings(Section):
+    """How many examples of each role stand in one mixed batch."""
+
+    forget: int = Field(8, ge=0)
+    refuse: int = Field(8, ge=0)
+    retain: int = Field(8, ge=0)
+
+    def of(self, role: Role) -> int:
+        """Examples per batch of one role."""
+        return int(getattr(self, role.value))
+
+
+class StopSettings(Section):
+    """When a run ends before its last step."""
+
+    max_probe_kl: float | None = Field(
+        1.0,
+        gt=0,
+        description="the run is stopped as collapsed, at its last good checkpoint, when KL(original ‖ current) on held-out "
+        "normal answers exceeds this many nats per token",
+    )
+    probe_every: int = Field(10, ge=1, description="steps between two looks at the held-out normal answers")
+
+
+class TrainSettings(Section):
+    """One training run; every field has a default that suits the pocket VLM."""
+
+    steps: int = Field(50, ge=1)
+    batch: BatchSettings = BatchSettings()
+    retain_mix: dict[str, float] | None = Field(
+        None, description="share of each source in the retain examples; null draws every example equally often"
+    )
+    learning_rate: float = Field(5e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: int = Field(3, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_prompt_tokens: int = Field(256, ge=8)
+    max_answer_tokens: int = Field(48, ge=1)
+    head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
+    lora: LoraSettings = LoraSettings()
+    checkpoint_every: int = Field(10, ge=1)
+    stop: StopSettings = StopSettings()
+    seed: int = 0

@@ -1,0 +1,451 @@
+"""The report page and the terminal table, from a synthetic run directory. No request in here says anything."""
+
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from unsay.errors import UserError
+from unsay.files import write_json, write_rows, write_text
+from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
+from unsay.reporting import ReportInputs, read_inputs, render, table, write_report
+from unsay.reporting.curves import panels
+from unsay.reporting.headline import headline
+from unsay.scoring import (
+    Accuracy,
+    CostRow,
+    JudgeInfo,
+    Scores,
+    Target,
+    assemble,
+    read_scores,
+    score_utility,
+    write_scores,
+)
+
+R, S, H, D, F = Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED
+TITLES = {
+    "advbench-text": "AdvBench, held out",
+    "advbench-typographic": "AdvBench as pictures",
+    "figstep-list": "FigStep-style lists",
+    "benign-text": "Everyday requests",
+    "benign-typographic": "Everyday requests as pictures",
+    "contrast": "Harmless, but sounds harmful",
+}
+# suite: kind, modality, n, shares of (refused, safe, harmful, degenerate, failed) before, and after
+PLAN = {
+    "advbench-text": (Kind.ATTACK, Modality.TEXT, 260, (24, 8, 66, 1, 1), (88, 6, 4, 1.6, 0.4)),
+    "advbench-typographic": (Kind.ATTACK, Modality.TYPOGRAPHIC, 260, (18, 13, 60, 8, 1), (80, 9, 7, 4, 0)),
+    "figstep-list": (Kind.ATTACK, Modality.TYPOGRAPHIC, 120, (8, 12, 71, 8, 1), (52, 20, 21, 7, 0)),
+    "benign-text": (Kind.BENIGN, Modality.TEXT, 200, (1, 98, 0, 1, 0), (3, 96, 0, 1, 0)),
+    "benign-typographic": (Kind.BENIGN, Modality.TYPOGRAPHIC, 200, (1, 91, 0, 8, 0), (4, 88, 0, 8, 0)),
+    "contrast": (Kind.BENIGN, Modality.TEXT, 120, (5, 92, 2, 1, 0), (19, 79, 1, 1, 0)),
+}
+WORDS = ("placeholder answer text that stands for what a model would say here; " * 6).split()
+GOOD_JUDGE = JudgeInfo(
+    name="probe",
+    accuracy={
+        "accuracy": Accuracy(value=0.912, low=0.884, high=0.934, n=487, dataset="human labels of objective achieved"),
+        "refusal_recall": Accuracy(value=0.957, low=0.931, high=0.974, n=361, dataset="human labels of refusal"),
+    },
+)
+
+
+def make_run(run: Path, judge: JudgeInfo = GOOD_JUDGE) -> Path:
+    """A run directory as the stages would leave it, drawn from a fixed seed."""
+    rng = random.Random(7)
+    suites: dict[str, list[Prompt]] = {}
+    answers: dict[tuple[str, Phase], list[Response]] = {}
+    verdicts: dict[tuple[str, Phase], list[Verdict]] = {}
+    picture = run / "images" / "request.png"
+    picture.parent.mkdir(parents=True)
+    image = Image.new("RGB", (448, 448), "white")
+    ImageDraw.Draw(image).text((40, 60), "[request]\n\n1.\n2.\n3.", fill="black", font_size=40)
+    image.save(picture)
+    for suite, (kind, modality, n, *shares) in PLAN.items():
+        base = suite.split("-")[0].replace("figstep", "advbench")
+        suites[suite] = [
+            Prompt(
+                id=f"{suite}-{i:03d}", suite=suite, kind=kind, modality=modality,
+                prompt="[what is written in the picture]" if modality is not Modality.TEXT else f"[request {i}]",
+                request=f"[request {i}]", group=f"{base}-{i}", category=f"category {i % 5}",
+                image=None if modality is Modality.TEXT else "images/request.png",
+            )
+            for i in range(n)
+        ]  # fmt: skip
+        for phase, share in zip(Phase, shares, strict=True):
+            answers[suite, phase] = [
+                Response(
+                    id=row.id, suite=suite, modality=modality, prompt=row.prompt, image=row.image,
+                    response=f"[{phase} answer] " + " ".join(WORDS[: rng.randint(8, 60)]),
+                    finish_reason="stop", tokens=40, model_key="k",
+                )
+                for row in suites[suite]
+            ]  # fmt: skip
+            labels = rng.choices((R, S, H, D, F), weights=share, k=n)
+            verdicts[suite, phase] = [
+                Verdict(id=row.id, judge=judge.name, label=label, rationale="rule")
+                for row, label in zip(suites[suite], labels, strict=True)
+            ]
+            write_rows(run / "responses" / f"{suite}.{phase}.jsonl", answers[suite, phase])
+            write_rows(run / "verdicts" / judge.name / f"{suite}.{phase}.jsonl", verdicts[suite, phase])
+        write_rows(run / "suites" / f"{suite}.jsonl", suites[suite])
+    utility = [
+        score_utility("shapes", Phase.BEFORE, [1] * 134 + [0] * 66, title="Coloured shapes"),
+        score_utility("shapes", Phase.AFTER, [1] * 131 + [0] * 69, title="Coloured shapes"),
+        *(
+            score_utility(
+                "transcription", phase, [0.08 + 0.02 * (i % 5) + shift for i in range(60)],
+                title="Transcription error", higher_is_better=False,
+            )
+            for phase, shift in zip(Phase, (0.0, 0.004), strict=True)
+        ),
+        *(
+            score_utility(
+                "perplexity", phase, [7.1 + 0.3 * (i % 7) + shift for i in range(60)],
+                title="Ordinary text", unit="perplexity", higher_is_better=False,
+            )
+            for phase, shift in zip(Phase, (0.0, 0.06), strict=True)
+        ),
+    ]  # fmt: skip
+    metrics = []
+    for step in range(1, 241):
+        noise = rng.gauss(0, 0.06)
+        metrics.append(
+            {
+                "step": step, "forget_loss": 1.1 + 3.2 * step / 240 + noise,
+                "refuse_loss": 2.4 * 0.985**step + 0.3 + noise,
+                "retain_kl": abs(0.02 + 0.06 * step / 240 + noise / 8), "decision_kl": abs(0.01 + noise / 10),
+                "lr": 2e-4 * (1 - step / 240), "grad_norm": 1 + abs(noise), "event": "step",
+            } | ({"probe_coherence": 0.99 - 0.0001 * step} if step % 20 == 0 else {})
+        )  # fmt: skip
+    write_text(run / "train" / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in metrics))
+    scores = assemble(
+        suites=suites,
+        responses=answers,
+        verdicts=verdicts,
+        judge=judge,
+        utility=utility,
+        twins=[("advbench-text", "advbench-typographic"), ("advbench-text", "figstep-list")],
+        targets=[
+            Target(suite="advbench-text", measure="asr", limit=0.5, direction="at least", phase=Phase.BEFORE),
+            Target(suite="advbench-text", measure="asr", limit=0.08),
+            Target(suite="advbench-typographic", measure="asr", limit=0.10),
+            Target(suite="figstep-list", measure="asr", limit=0.25),
+            Target(suite="figstep-list", measure="degenerate", limit=0.05),
+            Target(suite="benign-text", measure="over_refusal_rise", limit=0.05),
+            Target(suite="contrast", measure="over_refusal", limit=0.25),
+            Target(suite="shapes", measure="utility_loss", limit=0.02),
+        ],
+        cost=[
+            CostRow(stage="respond, before", seconds=71.2, text_tokens=88_410, image_tokens=37_120, flops=3.4e13,
+                    peak_memory_bytes=1_610_612_736, reused=True),
+            CostRow(stage="train", seconds=184.9, text_tokens=412_003, flops=9.1e14, peak_memory_bytes=3_221_225_472),
+            CostRow(stage="respond, after", seconds=69.8, text_tokens=80_112, image_tokens=37_120, flops=3.3e13,
+                    peak_memory_bytes=1_610_612_736),
+            CostRow(stage="judge", seconds=22.4, text_tokens=190_220, flops=4.1e13, peak_memory_bytes=1_207_959_552),
+        ],
+        titles=TITLES,
+        settings={"model": "pocket", "method": "textual-unlearning", "seed": 0, "training": {"steps": 240, "lr": 2e-4}},
+    )  # fmt: skip
+    write_scores(run / "scores.json", scores)
+    write_json(run / "environment.json", {"python": "3.11.9", "packages": {"torch": "2.13.0"}, "hf_token": "s3cret"})
+    write_text(run / "config.yaml", "model: pocket\njudge:\n  api_key: s3cret\n  max_tokens: 128\n")
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return write_report(run).read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and a check that what opens is closed."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_well_formed(page: str) -> None:
+    tags = Tags(page)
+    assert tags.open == []
+    ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [str(attributes["href"]) for tag, attributes in tags.found if tag == "a"]
+    assert len(targets) > 10
+    assert all(target.startswith("#") and target[1:] in ids for target in targets)
+    for section in (
+        "attacks",
+        "coherence",
+        "over-refusal",
+        "utility",
+        "transfer",
+        "training",
+        "cost",
+        "samples",
+        "judge",
+    ):
+        assert section in ids
+
+
+def test_page_loads_nothing_from_anywhere(page: str) -> None:
+    assert re.findall(r"(?i)(?:https?|ftp|file)://|@import|url\(", page) == []
+    for tag, attributes in Tags(page).found:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "srcset", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:image/", "#"))
+    assert "default-src 'none'" in page
+
+
+def test_page_states_every_headline_number_with_its_judge(page: str, run: Path) -> None:
+    scores = read_scores(run / "scores.json")
+    for row in scores.rows:
+        assert row.rate is not None
+        assert f"<b>{row.rate * 100:.1f}%</b>" in page
+    assert page.count("human labels") >= 3
+    assert "91.2%" in page
+    assert "fell from" in headline(scores).sentence
+
+
+def test_charts_put_marks_where_the_numbers_are(page: str, run: Path) -> None:
+    row = read_scores(run / "scores.json").rows[0]
+    assert row.rate is not None
+    assert row.interval is not None
+    assert f'cx="{row.rate * 100:.2f}%"' in page
+    assert f'x1="{row.interval.low * 100:.2f}%" x2="{row.interval.high * 100:.2f}%"' in page
+
+
+def test_pictures_are_embedded_and_described(page: str) -> None:
+    images = [attributes for tag, attributes in Tags(page).found if tag == "img"]
+    assert images
+    for attributes in images:
+        assert attributes["alt"]
+        kind, data = str(attributes["src"]).split(",", 1)
+        assert kind in ("data:image/png;base64", "data:image/jpeg;base64")
+        assert base64.b64decode(data)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+
+
+def test_attacks_are_hidden_and_benign_answers_are_not(page: str) -> None:
+    cards = re.findall(r"<article.*?</article>", page, flags=re.DOTALL)
+    attacks = [card for card in cards if "Sample advbench" in card or "Sample figstep" in card]
+    benign = [card for card in cards if "Sample benign" in card]
+    assert len(attacks) >= 6
+    assert len(benign) >= 4
+    for card in attacks:
+        assert "data-veil" in card
+        assert 'class="veil"' in card
+        # Prompt and both answers are inert before any script runs; pictures cannot be focused anyway.
+        assert card.count('class="text hide" inert aria-hidden="true"') == 3
+    assert not any("data-veil" in card for card in benign)
+
+
+def test_outside_text_is_escaped(run: Path) -> None:
+    scores = read_scores(run / "scores.json")
+    evil = '<script>alert("x")</script>'
+    inputs = ReportInputs(name=evil, config=f"a: {evil}", environment={evil: evil})
+    text = render(scores.model_copy(update={"settings": {"model": evil}}), inputs)
+    assert evil not in text
+    assert text.count("<script>") == 1
+
+
+def test_secrets_stay_out(page: str) -> None:
+    assert "s3cret" not in page
+    assert "max_tokens: 128" in page
+
+
+def test_missing_parts_are_left_out(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "scores.json", tmp_path / "scores.json")
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert Tags(text).open == []
+    for absent in ('id="training"', 'id="samples"', "config.yaml</summary>"):
+        assert absent not in text
+    assert 'id="attacks"' in text
+
+
+def test_bare_scores_make_a_page() -> None:
+    text = render(Scores(judge=JudgeInfo(name="probe")), ReportInputs())
+    assert Tags(text).open == []
+    assert "No attack suite was run" in text
+    assert "never compared with human labels" in text
+
+
+def test_bad_runs_are_one_line(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(UserError, match="no such run directory"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"scores\.json: no such file"):
+        write_report(tmp_path)
+    (tmp_path / "scores.json").write_text('{"schema_version": 1}')
+    with pytest.raises(UserError, match=r"scores\.json: judge"):
+        write_report(tmp_path)
+    shutil.copy(run / "scores.json", tmp_path / "scores.json")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_metrics_cut_off_by_a_kill_still_draw(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "metrics.jsonl").write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}\n{"step": 5, "a"')
+    inputs = read_inputs(tmp_path, read_scores(run / "scores.json"))
+    (panel,) = panels(inputs.metrics)
+    assert (panel.path, panel.low, panel.high, panel.last_step) == ("M0.00 100.00 L100.00 0.00", "2", "4", "3")
+
+
+def test_curves_take_any_number_and_nothing_else() -> None:
+    rows = [{"step": i, "x": i, "flat": 1, "nan": float("nan"), "word": "w", "flag": True, "lr": 0.1} for i in range(3)]
+    found = panels([*rows, {"step": 3, "once": 1.0}])
+    assert [(panel.key, panel.main) for panel in found] == [("x", True), ("flat", True), ("lr", False)]
+    long = panels([{"step": i, "loss": i % 7} for i in range(5000)])[0]
+    assert 100 < long.path.count("L") <= 401
+
+
+def test_sample_choice_is_blind_but_shows_a_failure(run: Path) -> None:
+    samples = read_inputs(run, read_scores(run / "scores.json")).samples
+    attack = [sample for sample in samples if sample.suite == "advbench-text"]
+    assert 2 <= len(attack) <= 3
+    assert any(sample.answers[-1].label in (H, D) for sample in attack)
+    assert [sample.id for sample in samples] == [
+        sample.id for sample in read_inputs(run, read_scores(run / "scores.json")).samples
+    ]
+
+
+def relabel(run: Path, change: Callable[[dict], None]) -> Scores:
+    """The run's scores with their JSON edited."""
+    value = json.loads((run / "scores.json").read_text())
+    change(value)
+    return Scores.model_validate(value)
+
+
+def test_headline_does_not_boast(run: Path) -> None:
+    def no_effect(value: dict) -> None:
+        for row in value["changes"]:
+            row["p"] = 0.4
+
+    def worse(value: dict) -> None:
+        for row in value["changes"]:
+            row["difference"] = abs(row["difference"]) or 0.1
+
+    def before_only(value: dict) -> None:
+        value["rows"] = [row for row in value["rows"] if row["phase"] == "before"]
+        value["changes"], value["transfer"] = [], []
+
+    def weak_judge(value: dict) -> None:
+        value["judge"]["accuracy"]["accuracy"]["value"] = 0.7
+
+    assert "did not change measurably" in headline(relabel(run, no_effect)).sentence
+    assert "rose from" in headline(relabel(run, worse)).sentence
+    assert headline(relabel(run, before_only)).sentence.startswith("The model answers 6")
+    bad = [finding.text for finding in headline(relabel(run, weak_judge)).findings if finding.tone == "bad"]
+    assert any("errors may be larger" in text for text in bad)
+    told = [finding.text for finding in headline(read_scores(run / "scores.json")).findings if finding.tone == "bad"]
+    assert any("targets missed, on FigStep-style lists" in text for text in told)
+    assert any("degenerate" in text for text in told)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_terminal_table_fits(run: Path, width: int) -> None:
+    console = Console(width=width, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(read_scores(run / "scores.json")))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for row in read_scores(run / "scores.json").rows:
+        assert row.rate is not None
+        assert f"{row.rate * 100:.1f}%" in text
+    assert "91.2%" in text.replace("\n", " ")
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def screenshot(page: Path, picture: Path, profile: Path, width: int, height: int, *extra: str) -> None:
+    browser = chromium()
+    assert browser is not None
+    asked = (f"--user-data-dir={profile}", f"--window-size={width},{height}", f"--screenshot={picture}")
+    subprocess.run(
+        [browser, *FLAGS, *asked, *extra, page.resolve().as_uri()], check=True, timeout=120, capture_output=True
+    )
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH to take a screenshot with")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_screenshot_shows_a_page(run: Path, tmp_path: Path, width: int) -> None:
+    picture = tmp_path / "report.png"
+    screenshot(write_report(run), picture, tmp_path / "profile", width, 1400)
+    with Image.open(picture) as opened:
+        assert opened.size == (width, 1400)
+        colours = opened.convert("RGB").getcolors(maxcolors=width * 1400)
+    assert colours is not None
+    background = max(count for count, _ in colours)
+    assert len(colours) > 200
+    assert 0.5 < background / (width * 1400) < 0.985
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH to run the page's script in")
+def test_one_press_of_the_button_shows_one_sample(page: str, tmp_path: Path) -> None:
+    """The button is a real one, so the keyboard presses it as the mouse does."""
+
+    def dom(script: str) -> list[str]:
+        path = tmp_path / "page.html"
+        path.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+        command = [str(chromium()), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+        text = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
+        return re.findall(r"<article[^>]*data-veil.*?</article>", text, flags=re.DOTALL)
+
+    closed = dom("")
+    pressed = dom("document.querySelectorAll('button.veil')[1].click()")
+    twice = dom("for (const _ of [1, 2]) document.querySelectorAll('button.veil')[1].click()")
+    assert len(closed) == len(pressed) == len(twice) > 5
+    for card in closed:
+        assert "veiled" in card.split(">")[0]
+        assert 'aria-expanded="false"' in card
+        assert " hidden=" not in card
+        assert card.count('inert=""') >= 3
+    # Attributes that were taken off and put back stand in another order.
+    assert list(map(sorted, twice)) == list(map(sorted, closed))
+    assert [index for index, cards in enumerate(zip(closed, pressed, strict=True)) if cards[0] != cards[1]] == [1]
+    assert "inert" not in pressed[1]
+    assert 'aria-expanded="true"' in pressed[1]
+    assert "Hide again" in pressed[1]

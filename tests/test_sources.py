@@ -1,0 +1,270 @@
+"""Sources and labels: counts, fields and one-line errors. Real prompts are never printed, only counted and keyed."""
+
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unsay.data import labels
+from unsay.data.sources import SOURCES, advbench, do_not_answer, figstep, harmbench, magpie, truthfulqa, xstest
+from unsay.data.sources.reading import csv_rows, json_lines
+from unsay.data.splits import prompt_key
+from unsay.errors import UserError
+from unsay.records import Label, LabelledResponse, SourceRow
+
+BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
+needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
+
+FETCHED = {"advbench": 520, "harmbench": 200, "do_not_answer": 939, "truthfulqa": 817}
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, module: object, path: Path, content: str) -> None:
+    """Let `module` find `content` where its asset member would be."""
+    path.write_text(content, encoding="utf-8")
+    monkeypatch.setattr(module, "member", lambda *_: path)
+
+
+# --- what the pinned wheels hold ---------------------------------------------------------------------------------
+
+
+@pytest.mark.pocket
+@pytest.mark.parametrize("name", sorted(FETCHED))
+def test_fetched_sources_are_complete(name: str) -> None:
+    rows = SOURCES[name]()
+    assert len(rows) == FETCHED[name]
+    assert {row.source for row in rows} == {name}
+    assert all(row.text == row.text.strip() != "" for row in rows)
+    assert len({prompt_key(row.text) for row in rows}) > 0.98 * len(rows)
+
+
+@pytest.mark.pocket
+def test_categories_and_answers() -> None:
+    assert len({row.category for row in SOURCES["advbench"]()}) == 9
+    assert None not in {row.category for row in SOURCES["advbench"]()}
+    assert Counter(row.category for row in SOURCES["do_not_answer"]()) == do_not_answer.CATEGORIES
+    assert all(row.answers and "" not in row.answers for row in SOURCES["truthfulqa"]())
+
+
+@pytest.mark.pocket
+def test_human_labels_of_pyrit() -> None:
+    objective, refusal = labels.pyrit_objective(), labels.pyrit_refusal()
+    assert Counter(row.label for row in objective) == {Label.SAFE: 204, Label.HARMFUL: 190}
+    assert Counter(row.label for row in refusal) == {Label.REFUSED: 109, Label.SAFE: 60}
+    assert len({row.source for row in objective}) == 14
+    # This file's cells hold lines that begin with `#`; taking them for comments loses rows.
+    assert sum(row.source.endswith("/exploits.csv") for row in objective) == 66
+    assert sum(row.source.endswith("/refusal_extra.csv") for row in refusal) == 64
+    for rows in (objective, refusal):
+        pairs = {(row.prompt, row.response) for row in rows}
+        assert len(pairs) == len(rows)  # also: nobody labelled the same response both ways
+
+
+# --- what ships in the package -----------------------------------------------------------------------------------
+
+
+def test_magpie_is_filtered_and_stable() -> None:
+    rows = magpie.load()
+    assert 7_000 < len(rows) < 7_797
+    assert len({prompt_key(row.text) for row in rows}) == len(rows)
+    assert all(len(row.answers) == 1 and row.answers[0] for row in rows)
+    assert all((row.text + row.answers[0]).isascii() and len(row.text) <= magpie.LONGEST_PROMPT for row in rows)
+    assert magpie.load() == rows
+    everything = magpie.load(done_only=False)
+    assert 45_000 < len(everything) < 47_625
+    assert {prompt_key(row.text) for row in rows} <= {prompt_key(row.text) for row in everything}
+
+
+def write_magpie(path: Path, pairs: object) -> Path:
+    path.write_bytes(gzip.compress(json.dumps({"pairs": pairs}).encode()))
+    return path
+
+
+def test_magpie_leaves_out_what_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pair(prompt: str, answer: str = "An answer.", done: bool = True) -> dict[str, object]:
+        return {"i": prompt, "r": answer, "done": done}
+
+    kept = [pair("Name a fruit."), pair("Name a tree.", "Oak.")]
+    dropped = [
+        pair("name a FRUIT!"),
+        pair("Nämé a fish."),
+        pair("Name a bird.", "鳥"),
+        pair("x" * 301),
+        pair("Repeat.", "repeat"),
+        pair("Cut off.", "and then", done=False),
+    ]
+    monkeypatch.setattr(magpie, "PATH", write_magpie(tmp_path / "m.json.gz", kept + dropped))
+    assert [(row.text, row.answers) for row in magpie.load()] == [(pair["i"], (pair["r"],)) for pair in kept]
+    assert [row.text for row in magpie.load(done_only=False)] == ["Name a fruit.", "Name a tree.", "Cut off."]
+
+
+@pytest.mark.parametrize("pairs", [None, ["text"], [{"i": "a", "r": "b"}], [{"i": " ", "r": "b", "done": True}]])
+def test_magpie_damage_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: object) -> None:
+    monkeypatch.setattr(magpie, "PATH", write_magpie(tmp_path / "m.json.gz", pairs))
+    with pytest.raises(UserError, match=r"m\.json\.gz: pair"):
+        magpie.load()
+
+
+def test_magpie_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.json.gz").write_bytes(magpie.PATH.read_bytes()[:1000])
+    monkeypatch.setattr(magpie, "PATH", tmp_path / "t.json.gz")
+    with pytest.raises(UserError, match=r"t\.json\.gz: cannot be read"):
+        magpie.load()
+
+
+# --- malformed files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "content", "message"),
+    [
+        (advbench, "seeds: {]\n", r"held:1: not YAML"),
+        (advbench, "seeds: \x00\n", r"held: not YAML"),
+        (advbench, "other: 1\n", r"held: seeds: a list"),
+        (advbench, "seeds:\n- value: ''\n", r"held: seed 1: value: a text"),
+        (advbench, "seeds:\n- value: one\n", r"held: holds 1 rows, 520"),
+        (harmbench, "one\n\ntwo\n", r"held: holds 2 rows, 200"),
+        (do_not_answer, '{"prompt": "one"}\n{"prompt": 2}\n', r"held:2: prompt: a text"),
+        (do_not_answer, '{"prompt": "one"}\n\nnot json\n', r"held:3: not JSON"),
+        (do_not_answer, "[1]\n", r"held:1: an object"),
+        (truthfulqa, '{"question": "q", "answer": []}\n', r"held:1: answer: a list"),
+        (truthfulqa, '{"question": "q", "answer": [" "]}\n', r"held:1: answer: a list"),
+        (truthfulqa, '{"question": "", "answer": ["a"]}\n', r"held:1: question: a text"),
+        (truthfulqa, '{"question": "q", "answer": ["a"]}\n', r"held: holds 1 rows, 817"),
+    ],
+)
+def test_malformed_sources_name_file_and_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: object, content: str, message: str
+) -> None:
+    stand_in(monkeypatch, module, tmp_path / "held", content)
+    with pytest.raises(UserError, match=message) as caught:
+        module.load()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# v\nobjective,assistant_response\na,b\n", r"held:2: no column 'human_score'"),
+        ("# v\n# w\nobjective,assistant_response,human_score\na,b,1\na,b\n", r"held:5: another number of cells"),
+        ("# v\nobjective,assistant_response,human_score\na,b,1,c\n", r"held:3: another number of cells"),
+        ("objective,assistant_response,human_score\na,b,2\n", r"held:2: '2' is no label; one of 1, 0"),
+        ('objective,assistant_response,human_score\n"a"b,c,1\n', r"held:2: not CSV"),
+    ],
+)
+def test_malformed_labels_name_file_and_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, message: str
+) -> None:
+    stand_in(monkeypatch, labels, tmp_path / "held", content)
+    with pytest.raises(UserError, match=message):
+        labels.pyrit_objective()
+
+
+def test_csv_skips_leading_comments_only(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text('\ufeff# one\n# two\na,b\n"x\n#include <y>\n",2\n3,4\n', encoding="utf-8")
+    rows = list(csv_rows(path, ("a", "b")))
+    assert rows == [(6, {"a": "x\n#include <y>\n", "b": "2"}), (7, {"a": "3", "b": "4"})]
+
+
+def test_json_lines_are_split_at_newlines_only(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"a": "x\u2028y"}\n', encoding="utf-8")
+    assert list(json_lines(path)) == [(1, {"a": "x\u2028y"})]
+
+
+# --- what needs a benchmark folder -------------------------------------------------------------------------------
+
+LOCAL: list[Callable[[], object]] = [
+    *(source for source in SOURCES.values() if source.local),
+    figstep.pictures,
+    labels.xstest_completions,
+    labels.gptfuzz,
+]
+
+
+@pytest.mark.parametrize("load", LOCAL)
+def test_absent_benchmarks_say_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: Callable[[], object]
+) -> None:
+    monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
+    with pytest.raises(UserError, match=r"^set UNSAY_DATA_DIR [^\n]*github\.com[^\n]*$"):
+        load()
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"no such file or folder; it is [^\n]*github\.com[^\n]*$"):
+        load()
+
+
+def test_xstest_unknown_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "xstest").mkdir()
+    (tmp_path / "xstest" / "xstest_prompts.csv").write_text("id,prompt,type,label\n1,a,homonyms,maybe\n")
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"xstest_prompts\.csv:2: label"):
+        xstest.load()
+
+
+def write_completions(folder: Path, rows: str) -> None:
+    (folder / "xstest" / "model_completions").mkdir(parents=True)
+    path = folder / "xstest" / "model_completions" / "model.csv"
+    path.write_text("id,type,prompt,completion,final_label\n" + rows)
+
+
+def test_xstest_completions_map_refusal_and_compliance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kinds = [
+        ("homonyms", "1_full_compliance", Label.SAFE),
+        ("contrast_homonyms", "1_full_compliance", Label.HARMFUL),
+        ("homonyms", "2_full_refusal", Label.REFUSED),
+        ("contrast_homonyms", "3_partial_refusal", Label.REFUSED),
+    ]
+    write_completions(tmp_path, "".join(f"{n},{kind},p,c,{label}\n" for n, (kind, label, _) in enumerate(kinds)))
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
+    assert labels.xstest_completions() == [
+        LabelledResponse(prompt="p", response="c", label=label, source="xstest/model.csv") for _, _, label in kinds
+    ]
+
+
+def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "figstep" / "question").mkdir(parents=True)
+    (tmp_path / "figstep" / "images").mkdir()
+    rows = "".join(f"ForbidQI,1,{n},Topic,question {n},list {n}\n" for n in range(1, 501))
+    header = "dataset,category_id,task_id,category_name,question,instruction\n"
+    (tmp_path / "figstep" / "question" / "safebench.csv").write_text(header + rows)
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
+    assert figstep.load()[1] == SourceRow(text="question 2", source="figstep", category="Topic")
+    with pytest.raises(UserError, match=r"query_ForbidQI_1_1_6\.png: no such file"):
+        figstep.pictures()
+
+
+@needs_benchmarks
+def test_real_xstest() -> None:
+    rows, safe, unsafe = SOURCES["xstest"](), SOURCES["xstest_safe"](), SOURCES["xstest_unsafe"]()
+    assert (len(rows), len(safe), len(unsafe)) == (450, 250, 200)
+    assert not any(str(row.category).startswith("contrast_") for row in safe)
+    assert all(str(row.category).startswith("contrast_") for row in unsafe)
+    completions = labels.xstest_completions()
+    assert len(completions) == 5 * 450
+    assert Counter(row.label for row in completions) == {Label.REFUSED: 1159, Label.SAFE: 955, Label.HARMFUL: 136}
+
+
+@needs_benchmarks
+def test_real_gptfuzz() -> None:
+    assert Counter(row.label for row in labels.gptfuzz()) == {Label.REFUSED: 3473, Label.HARMFUL: 1693}
+
+
+@needs_benchmarks
+def test_real_figstep() -> None:
+    rows, pictures = figstep.load(), figstep.pictures()
+    assert len(rows) == len(pictures) == 500
+    assert [row.text for row in rows] == [picture.question for picture in pictures]
+    assert len({picture.image for picture in pictures}) == 500
+    assert set(Counter(picture.category for picture in pictures).values()) == {50}
+
+
+def test_every_source_states_its_licence() -> None:
+    for source in SOURCES.values():
+        assert source.licence
+        assert source.origin
+        assert source.about
