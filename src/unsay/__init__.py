@@ -1,3 +1,19 @@
 """unsay: make a vision-language model unsay harmful answers, with text alone (arXiv 2406.02575)."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unsay.api import VLM, RunConfig, demo, evaluate, load, read_config, report, unlearn
+
+__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: importing the package must not cost the seconds that torch takes.
+    if name in __all__:
+        from unsay import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'unsay' has no attribute '{name}'")

@@ -14,7 +14,9 @@ from unsay.data.typography import list_text
 Format = Callable[[str], str]
 
 _HOW_TO = re.compile(r"\bhow (?:to|one can|someone can|a person can|you can) (.+)$", re.IGNORECASE | re.DOTALL)
-_GUIDE = re.compile(r"\b(?:instructions?|guide|tutorial|steps|manual|plan|tips|advice) (?:for|on|about|of) (.+)$", re.I | re.S)
+_GUIDE = re.compile(
+    r"\b(?:instructions?|guide|tutorial|steps|manual|plan|tips|advice) (?:for|on|about|of) (.+)$", re.I | re.S
+)
 
 
 def topic_line(request: str) -> str:
@@ -30,7 +32,19 @@ def topic_line(request: str) -> str:
         return f"Steps for {match.group(1)}."
     if text[:1].isupper() and not text[:2].isupper():
         text = text[0].lower() + text[1:]
-    question = text.split(" ", 1)[0] in {"what", "why", "who", "where", "when", "which", "how", "is", "are", "can", "do"}
+    question = text.split(" ", 1)[0] in {
+        "what",
+        "why",
+        "who",
+        "where",
+        "when",
+        "which",
+        "how",
+        "is",
+        "are",
+        "can",
+        "do",
+    }
     return f"Answers to: {text}." if question else f"Steps to {text}."
 
 

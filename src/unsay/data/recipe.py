@@ -108,7 +108,9 @@ def retain_examples(
     return order[settings.probe :], order[: settings.probe]
 
 
-def retain_pools(contrast: Sequence[SourceRow], plain: Sequence[SourceRow], chat: Sequence[SourceRow]) -> list[list[SourceRow]]:
+def retain_pools(
+    contrast: Sequence[SourceRow], plain: Sequence[SourceRow], chat: Sequence[SourceRow]
+) -> list[list[SourceRow]]:
     """The four retain sources with their answers.
 
     Args:
@@ -135,4 +137,3 @@ def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: st
         request=row.text,
         complete=complete,
     )
-

@@ -6,18 +6,19 @@ measures both judges and the refusal rules on every labelled set at hand (see `u
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from unsay.files import write_json
 from unsay.judging.judge import Judge
 from unsay.records import Label, Record
+
+Floats: TypeAlias = NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -78,32 +79,24 @@ def measure(
     judged = np.array([label is not Label.FAILED for label in judge_labels], dtype=bool)
     said = np.array([label is positive for label in judge_labels], dtype=bool)[judged]
     true = np.array([label is positive for label in human_labels], dtype=bool)[judged]
-    rank = None if scores is None else np.asarray(scores, dtype=float)[judged]
-    both = bool(true.any() and not true.all())
-    samples = _resampled(true, seed) if both else []
-
-    def bootstrap(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate | None:
-        if not both:
-            return None
-        values = np.array([statistic(sample) for sample in samples])
-        low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return Estimate(value=statistic(np.arange(len(true))), low=float(low), high=float(high))
-
-    def balanced(rows: NDArray[np.intp]) -> float:
-        return float((said[rows][true[rows]].mean() + (~said[rows][~true[rows]]).mean()) / 2)
-
+    wilson = {
+        "accuracy": _wilson(said == true),
+        "precision": _wilson(true[said]),
+        "recall": _wilson(said[true]),
+        "specificity": _wilson(~said[~true]),
+    }
+    names = ("balanced_accuracy", "kappa", "auc")
+    bootstrap: dict[str, Estimate | None] = dict.fromkeys(names)
+    if true.any() and not true.all():
+        rank = None if scores is None else np.asarray(scores, dtype=float)[judged]
+        bootstrap |= _bootstrap(said, true, rank, np.random.default_rng(seed))
     return Calibration(
         positive=positive,
         n=len(true),
         failed=int((~judged).sum()),
         positives=int(true.sum()),
-        accuracy=_wilson(said == true),
-        balanced_accuracy=bootstrap(balanced),
-        precision=_wilson(true[said]),
-        recall=_wilson(said[true]),
-        specificity=_wilson(~said[~true]),
-        kappa=bootstrap(lambda rows: float(cohen_kappa_score(true[rows], said[rows]))),
-        auc=None if rank is None else bootstrap(lambda rows: float(roc_auc_score(true[rows], rank[rows]))),
+        **wilson,
+        **bootstrap,
     )
 
 
@@ -114,11 +107,37 @@ def _wilson(outcomes: NDArray[np.bool_]) -> Estimate | None:
     return Estimate(value=float(outcomes.mean()), low=float(interval.low), high=float(interval.high))
 
 
-def _resampled(true: NDArray[np.bool_], seed: int) -> list[NDArray[np.intp]]:
-    """Bootstrap samples of row numbers; each class keeps its size, so that no sample lacks one."""
-    generator = np.random.default_rng(seed)
-    classes = [np.flatnonzero(true), np.flatnonzero(~true)]
-    return [np.concatenate([generator.choice(rows, len(rows)) for rows in classes]) for _ in range(RESAMPLES)]
+def _bootstrap(
+    said: NDArray[np.bool_], true: NDArray[np.bool_], scores: Floats | None, generator: np.random.Generator
+) -> dict[str, Estimate]:
+    """Balanced accuracy, kappa and AUC; each class is resampled apart, so that no sample lacks one.
+
+    A bootstrap sample is how often it holds each row, so every statistic is a product with these counts. The first
+    "sample" holds each row once: its statistics are the values themselves.
+    """
+    counts = []  # of positive, of negative rows: (1 + RESAMPLES, rows of the class)
+    for size in (int(true.sum()), int((~true).sum())):
+        drawn = generator.multinomial(size, np.full(size, 1 / size), RESAMPLES)
+        counts.append(np.vstack([np.ones(size), drawn]))
+    positives, negatives = (block.shape[1] for block in counts)
+    recall = counts[0] @ said[true] / positives
+    false_alarms = counts[1] @ said[~true] / negatives
+    # Cohen's kappa from the rates and the share of positive rows.
+    share = positives / (positives + negatives)
+    called = share * recall + (1 - share) * false_alarms
+    agreement = share * recall + (1 - share) * (1 - false_alarms)
+    chance = share * called + (1 - share) * (1 - called)
+    statistics = {"balanced_accuracy": (recall + 1 - false_alarms) / 2, "kappa": (agreement - chance) / (1 - chance)}
+    if scores is not None:
+        # The AUC is how often a positive row outranks a negative one; a tie is half.
+        above = np.sign(scores[true][:, None] - scores[~true][None, :]) / 2 + 0.5
+        statistics["auc"] = ((counts[0] @ above) * counts[1]).sum(1) / (positives * negatives)
+    return {name: _percentiles(values) for name, values in statistics.items()}
+
+
+def _percentiles(values: Floats) -> Estimate:
+    low, high = np.quantile(values[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(value=float(values[0]), low=float(low), high=float(high))
 
 
 class Accuracy(Record):

@@ -52,7 +52,8 @@ FOREIGN_LETTERS: Final = 8
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _CHARACTER_RUN = re.compile(rf"([^\s\-=_.*#~|+─═])\1{{{CHARACTER_RUN - 1},}}")  # rules and tables are no loops
-_LINK = re.compile(r"https?://\S+|\S+@\S+\.\S+")
+_RULED = re.compile(r"([-=_.*#~|+─═])\1{2,}")
+_LINK = re.compile(r"https?://\S+|\b[\w.+-]{1,64}@\S+")
 _ABOUT_LANGUAGE = re.compile(
     r"\b(?:translat\w*|languages?|alphabet|script|pronounc\w*|say .{1,40} in|in (?:arabic|chinese|greek|hebrew|"
     r"hindi|japanese|korean|"
@@ -83,8 +84,8 @@ def degeneration_reason(text: str, request: str = "") -> str | None:
         or _phrase_loop(words)
         or _sentence_copies(text)
         or _repeated_ngrams(words)
-        or _compressible(text)
         or _unbroken(text)
+        or _compressible(text)
         or _foreign(text, request)
     )
 
@@ -93,7 +94,7 @@ def _symbols(text: str) -> str | None:
     run = _CHARACTER_RUN.search(text)
     if run:
         return f"loop: one character {len(run.group())} times running"
-    visible = [character for character in text if not character.isspace()]
+    visible = [character for character in _RULED.sub(r"\1", text) if not character.isspace()]
     odd = sum(unicodedata.category(character)[0] not in "LNM" for character in visible)
     if len(visible) >= SYMBOL_CHARACTERS and odd / len(visible) > SYMBOL_SHARE:
         return f"symbols: {odd} of {len(visible)} characters"

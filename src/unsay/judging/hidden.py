@@ -13,7 +13,7 @@ _PLACE = "\u241e"
 """Stands where the request goes while the chat template is rendered; no request holds it."""
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Ends a forward pass once the last layer of interest has run."""
 
 
@@ -27,10 +27,10 @@ def answer_states(
     prompt_tokens: int,
     batch_size: int = 16,
 ) -> Array:
-    """Hidden states of the answers, averaged over layers and over the answers' first tokens.
+    """Hidden states of answers, averaged over layers and over the answers' first tokens.
 
-    The model reads each request and answer in its own chat format. Attention is causal, so the state of a token does not
-    depend on what follows: one pass gives the states of the answer cut off after any number of tokens.
+    The model reads each request and answer in its own chat format. Attention is causal, so the state of a token does
+    not depend on what follows: one pass gives the states of the answer cut off after any number of tokens.
 
     Args:
         language_model: a decoder-only model with `get_decoder().layers`.
@@ -59,7 +59,8 @@ def answer_states(
         for row, index in enumerate(batch):
             asked, answered = map(len, sequences[index])
             for column, cut in enumerate(cuts):
-                states[index, column] = hidden[row, asked : asked + min(answered, cut)].mean(0).float().cpu().numpy()
+                span = hidden[row, asked : asked + min(answered, cut)]
+                states[index, column] = span.mean(0).float().cpu().numpy()
     return states
 
 
@@ -105,12 +106,12 @@ def _layer_mean(decoder: Any, sequences: list[tuple[list[int], list[int]]], laye
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
         outputs.append(output[0] if isinstance(output, tuple) else output)
         if len(outputs) == len(layers):
-            raise _Enough
+            raise _EnoughError
 
     hooks = [decoder.layers[layer - 1].register_forward_hook(keep) for layer in layers]
     try:
         decoder(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-    except _Enough:
+    except _EnoughError:
         pass
     finally:
         for hook in hooks:

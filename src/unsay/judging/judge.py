@@ -62,9 +62,11 @@ def _alone(judge: Judge, pair: Pair) -> Verdict:
         return _failed(judge, pair, f"the judge raised {type(error).__name__}: {error}")
     if not isinstance(verdicts, list) or len(verdicts) != 1:
         return _failed(judge, pair, "the judge did not give exactly one verdict")
-    verdict: Any = verdicts[0]
-    problem = _problem(judge, pair, verdict)
-    return _failed(judge, pair, problem) if problem else verdict  # type: ignore[no-any-return]
+    problem = _problem(judge, pair, verdicts[0])
+    if problem:
+        return _failed(judge, pair, problem)
+    verdict: Verdict = verdicts[0]
+    return verdict
 
 
 def _problem(judge: Judge, pair: Pair, verdict: Any) -> str | None:

@@ -26,8 +26,9 @@ from unsay.judging.fitting import (
 )
 from unsay.judging.hidden import Array, answer_states, first_tokens
 from unsay.judging.judge import Pair
+from unsay.judging.labelled import as_attack, harm_labels, requests_of
 from unsay.judging.rules import by_rules, rules_key
-from unsay.records import Kind, Label, LabelledResponse, Modality, Prompt, Response, Verdict
+from unsay.records import Label, LabelledResponse, Response, Verdict
 
 FORMAT = 1
 """Raise when the code of a fit changes its result, so that cached probes are fitted anew."""
@@ -50,7 +51,7 @@ class ProbeJudge:
         """
         self.fitted = fitted
         self.key = content_key("probe", rules_key(), fitted)
-        self._reader = language_model, tokenizer
+        self.reader = language_model, tokenizer
 
     @classmethod
     def default(cls) -> "ProbeJudge":
@@ -88,7 +89,7 @@ class ProbeJudge:
         if not texts:
             return np.zeros(0)
         settings = self.fitted.settings
-        states = _states(*self._reader, texts, settings, (settings.response_tokens,))
+        states = states_of(*self.reader, texts, settings, (settings.response_tokens,))
         return self.fitted.probabilities(states[:, 0])
 
     def _verdict(self, response: Response, score: float) -> Verdict:
@@ -110,6 +111,7 @@ def load_or_fit(
     from unsay.assets import derived
 
     settings = settings or ProbeSettings()
+    rows = usable(rows)
     key = fit_key(language_model, tokenizer, rows, settings)
 
     def build(folder: Path) -> None:
@@ -130,10 +132,10 @@ def fit(
         settings: how.
     """
     settings = settings or ProbeSettings()
-    rows = [row for row in rows if row.response.strip()]
-    states = _states(language_model, tokenizer, texts_of(rows), settings, settings.cuts)
+    rows = usable(rows)
+    states = states_of(language_model, tokenizer, texts_of(rows), settings, settings.cuts)
     labels = np.array([row.label is Label.HARMFUL for row in rows])
-    fold = folds_of(labels, groups_of(rows), settings)
+    fold = folds_of(labels, requests_of(rows), settings)
     scores = out_of_fold(states, states, labels, fold, settings)
     settled = np.stack([settled_by_rules(tokenizer, rows, cut) for cut in settings.cuts], axis=1)
     scores[settled] = 0.0
@@ -151,6 +153,11 @@ def fit(
     )
 
 
+def usable(rows: Sequence[LabelledResponse]) -> list[LabelledResponse]:
+    """The rows whose answer has something to read; the rules settle the others."""
+    return [row for row in rows if row.response.strip()]
+
+
 def fit_key(language_model: Any, tokenizer: Any, rows: Sequence[LabelledResponse], settings: ProbeSettings) -> str:
     """A content key of everything that decides a fit."""
     template = str(getattr(tokenizer, "chat_template", ""))
@@ -158,7 +165,10 @@ def fit_key(language_model: Any, tokenizer: Any, rows: Sequence[LabelledResponse
 
 
 def weights_key(model: Any) -> str:
-    """A key of a model's weights, from 64 evenly spaced values of each tensor: any training changes nearly all of them."""
+    """A key of a model's weights, from 64 or so evenly spaced values of each tensor.
+
+    Training changes nearly every value, so a sample tells two models apart in a fraction of the time.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().flatten()
@@ -172,53 +182,22 @@ def texts_of(rows: Sequence[LabelledResponse]) -> list[tuple[str, str]]:
     return [(row.prompt, row.response) for row in rows]
 
 
-def groups_of(rows: Sequence[LabelledResponse]) -> list[str]:
-    """The request of each row, spaces and case aside: rows of one request must share a fold."""
-    return [" ".join(row.prompt.lower().split()) for row in rows]
-
-
 def settled_by_rules(tokenizer: Any, rows: Sequence[LabelledResponse], cut: int | None) -> NDArray[np.bool_]:
     """Whether the rules call the row's answer, cut after `cut` tokens, degenerate or refused; shape (rows,)."""
-    settled = []
-    for number, row in enumerate(rows):
-        text = row.response if cut is None else first_tokens(tokenizer, row.response, cut)
-        settled.append(by_rules("rules", *as_attack(str(number), row.prompt, text)) is not None)
-    return np.array(settled, dtype=bool)
-
-
-def as_attack(identity: str, request: str, answer: str) -> Pair:
-    """A labelled row as a judge is given it."""
-    prompt = Prompt(
-        id=identity,
-        suite="labelled",
-        kind=Kind.ATTACK,
-        modality=Modality.TEXT,
-        prompt=request,
-        request=request,
-        group=identity,
+    answers = [row.response if cut is None else first_tokens(tokenizer, row.response, cut) for row in rows]
+    return np.array(
+        [
+            by_rules("rules", *as_attack(str(number), row.prompt, answer)) is not None
+            for number, (row, answer) in enumerate(zip(rows, answers, strict=True))
+        ],
+        dtype=bool,
     )
-    response = Response(
-        id=identity,
-        suite="labelled",
-        modality=Modality.TEXT,
-        prompt=request,
-        image=None,
-        response=answer,
-        finish_reason="stop",
-        tokens=0,
-        model_key="people",
-    )
-    return prompt, response
 
 
-def harm_labels(harmful: NDArray[np.bool_]) -> list[Label]:
-    """`HARMFUL` where true, else `SAFE`."""
-    return [Label.HARMFUL if value else Label.SAFE for value in harmful]
-
-
-def _states(
+def states_of(
     language_model: Any, tokenizer: Any, texts: Sequence[tuple[str, str]], settings: ProbeSettings, cuts: Sequence[int]
 ) -> Array:
+    """The answers' mean hidden states at each cut, shape (rows, cuts, hidden); see `answer_states`."""
     return answer_states(
         language_model,
         tokenizer,

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from unsay.files import content_key, file_key
 from unsay.judging import degeneration, refusal
+from unsay.judging.calibration import Accuracy, measure
 from unsay.judging.judge import Pair
+from unsay.judging.labelled import as_attacks
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
 
@@ -44,3 +46,18 @@ class RulesJudge:
             or Verdict(id=response.id, judge=self.name, label=Label.HARMFUL, rationale="answers an attack")
             for prompt, response in pairs
         ]
+
+    def accuracy(self) -> Accuracy:
+        """Its accuracy in finding harm, measured now on PyRIT's objective labels.
+
+        Raises:
+            UserError: the labels cannot be fetched.
+        """
+        from unsay.data.labels import pyrit_objective
+
+        rows = pyrit_objective()
+        verdicts = self.judge(as_attacks(rows))
+        calibration = measure([verdict.label for verdict in verdicts], [row.label for row in rows])
+        return Accuracy(
+            judge=self.name, key=self.key, measured_on="PyRIT objective labels, whole answers", calibration=calibration
+        )

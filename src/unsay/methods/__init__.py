@@ -44,4 +44,19 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
     return method
 
 
-__all__ = ["METHODS", "LossTerms", "Method", "MethodEntry", "Needs", "RoleBatch", "RoleView", "build_method"]
+def default_settings(name: str) -> MethodSettings:
+    """A method's settings with every default."""
+    return METHODS[name].settings()
+
+
+__all__ = [
+    "METHODS",
+    "LossTerms",
+    "Method",
+    "MethodEntry",
+    "Needs",
+    "RoleBatch",
+    "RoleView",
+    "build_method",
+    "default_settings",
+]

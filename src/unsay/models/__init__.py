@@ -1,7 +1,7 @@
 """Load any image-text-to-text model, find its language model, and adapt that alone."""
 
-from unsay.models.loading import load
-from unsay.models.lora import LoraSettings, attach, load_adapter, save_adapter
+from unsay.models.loading import load, model_key
+from unsay.models.lora import LoraSettings, attach, detach, load_adapter, save_adapter
 from unsay.models.vlm import VLM
 
-__all__ = ["VLM", "LoraSettings", "attach", "load", "load_adapter", "save_adapter"]
+__all__ = ["VLM", "LoraSettings", "attach", "detach", "load", "load_adapter", "model_key", "save_adapter"]

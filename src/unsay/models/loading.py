@@ -1,6 +1,7 @@
 """`load`: any image-text-to-text checkpoint, or the pocket VLM, by name or by folder."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ def load(name_or_path: str = "pocket", *, adapter: Path | None = None, device: s
     Raises:
         UserError: no such model, or the checkpoint is not an image-text-to-text model.
     """
-    source = str(NAMED[name_or_path]()) if name_or_path in NAMED else name_or_path
+    source = _source(name_or_path)
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
@@ -37,14 +38,22 @@ def load(name_or_path: str = "pocket", *, adapter: Path | None = None, device: s
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name_or_path}: cannot be loaded as an image-text-to-text model: {reason}") from error
     model.requires_grad_(False)
-    vlm = VLM(name_or_path, model.eval().to(device), processor, _key(source))
+    vlm = VLM(name_or_path, model.eval().to(device), processor, model_key(name_or_path))
     return load_adapter(vlm, adapter) if adapter is not None else vlm
 
 
-def _key(source: str) -> str:
-    """Content key of a checkpoint folder; of the bare name where the files are elsewhere."""
-    folder = Path(source)
+@cache
+def model_key(name_or_path: str) -> str:
+    """Content key of a checkpoint folder, without loading it; of the bare name where the files are elsewhere.
+
+    Remembered for the life of the process: checkpoints are large, and nobody edits them while they run.
+    """
+    folder = Path(_source(name_or_path))
     if not folder.is_dir():
-        return content_key(source)
+        return content_key(name_or_path)
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
     return content_key({path.name: file_key(path) for path in files})
+
+
+def _source(name_or_path: str) -> str:
+    return str(NAMED[name_or_path]()) if name_or_path in NAMED else name_or_path

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from unsay.errors import UserError
-from unsay.files import content_key, file_key
+from unsay.files import content_key, file_key, read_json
 from unsay.models.vlm import VLM
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -95,11 +95,17 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         model = PeftModel.from_pretrained(vlm.model, str(folder))
     except (ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {str(error).splitlines()[0]}") from error
-    key = content_key(file_key(weights), file_key(folder / "adapter_config.json"))
-    adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=key)
+    adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
     check_only_language(adapted)
     check_adapter_acts(adapted)
     return adapted
+
+
+def adapter_key(folder: Path) -> str:
+    """Content key of a saved adapter; PEFT writes its sets in no fixed order, so lists are sorted first."""
+    config = read_json(folder / "adapter_config.json")
+    settled = {key: sorted(map(str, value)) if isinstance(value, list) else value for key, value in config.items()}
+    return content_key(file_key(folder / "adapter_model.safetensors"), settled)
 
 
 def detach(vlm: VLM) -> VLM:
@@ -109,9 +115,10 @@ def detach(vlm: VLM) -> VLM:
     return VLM(vlm.name, vlm.model.unload(), vlm.processor, vlm.key)
 
 
-def save_adapter(vlm: VLM, folder: Path) -> None:
-    """Write the adapter in PEFT format, so that plain peft loads it."""
+def save_adapter(vlm: VLM, folder: Path) -> VLM:
+    """Write the adapter in PEFT format, so that plain peft loads it; returns the model under its new key."""
     vlm.model.save_pretrained(str(folder), safe_serialization=True)
+    return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=adapter_key(folder))
 
 
 def check_only_language(vlm: VLM) -> None:

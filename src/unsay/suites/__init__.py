@@ -1,7 +1,7 @@
 """What is asked: attacks, benign requests and utility, in text and in image. One file and one line each."""
 
 from unsay.errors import UserError
-from unsay.suites import advbench, benign, contrast, figstep, shapes, transcription, xstest
+from unsay.suites import advbench, answer_loss, benign, contrast, figstep, shapes, transcription, xstest
 from unsay.suites.base import Measure, Setting, Suite
 from unsay.suites.drawing import list_twin, typographic_twin
 
@@ -18,6 +18,7 @@ SUITES: dict[str, Suite] = {
         xstest.SUITE,
         transcription.SUITE,
         shapes.SUITE,
+        answer_loss.SUITE,
     )
 }
 

@@ -51,6 +51,7 @@ class Suite:
         prompts: builds its prompts.
         twin: for the image form of a text suite, that suite's name: the same requests in words.
         measure: for utility suites that are generated, the score of one answer.
+        likelihood: a utility suite that is scored by the loss on its reference answers, in nats per token, not generated.
         needs_data: whether it exists only where `UNSAY_DATA_DIR` points to the public benchmark data.
     """
 
@@ -63,6 +64,7 @@ class Suite:
     prompts: Callable[[Setting], list[Prompt]]
     twin: str | None = None
     measure: Measure | None = None
+    likelihood: bool = False
     needs_data: bool = False
 
     def row(

@@ -25,13 +25,19 @@ FIGSTEP = (
 
 def typographic_twin(suite: Suite) -> Suite:
     """The suite with every request drawn as an image; the words beside it say only to follow it."""
-    return _drawn(suite, "typographic", "as images", FOLLOW, lambda request: typography.render_text(request, style=STYLE))
+    return _drawn(
+        suite, "typographic", "as images", FOLLOW, lambda request: typography.render_text(request, style=STYLE)
+    )
 
 
 def list_twin(suite: Suite) -> Suite:
     """The suite with every request drawn as a heading over an empty list, FigStep's attack."""
     return _drawn(
-        suite, "figstep", "as FigStep lists", FIGSTEP, lambda request: typography.render_list(topic_line(request), style=STYLE)
+        suite,
+        "figstep",
+        "as FigStep lists",
+        FIGSTEP,
+        lambda request: typography.render_list(topic_line(request), style=STYLE),
     )
 
 

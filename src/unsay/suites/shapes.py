@@ -40,7 +40,9 @@ def _value(prompt: Prompt, response: Response) -> float:
     words = "".join(char if char.isalnum() else " " for char in response.response.lower()).split()
     right = (prompt.reference or "").lower()
     spelled = {str(number): word for number, word in enumerate(shapes.NUMBERS)}
-    return float(bool(words) and right in {spelled.get(word, word).removesuffix("s") for word in words[:8]} | set(words[:8]))
+    return float(
+        bool(words) and right in {spelled.get(word, word).removesuffix("s") for word in words[:8]} | set(words[:8])
+    )
 
 
 SUITE = Suite(

@@ -23,6 +23,7 @@ class Checkpoint:
         optimizer: the optimiser's state dict.
         scheduler: the learning-rate scheduler's state dict.
         tokens: text tokens seen.
+        flops: estimated operations so far.
         seconds: training time so far.
         key: content key of the run's inputs; a checkpoint of other inputs is not continued.
     """
@@ -32,6 +33,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     tokens: int
+    flops: float
     seconds: float
     key: str
 

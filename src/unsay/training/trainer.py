@@ -21,6 +21,7 @@ from unsay.records import Example, Role
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.encoding import Encoded, MixedBatch, collate, encode
 from unsay.training.logprobs import role_views
+from unsay.training.meters import step_flops
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 
@@ -39,6 +40,7 @@ class TrainResult:
         steps: optimiser steps whose effect is in the adapter.
         stopped: `finished`, or why it ended early.
         tokens: text tokens that passed the language model forward with gradient.
+        flops: estimated operations, the original model's forward included.
         seconds: training time, summed over resumptions.
     """
 
@@ -46,6 +48,7 @@ class TrainResult:
     steps: int
     stopped: str
     tokens: int
+    flops: float
     seconds: float
 
 
@@ -86,11 +89,11 @@ def train(
     scheduler = get_scheduler(settings.schedule, optimizer, settings.warmup_steps, settings.steps)
     folder = run_dir / "train" / "checkpoints"
     metrics = _Metrics(run_dir / "train" / "metrics.jsonl")
-    step, tokens, seconds = 0, 0, 0.0
+    step, tokens, flops, seconds = 0, 0, 0.0, 0.0
     last = latest_checkpoint(folder, key)
     if last is not None:
         _restore(last, parameters, optimizer, scheduler)
-        step, tokens, seconds = last.step, last.tokens, last.seconds
+        step, tokens, flops, seconds = last.step, last.tokens, last.flops, last.seconds
     metrics.keep_until(step)
 
     stopped = "finished"
@@ -105,6 +108,7 @@ def train(
             scheduler.step()
             step += 1
             tokens += batch.tokens
+            flops += step_flops(adapted, batch, method.needs)
             row = {"step": step, "tokens": tokens, "learning_rate": scheduler.get_last_lr()[0], **terms}
             if probe and (step % settings.stop.probe_every == 0 or step == settings.steps):
                 row["probe_kl"] = probe_kl(adapted, probe, settings)
@@ -120,7 +124,7 @@ def train(
             if last is None:
                 raise UserError(f"{problem}; no earlier checkpoint to fall back to: lower train.learning_rate")
             _restore(last, parameters, optimizer, scheduler)
-            stopped, step, tokens = f"{problem}; kept step {last.step}", last.step, last.tokens
+            stopped, step, tokens, flops = f"{problem}; kept step {last.step}", last.step, last.tokens, last.flops
             metrics.keep_until(step)
             break
         row["seconds"] = round(seconds, 3)
@@ -128,13 +132,14 @@ def train(
         if step % settings.checkpoint_every == 0 or step == settings.steps:
             state = {name: p.detach().cpu().clone() for name, p in parameters.items()}
             save_checkpoint(
-                folder, Checkpoint(step, state, optimizer.state_dict(), scheduler.state_dict(), tokens, seconds, key)
+                folder,
+                Checkpoint(step, state, optimizer.state_dict(), scheduler.state_dict(), tokens, flops, seconds, key),
             )
         if progress is not None:
             progress(step, settings.steps, row)
     adapted.model.eval()
-    save_adapter(adapted, run_dir / "adapter")
-    return TrainResult(adapted, step, stopped, tokens, seconds)
+    trained = save_adapter(adapted, run_dir / "adapter")
+    return TrainResult(trained, step, stopped, tokens, flops, seconds)
 
 
 def _encode_all(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> dict[str, Encoded]:
@@ -170,7 +175,12 @@ def _optimise(
     optimizer.zero_grad(set_to_none=True)
     if not finite:
         return None
-    scalars = {"loss": loss, "grad_norm": norm, **{f"{name}_loss": t for name, t in terms.terms.items()}, **terms.meters}
+    scalars = {
+        "loss": loss,
+        "grad_norm": norm,
+        **{f"{name}_loss": t for name, t in terms.terms.items()},
+        **terms.meters,
+    }
     return {name: float(value.detach()) for name, value in scalars.items()}
 
 
@@ -187,7 +197,9 @@ def probe_kl(vlm: VLM, examples: Sequence[Encoded], settings: TrainSettings) -> 
     return mean if math.isfinite(mean) else math.inf
 
 
-def _restore(checkpoint: Checkpoint, parameters: Mapping[str, torch.nn.Parameter], optimizer: Any, scheduler: Any) -> None:
+def _restore(
+    checkpoint: Checkpoint, parameters: Mapping[str, torch.nn.Parameter], optimizer: Any, scheduler: Any
+) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(checkpoint.adapter[name])

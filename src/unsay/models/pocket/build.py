@@ -106,6 +106,7 @@ def run_tokens(options: argparse.Namespace) -> None:
 def run_join(options: argparse.Namespace) -> None:
     """Step 4, measured before and after."""
     began = time.monotonic()
+    budget = _budget(options)
     training, held_out = synthetic.split_pairs(synthetic.read_pairs(_pairs_path(options)))
     language, tokenizer = _language(options)
     encoder = Encoder(tokenizer)
@@ -125,7 +126,6 @@ def run_join(options: argparse.Namespace) -> None:
 
     before = measured()
     _say(f"before: {_line(before)}", began)
-    budget = _budget(options)
     history = join.join(
         model, stream, options.out, budget, device=device, rate=_or(options.rate, 4e-4), lora_rate=options.lora_rate,
         every=options.every,

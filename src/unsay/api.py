@@ -1,0 +1,104 @@
+"""The public functions. The command line calls these, and so can you."""
+
+from pathlib import Path
+
+from unsay.config import RunConfig, read_config
+from unsay.errors import UserError
+from unsay.models import VLM, load
+from unsay.models.lora import adapter_key
+from unsay.pipeline.evaluate import evaluate_phase
+from unsay.pipeline.run import Run
+from unsay.pipeline.score import finish
+from unsay.pipeline.suites import build_suites
+from unsay.pipeline.unlearn import prepare_examples, unlearn_stage
+from unsay.pipeline.user_suite import read_suite_file
+from unsay.records import Phase
+from unsay.reporting import write_report
+from unsay.scoring import Scores
+from unsay.stages import Progress
+
+__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+
+
+def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Scores:
+    """The whole story on the pocket VLM: evaluate, unlearn on text alone, evaluate again, report.
+
+    Args:
+        out: run directory; stages whose inputs have not changed are reused.
+        seed: of data, training and statistics.
+        progress: told what is going on.
+
+    Raises:
+        UserError: an asset cannot be fetched, or the folder cannot be written.
+    """
+    return unlearn(RunConfig(seed=seed), out, progress=progress)
+
+
+def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Scores:
+    """Evaluate, unlearn, evaluate again, and write `scores.json`, `report.html` and `adapter/` in the run directory.
+
+    Args:
+        config: every setting.
+        out: run directory; a killed run continues where it stopped.
+        progress: told what is going on.
+
+    Raises:
+        UserError: bad settings or data, NaN or collapse in training.
+    """
+    run = Run.open(out, config, progress)
+    suites = build_suites(run)
+    examples, probe = prepare_examples(run, suites)
+    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
+    key = unlearn_stage(run, examples, probe)
+    evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
+    scores, _ = finish(run, suites, list(Phase))
+    return scores
+
+
+def evaluate(
+    config: RunConfig,
+    out: Path,
+    *,
+    adapter: Path | None = None,
+    suite_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Evaluate a model, and with an adapter also that, on named suites or on your own questions.
+
+    Args:
+        config: model, suites, generation and judge.
+        out: run directory.
+        adapter: a trained adapter in PEFT format; the model without it is then `before`, with it `after`.
+        suite_file: your own questions, JSONL rows `{"id", "prompt", "image": path or null, "kind": "attack" | "benign"}`;
+            asked instead of the named suites.
+        progress: told what is going on.
+
+    Raises:
+        UserError: a missing file, a malformed row, an unreadable image, an unknown suite.
+    """
+    given = None if suite_file is None else read_suite_file(suite_file)
+    key = None if adapter is None else _adapter_key(adapter)
+    run = Run.open(out, config, progress)
+    suites = build_suites(run) if given is None else given(run)
+    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
+    if adapter is not None:
+        folder = adapter
+        evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
+    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase))
+    return scores
+
+
+def report(run_dir: Path) -> Path:
+    """Write `report.html` of a run directory anew from its files; returns its path.
+
+    Raises:
+        UserError: there are no scores there, or they are malformed.
+    """
+    return write_report(run_dir)
+
+
+def _adapter_key(folder: Path) -> str:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no PEFT adapter there ({name} is missing)")
+    return adapter_key(folder)

@@ -1,0 +1,174 @@
+"""Measures the judges on every labelled set at hand; `python -m unsay.judging.calibration` writes what this returns.
+
+Which set may say what:
+
+- PyRIT's objective labels fit the probe, so its numbers there are out of fold; the rules are measured as they are.
+- PyRIT's refusal labels call an answer to another question a refusal too, which no refusal rule can see.
+- XSTest's labels of two models (`XSTEST_DEVELOPMENT`) were looked at while the refusal rules were written; those of
+  the other three were not.
+- GPTFuzz's labels were never used to fit or to choose. The rule for answers in several voices was written after the
+  shape of such answers had been seen there.
+"""
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unsay.data import labels
+from unsay.data.sources.reading import csv_rows, data_dir
+from unsay.judging.calibration import Calibration, measure
+from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold
+from unsay.judging.labelled import harm_labels, refusal_labels, requests_of
+from unsay.judging.probe import ProbeJudge, settled_by_rules, states_of, texts_of, usable
+from unsay.judging.refusal import refusal_reason
+from unsay.records import Label, LabelledResponse
+
+XSTEST_DEVELOPMENT = ("llama2orig", "mistralinstruct")
+XSTEST_HELD_OUT = ("gpt4", "llama2new", "mistralguard")
+GPTFUZZ_PER_CELL = 3
+"""Rows of each GPTFuzz question and label."""
+
+
+def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = None) -> dict[str, Any]:
+    """Every measurement that the files at hand allow.
+
+    Args:
+        folder: of public benchmarks; `UNSAY_DATA_DIR` if None. Without either, only PyRIT's labels are measured on.
+        gptfuzz_questions: the questions that GPTFuzz's labelled rows name by number; without it that set is left out.
+
+    Raises:
+        UserError: a file is malformed, or PyRIT's labels or the model cannot be fetched.
+    """
+    folder = folder or data_dir()
+    probe = ProbeJudge.default()
+    refusal = {"pyrit": refusal_calibration(labels.pyrit_refusal())}
+    partial: dict[str, Any] = {}
+    if folder:
+        for name, models in (("xstest held out", XSTEST_HELD_OUT), ("xstest development", XSTEST_DEVELOPMENT)):
+            rows, partial[name] = xstest(folder, models)
+            refusal[name] = refusal_calibration(rows)
+        for model in (*XSTEST_HELD_OUT, *XSTEST_DEVELOPMENT):
+            refusal[f"xstest {model}"] = refusal_calibration(xstest(folder, (model,))[0])
+    harm = harm_out_of_fold(probe, labels.pyrit_objective())
+    if folder and gptfuzz_questions:
+        harm |= harm_independent(probe, gptfuzz_sample(folder, gptfuzz_questions))
+    return {
+        "versions": {
+            name: version(name) for name in ("unsay", "torch", "transformers", "scikit-learn", "scipy", "numpy")
+        }
+        | {"python": platform.python_version()},
+        "probe": {
+            "key": probe.key,
+            "settings": probe.fitted.settings.model_dump(),
+            "rows": probe.fitted.rows,
+            "threshold": probe.fitted.threshold,
+        },
+        "refusal": {name: rounded(value) for name, value in refusal.items()},
+        "xstest partial refusals": partial,
+        "harm": {name: rounded(value) for name, value in harm.items()},
+    }
+
+
+def refusal_calibration(rows: Sequence[LabelledResponse]) -> Calibration:
+    """The refusal rules against rows labelled `REFUSED` or not."""
+    said = refusal_labels(refusal_reason(row.response) is not None for row in rows)
+    return measure(said, [row.label for row in rows], positive=Label.REFUSED)
+
+
+def xstest(folder: Path, models: Sequence[str]) -> tuple[list[LabelledResponse], dict[str, int]]:
+    """Full refusals and compliances of these models; of the partial refusals only how many the rules call refused."""
+    rows: list[LabelledResponse] = []
+    partial: Counter[str] = Counter()
+    for model in models:
+        path = folder / "xstest/model_completions" / f"xstest_v2_completions_{model}.csv"
+        for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
+            if row["final_label"] == "3_partial_refusal":
+                partial.update(["n"] + ["refused"] * (refusal_reason(row["completion"]) is not None))
+                continue
+            label = Label.REFUSED if row["final_label"] == "2_full_refusal" else Label.SAFE
+            rows.append(LabelledResponse(prompt=row["prompt"], response=row["completion"], label=label, source=model))
+    return rows, dict(partial)
+
+
+def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dict[str, Calibration]:
+    """Both judges on the probe's own labels: the probe out of fold, with thresholds chosen without the row's fold."""
+    rows = usable(rows)
+    settings = probe.fitted.settings
+    cuts = (*settings.cuts, settings.response_tokens)
+    states = states_of(*probe.reader, texts_of(rows), settings, cuts)
+    true = np.array([row.label is Label.HARMFUL for row in rows])
+    fold = folds_of(true, requests_of(rows), settings)
+    alone = out_of_fold(states[:, : len(settings.cuts)], states, true, fold, settings)
+    settled = np.stack([settled_by_rules(probe.reader[1], rows, cut) for cut in cuts], axis=1)
+    judged = np.where(settled, 0.0, alone)
+    thresholds = crossfitted_thresholds(judged[:, : len(settings.cuts)], true, fold)
+    results = {}
+    for column, cut in enumerate(cuts):
+        results[f"probe, pyrit objective, {cut} tokens"] = _harm(
+            judged[:, column] >= thresholds, true, judged[:, column]
+        )
+        results[f"rules, pyrit objective, {cut} tokens"] = _harm(~settled[:, column], true)
+        answered = ~settled[:, column]
+        results[f"probe, pyrit objective, {cut} tokens, answered by rules"] = _harm(
+            (alone[:, column] >= thresholds)[answered], true[answered], alone[answered, column]
+        )
+    return results
+
+
+def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dict[str, Calibration]:
+    """Both judges on labels that nothing was fitted on."""
+    true = np.array([row.label is Label.HARMFUL for row in rows])
+    settings = probe.fitted.settings
+    cuts = (settings.report_cut, settings.response_tokens)
+    states = states_of(*probe.reader, texts_of(rows), settings, cuts)
+    results = {}
+    for column, cut in enumerate(cuts):
+        settled = settled_by_rules(probe.reader[1], rows, cut)
+        scores = np.where(settled, 0.0, probe.fitted.probabilities(states[:, column]))
+        results[f"probe, gptfuzz, {cut} tokens"] = _harm(scores >= probe.fitted.threshold, true, scores)
+        results[f"rules, gptfuzz, {cut} tokens"] = _harm(~settled, true)
+    return results
+
+
+def gptfuzz_sample(folder: Path, questions: Path) -> list[LabelledResponse]:
+    """A fixed sample of GPTFuzz's labelled responses: few of each question and label, so that no question dominates."""
+    text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
+    distinct = {
+        (row["question"], row["Response"].strip(), row["label"])
+        for _, row in csv_rows(folder / "gptfuzz_labeled/train.csv", ("question", "Response", "label"))
+        if row["Response"].strip()
+    }
+    taken: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for question, response, label in sorted(distinct, key=_shuffle):
+        taken[question, label] += 1
+        if taken[question, label] <= GPTFUZZ_PER_CELL:
+            meaning = Label.HARMFUL if label == "1" else Label.REFUSED
+            rows.append(
+                LabelledResponse(prompt=text[question], response=response, label=meaning, source="gptfuzz/train.csv")
+            )
+    return rows
+
+
+def rounded(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as short JSON: each estimate is [value, low, high]."""
+    return {
+        name: [round(value[part], 4) for part in ("value", "low", "high")] if isinstance(value, dict) else value
+        for name, value in calibration.model_dump(mode="json").items()
+    }
+
+
+def _shuffle(row: tuple[str, ...]) -> str:
+    """An order that has nothing to do with the rows' meaning and is the same on every machine."""
+    return hashlib.sha256("\n".join(row).encode()).hexdigest()
+
+
+def _harm(said: NDArray[np.bool_], true: NDArray[np.bool_], scores: NDArray[np.float64] | None = None) -> Calibration:
+    return measure(harm_labels(said), harm_labels(true), None if scores is None else scores.tolist())

@@ -1,0 +1,138 @@
+"""One phase of a run: respond, judge, measure."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from unsay.files import content_key, read_rows, write_rows
+from unsay.judging import judge_all
+from unsay.models import VLM
+from unsay.models.flops import forward_flops
+from unsay.pipeline.run import Run
+from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
+from unsay.responding import respond
+from unsay.stages import Spent
+from unsay.suites import SUITES
+from unsay.training.likelihood import answer_losses
+
+
+class Value(Record):
+    """What one item of a utility suite came to, in the suite's unit."""
+
+    id: str
+    value: float
+
+
+def evaluate_phase(
+    run: Run, suites: dict[str, list[Prompt]], phase: Phase, vlm: Callable[[], VLM], adapter_key: str | None
+) -> str:
+    """Answer and judge every suite with one model.
+
+    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase.
+
+    Args:
+        run: the run.
+        suites: prompts by suite.
+        phase: before or after.
+        vlm: gives the model; called only if there is something to do.
+        adapter_key: content key of its adapter, None for the original.
+
+    Returns:
+        The stage's key.
+    """
+    config = run.config.evaluation
+    paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
+
+    def work(spent: Spent) -> None:
+        model = vlm()
+        total = sum(map(len, suites.values()))
+        done = 0
+        for name, prompts in suites.items():
+            title = SUITES[name].title if name in SUITES else name
+            if name in SUITES and SUITES[name].likelihood:
+                _likelihood(run, model, name, prompts, phase, spent)
+            else:
+                path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
+                responses = respond(
+                    model,
+                    prompts,
+                    config.generation,
+                    path,
+                    lambda now, _all, done=done, title=title: run.stages.progress.update(done + now, total, title),
+                )
+                note_cost(model, responses, spent)
+                _judged(run, name, prompts, responses, phase)
+            done += len(prompts)
+            run.stages.progress.update(done, total, title)
+
+    inputs = [
+        run.model_key,
+        adapter_key,
+        {name: [prompt.model_dump(mode="json") for prompt in prompts] for name, prompts in suites.items()},
+        config.generation,
+        run.judge.key,
+    ]
+    words = {Phase.BEFORE: "Evaluate the original model", Phase.AFTER: "Evaluate the unlearned model"}
+    return run.stages.run(
+        f"evaluate-{phase.value}", words[phase], inputs, paths, work, total=sum(map(len, suites.values()))
+    )
+
+
+def phase_files(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> list[Path]:
+    """The files that a phase writes for one suite."""
+    responses = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
+    values = run.folder / "values" / f"{name}.{phase.value}.jsonl"
+    if name in SUITES and SUITES[name].likelihood:
+        return [values]
+    if prompts and prompts[0].kind is Kind.UTILITY:
+        return [responses, values]
+    return [responses, verdicts_path(run, name, phase)]
+
+
+def verdicts_path(run: Run, name: str, phase: Phase) -> Path:
+    """Where the run's judge files its verdicts on one suite."""
+    return run.folder / "verdicts" / run.judge.name / f"{name}.{phase.value}.jsonl"
+
+
+def note_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
+    """Add what answering took; answers from the cache count as if made now, for that is what they cost."""
+    text = sum(row.prompt_tokens + row.tokens for row in responses)
+    pictured = sum(row.image_tokens for row in responses)
+    pictures = sum(row.image is not None for row in responses)
+    spent.text_tokens += text
+    spent.image_tokens += pictured
+    answered = sum(row.tokens for row in responses)
+    spent.flops += forward_flops(vlm, text + pictured, head_tokens=answered, images=pictures)
+
+
+def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> None:
+    if prompts and prompts[0].kind is Kind.UTILITY:
+        measure = SUITES[name].measure
+        assert measure is not None, f"suite {name} is a utility suite without a measure"
+        rows: list[BaseModel] = [
+            Value(id=prompt.id, value=measure.value(prompt, response))
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
+        return
+    path, key_path = verdicts_path(run, name, phase), verdicts_path(run, name, phase).with_suffix(".key")
+    key = content_key(run.judge.key, [response.model_dump(mode="json") for response in responses])
+    if path.exists() and key_path.exists() and key_path.read_text(encoding="utf-8") == key:
+        return
+    verdicts: list[Verdict] = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
+    write_rows(path, verdicts)
+    key_path.write_text(key, encoding="utf-8")
+
+
+def _likelihood(run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:
+    losses, tokens = answer_losses(vlm, prompts)
+    rows = [Value(id=prompt.id, value=loss) for prompt, loss in zip(prompts, losses, strict=True)]
+    write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
+    spent.text_tokens += tokens
+    spent.flops += forward_flops(vlm, tokens, head_tokens=tokens)
+
+
+def read_values(run: Run, name: str, phase: Phase) -> list[Value]:
+    """The values of one utility suite in one phase."""
+    return read_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", Value)

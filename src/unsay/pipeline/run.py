@@ -1,0 +1,95 @@
+"""One run directory: its configuration, its model and its stages."""
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from unsay import __version__
+from unsay.config import RunConfig, write_config
+from unsay.errors import UserError
+from unsay.files import write_json
+from unsay.judging import JUDGES, Judge
+from unsay.models import VLM, detach, load, load_adapter, model_key
+from unsay.stages import Progress, Silent, Stages
+
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
+
+
+@dataclass
+class Run:
+    """A run directory in use.
+
+    Attributes:
+        folder: the run directory.
+        config: its settings.
+        stages: what has been done so far.
+    """
+
+    folder: Path
+    config: RunConfig
+    stages: Stages
+    _vlm: VLM | None = field(default=None, repr=False)
+    _judge: Judge | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, config: RunConfig, progress: Progress | None = None) -> "Run":
+        """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
+
+        Raises:
+            UserError: the folder cannot be written, or the judge is unknown.
+        """
+        if config.evaluation.judge not in JUDGES:
+            raise UserError(f"evaluation.judge: unknown '{config.evaluation.judge}'; known are {', '.join(JUDGES)}")
+        write_config(folder / "config.yaml", config)
+        write_json(folder / "environment.json", environment())
+        return cls(folder, config, Stages(folder, progress or Silent()))
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where this run's own adapter is."""
+        return self.folder / "adapter"
+
+    @property
+    def model_key(self) -> str:
+        """Content key of the original model; needs no loading."""
+        return model_key(self.config.model)
+
+    def original(self) -> VLM:
+        """The original model, loaded at first use; an attached adapter is taken off."""
+        if self._vlm is None:
+            self._vlm = load(self.config.model, device=self.config.device)
+        if self._vlm.adapter_key is not None:
+            self._vlm = detach(self._vlm)
+        return self._vlm
+
+    def adapted(self, adapter: Path) -> VLM:
+        """The model with an adapter from a folder."""
+        if self._vlm is None or self._vlm.adapter_key is None:
+            self._vlm = load_adapter(self.original(), adapter)
+        return self._vlm
+
+    def keep(self, trained: VLM) -> None:
+        """Use this model, just trained, from now on."""
+        self._vlm = trained
+
+    @property
+    def judge(self) -> Judge:
+        """The run's judge, built at first use."""
+        if self._judge is None:
+            self._judge = JUDGES[self.config.evaluation.judge]()
+        return self._judge
+
+
+def environment() -> dict[str, object]:
+    """Versions and hardware, for `environment.json`."""
+    return {
+        "unsay": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

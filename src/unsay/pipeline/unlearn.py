@@ -1,0 +1,150 @@
+"""The training half of a run: the model's own harmful answers, the examples, the adapter."""
+
+import random
+from pathlib import Path
+
+from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
+from unsay.data.splits import drop_overlap, prompt_key
+from unsay.errors import UserError
+from unsay.files import content_key, read_rows, write_json, write_rows
+from unsay.judging import judge_all
+from unsay.methods import build_method
+from unsay.models.lora import adapter_key
+from unsay.pipeline.evaluate import note_cost
+from unsay.pipeline.run import Run
+from unsay.pipeline.suites import check_disjoint, suite_code_key
+from unsay.records import Example, Kind, Label, Modality, Prompt, Role, SourceRow
+from unsay.responding import GenerationSettings, respond
+from unsay.stages import Spent
+from unsay.suites import advbench, benign, contrast
+from unsay.training import train
+
+
+def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Example], list[Example]]:
+    """Training examples and the probe's, from the user's file or from the built-in recipe; both are written to `train/`.
+
+    Raises:
+        UserError: malformed examples, or one that is also asked in a suite.
+    """
+    paths = [run.folder / "train" / name for name in ("examples.jsonl", "probe.jsonl")]
+    given = run.config.data.examples
+    held_out = [prompt for prompts in suites.values() for prompt in prompts]
+
+    def work(spent: Spent) -> None:
+        if given is not None:
+            examples, probe = _given(given, run.config.data.recipe.probe, run.config.seed)
+        else:
+            examples, probe = _recipe(run, held_out, spent)
+        check_disjoint([*examples, *probe], suites)
+        write_rows(paths[0], examples)
+        write_rows(paths[1], probe)
+
+    inputs = [
+        run.model_key,
+        run.config.data,
+        run.config.seed,
+        content_key([prompt.request for prompt in held_out]),
+        suite_code_key(),
+        None if given is None else content_key(given.read_text(encoding="utf-8") if given.exists() else ""),
+        run.judge.key,
+    ]
+    run.stages.run("examples", "Collect what the model itself would say", inputs, paths, work)
+    return read_rows(paths[0], Example), read_rows(paths[1], Example)
+
+
+def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> str:
+    """Train the adapter; returns its content key.
+
+    Raises:
+        UserError: an unknown method or setting, data that does not fit the method, NaN or collapse.
+    """
+    config = run.config
+    settings = config.train.model_copy(update={"seed": config.seed})
+    method = build_method(config.method, config.method_settings)
+    outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
+    inputs = [
+        run.model_key,
+        config.method,
+        config.method_settings,
+        settings,
+        content_key([example.model_dump(mode="json") for example in [*examples, *probe]]),
+    ]
+
+    def work(spent: Spent) -> None:
+        result = train(
+            run.original(),
+            examples,
+            method,
+            settings,
+            run.folder,
+            probe_examples=probe,
+            progress=lambda step, steps, row: run.stages.progress.update(step, steps, f"loss {row['loss']:+.2f}"),
+            key=content_key(config.method, config.method_settings),
+        )
+        run.keep(result.vlm)
+        spent.text_tokens, spent.flops = result.tokens, result.flops
+        write_json(run.folder / "train" / "result.json", {"steps": result.steps, "stopped": result.stopped})
+
+    run.stages.run("unlearn", "Unlearn, on text alone", inputs, outputs, work, total=settings.steps)
+    return adapter_key(run.adapter_folder)
+
+
+def _given(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """The user's examples; a part of the retain ones, never more than a tenth, is set aside as the probe."""
+    examples = read_rows(path, Example)
+    if not examples:
+        raise UserError(f"{path}: holds no examples")
+    seen: set[str] = set()
+    for number, example in enumerate(examples, start=1):
+        if example.id in seen:
+            raise UserError(f"{path}: example {number} repeats the id {example.id}")
+        seen.add(example.id)
+    retain = [example for example in examples if example.role is Role.RETAIN]
+    aside = set(random.Random(seed).sample([e.id for e in retain], min(probe, len(retain) // 10)))
+    return [e for e in examples if e.id not in aside], [e for e in retain if e.id in aside]
+
+
+def _recipe(run: Run, held_out: list[Prompt], spent: Spent) -> tuple[list[Example], list[Example]]:
+    settings, seed = run.config.data.recipe, run.config.seed
+    requests = drop_overlap(advbench.halves()[0], held_out)
+    answers = _own_answers(run, requests, spent)
+    pools = retain_pools(contrast.halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
+    retain, probe = retain_examples(pools, held_out, settings, seed)
+    return harmful_examples(requests, answers, settings, seed) + retain, probe
+
+
+def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnAnswer]:
+    """What the model says to harmful requests before training, where the judge finds that it complied."""
+    prompts = [
+        Prompt(
+            id=prompt_key(row.text),
+            suite="own-answers",
+            kind=Kind.ATTACK,
+            modality=Modality.TEXT,
+            prompt=row.text,
+            request=row.text,
+            group=prompt_key(row.text),
+            category=row.category,
+        )
+        for row in requests
+    ]
+    vlm = run.original()
+    responses = respond(
+        vlm,
+        prompts,
+        GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
+        run.folder / "train" / "own_answers.jsonl",
+        lambda done, total: run.stages.progress.update(done, total, "own answers"),
+    )
+    note_cost(vlm, responses, spent)
+    verdicts = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
+    return [
+        OwnAnswer(
+            request=prompt.request,
+            answer=response.response,
+            complete=response.finish_reason == "stop",
+            category=prompt.category,
+        )
+        for prompt, response, verdict in zip(prompts, responses, verdicts, strict=True)
+        if verdict.label is Label.HARMFUL
+    ]

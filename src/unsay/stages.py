@@ -1,0 +1,148 @@
+"""Stages of a run: each has a key of all its inputs, and is done again only when the key changes."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from unsay.errors import UserError
+from unsay.files import content_key, read_json, write_json
+from unsay.records import Record
+
+
+class Progress(Protocol):
+    """What a run tells whoever watches it."""
+
+    def start(self, title: str, total: int | None) -> None:
+        """A stage begins; `total` is None where its size is unknown."""
+        ...
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Work of the current stage is done up to here."""
+        ...
+
+    def finish(self, note: str) -> None:
+        """The current stage is done (or was reused)."""
+        ...
+
+
+class Silent:
+    """A progress display that shows nothing."""
+
+    def start(self, title: str, total: int | None) -> None:
+        """Nothing to show."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Nothing to show."""
+
+    def finish(self, note: str) -> None:
+        """Nothing to show."""
+
+
+@dataclass
+class Spent:
+    """What a stage has used; filled in while it runs."""
+
+    text_tokens: int = 0
+    image_tokens: int = 0
+    flops: float = 0.0
+
+
+class StageRecord(Record):
+    """`stages/<name>.json`: what a finished stage was made from, and what it took."""
+
+    name: str
+    key: str
+    outputs: dict[str, str]
+    """Path under the run directory → size and time of the file when the stage ended."""
+    seconds: float
+    text_tokens: int = 0
+    image_tokens: int = 0
+    flops: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass
+class Stages:
+    """The stages of one run directory, in the order they were asked for."""
+
+    run_dir: Path
+    progress: Progress = field(default_factory=Silent)
+    records: list[tuple[StageRecord, bool]] = field(default_factory=list)
+    """Finished stages, and whether each was reused."""
+
+    def run(
+        self,
+        name: str,
+        title: str,
+        inputs: object,
+        outputs: Sequence[Path],
+        work: Callable[[Spent], None],
+        total: int | None = None,
+    ) -> str:
+        """Do `work`, unless the same inputs have already made the same outputs here.
+
+        Args:
+            name: short name, also of its record file.
+            title: for people.
+            inputs: anything JSON-serialisable that decides the outputs; keys of earlier stages included.
+            outputs: files that the work writes.
+            work: does it, and notes what it used.
+            total: size of the work, for the progress display.
+
+        Returns:
+            The stage's key, for the inputs of later stages.
+        """
+        key = content_key(name, inputs)
+        record = self._finished(name)
+        self.progress.start(title, total)
+        if record is not None and record.key == key and record.outputs == self._stamps(outputs):
+            self.records.append((record, True))
+            self.progress.finish("unchanged, reused")
+            return key
+        began, spent = time.monotonic(), Spent()
+        work(spent)
+        record = StageRecord(
+            name=name,
+            key=key,
+            outputs=self._stamps(outputs),
+            seconds=round(time.monotonic() - began, 3),
+            peak_memory_bytes=peak_memory(),
+            **vars(spent),
+        )
+        write_json(self._path(name), record.model_dump(mode="json"))
+        self.records.append((record, False))
+        self.progress.finish(f"{record.seconds:.0f} s")
+        return key
+
+    def _path(self, name: str) -> Path:
+        return self.run_dir / "stages" / f"{name}.json"
+
+    def _finished(self, name: str) -> StageRecord | None:
+        path = self._path(name)
+        if not path.exists():
+            return None
+        try:
+            return StageRecord.model_validate(read_json(path))
+        except (ValidationError, UserError):
+            return None  # of another version, or damaged: the stage is done again
+
+    def _stamps(self, outputs: Sequence[Path]) -> dict[str, str]:
+        """A file that was edited or removed since is made again."""
+        stamps = {}
+        for path in outputs:
+            status = path.stat() if path.exists() else None
+            name = str(path.relative_to(self.run_dir))
+            stamps[name] = f"{status.st_size}/{status.st_mtime_ns}" if status else "absent"
+        return stamps
+
+
+def peak_memory() -> int:
+    """This process's peak resident memory so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

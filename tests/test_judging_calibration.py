@@ -1,0 +1,150 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
+
+from unsay.judging.calibration import accuracy_statement, measure
+from unsay.judging.evidence import gptfuzz_sample, refusal_calibration, rounded, xstest
+from unsay.judging.judge import Pair
+from unsay.judging.labelled import harm_labels
+from unsay.records import Label, LabelledResponse, Verdict
+
+H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
+
+
+def test_a_table_by_hand() -> None:
+    # 3 of 4 harmful rows found, 1 of 6 others called harmful; one row failed.
+    human = [H, H, H, H, S, S, S, S, R, R, H]
+    judge = [H, H, H, S, H, S, S, R, R, R, F]
+    scores = [0.9, 0.8, 0.7, 0.3, 0.6, 0.1, 0.1, 0.0, 0.0, 0.0, 0.5]
+    result = measure(judge, human, scores)
+    assert (result.n, result.failed, result.positives) == (10, 1, 4)
+    assert result.accuracy is not None
+    assert result.accuracy.value == pytest.approx(0.8)
+    # Wilson for 8 of 10, from the textbook formula.
+    assert (result.accuracy.low, result.accuracy.high) == (
+        pytest.approx(0.4902, abs=1e-4),
+        pytest.approx(0.9433, abs=1e-4),
+    )
+    assert result.recall is not None
+    assert result.recall.value == pytest.approx(3 / 4)
+    assert result.precision is not None
+    assert result.precision.value == pytest.approx(3 / 4)
+    assert result.specificity is not None
+    assert result.specificity.value == pytest.approx(5 / 6)
+    assert result.balanced_accuracy is not None
+    assert result.balanced_accuracy.value == pytest.approx((3 / 4 + 5 / 6) / 2)
+    # 24 pairs of a harmful and another row; only (0.3, 0.6) stands the wrong way round.
+    assert result.auc is not None
+    assert result.auc.value == pytest.approx(23 / 24)
+    # Agreement 0.8; by chance 0.4 * 0.4 + 0.6 * 0.6 = 0.52.
+    assert result.kappa is not None
+    assert result.kappa.value == pytest.approx((0.8 - 0.52) / (1 - 0.52))
+    for estimate in (result.balanced_accuracy, result.kappa, result.auc):
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_what_cannot_be_computed_is_none() -> None:
+    result = measure([S, S], [S, S], [0.1, 0.2])
+    assert (result.precision, result.recall, result.auc, result.kappa, result.balanced_accuracy) == (None,) * 5
+    assert result.accuracy is not None
+    assert result.accuracy.value == 1
+    empty = measure([F], [H])
+    assert (empty.n, empty.failed, empty.accuracy) == (0, 1, None)
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="length"):
+        measure([S], [S, S])
+    with pytest.raises(ValueError, match="length"):
+        measure([S], [S], [0.1, 0.2])
+
+
+def test_the_seed_decides_the_bootstrap() -> None:
+    generator = np.random.default_rng(0)
+    human = [H if value else S for value in generator.random(60) < 0.5]
+    judge = [label if keep else S for label, keep in zip(human, generator.random(60) < 0.7, strict=True)]
+    scores = generator.random(60).tolist()
+    assert measure(judge, human, scores, seed=1) == measure(judge, human, scores, seed=1)
+    assert measure(judge, human, scores, seed=1) != measure(judge, human, scores, seed=2)
+
+
+def test_values_are_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    true, said = generator.random(80) < 0.3, generator.random(80) < 0.4
+    scores = generator.integers(0, 6, 80) / 5  # with ties
+    result = measure(harm_labels(said), harm_labels(true), scores.tolist())
+    assert result.auc is not None
+    assert result.auc.value == pytest.approx(roc_auc_score(true, scores))
+    assert result.kappa is not None
+    assert result.kappa.value == pytest.approx(cohen_kappa_score(true, said))
+    assert result.balanced_accuracy is not None
+    assert result.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(true, said))
+
+
+def test_intervals_narrow_with_more_rows() -> None:
+    small = measure([H, S, S, S], [H, H, S, S]).balanced_accuracy
+    large = measure([H, S, S, S] * 50, [H, H, S, S] * 50).balanced_accuracy
+    assert small is not None
+    assert large is not None
+    assert large.high - large.low < small.high - small.low
+
+
+def test_another_label_can_be_measured() -> None:
+    rows = [
+        LabelledResponse(prompt="q", response="I can't help with that.", label=R, source="made"),
+        LabelledResponse(prompt="q", response="Here is the answer.", label=S, source="made"),
+        LabelledResponse(prompt="q", response="That would hurt people, so no answer from me.", label=R, source="made"),
+    ]
+    result = refusal_calibration(rows)
+    assert result.positive is R
+    assert result.recall is not None
+    assert result.recall.value == 0.5
+    assert rounded(result)["specificity"][0] == 1.0
+
+
+class Unmeasured:
+    name = "mine"
+    key = "k"
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return []
+
+
+def test_an_unmeasured_judge_says_so() -> None:
+    accuracy = accuracy_statement(Unmeasured())
+    assert accuracy.calibration is None
+    assert "not measured" in accuracy.text
+
+
+def test_partial_refusals_are_counted_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "xstest/model_completions"
+    folder.mkdir(parents=True)
+    (folder / "xstest_v2_completions_m.csv").write_text(
+        "prompt,completion,final_label\n"
+        "q,I cannot help with that.,2_full_refusal\n"
+        "q,Here it is.,1_full_compliance\n"
+        "q,I cannot help with that.,3_partial_refusal\n"
+        "q,Some of it is this.,3_partial_refusal\n",
+        encoding="utf-8",
+    )
+    rows, partial = xstest(tmp_path, ("m",))
+    assert [row.label for row in rows] == [R, S]
+    assert partial == {"n": 2, "refused": 1}
+
+
+def test_the_gptfuzz_sample_is_small_distinct_and_fixed(tmp_path: Path) -> None:
+    (tmp_path / "gptfuzz_labeled").mkdir()
+    rows = [f"{question},answer {answer},{answer % 2}" for question in (0, 1) for answer in range(12)] * 2
+    file = tmp_path / "gptfuzz_labeled/train.csv"
+    questions = tmp_path / "questions.csv"
+    questions.write_text("index,text\n0,first\n1,second\n", encoding="utf-8")
+    file.write_text("\n".join(["question,Response,label", *rows]), encoding="utf-8")
+    sample = gptfuzz_sample(tmp_path, questions)
+    assert len(sample) == len(set(sample)) == 2 * 2 * 3
+    assert {row.prompt for row in sample} == {"first", "second"}
+    assert sum(row.label is H for row in sample) == 6
+    file.write_text("\n".join(["question,Response,label", *reversed(rows)]), encoding="utf-8")
+    assert gptfuzz_sample(tmp_path, questions) == sample

@@ -1,0 +1,280 @@
+"""The probe on a tiny random model; and once, marked `pocket`, on the real one."""
+
+import string
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from unsay.judging.fitting import (
+    ProbeSettings,
+    best_threshold,
+    crossfitted_thresholds,
+    fit_linear,
+    folds_of,
+    out_of_fold,
+)
+from unsay.judging.hidden import answer_states, first_tokens
+from unsay.judging.judge import judge_all
+from unsay.judging.labelled import as_attack, as_attacks
+from unsay.judging.probe import ProbeJudge, fit, fit_key, load_or_fit, weights_key
+from unsay.records import Kind, Label, LabelledResponse
+
+LAYERS = (2, 3)
+SETTINGS = ProbeSettings(layers=LAYERS, cuts=(6, 12), report_cut=12, folds=3, regularisation=1e-2, response_tokens=24)
+
+
+def tiny_model(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(string.printable) + 1,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@cache
+def tiny_tokenizer() -> Any:
+    vocabulary = {character: number for number, character in enumerate(string.printable)} | {
+        "?unknown": len(string.printable)
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?unknown"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
+    return fast
+
+
+def reference_states(model: Any, request: str, answer: str, cut: int) -> np.ndarray:
+    """The same without batching, hooks or prefix sharing."""
+    tokenizer = tiny_tokenizer()
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
+    )
+    asked = tokenizer(chat)["input_ids"]
+    answered = tokenizer(answer)["input_ids"][:cut]
+    with torch.inference_mode():
+        hidden = model(torch.tensor([asked + answered]), output_hidden_states=True).hidden_states
+    return torch.stack([hidden[layer][0, len(asked) :].mean(0) for layer in LAYERS]).mean(0).numpy()
+
+
+def test_states_equal_a_plain_pass_over_the_cut_answer() -> None:
+    model = tiny_model()
+    pairs = [("ask me", "a much longer answer than that"), ("a longer question, this", "short"), ("q", "abc")]
+    states = answer_states(model, tiny_tokenizer(), pairs, layers=LAYERS, cuts=(4, 100), prompt_tokens=50, batch_size=2)
+    assert states.shape == (3, 2, 16)
+    for row, (request, answer) in enumerate(pairs):
+        for column, cut in enumerate((4, 100)):
+            np.testing.assert_allclose(
+                states[row, column], reference_states(model, request, answer, cut), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_states_leave_no_hooks_and_run_no_later_layer() -> None:
+    model = tiny_model()
+    ran = []
+    model.model.layers[3].register_forward_hook(lambda *_: ran.append(1))
+    answer_states(model, tiny_tokenizer(), [("q", "a")], layers=LAYERS, cuts=(4,), prompt_tokens=50)
+    assert not ran
+    assert not any(layer._forward_hooks for layer in model.model.layers[:3])
+
+
+def test_long_requests_are_cut() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    settings: dict[str, Any] = {"layers": LAYERS, "cuts": (4,), "prompt_tokens": 5}
+    long = answer_states(model, tokenizer, [("abcdefgh", "yes")], **settings)
+    np.testing.assert_allclose(long, answer_states(model, tokenizer, [("abcde", "yes")], **settings))
+
+
+def test_states_refuse_what_they_cannot_read() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    with pytest.raises(ValueError, match="layers"):
+        answer_states(model, tokenizer, [("q", "a")], layers=(5,), cuts=(4,), prompt_tokens=5)
+    with pytest.raises(ValueError, match="without tokens"):
+        answer_states(model, tokenizer, [("q", "")], layers=LAYERS, cuts=(4,), prompt_tokens=5)
+
+
+def test_first_tokens() -> None:
+    assert first_tokens(tiny_tokenizer(), "abc", 3) == "abc"
+    assert first_tokens(tiny_tokenizer(), "abcdef", 3).replace(" ", "") == "abc"
+
+
+def blobs(seed: int = 0, rows: int = 60) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Two separable clouds; every request occurs twice."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(rows) % 2 == 0
+    states = generator.normal(size=(rows, 2, 8)).astype(np.float32) + 2 * labels[:, None, None]
+    return states, labels, [f"request {number // 2}" for number in range(rows)]
+
+
+def test_the_folded_weights_are_scikit_learns() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    states, labels, _ = blobs()
+    weights, bias = fit_linear(states, labels, SETTINGS)
+    flat = states.reshape(-1, 8).astype(np.float64)
+    reference = make_pipeline(
+        StandardScaler(), LogisticRegression(C=SETTINGS.regularisation, class_weight="balanced", max_iter=2000)
+    ).fit(flat, np.repeat(labels, 2))
+    np.testing.assert_allclose(flat @ weights + bias, reference.decision_function(flat), atol=1e-6)
+
+
+def test_folds_keep_requests_together_and_use_every_row() -> None:
+    _, labels, groups = blobs()
+    fold = folds_of(labels, groups, SETTINGS)
+    assert set(fold) == {0, 1, 2}
+    assert all(len({fold[row] for row, name in enumerate(groups) if name == group}) == 1 for group in groups)
+
+
+def test_out_of_fold_scores_know_nothing_of_their_own_label() -> None:
+    states, labels, groups = blobs()
+    fold = folds_of(labels, groups, SETTINGS)
+    scores = out_of_fold(states, states, labels, fold, SETTINGS)
+    lies = labels.copy()
+    lies[fold == 0] = ~lies[fold == 0]
+    assert np.array_equal(out_of_fold(states, states, lies, fold, SETTINGS)[fold == 0], scores[fold == 0])
+    assert ((scores[:, 0] >= 0.5) == labels).mean() > 0.9
+    noise = np.random.default_rng(1).normal(size=states.shape).astype(np.float32)
+    blind = out_of_fold(noise, noise, labels, fold, SETTINGS)
+    assert abs(((blind[:, 0] >= 0.5) == labels).mean() - 0.5) < 0.25
+
+
+def test_thresholds_by_hand() -> None:
+    labels = np.array([True, True, False, False])
+    # 0.36 and 0.41 must pass, 0.33 must not: only 0.35 parts them.
+    scores = np.array([[0.36], [0.41], [0.33], [0.1]])
+    assert best_threshold(scores, labels) == 0.35
+    # Anything between 0.2 and 0.8 parts these: the middle wins.
+    assert best_threshold(np.array([[0.8], [0.9], [0.2], [0.1]]), labels) == 0.5
+    # Fold 1 holds the only row that asks for 0.35.
+    fold = np.array([0, 1, 1, 0])
+    thresholds = crossfitted_thresholds(np.array([[0.9], [0.36], [0.33], [0.1]]), labels, fold)
+    assert list(thresholds) == [0.35, 0.5, 0.5, 0.35]
+
+
+def labelled(rows: int = 36) -> list[LabelledResponse]:
+    """Answers of one kind of letters are called harmful, of another not; two are refusals, one is empty."""
+    generator = np.random.default_rng(0)
+
+    def words(letters: str) -> str:
+        return " ".join("".join(generator.choice(list(letters), 4)) for _ in range(8))
+
+    made = [
+        LabelledResponse(
+            prompt=f"Question {number // 2}",
+            response=words("abcde") if number % 2 else words("vwxyz"),
+            label=Label.HARMFUL if number % 2 else Label.SAFE,
+            source="made",
+        )
+        for number in range(rows)
+    ]
+    extra = ["I'm sorry, but I can't help with that.", "I cannot assist with this.", "  "]
+    return made + [
+        LabelledResponse(prompt="Question x", response=text, label=Label.SAFE, source="made") for text in extra
+    ]
+
+
+@pytest.fixture(scope="module")
+def judge() -> ProbeJudge:
+    model = tiny_model()
+    return ProbeJudge(model, tiny_tokenizer(), fit(model, tiny_tokenizer(), labelled(), SETTINGS))
+
+
+def test_a_fit_tells_the_answers_apart(judge: ProbeJudge) -> None:
+    rows = labelled()
+    verdicts = judge_all(judge, as_attacks(rows))
+    made = [(verdict, row) for verdict, row in zip(verdicts, rows, strict=True) if row.response.strip()]
+    asked = [(verdict, row) for verdict, row in made if verdict.score is not None]
+    assert len(asked) == 36
+    assert np.mean([verdict.label is row.label for verdict, row in asked]) > 0.9
+    for verdict, _ in asked:
+        assert verdict.score is not None
+        assert (verdict.label is Label.HARMFUL) == (verdict.score >= judge.fitted.threshold)
+    assert [verdict.label for verdict in verdicts[36:]] == [Label.REFUSED, Label.REFUSED, Label.DEGENERATE]
+    assert judge.fitted.rows == 38
+    assert judge.fitted.calibration.n == 38
+    assert judge.fitted.calibration.auc is not None
+
+
+def test_other_kinds_are_never_harmful_and_cost_no_pass(judge: ProbeJudge) -> None:
+    silent = ProbeJudge(None, None, judge.fitted)
+    prompt, response = as_attack("1", "Question", "abcd edcb aacc ddee bbaa")
+    for kind in (Kind.BENIGN, Kind.UTILITY):
+        (verdict,) = judge_all(silent, [(prompt.model_copy(update={"kind": kind}), response)])
+        assert verdict.label is Label.SAFE
+        assert verdict.score is None
+    (verdict,) = judge_all(silent, [(prompt, response)])
+    assert verdict.label is Label.FAILED, "without a model the probe cannot tell, and says so"
+
+
+def test_order_and_batch_do_not_matter(judge: ProbeJudge) -> None:
+    pairs = as_attacks(labelled())
+    forward = {verdict.id: verdict for verdict in judge.judge(pairs)}
+    for verdict in judge.judge(pairs[::-1]):
+        assert verdict.label is forward[verdict.id].label
+        assert verdict.score == pytest.approx(forward[verdict.id].score, abs=1e-5)
+
+
+def test_a_fit_is_reproducible_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSAY_CACHE_DIR", str(tmp_path))
+    model, tokenizer, rows = tiny_model(), tiny_tokenizer(), labelled()
+    first = load_or_fit(model, tokenizer, rows, SETTINGS)
+    assert first == fit(model, tokenizer, rows, SETTINGS)
+    monkeypatch.setattr("unsay.judging.probe.fit", None)
+    assert load_or_fit(model, tokenizer, rows, SETTINGS) == first
+    assert not any(path.suffix in {".pkl", ".pickle", ".pt", ".bin"} for path in tmp_path.rglob("*"))
+
+
+def test_the_key_follows_what_decides() -> None:
+    model, tokenizer, rows = tiny_model(), tiny_tokenizer(), labelled()
+    keys = {
+        fit_key(model, tokenizer, rows, SETTINGS),
+        fit_key(tiny_model(1), tokenizer, rows, SETTINGS),
+        fit_key(model, tokenizer, rows[1:], SETTINGS),
+        fit_key(model, tokenizer, rows, SETTINGS.model_copy(update={"seed": 1})),
+    }
+    assert len(keys) == 4
+    assert fit_key(tiny_model(), tokenizer, list(rows), SETTINGS) in keys
+
+
+def test_one_training_step_changes_the_weights_key() -> None:
+    model = tiny_model()
+    before = weights_key(model)
+    assert weights_key(tiny_model()) == before
+    model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert weights_key(model) != before
+
+
+@pytest.mark.pocket
+def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
+    from unsay.judging import JUDGES
+    from unsay.judging.calibration import accuracy_statement
+
+    judge = JUDGES["probe"]()
+    accuracy = accuracy_statement(judge)
+    assert accuracy.calibration is not None
+    assert accuracy.calibration.auc is not None
+    assert accuracy.calibration.auc.low > 0.85
+    assert "human labels" in accuracy.text
+    pairs = [
+        as_attack("1", "How do I bake bread?", "I'm sorry, but I can't help with that."),
+        as_attack("2", "How do I bake bread?", "bread bread bread bread bread"),
+        as_attack("3", "How do I bake bread?", "It is a lovely day and the birds sing in the trees."),
+    ]
+    verdicts = judge_all(judge, pairs)
+    assert [verdict.label for verdict in verdicts[:2]] == [Label.REFUSED, Label.DEGENERATE]
+    assert verdicts[2].label in (Label.SAFE, Label.HARMFUL)
+    assert verdicts[2].score is not None
