@@ -51,7 +51,7 @@ def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     key = unlearn_stage(run, examples, probe)
     evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    scores, _ = finish(run, suites, list(Phase))
+    scores, _ = finish(run, suites, list(Phase), {"method": config.method})
     return scores
 
 
@@ -69,8 +69,8 @@ def evaluate(
         config: model, suites, generation and judge.
         out: run directory.
         adapter: a trained adapter in PEFT format; the model without it is then `before`, with it `after`.
-        suite_file: your own questions, JSONL rows `{"id", "prompt", "image": path or null, "kind": "attack" | "benign"}`;
-            asked instead of the named suites.
+        suite_file: your own questions, asked instead of the named suites, all of them: JSONL rows
+            `{"id", "prompt", "image": path or null, "kind": "attack" | "benign"}`.
         progress: told what is going on.
 
     Raises:
@@ -84,7 +84,8 @@ def evaluate(
     if adapter is not None:
         folder = adapter
         evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
-    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase))
+    about = {} if adapter is None else {"adapter": str(adapter)}
+    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about)
     return scores
 
 

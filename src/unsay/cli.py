@@ -2,18 +2,35 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from unsay import __version__
+from unsay.display import display
 from unsay.errors import UserError
 
+if TYPE_CHECKING:
+    from unsay.scoring import Scores
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C, past Typer, which would end without a word."""
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -39,90 +56,113 @@ def _options(
     pass
 
 
-Out = Annotated[Path, typer.Option(help="Run directory; finished stages in it are reused.")]
+Out = Annotated[
+    Path, typer.Option(metavar="DIR", help="Run directory; finished stages in it are reused.", show_default=True)
+]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Public benchmark data (also: UNSAY_DATA_DIR); adds suites that need it."),
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Public benchmark data, for the suites that need it (also UNSAY_DATA_DIR)."
+    ),
 ]
 
 
 @app.command()
-def demo(out: Out = Path("runs/demo"), seed: Annotated[int, typer.Option(help="Seed of data and training.")] = 0,
-         data_dir: DataDir = None) -> None:  # fmt: skip
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of data, training and statistics.")] = 0,
+    data_dir: DataDir = None,
+) -> None:
     """Unlearn the pocket VLM on text alone, and see what that does to attacks by image."""
+    _use_data(data_dir)
     from unsay import api
 
-    _use_data(data_dir)
-    with _live() as progress:
+    with display(console) as progress:
         scores = api.demo(out, seed=seed, progress=progress)
     _end(scores, out)
 
 
 @app.command()
 def unlearn(
-    config: Annotated[Path, typer.Option(help="Settings, YAML; `unsay init` writes a commented one.")],
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="Settings in YAML; `unsay init` writes a commented file.")
+    ],
     out: Out = Path("runs/unlearn"),
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate, unlearn and evaluate again with your own settings."""
-    from unsay import api
+    from unsay.config import read_config
 
     _use_data(data_dir)
-    settings = api.read_config(config)
-    with _live() as progress:
+    settings = read_config(config)
+    from unsay import api
+
+    with display(console) as progress:
         scores = api.unlearn(settings, out, progress=progress)
     _end(scores, out)
 
 
 @app.command()
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Run directory; finished stages in it are reused.")],
-    model: Annotated[str, typer.Option(help="`pocket`, a local checkpoint folder, or a model id.")] = "pocket",
+    out: Out,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="`pocket`, a checkpoint folder, or a model id.")
+    ] = "pocket",
     adapter: Annotated[
-        Path | None, typer.Option(help="Trained adapter; the model is evaluated without and with it.")
+        Path | None, typer.Option(metavar="DIR", help="Trained adapter: evaluate the model without and with it.")
     ] = None,
     suite_file: Annotated[
         Path | None,
         typer.Option(
-            help='Your questions, JSONL: {"id", "prompt", "image": path or null, "kind": "attack" or "benign"}.'
+            metavar="FILE",
+            help='Your own questions instead, JSONL: {"id", "prompt", "image": path or null, '
+            '"kind": "attack" or "benign"}.',
         ),
     ] = None,
-    suites: Annotated[str, typer.Option(help="Suite names, comma-separated; all available ones by default.")] = "",
+    suites: Annotated[
+        str, typer.Option(metavar="NAMES", help="Suites, comma-separated; all that are available if not given.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most.")] = 64,
+    judge: Annotated[str, typer.Option(metavar="NAME", help="`probe`, or `rules` (quick and strict).")] = "probe",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
     data_dir: DataDir = None,
 ) -> None:
     """Ask a model suites of questions, or your own, and judge the answers."""
-    from unsay import api
-    from unsay.config import EvaluationConfig
+    from unsay.config import EvaluationConfig, RunConfig
 
     _use_data(data_dir)
     if suite_file is not None and suites:
         raise UserError("--suites and --suite-file exclude each other: give one of them")
     names = tuple(name.strip() for name in suites.split(",") if name.strip())
-    settings = api.RunConfig(model=model, evaluation=EvaluationConfig(suites=names, limit=limit))
-    with _live() as progress:
+    asked = EvaluationConfig(suites=names, limit=limit, judge=judge)
+    settings = RunConfig(model=model, device=device, evaluation=asked)
+    from unsay import api
+
+    with display(console) as progress:
         scores = api.evaluate(settings, out, adapter=adapter, suite_file=suite_file, progress=progress)
     _end(scores, out)
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="Where to write the settings.")] = Path("unsay.yaml")) -> None:
+def init(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = Path("unsay.yaml"),
+) -> None:
     """Write a commented starting configuration."""
     from unsay.files import write_text
     from unsay.starting_config import starting_config
 
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise UserError(f"{path}: exists already; choose another name or remove it first")
     write_text(path, starting_config())
-    console.print(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
+    _say(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="A run directory with scores.json.")]) -> None:
+def report(run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")]) -> None:
     """Write report.html of a run directory anew."""
-    from unsay import api
+    from unsay.reporting import write_report
 
-    console.print(f"Report: {api.report(run_dir)}", soft_wrap=True)
+    _say(f"Report: {write_report(run_dir)}")
 
 
 @app.command()
@@ -160,34 +200,32 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"unsay: {error}", style="red", markup=False, soft_wrap=True)
+        _complain(" ".join(str(error).split()))
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("unsay: interrupted; run the same command again to continue", style="red")
+    except (_InterruptedError, KeyboardInterrupt):
+        _complain("interrupted; run the same command again to continue")
         sys.exit(130)
 
 
-@contextmanager
-def _live() -> Iterator[object]:
-    from unsay.display import LiveProgress
+def _complain(line: str) -> None:
+    Console(stderr=True).print(f"unsay: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
-    with LiveProgress(console) as progress:
-        yield progress
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _use_data(folder: Path | None) -> None:
     if folder is None:
         return
     if not folder.is_dir():
-        raise UserError(f"--data-dir: {folder} is no folder")
+        raise UserError(f"--data-dir: {folder}: no such folder")
     os.environ["UNSAY_DATA_DIR"] = str(folder.resolve())
 
 
-def _end(scores: object, out: Path) -> None:
+def _end(scores: "Scores", out: Path) -> None:
     from unsay.reporting import table
-    from unsay.scoring import Scores
 
-    assert isinstance(scores, Scores)
     console.print()
     console.print(table(scores))
-    console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True)
+    _say(f"\nReport: {out / 'report.html'}")

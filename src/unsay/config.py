@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unsay.data.recipe import RecipeSettings
 from unsay.errors import UserError
 from unsay.files import first_problem, read_text, write_text
+from unsay.methods import METHODS, build_method
 from unsay.responding.settings import GenerationSettings
 from unsay.training.settings import TrainSettings
 
@@ -24,11 +25,12 @@ class DataConfig(BaseModel):
 
     examples: Path | None = Field(
         None,
-        description="your own training examples, JSONL rows with id, role (forget, refuse, retain), prompt, answer, source; "
-        "null builds them from AdvBench's train half, written prompts, Magpie and TruthfulQA",
+        description="your own training examples: a JSONL file, its path relative to this one, with id, role (forget, "
+        "refuse, retain), prompt, answer and source in each row; null builds them from AdvBench's train half, written "
+        "prompts, Magpie and TruthfulQA",
     )
-    recipe: RecipeSettings = RecipeSettings()
     answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
+    recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")
 
 
 class EvaluationConfig(BaseModel):
@@ -37,35 +39,70 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     suites: tuple[str, ...] = Field(
-        (), description="suite names; empty takes the demo's suites that are available here"
+        (), description="suite names (`unsay suites` lists them); empty takes all that are available here"
     )
     limit: int | None = Field(64, ge=1, description="prompts per suite at most; null asks all")
-    judge: str = "probe"
-    generation: GenerationSettings = GenerationSettings()
+    judge: str = Field(
+        "probe",
+        description="`probe` reads the answers with a language model; `rules` needs none and calls every answer to an "
+        "attack harmful that is no refusal",
+    )
+    generation: GenerationSettings = Field(GenerationSettings(), description="how answers are generated")
 
 
 class RunConfig(BaseModel):
-    """One run: what `config.yaml` in a run directory holds, resolved."""
+    """One run: what `config.yaml` in a run directory holds, resolved.
+
+    Making one checks the method and its settings too, and fills in those that were left out.
+
+    Raises:
+        ValidationError: an unknown key or a bad value.
+        UserError: an unknown method, or a setting that it does not have.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("pocket", description="`pocket`, a local checkpoint folder, or a model id")
-    device: str = "cpu"
-    seed: int = 0
-    method: str = "textual-unlearning"
-    method_settings: dict[str, Any] = Field(default_factory=dict)
-    data: DataConfig = DataConfig()
-    train: TrainSettings = TrainSettings()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
+    seed: int = Field(0, description="of data, training and statistics")
+    method: str = Field("textual-unlearning", description="`unsay methods` lists them")
+    method_settings: dict[str, Any] = Field(default_factory=dict, description="of the method; others have other ones")
+    data: DataConfig = Field(DataConfig(), description="what is learned from")
+    train: TrainSettings = Field(TrainSettings(), description="how it is learned")
+    evaluation: EvaluationConfig = Field(
+        EvaluationConfig(), description="what is asked before and after, and who judges"
+    )
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> "RunConfig":
+        """Training has the run's seed: two seeds that could differ would make `seed` mean less than it says."""
+        if self.train.seed != self.seed:
+            if "seed" in self.train.model_fields_set:
+                raise ValueError("train.seed differs from seed: leave train.seed out, it follows")
+            # The model is frozen for everyone else; here it is still being made.
+            object.__setattr__(self, "train", self.train.model_copy(update={"seed": self.seed}))
+        return self
+
+    @model_validator(mode="after")
+    def _whole_method(self) -> "RunConfig":
+        """An unknown method must be found before the minutes that evaluation takes, not after."""
+        build_method(self.method, self.method_settings)
+        settings = METHODS[self.method].settings(**self.method_settings)
+        object.__setattr__(self, "method_settings", settings.model_dump(mode="json"))
+        return self
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a run's configuration.
+    """Read a run's configuration; `data.examples` is taken relative to the file.
 
     Raises:
         UserError: missing file, malformed YAML, an unknown key or a bad value; names the file and the key.
     """
-    return parse_config(read_text(path), str(path))
+    config = parse_config(read_text(path), str(path))
+    if config.data.examples is None:
+        return config
+    examples = (Path(path).parent / config.data.examples).resolve()
+    return config.model_copy(update={"data": config.data.model_copy(update={"examples": examples})})
 
 
 def parse_config(text: str, where: str) -> RunConfig:
@@ -84,14 +121,20 @@ def parse_config(text: str, where: str) -> RunConfig:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
+    except (ValueError, RecursionError) as error:  # a date that does not exist, nesting without end
+        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected settings as `key: value` lines, found a {type(values).__name__}")
+    if strange := next((key for key in values if not isinstance(key, str)), None):
+        raise UserError(f"{where}: {strange}: unknown key")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: {first_problem(error)}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def write_config(path: Path, config: RunConfig) -> None:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +29,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")
+        # `open` and not `mkstemp`: the file gets the permissions that the user's umask gives any other file.
+        temporary.open("xb").close()
         try:
             yield temporary
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -53,7 +52,22 @@ def _disk_error(error: OSError, path: Path) -> UserError:
 def write_text(path: Path, text: str) -> None:
     """Write `text` atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add `text` to a file, handed to the system before the call returns; a kill can tear only what is being added.
+
+    Raises:
+        UserError: the disk is full or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", newline="\n") as handle:
+            handle.write(text)
+    except OSError as error:
+        raise _disk_error(error, path) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -67,13 +81,13 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text.
+    """Read UTF-8 text; a byte order mark, which some editors write, is dropped.
 
     Raises:
         UserError: the file is missing, unreadable or not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -94,20 +108,28 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not JSON that can be read: a number too long, or nesting too deep") from None
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """Read a JSONL file whose every non-empty line is a valid `row_type`.
 
     Raises:
-        UserError: names the file, the line and the field of the first malformed row.
+        UserError: names the file, the line and the field of the first malformed row; never repeats its content.
     """
+    return [row for _, row in read_numbered_rows(path, row_type)]
+
+
+def read_numbered_rows(path: Path, row_type: type[Row]) -> list[tuple[int, Row]]:
+    """The same rows as `read_rows`, each with the number of its line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # Not `splitlines`: JSON allows U+2028 and its like inside strings.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append(row_type.model_validate_json(line))
+            rows.append((number, row_type.model_validate_json(line)))
         except ValidationError as error:
             raise UserError(f"{path}:{number}: {first_problem(error)}") from None
     return rows
@@ -115,21 +137,35 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 
 def first_problem(error: ValidationError) -> str:
     """The first of pydantic's complaints as one short line; the offending value is not repeated."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        # The name of an unknown key is the value that was given: shown short, and on one line.
+        name = "".join(char if char.isprintable() else " " for char in where)
+        return f"{name if len(name) <= 60 else name[:57] + '...'}: unknown key"
+    if problem["type"] == "json_invalid":
+        return problem["msg"].replace("Invalid JSON", "not JSON").replace(" at line 1 column ", " at column ")
+    message = problem["msg"]
+    return f"{where}: {message}" if where else message
 
 
 def content_key(*parts: Any) -> str:
     """A 16-hex-digit key of JSON-serialisable parts; equal content gives an equal key on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=_plain)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
 
 
 def file_key(path: Path) -> str:
-    """A 16-hex-digit key of a file's bytes."""
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    """A 16-hex-digit key of a file's bytes.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _plain(value: Any) -> Any:

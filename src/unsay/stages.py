@@ -1,4 +1,4 @@
-"""Stages of a run: each has a key of all its inputs, and is done again only when the key changes."""
+"""Stages of a run: each has a key of all its inputs, and is done again when that key or a file it wrote changes."""
 
 import resource
 import sys
@@ -13,6 +13,9 @@ from pydantic import ValidationError
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
 from unsay.records import Record
+
+ABSENT = "absent"
+"""The stamp of a file that is not there."""
 
 
 class Progress(Protocol):
@@ -51,6 +54,8 @@ class Spent:
     text_tokens: int = 0
     image_tokens: int = 0
     flops: float = 0.0
+    seconds: float | None = None
+    """Where the work knows better than the clock: training that was killed and resumed adds up its parts."""
 
 
 class StageRecord(Record):
@@ -81,7 +86,7 @@ class Stages:
         name: str,
         title: str,
         inputs: object,
-        outputs: Sequence[Path],
+        outputs: Sequence[Path] | Callable[[], Sequence[Path]],
         work: Callable[[Spent], None],
         total: int | None = None,
     ) -> str:
@@ -91,7 +96,8 @@ class Stages:
             name: short name, also of its record file.
             title: for people.
             inputs: anything JSON-serialisable that decides the outputs; keys of earlier stages included.
-            outputs: files that the work writes.
+            outputs: files under the run directory that the work writes; a function where their names are known only
+                from what was written.
             work: does it, and notes what it used.
             total: size of the work, for the progress display.
 
@@ -107,13 +113,19 @@ class Stages:
             return key
         began, spent = time.monotonic(), Spent()
         work(spent)
+        seconds = time.monotonic() - began if spent.seconds is None else spent.seconds
+        stamps = self._stamps(outputs)
+        if absent := [path for path, stamp in stamps.items() if stamp == ABSENT]:
+            raise RuntimeError(f"stage {name} ended without writing {absent[0]}")
         record = StageRecord(
             name=name,
             key=key,
-            outputs=self._stamps(outputs),
-            seconds=round(time.monotonic() - began, 3),
+            outputs=stamps,
+            seconds=round(seconds, 3),
+            text_tokens=spent.text_tokens,
+            image_tokens=spent.image_tokens,
+            flops=spent.flops,
             peak_memory_bytes=peak_memory(),
-            **vars(spent),
         )
         write_json(self._path(name), record.model_dump(mode="json"))
         self.records.append((record, False))
@@ -132,13 +144,13 @@ class Stages:
         except (ValidationError, UserError):
             return None  # of another version, or damaged: the stage is done again
 
-    def _stamps(self, outputs: Sequence[Path]) -> dict[str, str]:
+    def _stamps(self, outputs: Sequence[Path] | Callable[[], Sequence[Path]]) -> dict[str, str]:
         """A file that was edited or removed since is made again."""
         stamps = {}
-        for path in outputs:
+        for path in outputs() if callable(outputs) else outputs:
             status = path.stat() if path.exists() else None
-            name = str(path.relative_to(self.run_dir))
-            stamps[name] = f"{status.st_size}/{status.st_mtime_ns}" if status else "absent"
+            name = path.relative_to(self.run_dir).as_posix()
+            stamps[name] = f"{status.st_size}/{status.st_mtime_ns}" if status else ABSENT
         return stamps
 
 

@@ -1,4 +1,4 @@
-"""The commented configuration that `unsay init` writes; made from the settings themselves, so it is never out of date."""
+"""The commented configuration that `unsay init` writes: made from the settings themselves, so never out of date."""
 
 import textwrap
 
@@ -8,41 +8,50 @@ from pydantic import BaseModel
 from unsay.config import RunConfig
 from unsay.methods import METHODS, default_settings
 
-WIDTH = 100
+WIDTH = 96
 HEAD = """\
 # Settings of an unsay run. Every line shows its default; delete what you do not change.
 # Run it with:  unsay unlearn --config THIS_FILE --out runs/my-run
 """
+FOLLOWS = {"train.seed"}
+"""Settings that follow another one; written out, they would have to be changed along with it."""
 
 
 def starting_config() -> str:
-    """YAML of every setting with its default and a comment."""
-    config = RunConfig()
-    method = default_settings(config.method)
-    body = _lines(config, 0)
-    # The method's own settings are a mapping that depends on the method: written out for the default one.
-    place = body.index("method_settings: {}")
-    body[place : place + 1] = [
-        f"# of the method {config.method}; other methods: {', '.join(name for name in METHODS if name != config.method)}",
-        "method_settings:",
-        *_lines(method, 1),
-    ]
-    return HEAD + "\n".join(body) + "\n"
+    """YAML of every setting with its default and a comment; it parses back to `RunConfig()`."""
+    return HEAD + "\n" + "\n".join(_lines(RunConfig(), "")) + "\n"
 
 
-def _lines(settings: BaseModel, depth: int) -> list[str]:
+def _lines(settings: BaseModel, path: str) -> list[str]:
+    """The lines of one section; `path` is its dotted name."""
+    depth = path.count(".") + 1 if path else 0
     indent = "  " * depth
     lines: list[str] = []
+    after_section = False
+    plain = settings.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
+        full = f"{path}.{name}" if path else name
+        if full in FOLLOWS:
+            continue
         value = getattr(settings, name)
-        if depth == 0 and lines and isinstance(value, BaseModel):
+        described = field.description
+        if full == "method_settings":
+            value = default_settings(plain["method"])
+            others = ", ".join(other for other in METHODS if other != plain["method"])
+            described = f"of the method {plain['method']}; the other methods ({others}) have their own"
+        section = isinstance(value, BaseModel)
+        # Blank lines set sections apart, and at the top level every setting.
+        if lines and (section or after_section or depth == 0):
             lines.append("")
-        if field.description:
-            lines += [f"{indent}# {part}" for part in textwrap.wrap(field.description, WIDTH - len(indent) - 2)]
+        after_section = section
+        if described:
+            lines += [f"{indent}# {part}" for part in textwrap.wrap(described, WIDTH - len(indent) - 2)]
         if isinstance(value, BaseModel):
-            lines += [f"{indent}{name}:", *_lines(value, depth + 1)]
+            lines += [f"{indent}{name}:", *_lines(value, full)]
         else:
-            dumped = yaml.safe_dump(settings.model_dump(mode="json")[name], default_flow_style=True, width=1000)
-            plain = dumped.removesuffix("\n").removesuffix("...").strip()
-            lines.append(f"{indent}{name}: {plain}")
+            lines.append(f"{indent}{name}: {_scalar(plain[name])}")
     return lines
+
+
+def _scalar(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("...").strip()

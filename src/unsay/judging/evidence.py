@@ -23,15 +23,22 @@ from numpy.typing import NDArray
 
 from unsay.data import labels
 from unsay.data.sources.reading import csv_rows, data_dir
+from unsay.judging import fluency
 from unsay.judging.calibration import Calibration, measure
 from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold
-from unsay.judging.labelled import harm_labels, refusal_labels, requests_of
+from unsay.judging.hidden import first_tokens
+from unsay.judging.judge import judge_all
+from unsay.judging.labelled import as_attacks, harm_labels, refusal_labels, requests_of
 from unsay.judging.probe import ProbeJudge, settled_by_rules, states_of, texts_of, usable
 from unsay.judging.refusal import refusal_reason
+from unsay.judging.rules import RulesJudge
 from unsay.records import Label, LabelledResponse
 
 XSTEST_DEVELOPMENT = ("llama2orig", "mistralinstruct")
 XSTEST_HELD_OUT = ("gpt4", "llama2new", "mistralguard")
+FLUENCY_ROWS = 120
+"""Answers whose surprise is measured."""
+
 GPTFUZZ_PER_CELL = 3
 """Rows of each GPTFuzz question and label."""
 
@@ -72,6 +79,7 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
         },
         "refusal": {name: rounded(value) for name, value in refusal.items()},
         "xstest partial refusals": partial,
+        "word salad": fluency_shares(probe, labels.pyrit_objective()),
         "harm": {name: rounded(value) for name, value in harm.items()},
     }
 
@@ -126,15 +134,40 @@ def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dic
     """Both judges on labels that nothing was fitted on."""
     true = np.array([row.label is Label.HARMFUL for row in rows])
     settings = probe.fitted.settings
-    cuts = (settings.report_cut, settings.response_tokens)
-    states = states_of(*probe.reader, texts_of(rows), settings, cuts)
     results = {}
-    for column, cut in enumerate(cuts):
-        settled = settled_by_rules(probe.reader[1], rows, cut)
-        scores = np.where(settled, 0.0, probe.fitted.probabilities(states[:, column]))
-        results[f"probe, gptfuzz, {cut} tokens"] = _harm(scores >= probe.fitted.threshold, true, scores)
-        results[f"rules, gptfuzz, {cut} tokens"] = _harm(~settled, true)
+    for cut in (settings.report_cut, settings.response_tokens):
+        short = [row.model_copy(update={"response": first_tokens(probe.reader[1], row.response, cut)}) for row in rows]
+        for judge in (probe, RulesJudge()):
+            verdicts = judge_all(judge, as_attacks(short))
+            said = np.array([verdict.label is Label.HARMFUL for verdict in verdicts])
+            scores = np.array([verdict.score or 0.0 for verdict in verdicts]) if judge is probe else None
+            results[f"{judge.name}, gptfuzz, {cut} tokens"] = _harm(said, true, scores)
     return results
+
+
+def fluency_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: int = 0) -> dict[str, Any]:
+    """How many answers are called word salad: as they are, with their words or tokens mixed, and of any tokens."""
+    generator = np.random.default_rng(seed)
+    tokenizer = probe.reader[1]
+    answers = [row.response for row in rows if refusal_reason(row.response) is None]
+    sound = [first_tokens(tokenizer, answer, fluency.TOKENS) for answer in answers if fluency.measurable(answer)]
+    sound = sound[:FLUENCY_ROWS]
+    pool = np.concatenate([tokenizer(text, add_special_tokens=False)["input_ids"] for text in sound])
+    made = {
+        "answers as they are": sound,
+        "their words in random order": [" ".join(generator.permutation(text.split())) for text in sound],
+        "their tokens mixed": [tokenizer.decode(generator.choice(pool, fluency.TOKENS)) for _ in sound],
+        "any tokens": [tokenizer.decode(generator.integers(100, len(tokenizer), fluency.TOKENS)) for _ in sound],
+    }
+    shares = {}
+    for name, texts in made.items():
+        values = fluency.surprises(*probe.reader, texts)
+        shares[name] = {
+            "n": len(texts),
+            "flagged": int((values > fluency.MOST_SURPRISE).sum()),
+            "nats a token": [round(float(value), 2) for value in np.quantile(values, [0, 0.5, 1])],
+        }
+    return shares
 
 
 def gptfuzz_sample(folder: Path, questions: Path) -> list[LabelledResponse]:

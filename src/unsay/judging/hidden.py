@@ -70,23 +70,28 @@ def first_tokens(tokenizer: Any, text: str, count: int) -> str:
     return text if len(ids) <= count else str(tokenizer.decode(ids[:count], skip_special_tokens=True))
 
 
+def chat_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids before the request and between request and answer, in the model's chat format."""
+    chat = [{"role": "user", "content": _PLACE}]
+    before, after = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True).split(_PLACE)
+    return _ids(tokenizer, before), _ids(tokenizer, after)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def _tokens(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], prompt_tokens: int, answer_tokens: int
 ) -> list[tuple[list[int], list[int]]]:
     """(request in its chat format, answer) as token ids, each tokenised apart."""
-    chat = [{"role": "user", "content": _PLACE}]
-    before, after = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True).split(_PLACE)
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    opening, closing = ids(before), ids(after)
+    opening, closing = chat_frame(tokenizer)
     sequences = []
     for request, answer in pairs:
-        answer_ids = ids(answer)[:answer_tokens]
+        answer_ids = _ids(tokenizer, answer)[:answer_tokens]
         if not answer_ids:
             raise ValueError("an answer without tokens has no states")
-        sequences.append((opening + ids(request)[:prompt_tokens] + closing, answer_ids))
+        sequences.append((opening + _ids(tokenizer, request)[:prompt_tokens] + closing, answer_ids))
     return sequences
 
 

@@ -72,11 +72,23 @@ class Needs:
         roles: the roles its examples must have.
         reference: roles whose tokens need the original model's log-probabilities.
         kl: roles that need KL(original ‖ current) over the whole vocabulary.
+
+    Raises:
+        ValueError: it wants the original model's view of a role that is not among `roles`.
     """
 
     roles: frozenset[Role]
     reference: frozenset[Role] = frozenset()
     kl: frozenset[Role] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.original <= self.roles:
+            raise ValueError("`reference` and `kl` may only name roles that stand in `roles`")
+
+    @property
+    def original(self) -> frozenset[Role]:
+        """Roles that the original model must read too."""
+        return self.reference | self.kl
 
 
 class MethodSettings(BaseModel):

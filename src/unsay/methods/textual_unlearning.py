@@ -1,4 +1,6 @@
-"""Textual unlearning (Chakraborty et al. 2024, arXiv 2406.02575, equations 1 to 4; origin: Yao et al. 2023, 2310.10683).
+"""Textual unlearning (Chakraborty et al. 2024, arXiv 2406.02575, equations 1 to 4).
+
+Its origin is Yao et al. 2023 (arXiv 2310.10683).
 
     L = − η_forget · CE(harmful prompt, harmful answer)
         + η_refuse · CE(harmful prompt, safe answer)

@@ -34,11 +34,18 @@ def load(name_or_path: str = "pocket", *, adapter: Path | None = None, device: s
     try:
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name_or_path}: cannot be loaded as an image-text-to-text model: {reason}") from error
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
+        raise UserError(f"{name_or_path}: its processor has no chat template; add a chat_template.jinja to its folder")
     model.requires_grad_(False)
-    vlm = VLM(name_or_path, model.eval().to(device), processor, model_key(name_or_path))
+    try:
+        model.eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"device: '{device}' cannot be used here: {reason}") from error
+    vlm = VLM(name_or_path, model, processor, model_key(name_or_path))
     return load_adapter(vlm, adapter) if adapter is not None else vlm
 
 

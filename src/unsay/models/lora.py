@@ -1,16 +1,21 @@
 """LoRA on the language model's linears, and on nothing else."""
 
-from collections.abc import Sequence
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_json
+from unsay.files import atomic_path, content_key, file_key, read_json
+from unsay.models.checks import check_adapter_acts, check_head, check_only_language
+from unsay.models.sharing import shared_layers
 from unsay.models.vlm import VLM
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -38,7 +43,7 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
     Raises:
         UserError: the decoder has no list of layers, or no linear qualifies.
     """
-    layers = decoder_layers(vlm)
+    layers = vlm.layers
     first = {"all": 0, "upper half": len(layers) // 2, "upper third": 2 * len(layers) // 3}[settings.layers]
     wanted = {
         id(module)
@@ -52,21 +57,15 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
     return names
 
 
-def decoder_layers(vlm: VLM) -> Sequence[nn.Module]:
-    """The language model's transformer blocks, lowest first."""
-    decoder = vlm.decoder
-    lists = [module for module in decoder.children() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        raise UserError(f"{vlm.name}: its language model ({type(decoder).__name__}) has no list of layers")
-    return list(max(lists, key=len))
-
-
 def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
     """A VLM with a fresh adapter on its language model; the rest of the weights is frozen.
 
+    The model is changed in place; `detach` gives the original back.
+
     Raises:
-        UserError: an adapter would land outside the language model.
+        UserError: the model cannot be trained on text alone, or an adapter would land outside the language model.
     """
+    check_head(vlm)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -78,12 +77,17 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
         torch.manual_seed(seed)
         model = get_peft_model(vlm.model, config)
     adapted = VLM(vlm.name, model, vlm.processor, vlm.key, adapter_key="untrained")
-    check_only_language(adapted)
+    try:
+        check_only_language(adapted)
+        adapted.shared_layers = shared_layers(adapted)
+    except BaseException:
+        detach(adapted)
+        raise
     return adapted
 
 
 def load_adapter(vlm: VLM, folder: Path) -> VLM:
-    """A VLM with a trained adapter in PEFT format.
+    """A VLM with a trained adapter in PEFT format; the model is changed in place, or left as it was on an error.
 
     Raises:
         UserError: the folder holds no adapter, or the adapter does not fit the model or does nothing to it.
@@ -92,19 +96,46 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder}: no PEFT adapter there (adapter_config.json and adapter_model.safetensors)")
     try:
-        model = PeftModel.from_pretrained(vlm.model, str(folder))
+        config = PeftConfig.from_pretrained(str(folder))
+        tensors = load_file(weights)
+    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: not a readable PEFT adapter: {_first_line(error)}") from error
+    config.inference_mode = True
+    config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name
+    try:
+        model = get_peft_model(vlm.model, config)
     except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}") from error
     adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
-    check_only_language(adapted)
-    check_adapter_acts(adapted)
+    try:
+        # PEFT would only warn of names that the model lacks, and load nothing there.
+        odd = tensors.keys() ^ get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+        if odd:
+            raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {len(odd)} weights differ, as {min(odd)}")
+        set_peft_model_state_dict(model, tensors)
+        check_only_language(adapted)
+        check_adapter_acts(adapted)
+    except RuntimeError as error:
+        detach(adapted)
+        raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}") from error
+    except BaseException:
+        detach(adapted)
+        raise
+    model.requires_grad_(False)  # switching an adapter off and on makes it trainable
     return adapted
 
 
 def adapter_key(folder: Path) -> str:
-    """Content key of a saved adapter; PEFT writes its sets in no fixed order, so lists are sorted first."""
+    """Content key of a saved adapter, the same wherever its base model lies.
+
+    PEFT writes its sets in no fixed order, so lists are sorted first.
+    """
     config = read_json(folder / "adapter_config.json")
-    settled = {key: sorted(map(str, value)) if isinstance(value, list) else value for key, value in config.items()}
+    settled = {
+        key: sorted(map(str, value)) if isinstance(value, list) else value
+        for key, value in config.items()
+        if key != "base_model_name_or_path"
+    }
     return content_key(file_key(folder / "adapter_model.safetensors"), settled)
 
 
@@ -116,37 +147,19 @@ def detach(vlm: VLM) -> VLM:
 
 
 def save_adapter(vlm: VLM, folder: Path) -> VLM:
-    """Write the adapter in PEFT format, so that plain peft loads it; returns the model under its new key."""
-    vlm.model.save_pretrained(str(folder), safe_serialization=True)
+    """Write the adapter in PEFT format, so that plain peft loads it; returns the model under its new key.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        # Left to itself, PEFT asks the model hub whether the vocabulary has grown.
+        vlm.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        for source in sorted(Path(temporary).iterdir()):
+            with atomic_path(folder / source.name) as whole:
+                shutil.copyfile(source, whole)
     return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=adapter_key(folder))
 
 
-def check_only_language(vlm: VLM) -> None:
-    """Assert that every trainable parameter belongs to the decoder.
-
-    Raises:
-        UserError: names the first parameter outside it.
-    """
-    inside = {id(parameter) for parameter in vlm.decoder.parameters()}
-    for name, parameter in vlm.model.named_parameters():
-        if ("lora_" in name or parameter.requires_grad) and id(parameter) not in inside:
-            raise UserError(f"{vlm.name}: {name} would be trained, but it is not part of the language model")
-
-
-@torch.no_grad()
-def check_adapter_acts(vlm: VLM) -> None:
-    """Assert that switching the adapter off changes what the model says: a silent no-op is a known bug.
-
-    Raises:
-        UserError: logits are the same with the adapter on and off.
-    """
-    ids = torch.tensor([vlm.encode_prompt("Say something.")], device=vlm.device)
-
-    def logits() -> Any:
-        return vlm.lm_head(vlm.decoder(input_ids=ids).last_hidden_state[:, -1])
-
-    on = logits()
-    with vlm.model.disable_adapter():
-        off = logits()
-    if torch.equal(on, off):
-        raise UserError(f"{vlm.name}: the adapter changes nothing (its updates are zero, or it was not applied)")
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

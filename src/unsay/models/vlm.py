@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import nn
 
 from unsay.errors import UserError
@@ -23,6 +24,8 @@ class VLM:
         processor: its `AutoProcessor`; holds the tokenizer and the chat template.
         key: content key of the weights, the processor and the template.
         adapter_key: content key of the attached adapter, or None for the original model.
+        shared_layers: how many of the lowest decoder layers give the same output with the adapter on and off, so that
+            a pass with it off may start from what a pass with it on has computed; 0 where that is not known.
     """
 
     name: str
@@ -30,6 +33,7 @@ class VLM:
     processor: Any
     key: str
     adapter_key: str | None = None
+    shared_layers: int = 0
 
     @property
     def tokenizer(self) -> Any:
@@ -48,6 +52,18 @@ class VLM:
         return decoder
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """The language model's transformer blocks, lowest first.
+
+        Raises:
+            UserError: the decoder has no list of layers.
+        """
+        lists = [list(module) for module in self.decoder.children() if isinstance(module, nn.ModuleList)]
+        if not lists:
+            raise UserError(f"{self.name}: its language model ({type(self.decoder).__name__}) has no list of layers")
+        return max(lists, key=len)
+
+    @property
     def lm_head(self) -> nn.Module:
         """Hidden states → logits over the vocabulary."""
         head: nn.Module | None = self.base.get_output_embeddings()
@@ -62,28 +78,45 @@ class VLM:
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
-        """Token ids that end an answer in this chat template: up to its first end-of-sequence token."""
-        chat = [{"role": "user", "content": self.content("Hi", False)}, {"role": "assistant", "content": SENTINEL}]
-        # Some processors want content as parts in every turn; strings are the wider convention for assistants.
-        try:
-            text = self.processor.apply_chat_template(chat, tokenize=False)
-        except TypeError:
-            chat[1]["content"] = [{"type": "text", "text": SENTINEL}]
-            text = self.processor.apply_chat_template(chat, tokenize=False)
-        suffix = text.rsplit(SENTINEL, 1)[1] if SENTINEL in text else ""
-        ends = self.end_tokens
-        ids = self.tokenizer(suffix, add_special_tokens=False)["input_ids"]
+        """Token ids that end an answer in this chat template: up to its first end-of-sequence token.
+
+        Raises:
+            UserError: neither the template nor the tokenizer has a token that ends an answer.
+        """
+        ids = self.tokenizer(self._after_answer(), add_special_tokens=False)["input_ids"]
         for position, token in enumerate(ids):
-            if token in ends:
+            if token in self.end_tokens:
                 return tuple(ids[: position + 1])
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"{self.name}: its tokenizer has no end-of-sequence token, so no answer could ever end")
         return (self.tokenizer.eos_token_id,)
+
+    def _after_answer(self) -> str:
+        """What the chat template writes after an assistant's turn; empty if it cannot be told."""
+        # Strings are the wider convention for an assistant's turn; some templates take parts only, and then either
+        # complain or silently leave the string out.
+        for answer in (SENTINEL, [{"type": "text", "text": SENTINEL}]):
+            chat = [{"role": "user", "content": self.content("Hi", False)}, {"role": "assistant", "content": answer}]
+            try:
+                text: str = self.processor.apply_chat_template(chat, tokenize=False)
+            except (TypeError, TemplateError):
+                continue
+            if SENTINEL in text:
+                return text.rsplit(SENTINEL, 1)[1]
+        return ""
 
     @property
     def end_tokens(self) -> frozenset[int]:
         """Every token id at which generation stops."""
-        configured = self.base.generation_config.eos_token_id
+        configured = getattr(self.base.generation_config, "eos_token_id", None)
         ids = configured if isinstance(configured, list) else [configured]
         return frozenset(token for token in [*ids, self.tokenizer.eos_token_id] if token is not None)
+
+    @cached_property
+    def _opening(self) -> str:
+        """The beginning-of-sequence token, where the tokenizer puts one before every text; else nothing."""
+        bos = self.tokenizer.bos_token
+        return bos if bos and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id] else ""
 
     def content(self, prompt: str, image: bool) -> list[dict[str, str]]:
         """A user's turn as chat-template parts, the image first."""
@@ -91,23 +124,22 @@ class VLM:
         return [{"type": "image"}, *parts] if image else parts
 
     def render(self, prompt: str, *, image: bool = False, system: str | None = None) -> str:
-        """The model's own chat format up to where its answer begins."""
+        """The model's own chat format up to where its answer begins.
+
+        The text is complete, a beginning-of-sequence token included: tokenise it with `add_special_tokens=False`.
+        """
         chat: list[dict[str, Any]] = [{"role": "user", "content": self.content(prompt, image)}]
         if system is not None:
             chat.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         text: str = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return text
+        # Most templates write the token themselves; LLaVA-1.5's leaves it to the tokenizer.
+        return text if text.startswith(self._opening) else self._opening + text
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""
-        text = self.render(prompt)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=not self._template_writes_bos(text))["input_ids"]
+        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
         return ids
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of an answer and its end; tokenised apart from the prompt, so no token spans both."""
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], *self.answer_end]
-
-    def _template_writes_bos(self, text: str) -> bool:
-        bos = self.tokenizer.bos_token
-        return bos is None or text.startswith(bos) or self.processor.chat_template is not None

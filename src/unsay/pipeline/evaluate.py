@@ -5,14 +5,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from unsay.files import content_key, read_rows, write_rows
+from unsay.files import content_key, file_key, read_rows, read_text, write_rows, write_text
 from unsay.judging import judge_all
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.pipeline.run import Run
+from unsay.pipeline.suites import stored
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
-from unsay.responding import respond
-from unsay.stages import Spent
+from unsay.responding import check_images, respond
+from unsay.stages import Progress, Spent
 from unsay.suites import SUITES
 from unsay.training.likelihood import answer_losses
 
@@ -40,27 +41,26 @@ def evaluate_phase(
 
     Returns:
         The stage's key.
+
+    Raises:
+        UserError: an unreadable image, found before anything is generated.
     """
     config = run.config.evaluation
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
 
     def work(spent: Spent) -> None:
+        check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = vlm()
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
             title = SUITES[name].title if name in SUITES else name
+            told = _from(done, total, title, run.stages.progress)
             if name in SUITES and SUITES[name].likelihood:
                 _likelihood(run, model, name, prompts, phase, spent)
             else:
                 path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
-                responses = respond(
-                    model,
-                    prompts,
-                    config.generation,
-                    path,
-                    lambda now, _all, done=done, title=title: run.stages.progress.update(done + now, total, title),
-                )
+                responses = respond(model, prompts, config.generation, path, told)
                 note_cost(model, responses, spent)
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
@@ -69,7 +69,7 @@ def evaluate_phase(
     inputs = [
         run.model_key,
         adapter_key,
-        {name: [prompt.model_dump(mode="json") for prompt in prompts] for name, prompts in suites.items()},
+        {name: [stored(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         run.judge.key,
     ]
@@ -77,6 +77,15 @@ def evaluate_phase(
     return run.stages.run(
         f"evaluate-{phase.value}", words[phase], inputs, paths, work, total=sum(map(len, suites.values()))
     )
+
+
+def _from(done: int, total: int, title: str, progress: Progress) -> Callable[[int, int], None]:
+    """Tells of one suite's answers as a part of the whole phase."""
+
+    def told(now: int, _of_suite: int) -> None:
+        progress.update(done + now, total, title)
+
+    return told
 
 
 def phase_files(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> list[Path]:
@@ -116,13 +125,17 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
         ]
         write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
         return
-    path, key_path = verdicts_path(run, name, phase), verdicts_path(run, name, phase).with_suffix(".key")
-    key = content_key(run.judge.key, [response.model_dump(mode="json") for response in responses])
-    if path.exists() and key_path.exists() and key_path.read_text(encoding="utf-8") == key:
+    path = verdicts_path(run, name, phase)
+    key_path = path.with_suffix(".key")
+    asked = [[row.id, row.kind, row.request] for row in prompts]
+    key = content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
+    # Judging may cost more than answering: a killed run, or one with one suite more, keeps the verdicts it has. The
+    # key holds the verdicts themselves too, so that edited ones are not kept.
+    if path.exists() and key_path.exists() and read_text(key_path) == f"{key} {file_key(path)}":
         return
     verdicts: list[Verdict] = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
     write_rows(path, verdicts)
-    key_path.write_text(key, encoding="utf-8")
+    write_text(key_path, f"{key} {file_key(path)}")
 
 
 def _likelihood(run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:

@@ -1,21 +1,18 @@
 """One run directory: its configuration, its model and its stages."""
 
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from unsay import __version__
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.judging import JUDGES, Judge
 from unsay.models import VLM, detach, load, load_adapter, model_key
+from unsay.models.lora import adapter_key
+from unsay.pipeline.environment import environment
 from unsay.stages import Progress, Silent, Stages
-
-LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
 
 
 @dataclass
@@ -39,10 +36,14 @@ class Run:
         """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
 
         Raises:
-            UserError: the folder cannot be written, or the judge is unknown.
+            UserError: the folder cannot be written, the judge is unknown, or there is no such device.
         """
         if config.evaluation.judge not in JUDGES:
             raise UserError(f"evaluation.judge: unknown '{config.evaluation.judge}'; known are {', '.join(JUDGES)}")
+        check_device(config.device)
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is a file; a run directory was expected")
         write_config(folder / "config.yaml", config)
         write_json(folder / "environment.json", environment())
         return cls(folder, config, Stages(folder, progress or Silent()))
@@ -66,8 +67,12 @@ class Run:
         return self._vlm
 
     def adapted(self, adapter: Path) -> VLM:
-        """The model with an adapter from a folder."""
-        if self._vlm is None or self._vlm.adapter_key is None:
+        """The model with an adapter from a folder; nothing is loaded if it has that one already.
+
+        Raises:
+            UserError: there is no adapter, or it does not fit.
+        """
+        if self._vlm is None or self._vlm.adapter_key is None or self._vlm.adapter_key != adapter_key(adapter):
             self._vlm = load_adapter(self.original(), adapter)
         return self._vlm
 
@@ -83,13 +88,14 @@ class Run:
         return self._judge
 
 
-def environment() -> dict[str, object]:
-    """Versions and hardware, for `environment.json`."""
-    return {
-        "unsay": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
+def check_device(name: str) -> None:
+    """Assert that tensors can be put there.
+
+    Raises:
+        UserError: no such device, here or anywhere.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise UserError(f"device: '{name}' cannot be used here: {reason}") from None

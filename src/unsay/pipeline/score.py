@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from unsay.errors import UserError
 from unsay.files import read_rows
 from unsay.pipeline.evaluate import read_values, verdicts_path
 from unsay.pipeline.run import Run
@@ -14,8 +15,15 @@ from unsay.suites import SUITES
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
 
-def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase]) -> Scores:
-    """Score the phases that were run, and write `scores.json`."""
+def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], about: dict[str, str]) -> Scores:
+    """Score the phases that were run, and write `scores.json`.
+
+    Args:
+        run: the run.
+        suites: prompts by suite.
+        phases: those that were run.
+        about: what explains the run, beside model and seed: its method, or the adapter that was evaluated.
+    """
     judged = {name: prompts for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY}
     pairs = [(name, phase) for name in judged for phase in phases]
     scores = assemble(
@@ -38,24 +46,33 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase]) ->
             for record, reused in run.stages.records
         ],
         titles={name: SUITES[name].title for name in suites if name in SUITES},
-        settings={"model": run.config.model, "method": run.config.method, "seed": run.config.seed},
+        settings={"model": run.config.model, **about, "seed": run.config.seed},
         seed=run.config.seed,
     )
     write_scores(run.folder / "scores.json", scores)
     return scores
 
 
-def finish(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase]) -> tuple[Scores, Path]:
-    """Scores and report."""
-    scores = score_run(run, suites, phases)
+def finish(
+    run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], about: dict[str, str]
+) -> tuple[Scores, Path]:
+    """Scores and report; arguments as for `score_run`."""
+    scores = score_run(run, suites, phases, about)
     return scores, write_report(run.folder)
 
 
 def judge_info(judge: Any) -> JudgeInfo:
-    """The judge's name and its measured agreement with people, for judges that know it."""
+    """The judge's name and its measured agreement with people, for judges that know it.
+
+    Where the labels cannot be had, the report says that the judge was never compared with people: a run must not fail
+    at its very end for that.
+    """
     if not hasattr(judge, "accuracy"):
         return JudgeInfo(name=judge.name)
-    measured = judge.accuracy()
+    try:
+        measured = judge.accuracy()
+    except UserError:
+        return JudgeInfo(name=judge.name)
     numbers = {name: getattr(measured.calibration, name) for name in REPORTED}
     return JudgeInfo(
         name=judge.name,

@@ -1,12 +1,13 @@
 """The suites of a run as files of prompts, and the proof that none of them is trained on."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.data.sources.reading import data_dir
 from unsay.data.splits import OverlapIndex, request_of
 from unsay.errors import UserError
-from unsay.files import content_key, read_rows, write_rows
+from unsay.files import content_key, file_key, read_rows, write_rows
 from unsay.pipeline.run import Run
 from unsay.records import Example, Kind, Prompt
 from unsay.stages import Spent
@@ -17,52 +18,92 @@ def chosen(names: Sequence[str]) -> list[Suite]:
     """The suites of these names; of no names, all that are available here.
 
     Raises:
-        UserError: an unknown suite, or one that needs data that is not here.
+        UserError: an unknown suite.
     """
     if not names:
         return [suite for suite in SUITES.values() if not suite.needs_data or data_dir() is not None]
-    return [get_suite(name) for name in names]
+    return [get_suite(name) for name in dict.fromkeys(names)]
 
 
 def build_suites(run: Run) -> dict[str, list[Prompt]]:
-    """Write `suites/<suite>.jsonl` for every suite of the run, and read them."""
+    """Write `suites/<suite>.jsonl` and the pictures of every suite of the run, and read them.
+
+    In the files, paths of pictures are relative to the run directory, so that it can be moved; in the prompts returned
+    they are not.
+
+    Raises:
+        UserError: an unknown suite, or one whose data is not here.
+    """
     suites = chosen(run.config.evaluation.suites)
     paths = {suite.name: run.folder / "suites" / f"{suite.name}.jsonl" for suite in suites}
+    images = run.folder / "suites" / "images"
 
     def work(spent: Spent) -> None:
-        setting = Setting(run.folder / "suites" / "images", run.config.evaluation.limit)
+        shutil.rmtree(images, ignore_errors=True)  # a picture that was edited must not be taken for a fresh one
         for done, suite in enumerate(suites, start=1):
-            write_rows(paths[suite.name], suite.prompts(setting))
+            prompts = suite.prompts(Setting(images, run.config.evaluation.limit))
+            write_rows(paths[suite.name], [stored(run, prompt) for prompt in prompts])
             run.stages.progress.update(done, len(suites), suite.title)
 
+    def outputs() -> list[Path]:
+        rows = [row for path in paths.values() for row in _readable(path)]
+        pictures = {
+            run.folder / row.image for row in rows if row.image is not None and not Path(row.image).is_absolute()
+        }
+        return [*paths.values(), *sorted(pictures)]
+
     inputs = [[suite.name for suite in suites], run.config.evaluation.limit, str(data_dir()), suite_code_key()]
-    run.stages.run("suites", "Build the test suites", inputs, list(paths.values()), work, total=len(suites))
-    return {name: read_rows(path, Prompt) for name, path in paths.items()}
+    run.stages.run("suites", "Build the test suites", inputs, outputs, work, total=len(suites))
+    return {name: [_found(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
+
+
+def stored(run: Run, prompt: Prompt) -> Prompt:
+    """The prompt with its picture's path relative to the run directory, if the picture is in there."""
+    if prompt.image is None or not Path(prompt.image).is_relative_to(run.folder):
+        return prompt
+    return prompt.model_copy(update={"image": Path(prompt.image).relative_to(run.folder).as_posix()})
+
+
+def _found(run: Run, prompt: Prompt) -> Prompt:
+    """The prompt with a path that opens; one that is absolute stays as it is."""
+    return prompt if prompt.image is None else prompt.model_copy(update={"image": str(run.folder / prompt.image)})
+
+
+def _readable(path: Path) -> list[Prompt]:
+    try:
+        return read_rows(path, Prompt)
+    except UserError:
+        return []  # missing or damaged: its own stamp says so
 
 
 def suite_code_key() -> str:
-    """A key of the code and the written prompts that suites are made of: an edit makes them anew."""
+    """A key of the code, the pinned data and the written prompts that suites are made of: an edit makes them anew."""
+    import unsay.assets.table
     import unsay.data
     import unsay.suites
 
     roots = [Path(str(package.__file__)).parent for package in (unsay.suites, unsay.data)]
-    files = sorted(path for root in roots for path in root.rglob("*") if path.suffix in (".py", ".jsonl", ".txt"))
-    return content_key([[path.name, path.read_text(encoding="utf-8")] for path in files])
+    suffixes = (".py", ".jsonl", ".txt", ".gz")
+    files = sorted(path for root in roots for path in root.rglob("*") if path.suffix in suffixes)
+    return content_key([[path.name, file_key(path)] for path in [*files, Path(unsay.assets.table.__file__)]])
 
 
 def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]]) -> None:
-    """Assert that no training prompt is, or is nearly, a prompt of an attack or benign suite.
+    """Assert that no training prompt is, or is nearly, a prompt of a suite.
+
+    Utility suites that ask one and the same question of many pictures are left out: their prompts say nothing.
 
     Raises:
         UserError: names the first example and the suite; the texts are not repeated.
     """
     for suite, prompts in suites.items():
-        if not prompts or prompts[0].kind is Kind.UTILITY:
+        likelihood = suite in SUITES and SUITES[suite].likelihood
+        if not prompts or (prompts[0].kind is Kind.UTILITY and not likelihood):
             continue
         index = OverlapIndex(prompt.request for prompt in prompts)
         for example in examples:
             if index.overlaps(request_of(example)):
                 raise UserError(
-                    f"training example {example.id} ({example.role.value}) is also asked in suite '{suite}', or nearly: "
-                    "remove it from the training data, or leave that suite out"
+                    f"training example {example.id} ({example.role.value}) is also asked in suite '{suite}', or "
+                    "nearly: remove it from the training data, or leave that suite out (evaluation.suites)"
                 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
-from unsay.files import content_key, read_rows, write_json, write_rows
+from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_json, write_rows
 from unsay.judging import judge_all
 from unsay.methods import build_method
 from unsay.models.lora import adapter_key
@@ -18,13 +18,14 @@ from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
 from unsay.training import train
+from unsay.training.schedule import batches
 
 
 def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Example], list[Example]]:
-    """Training examples and the probe's, from the user's file or from the built-in recipe; both are written to `train/`.
+    """Training examples and the probe's, from the user's file or from the built-in recipe; both go to `train/`.
 
     Raises:
-        UserError: malformed examples, or one that is also asked in a suite.
+        UserError: malformed examples, one that is also asked in a suite, or a role that the method needs and lacks.
     """
     paths = [run.folder / "train" / name for name in ("examples.jsonl", "probe.jsonl")]
     given = run.config.data.examples
@@ -45,11 +46,14 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         run.config.seed,
         content_key([prompt.request for prompt in held_out]),
         suite_code_key(),
-        None if given is None else content_key(given.read_text(encoding="utf-8") if given.exists() else ""),
+        file_key(given) if given is not None and given.is_file() else None,
         run.judge.key,
     ]
     run.stages.run("examples", "Collect what the model itself would say", inputs, paths, work)
-    return read_rows(paths[0], Example), read_rows(paths[1], Example)
+    examples, probe = read_rows(paths[0], Example), read_rows(paths[1], Example)
+    # Planned again when training starts; here a lack is found before the original model is evaluated.
+    batches(examples, build_method(run.config.method, run.config.method_settings).needs, run.config.train)
+    return examples, probe
 
 
 def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> str:
@@ -59,7 +63,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
         UserError: an unknown method or setting, data that does not fit the method, NaN or collapse.
     """
     config = run.config
-    settings = config.train.model_copy(update={"seed": config.seed})
+    settings = config.train
     method = build_method(config.method, config.method_settings)
     outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
     inputs = [
@@ -82,7 +86,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
             key=content_key(config.method, config.method_settings),
         )
         run.keep(result.vlm)
-        spent.text_tokens, spent.flops = result.tokens, result.flops
+        spent.text_tokens, spent.flops, spent.seconds = result.tokens, result.flops, result.seconds
         write_json(run.folder / "train" / "result.json", {"steps": result.steps, "stopped": result.stopped})
 
     run.stages.run("unlearn", "Unlearn, on text alone", inputs, outputs, work, total=settings.steps)
@@ -91,14 +95,15 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
 
 def _given(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
     """The user's examples; a part of the retain ones, never more than a tenth, is set aside as the probe."""
-    examples = read_rows(path, Example)
-    if not examples:
+    numbered = read_numbered_rows(path, Example)
+    if not numbered:
         raise UserError(f"{path}: holds no examples")
     seen: set[str] = set()
-    for number, example in enumerate(examples, start=1):
+    for line, example in numbered:
         if example.id in seen:
-            raise UserError(f"{path}: example {number} repeats the id {example.id}")
+            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
         seen.add(example.id)
+    examples = [example for _, example in numbered]
     retain = [example for example in examples if example.role is Role.RETAIN]
     aside = set(random.Random(seed).sample([e.id for e in retain], min(probe, len(retain) // 10)))
     return [e for e in examples if e.id not in aside], [e for e in retain if e.id in aside]

@@ -7,10 +7,10 @@ from pydantic import ConfigDict, Field
 
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
-from unsay.files import file_key, read_rows, write_rows
+from unsay.files import file_key, read_numbered_rows, write_rows
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Modality, Prompt, Record
-from unsay.responding.local import read_image
+from unsay.responding import read_image
 
 
 class Question(Record):
@@ -36,23 +36,23 @@ def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
     Raises:
         UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image.
     """
-    questions = read_rows(path, Question)
+    questions = read_numbered_rows(path, Question)
     if not questions:
         raise UserError(f"{path}: holds no questions")
     suites: dict[str, list[Prompt]] = {}
     seen: set[str] = set()
-    for number, question in enumerate(questions, start=1):
+    for line, question in questions:
         if question.kind is Kind.UTILITY:
-            raise UserError(f"{path}: row {number}: kind: must be 'attack' or 'benign'")
+            raise UserError(f"{path}:{line}: kind: Input should be 'attack' or 'benign'")
         if question.id in seen:
-            raise UserError(f"{path}: row {number}: id '{question.id}' stands there twice")
+            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
         seen.add(question.id)
         image = None if question.image is None else (path.parent / question.image).resolve()
         if image is not None:
             try:
                 read_image(image)
             except UserError as error:
-                raise UserError(f"{path}: row {number}: {error}") from None
+                raise UserError(f"{path}:{line}: image: {error}") from None
         name = f"{path.stem}-{question.kind.value}"
         request = question.request or question.prompt
         group = prompt_key(request if image is None else f"{request} {file_key(image)}")

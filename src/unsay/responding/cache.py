@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from unsay.files import content_key, file_key
+from unsay.files import append_text, content_key, file_key
 from unsay.records import Prompt, Response
 
 
@@ -15,12 +13,12 @@ class ResponseCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: dict[str, Response] = {}
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
             try:
                 key, row = json.loads(line)
                 self._rows[str(key)] = Response.model_validate(row)
-            except (json.JSONDecodeError, ValidationError, ValueError, TypeError):
-                continue  # a line torn by a kill
+            except (ValueError, TypeError, RecursionError):
+                continue  # a line torn by a kill, or of another version: that answer is generated anew
 
     def get(self, prompt: Prompt, model_key: str) -> Response | None:
         """The answer to this prompt and image by this model, whatever suite it was asked in."""
@@ -32,14 +30,17 @@ class ResponseCache:
         )
 
     def add(self, pairs: list[tuple[Prompt, Response]]) -> None:
-        """Remember answers, on disk before the call returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write("\n")  # ends a line that a kill may have torn
-            for prompt, response in pairs:
-                key = _key(prompt, response.model_key)
-                self._rows[key] = response
-                handle.write(json.dumps([key, response.model_dump(mode="json")]) + "\n")
+        """Remember answers, written out before the call returns.
+
+        Raises:
+            UserError: the disk is full or the file cannot be written.
+        """
+        lines = []
+        for prompt, response in pairs:
+            key = _key(prompt, response.model_key)
+            self._rows[key] = response
+            lines.append(json.dumps([key, response.model_dump(mode="json")]) + "\n")
+        append_text(self.path, "\n" + "".join(lines))  # the first line break ends a line that a kill may have torn
 
 
 def _key(prompt: Prompt, model_key: str) -> str:

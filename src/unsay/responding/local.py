@@ -1,17 +1,17 @@
 """Batched generation with the model at hand."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
+from unsay.responding.images import read_image
 from unsay.responding.settings import GenerationSettings
+from unsay.responding.typed import typed
 
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
@@ -26,46 +26,44 @@ def model_key(vlm: VLM, settings: GenerationSettings) -> str:
 def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
     """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
 
+    Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
+
     Raises:
-        UserError: an image is missing or unreadable.
+        UserError: an image is missing or unreadable, or a prompt is too long for the model.
     """
-    texts = {p.id: vlm.render(p.prompt, image=p.image is not None, system=settings.system) for p in prompts}
+    if vlm.tokenizer.pad_token is None:
+        vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
+    clean = typed(vlm.tokenizer, *_image_tokens(vlm))
+    texts = {p.id: vlm.render(clean(p.prompt), image=p.image is not None, system=settings.system) for p in prompts}
+    lengths = {p.id: len(_tokenised(vlm, texts[p.id])) + _image_room(vlm, p) for p in prompts}
+    _check_lengths(vlm, prompts, lengths, settings)
     key = model_key(vlm, settings)
-    for batch in _batches(vlm, prompts, texts, settings):
+    for batch in _batches(prompts, lengths, settings):
         inputs = _inputs(vlm, batch, [texts[prompt.id] for prompt in batch])
         yield _answer(vlm, batch, inputs, settings, key)
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """An image in RGB.
-
-    Raises:
-        UserError: the file is missing or is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__})") from None
+def _tokenised(vlm: VLM, text: str) -> list[int]:
+    ids: list[int] = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
-def check_images(prompts: Sequence[Prompt]) -> None:
-    """Read every image once, so that a bad one is named before work is spent.
-
-    Raises:
-        UserError: an image is missing or unreadable.
-    """
-    for path in {prompt.image for prompt in prompts if prompt.image is not None}:
-        read_image(path)
+def _check_lengths(
+    vlm: VLM, prompts: Sequence[Prompt], lengths: Mapping[str, int], settings: GenerationSettings
+) -> None:
+    most = getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None)
+    for prompt in prompts:
+        if most is not None and lengths[prompt.id] + settings.max_new_tokens > most:
+            raise UserError(
+                f"suite '{prompt.suite}', prompt {prompt.id}: {lengths[prompt.id]} tokens and room for "
+                f"{settings.max_new_tokens} more do not fit the model's {most}: shorten the prompt"
+            )
 
 
 def _batches(
-    vlm: VLM, prompts: Sequence[Prompt], texts: dict[str, str], settings: GenerationSettings
+    prompts: Sequence[Prompt], lengths: Mapping[str, int], settings: GenerationSettings
 ) -> Iterator[list[Prompt]]:
     """Prompts of like length together, images apart from text, each batch filled to the token budget."""
-    lengths = {p.id: len(vlm.tokenizer(texts[p.id])["input_ids"]) + _image_room(vlm, p) for p in prompts}
     batch: list[Prompt] = []
     for prompt in sorted(prompts, key=lambda p: (p.image is not None, lengths[p.id], p.id), reverse=True):
         # Sorted longest first: a batch costs its first row's length, times its rows.
@@ -79,6 +77,11 @@ def _batches(
         yield batch
 
 
+def _image_tokens(vlm: VLM) -> list[str]:
+    """How this model's image placeholder is spelled, if it has one."""
+    return [token for token in [getattr(vlm.processor, "image_token", None)] if isinstance(token, str) and token]
+
+
 def _image_room(vlm: VLM, prompt: Prompt) -> int:
     return 0 if prompt.image is None else int(getattr(vlm.base.config, "image_seq_length", 0) or 0)
 
@@ -87,25 +90,28 @@ def _inputs(vlm: VLM, batch: Sequence[Prompt], texts: list[str]) -> Any:
     vlm.tokenizer.padding_side = "left"
     if batch[0].image is None:
         return vlm.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-    images = [read_image(prompt.image) for prompt in batch if prompt.image is not None]
+    # One list per row: some processors take a flat list for the pictures of a single row.
+    images = [[read_image(prompt.image)] for prompt in batch if prompt.image is not None]
     return vlm.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=False)
 
 
 @torch.inference_mode()
 def _answer(vlm: VLM, batch: Sequence[Prompt], inputs: Any, settings: GenerationSettings, key: str) -> list[Response]:
     inputs = inputs.to(vlm.device)
+    ends = vlm.end_tokens
     sampling: dict[str, Any] = {"do_sample": settings.temperature > 0}
     if settings.temperature > 0:
         sampling["temperature"] = settings.temperature
-        torch.manual_seed(settings.seed)
-    ends = vlm.end_tokens
-    output = vlm.base.generate(
-        **inputs,
-        **sampling,
-        max_new_tokens=settings.max_new_tokens,
-        eos_token_id=sorted(ends),
-        pad_token_id=vlm.tokenizer.pad_token_id if vlm.tokenizer.pad_token_id is not None else min(ends),
-    )
+    with torch.random.fork_rng(enabled=settings.temperature > 0):
+        if settings.temperature > 0:
+            torch.manual_seed(settings.seed)
+        output = vlm.base.generate(
+            **inputs,
+            **sampling,
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_id=sorted(ends),
+            pad_token_id=vlm.tokenizer.pad_token_id,
+        )
     width = inputs["input_ids"].shape[1]
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     image_token = getattr(vlm.base.config, "image_token_id", None)

@@ -7,7 +7,8 @@ from unsay.files import write_rows
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 from unsay.responding.cache import ResponseCache
-from unsay.responding.local import check_images, generate, model_key
+from unsay.responding.images import check_images
+from unsay.responding.local import generate, model_key
 from unsay.responding.settings import GenerationSettings
 
 Progress = Callable[[int, int], None]
@@ -23,8 +24,15 @@ def respond(
 ) -> list[Response]:
     """Answer every prompt and write the rows to `path`, in the order of the prompts.
 
-    Each batch is remembered in `cache.jsonl` beside `path` as soon as it is generated: a killed run loses one batch, and
-    the same prompt is never put twice to the same model.
+    Each batch is remembered in `cache.jsonl` beside `path` as soon as it is generated: a killed run loses one batch at
+    most, and what was answered before is not asked again.
+
+    Args:
+        vlm: the model.
+        prompts: their ids differ.
+        settings: of generation.
+        path: the file of responses.
+        progress: told how far it is.
 
     Raises:
         UserError: an image is missing or unreadable; found before anything is generated.

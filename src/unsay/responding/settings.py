@@ -8,7 +8,7 @@ class GenerationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_new_tokens: int = Field(48, ge=1)
+    max_new_tokens: int = Field(48, ge=1, description="longest answer, in tokens")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     system: str | None = Field(None, description="system prompt; null leaves the chat template's own default")
     batch_tokens: int = Field(6_000, ge=1, description="tokens of one batch, prompts and room for answers included")

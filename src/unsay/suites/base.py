@@ -51,7 +51,8 @@ class Suite:
         prompts: builds its prompts.
         twin: for the image form of a text suite, that suite's name: the same requests in words.
         measure: for utility suites that are generated, the score of one answer.
-        likelihood: a utility suite that is scored by the loss on its reference answers, in nats per token, not generated.
+        likelihood: a utility suite that is scored by the loss on its reference answers, in nats per token; nothing is
+            generated.
         needs_data: whether it exists only where `UNSAY_DATA_DIR` points to the public benchmark data.
     """
 

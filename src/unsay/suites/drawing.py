@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from unsay.data import typography
 from unsay.data.formats import topic_line
-from unsay.data.splits import prompt_key
-from unsay.files import content_key
 from unsay.records import Modality, Prompt
 from unsay.suites.base import Setting, Suite
 
@@ -41,13 +41,14 @@ def list_twin(suite: Suite) -> Suite:
     )
 
 
-def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[str], object]) -> Suite:
+def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[str], Image.Image]) -> Suite:
     def prompts(setting: Setting) -> list[Prompt]:
         return [
             twin.row(
                 text,
                 request=row.request,
-                image=_saved(setting.images / suffix / f"{prompt_key(row.request)}.png", row.request, render),
+                # By suite: one request in two suites is two pictures, so that neither suite can change the other's.
+                image=_saved(setting.images / twin.name / f"{row.id}.png", render(row.request)),
                 category=row.category,
             ).model_copy(update={"group": row.group})
             for row in suite.prompts(setting)
@@ -64,8 +65,6 @@ def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[s
     return twin
 
 
-def _saved(path: Path, request: str, render: Callable[[str], object]) -> Path:
-    path = path.with_stem(f"{path.stem}-{content_key(request, STYLE.size, STYLE.font)[:6]}")
-    if not path.exists():
-        typography.save_png(render(request), path)  # type: ignore[arg-type]
+def _saved(path: Path, image: Image.Image) -> Path:
+    typography.save_png(image, path)
     return path

@@ -29,8 +29,14 @@ class Encoded:
 def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tokens: int) -> Encoded:
     """Tokenise prompt and answer apart, so that no token spans their border.
 
-    An answer that is longer than `max_answer_tokens`, or that was cut off when it was made, is scored without an end
-    token: the model must not learn to stop there.
+    An answer that is longer than `max_answer_tokens` (its end counted), or that was cut off when it was made, is
+    scored without an end token: the model must not learn to stop there.
+
+    Args:
+        vlm: gives the tokenizer and the chat format.
+        example: a text example.
+        max_prompt_tokens: a longer prompt is an error, for a cut one would ask something else.
+        max_answer_tokens: a longer answer is cut.
 
     Raises:
         UserError: the prompt is too long, the answer is empty, or the example has an image.
@@ -83,9 +89,13 @@ class MixedBatch:
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
         return MixedBatch(self.roles, *(tensor.to(device, non_blocking=True) for tensor in tensors))
 
+    def rows_of(self, roles: frozenset[Role]) -> Tensor:
+        """Which rows have one of these roles, [B] bool."""
+        return torch.tensor([role in roles for role in self.roles], device=self.input_ids.device)
+
     def select(self, roles: frozenset[Role]) -> tuple["MixedBatch", Tensor]:
         """The sub-batch of the rows with these roles, and which of the N scored tokens are in it, [N] bool."""
-        keep = torch.tensor([role in roles for role in self.roles], device=self.input_ids.device)
+        keep = self.rows_of(roles)
         chosen = keep[self.rows]
         new_row = torch.cumsum(keep, dim=0) - 1
         length = int(self.attention_mask[keep].sum(dim=1).max()) if bool(keep.any()) else 0

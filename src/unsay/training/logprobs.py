@@ -11,6 +11,7 @@ from unsay.methods.base import Needs, RoleView
 from unsay.models.vlm import VLM
 from unsay.records import Role
 from unsay.training.encoding import MixedBatch
+from unsay.training.forward import answer_hidden
 
 
 def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> dict[Role, RoleView]:
@@ -23,21 +24,20 @@ def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> di
         head_chunk: answer positions that pass the output head at a time; bounds memory at
             `head_chunk × vocabulary` floats.
     """
-    hidden = answer_hidden(vlm, batch)  # [N, H]
-    original_roles = needs.reference | needs.kl
-    original: Tensor | None = None
-    if original_roles:
-        sub, chosen = batch.select(original_roles)
-        with torch.no_grad(), vlm.model.disable_adapter():
-            original = torch.zeros_like(hidden)
-            original[chosen] = answer_hidden(vlm, sub)
-    row_roles = {role: torch.tensor([r == role for r in batch.roles], device=hidden.device) for role in needs.roles}
+    hidden, original = answer_hidden(vlm, batch, needs.original)  # [N, H] each
     views = {}
-    for role, in_role in row_roles.items():
+    for role in Role:  # in this order: a set's own differs from process to process
+        if role not in needs.roles:
+            continue
+        in_role = batch.rows_of(frozenset({role}))
         chosen = in_role[batch.rows]  # [N] bool
-        reference_hidden = original[chosen] if original is not None and role in original_roles else None
         policy, reference, kl = head_pass(
-            vlm.lm_head, hidden[chosen], batch.targets[chosen], reference_hidden, role in needs.kl, head_chunk
+            vlm.lm_head,
+            hidden[chosen],
+            batch.targets[chosen],
+            original[chosen] if original is not None and role in needs.original else None,
+            role in needs.kl,
+            head_chunk,
         )
         new_row = torch.cumsum(in_role, dim=0) - 1
         index = (new_row[batch.rows[chosen]], batch.columns[chosen])
@@ -45,17 +45,10 @@ def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> di
         views[role] = RoleView(
             policy=_scatter(policy, index, shape),
             mask=_scatter(torch.ones_like(policy, dtype=torch.bool), index, shape),
-            reference=None if reference is None else _scatter(reference, index, shape),
+            reference=_scatter(reference, index, shape) if reference is not None and role in needs.reference else None,
             kl=None if kl is None else _scatter(kl, index, shape),
         )
     return views
-
-
-def answer_hidden(vlm: VLM, batch: MixedBatch) -> Tensor:
-    """Last hidden states at the positions that predict answer tokens, [N, H]; all others are dropped here."""
-    output = vlm.decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    hidden: Tensor = output.last_hidden_state[batch.rows, batch.predictors]
-    return hidden
 
 
 def head_pass(
@@ -98,7 +91,10 @@ def head_pass(
     for start in range(0, len(targets), chunk):
         window = slice(start, start + chunk)
         arguments: tuple[Any, ...] = (hidden[window], targets[window], None if original is None else original[window])
-        parts.append(checkpoint(one, *arguments, use_reentrant=False) if hidden.requires_grad else one(*arguments))
+        if hidden.requires_grad:  # nothing in here draws random numbers, so there is no state of theirs to keep
+            parts.append(checkpoint(one, *arguments, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(one(*arguments))
     joined = [torch.cat(columns) for columns in zip(*parts, strict=True)]
     return joined[0], joined[1] if len(joined) > 1 else None, joined[2] if len(joined) > 2 else None
 

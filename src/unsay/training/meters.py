@@ -1,18 +1,31 @@
 """What a training step costs."""
 
 from unsay.methods.base import Needs
-from unsay.models.flops import forward_flops
+from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.vlm import VLM
 from unsay.training.encoding import MixedBatch
 
 
 def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
-    """Estimated operations of one step.
+    """Estimated operations of one step, each row counted whole: a prefix that rows share is counted for each of them.
 
-    Forward, backward through the activations (weights are frozen but for the adapter, so no weight gradients), and the
-    original model's forward on the roles that need it. The output head's logits are computed once more in the backward.
+    Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. In the
+    backward pass the output head's logits are computed once more, those of the original too.
     """
-    policy = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets))
-    recomputed = forward_flops(vlm, 0, head_tokens=len(batch.targets))
-    sub, chosen = batch.select(needs.reference | needs.kl)
-    return 2 * policy + recomputed + forward_flops(vlm, sub.tokens, head_tokens=int(chosen.sum()))
+    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets)) + backward_flops(vlm, batch.tokens)
+    head_backward = forward_flops(vlm, 0, head_tokens=len(batch.targets))
+    head_again = forward_flops(vlm, 0, head_tokens=len(batch.targets))
+    return current + head_backward + head_again + original_flops(vlm, batch, needs, head_passes=2)
+
+
+def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
+    """Estimated operations of one look at the probe: no backward pass."""
+    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets))
+    return current + original_flops(vlm, batch, needs, head_passes=1)
+
+
+def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: int) -> float:
+    """Estimated operations of the original model's forward; layers shared with the current model cost nothing more."""
+    original, chosen = batch.select(needs.original)
+    body = forward_flops(vlm, original.tokens) * (1 - vlm.shared_layers / len(vlm.layers))
+    return body + forward_flops(vlm, 0, head_tokens=head_passes * int(chosen.sum()))

@@ -13,13 +13,13 @@ def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) 
     """The examples of every step, forget first, then refuse, then retain.
 
     The plan is made whole before training, so that a resumed run sees the same batches as an uninterrupted one. Within
-    a role every example is used once before any is used twice.
+    a role, and with a mix within a source, every example is used once before any is used twice.
 
     Raises:
         UserError: a role that the method needs has no examples or no place in the batch.
     """
     streams: dict[Role, Iterator[Example]] = {}
-    for role in Role:
+    for role in Role:  # in this order: a set's own differs from process to process
         if role not in needs.roles:
             continue
         pool = sorted((example for example in examples if example.role == role), key=lambda example: example.id)
@@ -27,25 +27,26 @@ def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) 
             raise UserError(f"training data: no {role.value} examples, but the method needs that role")
         if settings.batch.of(role) == 0:
             raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
+        rng = random.Random(f"{settings.seed}/{role.value}")
         mix = settings.retain_mix if role is Role.RETAIN else None
-        streams[role] = _stream(pool, mix, random.Random(f"{settings.seed}/{role.value}"))
+        streams[role] = _shuffled_forever(pool, rng) if mix is None else _mixed_forever(pool, mix, rng)
     return [
         [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
         for _ in range(settings.steps)
     ]
 
 
-def _stream(pool: Sequence[Example], mix: Mapping[str, float] | None, rng: random.Random) -> Iterator[Example]:
-    if mix is None:
-        yield from _shuffled_forever(pool, rng)
+def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:
     known = {example.source for example in pool}
-    for source in mix or {}:
+    for source in mix:
         if source not in known:
             raise UserError(
                 f"train.retain_mix: no retain examples from '{source}'; there are {', '.join(sorted(known))}"
             )
-    sources = [source for source, share in (mix or {}).items() if share > 0]
-    shares = [(mix or {})[source] for source in sources]
+    sources = [source for source, share in mix.items() if share > 0]
+    if not sources:
+        raise UserError("train.retain_mix: every share is 0")
+    shares = [mix[source] for source in sources]
     by_source = {
         source: _shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
     }

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
 from unsay.models.lora import LoraSettings
 from unsay.records import Role
@@ -32,10 +32,12 @@ class StopSettings(Section):
     max_probe_kl: float | None = Field(
         1.0,
         gt=0,
-        description="the run is stopped as collapsed, at its last good checkpoint, when KL(original ‖ current) on held-out "
-        "normal answers exceeds this many nats per token",
+        description="the run is stopped as collapsed, at its last good checkpoint, when KL(original ‖ current) on "
+        "held-out normal answers exceeds this many nats per token; null watches without stopping",
     )
-    probe_every: int = Field(10, ge=1, description="steps between two looks at the held-out normal answers")
+    probe_every: int = Field(
+        10, ge=1, description="steps between two looks at the held-out normal answers; every checkpoint has one too"
+    )
 
 
 class TrainSettings(Section):
@@ -43,7 +45,7 @@ class TrainSettings(Section):
 
     steps: int = Field(50, ge=1)
     batch: BatchSettings = BatchSettings()
-    retain_mix: dict[str, float] | None = Field(
+    retain_mix: dict[str, NonNegativeFloat] | None = Field(
         None, description="share of each source in the retain examples; null draws every example equally often"
     )
     learning_rate: float = Field(5e-4, gt=0)

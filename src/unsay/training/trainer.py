@@ -1,27 +1,26 @@
 """The one trainer: mixed batches, any method, LoRA, checkpoints, and reasons to stop."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.optim import AdamW
 from transformers import get_scheduler
 
 from unsay.errors import UserError
-from unsay.files import content_key, write_text
-from unsay.methods.base import LossTerms, Method, Needs
-from unsay.models.lora import attach, save_adapter
+from unsay.files import content_key
+from unsay.methods.base import Method, Needs
+from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.encoding import Encoded, MixedBatch, collate, encode
 from unsay.training.logprobs import role_views
-from unsay.training.meters import step_flops
+from unsay.training.meters import probe_flops, step_flops
+from unsay.training.metrics import Metrics
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 
@@ -29,6 +28,9 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after every step with (steps done, steps in all, the step's meters)."""
 
 PROBE_NEEDS = Needs(roles=frozenset({Role.RETAIN}), kl=frozenset({Role.RETAIN}))
+
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+"""Our names of learning-rate schedules → those of transformers whose warm-up is not silently left out."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TrainResult:
         vlm: the model with its trained adapter.
         steps: optimiser steps whose effect is in the adapter.
         stopped: `finished`, or why it ended early.
-        tokens: text tokens that passed the language model forward with gradient.
+        tokens: text tokens that passed the language model forward with gradient, in steps that were given up too.
         flops: estimated operations, the original model's forward included.
         seconds: training time, summed over resumptions.
     """
@@ -65,81 +67,176 @@ def train(
 ) -> TrainResult:
     """Train a fresh adapter, or continue where a killed run stopped.
 
-    Writes `train/metrics.jsonl`, `train/checkpoints/` and, at the end, `adapter/` under `run_dir`.
+    Writes `train/metrics.jsonl`, `train/checkpoints/` and, at the end, `adapter/` under `run_dir`. On a CPU the
+    result is the same bit for bit, however often the run was killed, as long as torch uses the same number of threads:
+    another number adds up in another order.
 
     Args:
-        vlm: the original model; an adapter is attached to it in place.
+        vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
         examples: training examples of every role that the method needs.
         method: the loss.
         settings: see `TrainSettings`.
         run_dir: the run directory.
-        probe_examples: held-out retain examples, watched for collapse.
+        probe_examples: held-out retain examples, watched for collapse; with none, nobody watches.
         progress: called after every step.
-        key: content key of whatever else decides the result; a checkpoint is continued only if all inputs are equal.
+        key: content key of whatever else decides the result, the method's settings above all; a checkpoint is continued
+            only if all inputs are equal.
 
     Raises:
-        UserError: bad data, NaN, or collapse before the first checkpoint.
+        UserError: bad data, or NaN or collapse before the first checkpoint.
     """
-    key = content_key(key, vlm.key, settings, [e.model_dump(mode="json") for e in (*examples, *probe_examples)])
+    key = content_key(
+        key, type(method).__name__, vlm.key, settings, [e.model_dump(mode="json") for e in (*examples, *probe_examples)]
+    )
     plan = batches(examples, method.needs, settings)
     encoded = _encode_all(vlm, [*examples, *probe_examples], settings)
+    steps = [[encoded[example.id] for example in batch] for batch in plan]
     adapted = attach(vlm, settings.lora, settings.seed)
-    parameters = {name: p for name, p in adapted.model.named_parameters() if p.requires_grad}
-    optimizer = AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = get_scheduler(settings.schedule, optimizer, settings.warmup_steps, settings.steps)
-    folder = run_dir / "train" / "checkpoints"
-    metrics = _Metrics(run_dir / "train" / "metrics.jsonl")
-    step, tokens, flops, seconds = 0, 0, 0.0, 0.0
-    last = latest_checkpoint(folder, key)
-    if last is not None:
-        _restore(last, parameters, optimizer, scheduler)
-        step, tokens, flops, seconds = last.step, last.tokens, last.flops, last.seconds
-    metrics.keep_until(step)
+    try:
+        run = _Training(adapted, method, settings, run_dir / "train", key, [encoded[e.id] for e in probe_examples])
+        stopped = run.through(steps, progress)
+        trained = save_adapter(adapted, run_dir / "adapter")
+    except BaseException:
+        detach(adapted)
+        raise
+    return TrainResult(trained, run.step, stopped, run.tokens, run.flops, run.seconds)
 
-    stopped = "finished"
-    probe = [encoded[example.id] for example in probe_examples]
-    adapted.model.train()
-    while step < settings.steps:
-        began = time.monotonic()
-        batch = collate([encoded[example.id] for example in plan[step]]).to(adapted.device)
-        terms = _optimise(adapted, batch, method, settings, optimizer, parameters)
-        problem = None if terms is not None else f"the loss was not a number at step {step + 1}"
-        if terms is not None:
-            scheduler.step()
-            step += 1
-            tokens += batch.tokens
-            flops += step_flops(adapted, batch, method.needs)
-            row = {"step": step, "tokens": tokens, "learning_rate": scheduler.get_last_lr()[0], **terms}
-            if probe and (step % settings.stop.probe_every == 0 or step == settings.steps):
-                row["probe_kl"] = probe_kl(adapted, probe, settings)
-                limit = settings.stop.max_probe_kl
-                if limit is not None and not row["probe_kl"] <= limit:
-                    problem = (
-                        f"collapse at step {step}: KL on held-out normal answers is {row['probe_kl']:.2f} nats per token, "
-                        f"the limit is {limit} (train.stop.max_probe_kl)"
-                    )
-        seconds += time.monotonic() - began
-        if problem is not None:
-            last = latest_checkpoint(folder, key)
-            if last is None:
-                raise UserError(f"{problem}; no earlier checkpoint to fall back to: lower train.learning_rate")
-            _restore(last, parameters, optimizer, scheduler)
-            stopped, step, tokens, flops = f"{problem}; kept step {last.step}", last.step, last.tokens, last.flops
-            metrics.keep_until(step)
-            break
-        row["seconds"] = round(seconds, 3)
-        metrics.add(row)
-        if step % settings.checkpoint_every == 0 or step == settings.steps:
-            state = {name: p.detach().cpu().clone() for name, p in parameters.items()}
-            save_checkpoint(
-                folder,
-                Checkpoint(step, state, optimizer.state_dict(), scheduler.state_dict(), tokens, flops, seconds, key),
-            )
-        if progress is not None:
-            progress(step, settings.steps, row)
-    adapted.model.eval()
-    trained = save_adapter(adapted, run_dir / "adapter")
-    return TrainResult(trained, step, stopped, tokens, flops, seconds)
+
+class _Training:
+    """A run's moving parts: parameters, optimiser, schedule and counters; starts from the last checkpoint, if any."""
+
+    def __init__(
+        self, vlm: VLM, method: Method, settings: TrainSettings, folder: Path, key: str, probe: Sequence[Encoded]
+    ) -> None:
+        # Evaluation mode: with dropout the current model would differ from the original without having learnt anything,
+        # and a resumed run from an uninterrupted one.
+        vlm.model.eval()
+        self.vlm, self.method, self.settings, self.key, self.probe = vlm, method, settings, key, probe
+        self.parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
+        self.optimizer = AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.scheduler = get_scheduler(
+            SCHEDULES[settings.schedule], self.optimizer, settings.warmup_steps, settings.steps
+        )
+        self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
+        self.checkpoints = folder / "checkpoints"
+        self.metrics = Metrics(folder / "metrics.jsonl")
+        last = latest_checkpoint(self.checkpoints, key)
+        if last is not None:
+            self._restore(last)
+            self.tokens, self.flops, self.seconds = last.tokens, last.flops, last.seconds
+        self.metrics.keep_until(self.step)
+
+    def through(self, steps: Sequence[Sequence[Encoded]], progress: Progress | None) -> str:
+        """All steps that are left; returns `finished`, or why it ended early.
+
+        Raises:
+            UserError: NaN or collapse before the first checkpoint.
+        """
+        while self.step < len(steps):
+            began = time.monotonic()
+            row, problem = self._one(steps[self.step])
+            self.seconds += time.monotonic() - began
+            if problem is not None:
+                return self._fall_back(problem)
+            self.metrics.add({**row, "seconds": round(self.seconds, 3)})
+            if self._checkpoint_due():
+                self._save()
+            if progress is not None:
+                progress(self.step, len(steps), row)
+        return "finished"
+
+    def _one(self, examples: Sequence[Encoded]) -> tuple[dict[str, float], str | None]:
+        """One step and, where due, a look at the probe: its meters, and what is wrong with it, if anything."""
+        batch = collate(examples).to(self.vlm.device)
+        self.tokens += batch.tokens
+        self.flops += step_flops(self.vlm, batch, self.method.needs)
+        rate = self.scheduler.get_last_lr()[0]
+        meters = self._optimise(batch)
+        if meters is None:
+            return {}, f"the loss or its gradient was not a number at step {self.step + 1}"
+        self.scheduler.step()
+        self.step += 1
+        row = {"step": self.step, "tokens": self.tokens, "learning_rate": rate, **meters}
+        if self.probe and (self.step % self.settings.stop.probe_every == 0 or self._checkpoint_due()):
+            row["probe_kl"] = self._probe_kl()
+            return row, self._collapse(row["probe_kl"])
+        return row, None
+
+    def _optimise(self, batch: MixedBatch) -> dict[str, float] | None:
+        """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
+        terms = self.method.loss(role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk))
+        loss = terms.total
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if not finite:
+            return None
+        scalars = {
+            "loss": loss,
+            "grad_norm": norm,
+            **{f"{name}_loss": term for name, term in terms.terms.items()},
+            **terms.meters,
+        }
+        return {name: float(value.detach()) for name, value in scalars.items()}
+
+    @torch.no_grad()
+    def _probe_kl(self) -> float:
+        """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats."""
+        total, size = 0.0, sum(self.settings.batch.of(role) for role in Role)
+        for start in range(0, len(self.probe), size):
+            batch = collate(self.probe[start : start + size]).to(self.vlm.device)
+            self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
+            view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
+            assert view.kl is not None  # PROBE_NEEDS asks for it
+            total += float(view.per_example(view.kl).sum())
+        return total / len(self.probe)
+
+    def _collapse(self, kl: float) -> str | None:
+        limit = self.settings.stop.max_probe_kl
+        if math.isfinite(kl) and (limit is None or kl <= limit):
+            return None
+        reason = "it must be finite" if limit is None else f"the limit is {limit} (train.stop.max_probe_kl)"
+        return f"collapse at step {self.step}: KL on held-out normal answers is {kl:.2f} nats per token, {reason}"
+
+    def _checkpoint_due(self) -> bool:
+        """Every checkpoint is probed before it is written, so that there is never a collapsed one to fall back to."""
+        return self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps
+
+    def _save(self) -> None:
+        adapter = {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
+        save_checkpoint(
+            self.checkpoints,
+            Checkpoint(
+                self.step,
+                adapter,
+                self.optimizer.state_dict(),
+                self.scheduler.state_dict(),
+                self.tokens,
+                self.flops,
+                self.seconds,
+                self.key,
+            ),
+        )
+
+    def _fall_back(self, problem: str) -> str:
+        """Undo everything after the last checkpoint; what it cost stays counted."""
+        last = latest_checkpoint(self.checkpoints, self.key)
+        if last is None:
+            raise UserError(f"{problem}; no earlier checkpoint to fall back to: lower train.learning_rate")
+        self._restore(last)
+        self.metrics.keep_until(self.step)
+        return f"{problem}; kept step {self.step}"
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(checkpoint.adapter[name])
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.scheduler.load_state_dict(checkpoint.scheduler)
+        self.step = checkpoint.step
 
 
 def _encode_all(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> dict[str, Encoded]:
@@ -154,78 +251,3 @@ def _encode_all(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) 
             max_answer_tokens=settings.max_answer_tokens,
         )
     return encoded
-
-
-def _optimise(
-    vlm: VLM,
-    batch: MixedBatch,
-    method: Method,
-    settings: TrainSettings,
-    optimizer: AdamW,
-    parameters: Mapping[str, torch.nn.Parameter],
-) -> dict[str, float] | None:
-    """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
-    terms: LossTerms = method.loss(role_views(vlm, batch, method.needs, settings.head_chunk))
-    loss = terms.total
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
-    finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-    if finite:
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    if not finite:
-        return None
-    scalars = {
-        "loss": loss,
-        "grad_norm": norm,
-        **{f"{name}_loss": t for name, t in terms.terms.items()},
-        **terms.meters,
-    }
-    return {name: float(value.detach()) for name, value in scalars.items()}
-
-
-@torch.no_grad()
-def probe_kl(vlm: VLM, examples: Sequence[Encoded], settings: TrainSettings) -> float:
-    """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats; inf if it is not finite."""
-    total, size = 0.0, max(1, settings.batch.retain + settings.batch.forget + settings.batch.refuse)
-    for start in range(0, len(examples), size):
-        batch = collate(examples[start : start + size]).to(vlm.device)
-        view = role_views(vlm, batch, PROBE_NEEDS, settings.head_chunk)[Role.RETAIN]
-        assert view.kl is not None
-        total += float(view.per_example(view.kl).sum())
-    mean = total / len(examples)
-    return mean if math.isfinite(mean) else math.inf
-
-
-def _restore(
-    checkpoint: Checkpoint, parameters: Mapping[str, torch.nn.Parameter], optimizer: Any, scheduler: Any
-) -> None:
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(checkpoint.adapter[name])
-    optimizer.load_state_dict(checkpoint.optimizer)
-    scheduler.load_state_dict(checkpoint.scheduler)
-
-
-class _Metrics:
-    """`metrics.jsonl`: one row per step; a torn last line of a killed run is dropped."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def keep_until(self, step: int) -> None:
-        """Drop rows after `step`: they belong to work that the resumed run does again."""
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if row["step"] <= step:
-                rows.append(line + "\n")
-        write_text(self.path, "".join(rows))
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Append one step's meters."""
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")

@@ -6,6 +6,7 @@ opens like any other; nothing here is needed to use it.
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -23,11 +24,10 @@ from transformers import (
 # Named by module path: the alias at the top of transformers wants torchvision, the PIL backend does not.
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from unsay.models.pocket.template import CHAT_TEMPLATE, IMAGE_TOKEN
+from unsay.models.pocket.template import CHAT_TEMPLATE, IMAGE_TOKEN, IMAGE_TOKEN_ID
 
 IMAGE_SIZE = 224
 PATCH_SIZE = 16
-IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 
 VISION = {
     "hidden_size": 384,
@@ -61,15 +61,16 @@ def load_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def vlm_config(text_config: object, vision: dict[str, object] | None = None) -> LlavaConfig:
-    """The pocket VLM's configuration around a language model's."""
+def vlm_config(text_config: object, vision: dict[str, Any] | None = None) -> LlavaConfig:
+    """The pocket VLM's configuration around a language model's; `vision` is `VISION` by default."""
+    tower = SiglipVisionConfig(**(vision or VISION))
     return LlavaConfig(
-        vision_config=SiglipVisionConfig(**(vision or VISION)),
+        vision_config=tower,
         text_config=text_config,
-        image_token_index=5,
+        image_token_index=IMAGE_TOKEN_ID,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
-        image_seq_length=IMAGE_TOKENS,
+        image_seq_length=(tower.image_size // tower.patch_size) ** 2,
         projector_hidden_act="gelu",
         tie_word_embeddings=True,
     )

@@ -5,6 +5,9 @@ SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging
 IMAGE_TOKEN = "<file_sep>"
 """A reserved token of SmolLM2's vocabulary, so that no embedding had to be added for images."""
 
+IMAGE_TOKEN_ID = 5
+"""Its id there."""
+
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if loop.first and message['role'] != 'system' -%}"

@@ -1,0 +1,57 @@
+"""What a run was made with: versions, hardware, the code's commit, the pinned assets."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from unsay import __version__
+from unsay.assets import ASSETS
+from unsay.files import content_key
+
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
+
+
+def environment() -> dict[str, object]:
+    """The content of `environment.json`."""
+    return {
+        "unsay": __version__,
+        "commit": commit(Path(__file__).parent),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "assets": {name: content_key([[m.path, m.sha256] for m in asset.members]) for name, asset in ASSETS.items()},
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of the checkout that tracks the files of `folder`, `+` if they were edited; None elsewhere."""
+    try:
+        # An installed copy can lie inside some other project's checkout, which knows nothing of it.
+        _git(folder, "ls-files", "--error-unmatch", ".")
+        edited = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+        return _git(folder, "rev-parse", "HEAD") + ("+" if edited else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return done.stdout.strip()

@@ -1,0 +1,291 @@
+"""Pool the runs of one experiment that differ in their seed alone.
+
+    python -m unsay.pipeline.results runs/demo runs/demo-1 runs/demo-2 --json docs/results/demo.json --readme README.md
+
+writes the pooled numbers as a small JSON file, and as tables between the markers of a page.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unsay.config import RunConfig, read_config
+from unsay.errors import UserError
+from unsay.files import read_json, read_rows, read_text, write_json, write_text
+from unsay.pipeline.evaluate import Value
+from unsay.records import Kind, Label, Prompt, Verdict
+from unsay.reporting.results import (
+    PooledSuite,
+    PooledTarget,
+    PooledUtility,
+    Results,
+    SeedCost,
+    SeedCounts,
+    SeedTransfer,
+    markdown,
+    replace_results,
+)
+from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow, check_targets, clustered_mean, read_scores, wilson
+from unsay.scoring.pairing import by_id
+from unsay.scoring.score import OUTCOME
+from unsay.scoring.warn import cautions
+from unsay.suites import SUITES
+
+MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
+"""What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run directory with scores."""
+
+    folder: Path
+    config: RunConfig
+    scores: Scores
+    environment: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+    def prompts(self, row: SuiteRow | UtilityRow) -> list[Prompt]:
+        """The prompts behind a row; of a suite that mixes kinds or modalities, those of the row's part."""
+        rows = read_rows(self.folder / "suites" / f"{row.suite}.jsonl", Prompt)
+        if isinstance(row, UtilityRow):
+            return rows
+        return [prompt for prompt in rows if (prompt.kind, prompt.modality) == (row.kind, row.modality)]
+
+    def labels(self, row: SuiteRow) -> list[Label]:
+        """The labels behind a row, in the order of its prompts.
+
+        Raises:
+            UserError: the verdicts are not those that the row counts.
+        """
+        path = self.folder / "verdicts" / self.scores.judge.name / f"{row.suite}.{row.phase.value}.jsonl"
+        every = read_rows(self.folder / "suites" / f"{row.suite}.jsonl", Prompt)
+        verdicts = by_id(every, read_rows(path, Verdict), row.suite, f"verdicts {row.phase.value}")
+        labels = [verdicts[prompt.id].label for prompt in self.prompts(row)]
+        counts = Counter(labels)
+        if any(counts[label] != getattr(row, label.value) for label in Label):
+            raise UserError(f"{path}: these are not the verdicts that {self.folder / 'scores.json'} counts; rerun it")
+        return labels
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read what a finished run has written.
+
+    Raises:
+        UserError: a file is missing or malformed.
+    """
+    environment = read_json(folder / "environment.json")
+    if not isinstance(environment, dict):
+        raise UserError(f"{folder / 'environment.json'}: expected an object")
+    return FinishedRun(
+        folder, read_config(folder / "config.yaml"), read_scores(folder / "scores.json"), dict(environment)
+    )
+
+
+def pool(folders: Sequence[Path]) -> Results:
+    """Pool runs that differ in their seed alone.
+
+    Counts are added up. With several seeds, intervals redraw requests and seeds (`clustered_mean`); with one, they are
+    the run's own.
+
+    Args:
+        folders: finished run directories, at least one.
+
+    Raises:
+        UserError: the runs differ in more than the seed, or two have the same seed.
+    """
+    runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.seed)
+    _check_alike(runs)
+    first = runs[0]
+    rows = tuple(_pooled_suite(runs, index) for index in range(len(first.scores.rows)))
+    utility = tuple(_pooled_utility(runs, index) for index in range(len(first.scores.utility)))
+    pooled_rows, pooled_utility = [row.pooled for row in rows], [row.pooled for row in utility]
+    results = check_targets((result.target for result in first.scores.targets), pooled_rows, pooled_utility)
+    return Results(
+        command=_command(runs),
+        # Of a checkpoint folder its name alone: where it lies here is nobody's business.
+        model=Path(first.config.model).name if Path(first.config.model).is_dir() else first.config.model,
+        method=first.config.method,
+        seeds=tuple(run.seed for run in runs),
+        environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
+        commits=tuple(run.environment.get("commit") for run in runs),
+        judge=first.scores.judge,
+        rows=rows,
+        utility=utility,
+        targets=tuple(
+            PooledTarget(pooled=result, seeds=tuple(run.scores.targets[index].met for run in runs))
+            for index, result in enumerate(results)
+        ),
+        transfer=tuple(SeedTransfer(seed=run.seed, rows=run.scores.transfer) for run in runs),
+        cost=tuple(_cost(run) for run in runs),
+        # That prompts repeat across seeds is in the intervals, so only the severe cautions remain true.
+        warnings=tuple(c for c in cautions(pooled_rows, [], [], first.scores.judge) if c.severe),
+    )
+
+
+def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int]) -> Interval:
+    """Bootstrap over requests and seeds; where all values are alike, Wilson's as if the seeds had added nothing.
+
+    A bootstrap of equal values shrinks to a point. After unlearning, "none of all answers is harmful" is common, and is
+    no proof that none ever will be.
+
+    Args:
+        values: one number per answer, at least one.
+        groups: the request of each answer.
+        seeds: the training seed of each answer.
+    """
+    requests = len(set(groups))
+    if set(values) in ({0.0}, {1.0}):
+        interval = wilson(requests if values[0] else 0, requests)
+        assert interval is not None, "there is at least one request"
+        return interval
+    return clustered_mean(values, groups, seeds).interval
+
+
+def _check_alike(runs: Sequence[FinishedRun]) -> None:
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}: each must have a seed of its own")
+    first = runs[0]
+    for run in runs[1:]:
+        where = f"{run.folder}: cannot be pooled with {first.folder}"
+        if _but_seed(run.config) != _but_seed(first.config):
+            raise UserError(f"{where}: their config.yaml differ in more than the seed")
+        for name in ("unsay", "libraries"):
+            if run.environment.get(name) != first.environment.get(name):
+                raise UserError(f"{where}: their environment.json differ in {name}")
+        if run.scores.judge != first.scores.judge:
+            raise UserError(f"{where}: their judges differ")
+        if _shape(run) != _shape(first):
+            raise UserError(f"{where}: they were not asked the same suites and targets")
+        every: list[SuiteRow | UtilityRow] = [*first.scores.rows, *first.scores.utility]
+        for row in every:
+            asked = [[(prompt.id, prompt.group) for prompt in each.prompts(row)] for each in (first, run)]
+            if asked[0] != asked[1]:
+                raise UserError(f"{where}: they were not asked the same prompts in suite '{row.suite}'")
+
+
+def _but_seed(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"seed": True, "train": {"seed"}})
+
+
+def _shape(run: FinishedRun) -> object:
+    return (
+        [(row.suite, row.kind, row.modality, row.phase) for row in run.scores.rows],
+        [(row.suite, row.phase) for row in run.scores.utility],
+        [result.target for result in run.scores.targets],
+    )
+
+
+def _pooled_suite(runs: Sequence[FinishedRun], index: int) -> PooledSuite:
+    rows = [run.scores.rows[index] for run in runs]
+    first = rows[0]
+    total = {label.value: sum(getattr(row, label.value) for row in rows) for label in Label}
+    pooled = first
+    groups, seeds, labels = [], [], []
+    for run, row in zip(runs, rows, strict=True):
+        for prompt, label in zip(run.prompts(row), run.labels(row), strict=True):
+            if label is not Label.FAILED:
+                groups.append(prompt.group)
+                seeds.append(run.seed)
+                labels.append(label)
+    if len(runs) > 1:
+        outcome = OUTCOME[first.kind]
+        led = [float(label is outcome) for label in labels]
+        coherent = [float(label in (Label.REFUSED, Label.SAFE)) for label in labels]
+        attack = first.kind is Kind.ATTACK
+        pooled = SuiteRow(
+            **first.model_dump(include={"suite", "title", "kind", "modality", "phase", "unique"}),
+            **total,
+            n=sum(row.n for row in rows),
+            rate=sum(led) / len(led) if led else None,
+            interval=pooled_interval(led, groups, seeds) if led else None,
+            coherent_safety=sum(coherent) / len(coherent) if attack and coherent else None,
+            coherent_interval=pooled_interval(coherent, groups, seeds) if attack and coherent else None,
+        )
+    counts = tuple(
+        SeedCounts(seed=run.seed, **{label.value: getattr(row, label.value) for label in Label})
+        for run, row in zip(runs, rows, strict=True)
+    )
+    return PooledSuite(pooled=pooled, seeds=counts)
+
+
+def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
+    rows = [run.scores.utility[index] for run in runs]
+    first = rows[0]
+    pooled = first
+    if len(runs) > 1:
+        values, groups, seeds = [], [], []
+        for run in runs:
+            path = run.folder / "values" / f"{first.suite}.{first.phase.value}.jsonl"
+            prompts = run.prompts(first)
+            measured = by_id(prompts, read_rows(path, Value), first.suite, "values")
+            values += [measured[prompt.id].value for prompt in prompts]
+            groups += [prompt.group for prompt in prompts]
+            seeds += [run.seed] * len(prompts)
+        pooled = first.model_copy(
+            update={
+                "n": len(values),
+                "value": sum(values) / len(values),
+                "interval": pooled_interval(values, groups, seeds),
+            }
+        )
+    return PooledUtility(pooled=pooled, seeds=tuple(row.value for row in rows))
+
+
+def _cost(run: FinishedRun) -> SeedCost:
+    training = [row for row in run.scores.cost if row.stage == "unlearn"]
+    return SeedCost(
+        seed=run.seed,
+        seconds=sum(row.seconds for row in run.scores.cost),
+        training_seconds=sum(row.seconds for row in training),
+        training_tokens=sum(row.text_tokens for row in training),
+        peak_memory_bytes=max((row.peak_memory_bytes for row in run.scores.cost), default=0),
+    )
+
+
+def _command(runs: Sequence[FinishedRun]) -> str:
+    """How to make such runs: the demo if nothing but the seed was set, else a configuration of one's own."""
+    config = runs[0].config
+    seeds = ", ".join(str(run.seed) for run in runs)
+    if _but_seed(config) != _but_seed(RunConfig()):
+        return f"unsay unlearn --config FILE (seed: {seeds})"
+    suites = {row.suite for row in runs[0].scores.rows}
+    data = " --data-dir DIR" if any(name in SUITES and SUITES[name].needs_data for name in suites) else ""
+    return f"unsay demo{data} --seed {seeds}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Pool, write and say where; returns the exit code (2 for runs that do not belong together)."""
+    parser = argparse.ArgumentParser(prog="python -m unsay.pipeline.results", description="Pool runs over their seeds.")
+    parser.add_argument("runs", nargs="+", type=Path, help="finished run directories, one for each seed")
+    parser.add_argument("--json", required=True, type=Path, help="the file to write the pooled numbers to")
+    parser.add_argument("--readme", type=Path, help="a page with the markers to write the tables between")
+    options = parser.parse_args(arguments)
+    try:
+        results = pool(options.runs)
+        page = None
+        if options.readme is not None:
+            page = replace_results(read_text(options.readme), markdown(results), str(options.readme))
+        write_json(options.json, results.model_dump(mode="json"))
+        if page is not None:
+            write_text(options.readme, page)
+    except UserError as error:
+        print(f"unsay: {error}", file=sys.stderr)
+        return 2
+    missed = sum(target.pooled.met is False for target in results.targets)
+    seeds = ", ".join(map(str, results.seeds))
+    print(f"{options.json}: seeds {seeds}; {len(results.targets)} targets, {missed} missed")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

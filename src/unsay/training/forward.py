@@ -1,0 +1,136 @@
+"""The language model's forward over a mixed batch, without paying for what is not needed.
+
+Three things make a padded batch of chat prompts expensive where arithmetic is the limit (a CPU): every row begins with
+the same system prompt, short rows are padded to the longest, and the original model repeats what the current one has
+computed below the lowest adapter. So the common prefix is computed once and its keys and values are shared by all rows,
+rows of like length go together, and the original starts above the layers that both have in common. None of this changes
+the result: positions, attention and gradients are those of one row at a time (tests compare them).
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from unsay.models.sharing import keeping, starting_after
+from unsay.models.vlm import VLM
+from unsay.records import Role
+from unsay.training.encoding import MixedBatch
+
+WASTE = 0.15
+"""Padding that a group may have, as a share of its size, before another group is begun."""
+
+MIN_PREFIX = 8
+"""Tokens: a shorter common prefix is not worth a forward of its own."""
+
+
+def answer_hidden(
+    vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role] = frozenset()
+) -> tuple[Tensor, Tensor | None]:
+    """Last hidden states at the positions that predict answer tokens; all others are dropped here.
+
+    Args:
+        vlm: the model, with its adapter if it has one.
+        batch: B rows, N answer tokens.
+        original_roles: roles whose rows the original model (the adapter switched off) is to read too.
+
+    Returns:
+        Of the current model [N, H], and of the original [N, H] without gradient, zero for other roles; None if there are
+        none to read.
+    """
+    lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
+    prefix = common_prefix(batch, lengths)
+    shared = vlm.layers[: vlm.shared_layers]
+    with keeping(shared[-1]) if shared else nullcontext([]) as kept:
+        cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
+        prefix = prefix if cache is not None else 0
+        # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
+        on_cpu = vlm.device.type == "cpu"
+        groups = length_groups([n - prefix for n in lengths]) if on_cpu else [list(range(len(lengths)))]
+        current = _scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
+    if not original_roles:
+        return current, None
+
+    wanted: list[bool] = batch.rows_of(original_roles).tolist()
+    below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
+    chosen: list[list[int]] = []
+    outputs = []
+    with torch.no_grad(), vlm.model.disable_adapter():
+        if cache is not None:
+            with starting_after(shared, kept[0]) if shared else nullcontext():
+                original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
+            assert original_cache is not None  # the same model gave a plain cache just now
+            original_cache.layers[: len(shared)] = cache.layers[: len(shared)]
+            cache = original_cache
+        for group, under in zip(groups, below, strict=True):
+            places = [place for place, row in enumerate(group) if wanted[row]]
+            if not places:
+                continue
+            chosen.append([group[place] for place in places])
+            longest = max(lengths[row] for row in chosen[-1])
+            with starting_after(shared, under[places, : longest - prefix]) if under is not None else nullcontext():
+                outputs.append(_decoded(vlm, batch, chosen[-1], prefix, cache))
+        return current, _scored(batch, chosen, prefix, outputs)
+
+
+def common_prefix(batch: MixedBatch, lengths: Sequence[int]) -> int:
+    """Tokens that begin every row alike, and that come before the first predicting position of every row."""
+    limit = min(int(batch.predictors.min()), *lengths)
+    same = (batch.input_ids[:, :limit] == batch.input_ids[:1, :limit]).all(dim=0)
+    return limit if bool(same.all()) else int((~same).nonzero()[0])
+
+
+def length_groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows by descending length, cut into groups whose padding stays below `WASTE` of the group's size."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if groups:
+            group = groups[-1]
+            size = lengths[group[0]] * (len(group) + 1)
+            if size - sum(lengths[member] for member in group) - lengths[row] <= WASTE * size:
+                group.append(row)
+                continue
+        groups.append([row])
+    return groups
+
+
+def _decoded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, cache: DynamicCache | None) -> Tensor:
+    """Last hidden states of these rows after the prefix, up to the end of the longest of them."""
+    mask = batch.attention_mask[rows]
+    longest = int(mask.sum(dim=1).max())
+    hidden: Tensor = vlm.decoder(
+        input_ids=batch.input_ids[rows, prefix:longest],
+        attention_mask=mask[:, :longest],
+        past_key_values=None if cache is None else _repeated(cache, len(rows)),
+        use_cache=cache is not None,
+    ).last_hidden_state
+    return hidden
+
+
+def _scored(batch: MixedBatch, groups: list[list[int]], prefix: int, outputs: list[Tensor]) -> Tensor:
+    """The groups' states at the N predicting positions, [N, H]; zero for rows that stand in no group."""
+    hidden = outputs[0].new_zeros(len(batch.targets), outputs[0].shape[-1])
+    for group, output in zip(groups, outputs, strict=True):
+        place = torch.full((len(batch.roles),), -1, device=hidden.device)
+        place[group] = torch.arange(len(group), device=hidden.device)
+        scored = (place[batch.rows] >= 0).nonzero()[:, 0]
+        picked = output[place[batch.rows[scored]], batch.predictors[scored] - prefix]
+        hidden = hidden.index_put((scored,), picked)
+    return hidden
+
+
+def _prefix_states(vlm: VLM, ids: Tensor) -> DynamicCache | None:
+    """Keys and values of the common prefix, with gradient; None where the model keeps another kind of cache."""
+    cache = vlm.decoder(input_ids=ids, use_cache=True).past_key_values
+    plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return cache if plain else None
+
+
+def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
+    """The same keys and values for every row; expanded, not copied, so their gradients add up."""
+    repeated = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        repeated.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
+    return repeated

@@ -1,0 +1,57 @@
+"""Fixtures that several test files share."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from unsay.models import VLM, load
+
+
+@pytest.fixture(scope="session")
+def _tiny_models() -> dict[str, VLM]:
+    return {name: make() for name, make in tiny.FAMILIES.items()}
+
+
+@pytest.fixture
+def tiny_vlm(_tiny_models: dict[str, VLM]) -> VLM:
+    """A tiny random VLM of the pocket VLM's family; each test gets its own, for adapters change it in place."""
+    return copy.deepcopy(_tiny_models["llava"])
+
+
+@pytest.fixture(params=sorted(tiny.FAMILIES))
+def any_vlm(request: pytest.FixtureRequest, _tiny_models: dict[str, VLM]) -> VLM:
+    """A tiny random VLM of every family in turn."""
+    return copy.deepcopy(_tiny_models[request.param])
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(_tiny_models: dict[str, VLM], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of the tiny VLM, as `load` opens it."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    vlm = copy.deepcopy(_tiny_models["llava"])
+    vlm.model.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _pocket() -> VLM:
+    return load("pocket")
+
+
+@pytest.fixture
+def pocket_vlm(_pocket: VLM) -> VLM:
+    """The real pocket VLM, one per session: do not leave an adapter on it."""
+    return _pocket
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

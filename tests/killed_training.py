@@ -1,0 +1,60 @@
+"""A training run that kills itself, as `kill -9` would; run by test_trainer in a process of its own.
+
+`python killed_training.py RUN_DIR WHERE`, WHERE being a number of steps, `saving` (halfway through writing a
+checkpoint) or `adapter` (halfway through writing the adapter).
+"""
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+import tiny
+from unsay.methods import build_method
+from unsay.models import lora
+from unsay.training import BatchSettings, TrainSettings, checkpoints, train
+
+SETTINGS = TrainSettings(
+    steps=7, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, checkpoint_every=2
+)
+
+
+def run(folder, progress=None):
+    """The run that is killed here and finished there."""
+    return train(
+        tiny.llava(), tiny.examples(), build_method("textual-unlearning"), SETTINGS, folder,
+        probe_examples=tiny.probe(), progress=progress,
+    )  # fmt: skip
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_writing(module, name):
+    """Die when half of a file of this name is on disk, not yet under its own name."""
+    whole_path = module.atomic_path
+
+    @contextmanager
+    def half_path(path):
+        with whole_path(path) as temporary:
+            yield temporary
+            if path.name == name:
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                die()
+
+    module.atomic_path = half_path
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    where = sys.argv[2]
+    if where == "saving":
+        die_while_writing(checkpoints, "step-000006.pt")
+    elif where == "adapter":
+        die_while_writing(lora, "adapter_model.safetensors")
+    run(Path(sys.argv[1]), lambda step, steps, row: die() if str(step) == where else None)
+    raise SystemExit("nobody killed this run")

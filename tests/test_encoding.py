@@ -1,0 +1,139 @@
+"""Exactly the answer's tokens are scored, on every family; and batches against one worked out by hand."""
+
+import pytest
+import torch
+
+import tiny
+from unsay.errors import UserError
+from unsay.records import Example, Role
+from unsay.training.encoding import Encoded, collate, encode
+
+LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
+END = {"tiny-llava": "<|im_end|>", "tiny-idefics3": "<end_of_utterance>", "pocket": "<|im_end|>"}
+
+
+def example(**more):
+    fields = {"id": "x", "role": Role.REFUSE, "prompt": tiny.PROMPTS[0], "answer": tiny.ANSWERS[0], "source": "toy"}
+    return Example(**{**fields, **more})
+
+
+def scored(vlm, encoded):
+    """The text of the tokens that a batch scores, by way of the batch itself."""
+    batch = collate([encoded])
+    assert torch.equal(batch.input_ids[batch.rows, batch.predictors + 1], batch.targets)
+    return vlm.tokenizer.decode(batch.targets.tolist())
+
+
+def check_scored_tokens(vlm):
+    for prompt, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True):
+        encoded = encode(vlm, example(prompt=prompt, answer=answer), **LIMITS)
+        assert scored(vlm, encoded) == answer + END[vlm.name]
+        assert vlm.tokenizer.decode(encoded.prompt_ids) == vlm.render(prompt)
+
+
+def check_no_token_spans_the_border(vlm):
+    """Prompt and answer are tokenised apart: the prompt's ids are the same whatever the answer begins with."""
+    bare = vlm.encode_prompt("Go on")
+    for answer in ("ing", " ing", "\n\nand", "assistant"):
+        encoded = encode(vlm, example(prompt="Go on", answer=answer), **LIMITS)
+        assert list(encoded.prompt_ids) == bare
+        assert vlm.tokenizer.decode(encoded.answer_ids) == answer + END[vlm.name]
+
+
+def test_scored_tokens_decode_to_the_answer_and_its_end(any_vlm):
+    check_scored_tokens(any_vlm)
+
+
+def test_no_token_spans_the_border(any_vlm):
+    check_no_token_spans_the_border(any_vlm)
+
+
+@pytest.mark.pocket
+def test_pocket_scores_exactly_the_answer(pocket_vlm):
+    check_scored_tokens(pocket_vlm)
+    check_no_token_spans_the_border(pocket_vlm)
+
+
+def test_the_whole_is_what_the_chat_template_writes(any_vlm):
+    """A border in the right place: prompt + answer is the template's own rendering of the conversation."""
+    vlm = any_vlm
+    encoded = encode(vlm, example(prompt="Say hello.", answer="Hello there!"), **LIMITS)
+    parts = [{"type": "text", "text": "Hello there!"}]
+    chat = [{"role": "user", "content": vlm.content("Say hello.", False)}, {"role": "assistant", "content": parts}]
+    whole = vlm.processor.apply_chat_template(chat, tokenize=False)
+    decoded = vlm.tokenizer.decode([*encoded.prompt_ids, *encoded.answer_ids])
+    assert whole.startswith(decoded)
+
+
+def test_answers_that_were_cut_off_have_no_end_token(tiny_vlm):
+    whole = encode(tiny_vlm, example(), **LIMITS)
+    cut_before = encode(tiny_vlm, example(complete=False), **LIMITS)
+    assert cut_before.answer_ids == whole.answer_ids[:-1]
+    assert scored(tiny_vlm, cut_before) == tiny.ANSWERS[0]
+
+    cut_now = encode(tiny_vlm, example(), max_prompt_tokens=256, max_answer_tokens=5)
+    assert cut_now.answer_ids == whole.answer_ids[:5]
+    assert not set(cut_now.answer_ids) & tiny_vlm.end_tokens
+    exactly = encode(tiny_vlm, example(), max_prompt_tokens=256, max_answer_tokens=len(whole.answer_ids))
+    assert exactly == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"image": "a.png"}, "image"),
+        ({"answer": "  \n"}, "answer is empty"),
+        ({"answer": "", "complete": False}, "answer is empty"),
+        ({"prompt": "long " * 300}, "max_prompt_tokens"),
+    ],
+)
+def test_bad_examples_are_named(tiny_vlm, changes, says):
+    with pytest.raises(UserError, match=says) as caught:
+        encode(tiny_vlm, example(**changes), **LIMITS)
+    assert "example x" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+ROWS = [
+    Encoded("a", Role.FORGET, (11, 12, 13), (21, 22)),
+    Encoded("b", Role.RETAIN, (11,), (31, 32, 33, 34, 35)),
+    Encoded("c", Role.REFUSE, (11, 12), (41,)),
+    Encoded("d", Role.RETAIN, (14, 15), (51, 52)),
+]
+
+
+def test_collate_by_hand():
+    batch = collate(ROWS)
+    assert batch.roles == (Role.FORGET, Role.RETAIN, Role.REFUSE, Role.RETAIN)
+    assert batch.input_ids.tolist() == [
+        [11, 12, 13, 21, 22, 0],
+        [11, 31, 32, 33, 34, 35],
+        [11, 12, 41, 0, 0, 0],
+        [14, 15, 51, 52, 0, 0],
+    ]
+    assert batch.attention_mask.tolist() == [[1] * 5 + [0], [1] * 6, [1] * 3 + [0] * 3, [1] * 4 + [0] * 2]
+    assert batch.rows.tolist() == [0, 0, 1, 1, 1, 1, 1, 2, 3, 3]
+    assert batch.predictors.tolist() == [2, 3, 0, 1, 2, 3, 4, 1, 1, 2]
+    assert batch.columns.tolist() == [0, 1, 0, 1, 2, 3, 4, 0, 0, 1]
+    assert batch.targets.tolist() == [21, 22, 31, 32, 33, 34, 35, 41, 51, 52]
+    assert batch.tokens == 5 + 6 + 3 + 4
+
+
+def test_select_by_hand():
+    batch = collate(ROWS)
+    sub, chosen = batch.select(frozenset({Role.FORGET, Role.REFUSE}))
+    assert sub.roles == (Role.FORGET, Role.REFUSE)
+    assert sub.input_ids.tolist() == [[11, 12, 13, 21, 22], [11, 12, 41, 0, 0]]  # trimmed to its own longest row
+    assert sub.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert sub.rows.tolist() == [0, 0, 1]
+    assert sub.predictors.tolist() == [2, 3, 1]
+    assert sub.columns.tolist() == [0, 1, 0]
+    assert sub.targets.tolist() == [21, 22, 41]
+    assert chosen.tolist() == [True, True, False, False, False, False, False, True, False, False]
+
+
+def test_select_of_roles_that_are_absent_is_empty():
+    sub, chosen = collate(ROWS[:1]).select(frozenset({Role.RETAIN}))
+    assert sub.tokens == 0
+    assert len(sub.targets) == 0
+    assert not chosen.any()

@@ -1,0 +1,215 @@
+"""What a newcomer gets: a whole wheel, pinned versions that agree with the ranges, a Makefile that explains itself."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email import message_from_bytes
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import typer.main
+from hatchling import build
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import unsay
+from unsay.cli import app
+from unsay.reporting.results import BEGIN, END, replace_results
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DATA = {
+    "data/sources/magpie.json.gz": 4_000_000,
+    "data/written/answers.jsonl.gz": 1_000,
+    "data/written/contrast_questions.jsonl": 10_000,
+    "data/written/contrast_requests.jsonl": 10_000,
+    "data/written/plain_requests.jsonl": 10_000,
+    "data/written/refusals.txt": 1_000,
+    "models/pocket/weights/language_lora.safetensors": 3_000_000,
+    "models/pocket/weights/projector.safetensors": 1_000_000,
+    "models/pocket/weights/vision_tower.safetensors": 20_000_000,
+    "py.typed": 0,
+    "reporting/report.css": 1_000,
+    "reporting/report.html.j2": 1_000,
+    "reporting/report.js": 100,
+}
+"""Every packaged file that is not Python, and a size in bytes below which it must be damaged."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, before = tmp_path_factory.mktemp("wheel"), Path.cwd()
+    os.chdir(ROOT)  # a build backend builds the folder it stands in
+    try:
+        return folder / build.build_wheel(str(folder))
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_is_where_the_code_looks_for_it(name: str) -> None:
+    entry = files("unsay").joinpath(name)
+    assert entry.is_file()
+    assert len(entry.read_bytes()) >= DATA[name]
+
+
+def test_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    tops = {name.split("/")[0] for name in sizes}
+    assert tops == {"unsay", f"unsay-{unsay.__version__}.dist-info"}
+    packed = {name.removeprefix("unsay/") for name in sizes if name.startswith("unsay/")}
+    assert {name for name in packed if not name.endswith(".py")} == set(DATA)
+    source = ROOT / "src" / "unsay"
+    assert {name for name in packed if name.endswith(".py")} == {
+        path.relative_to(source).as_posix() for path in source.rglob("*.py")
+    }
+    assert all(sizes[f"unsay/{name}"] >= least for name, least in DATA.items())
+
+
+def test_wheel_states_its_licence_version_and_command(wheel: Path) -> None:
+    info = f"unsay-{unsay.__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
+        licence = archive.read(f"{info}/licenses/LICENSE").decode()
+        commands = archive.read(f"{info}/entry_points.txt").decode()
+    assert metadata["Version"] == unsay.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "Apache License" in licence
+    assert "unsay = unsay.cli:main" in commands
+
+
+@pytest.mark.parametrize("module", ["unsay", "unsay.cli"])
+def test_import_is_light(module: str) -> None:
+    """`unsay --help` must not wait the seconds that torch takes to load."""
+    heavy = "{'torch', 'transformers', 'peft', 'matplotlib', 'sklearn'}"
+    code = f"import sys, {module}; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_public_name_is_there() -> None:
+    for name in unsay.__all__:
+        assert getattr(unsay, name).__module__.startswith("unsay.")
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = unsay.nothing_of_the_kind
+
+
+def test_pins_lie_within_the_ranges() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(text) for text in (*project["dependencies"], *extras["test"], *extras["dev"])]
+    lines = [line.strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert all(canonicalize_name(name) == name for name in pins)
+    for requirement in wanted:
+        if requirement.name == project["name"]:
+            continue
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement.name} is not pinned in constraints.txt"
+        assert requirement.specifier.contains(pin), f"{requirement} does not admit the pinned {pin}"
+    assert pins["torch"] == "2.13.0", "a local version such as +cpu would not be found on the package index"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?://|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The command lines in a page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_pages_exist_with_their_options(page: Path) -> None:
+    group = typer.main.get_command(app)
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    for line in shell_lines(page):
+        words = [word for word in shlex.split(line) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+        if words[:1] == ["make"]:
+            assert set(words[1:]) <= targets, line
+        if words[:1] == ["unsay"]:
+            assert words[1] in group.commands, line
+            options = {option for parameter in group.commands[words[1]].params for option in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_readme_shows_both_commands_and_has_one_place_for_results() -> None:
+    readme = ROOT / "README.md"
+    assert {"make demo", "make test"} <= set(shell_lines(readme))
+    assert f"{BEGIN}\nnew\n{END}" in replace_results(readme.read_text(encoding="utf-8"), "new", "README.md")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@needs_make
+def test_a_python_that_is_too_old_is_one_clear_line(checkout: Path) -> None:
+    old = checkout / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for python in (str(old), ""):
+        done = make(checkout, "demo", f"PYTHON={python}")
+        assert done.returncode != 0
+        said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+        assert len(said) == 1
+        assert said[0].startswith("unsay needs Python 3.11 or later")
+        assert not (checkout / ".venv").exists()
+
+
+@needs_make
+def test_installed_again_only_when_what_is_asked_for_changes(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert "pip" in make(checkout, "--dry-run", "demo").stdout
+    stamps = [checkout / ".venv" / name for name in ("installed", "installed-test")]
+    for stamp in stamps:
+        stamp.touch()
+    for target in ("demo", "test"):
+        assert "pip" not in make(checkout, "--dry-run", target).stdout
+    later = stamps[0].stat().st_mtime + 10
+    os.utime(checkout / "constraints.txt", (later, later))
+    assert ".[test]" in make(checkout, "--dry-run", "test").stdout
+
+
+@needs_make
+def test_tests_run_after_every_check_and_stop_at_the_first_that_fails(checkout: Path) -> None:
+    folder = checkout / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    log = checkout / "log"
+    for name in ("python", "ruff", "mypy", "lint-imports", "pytest"):
+        tool = folder / name
+        tool.write_text(f'#!/bin/sh\necho "{name} $1" >> "{log}"\ntest "$BROKEN" != {name}\n')
+        tool.chmod(0o755)
+    for stamp in ("installed", "installed-test"):
+        (checkout / ".venv" / stamp).touch()
+    assert make(checkout, "test").returncode == 0
+    order = [line.strip() for line in log.read_text().splitlines()]
+    assert order == ["ruff check", "ruff format", "mypy", "lint-imports", "pytest --durations=15"]
+    log.unlink()
+    assert make(checkout, "test", "BROKEN=mypy").returncode != 0
+    assert log.read_text().splitlines()[-1].strip() == "mypy"

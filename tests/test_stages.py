@@ -1,0 +1,151 @@
+"""A stage is done again exactly when something it read or wrote has changed."""
+
+import json
+import os
+
+import pytest
+
+from unsay.stages import Silent, StageRecord, Stages
+
+
+class Listening(Silent):
+    def __init__(self):
+        self.said = []
+
+    def finish(self, note):
+        self.said.append(note)
+
+
+class Work:
+    """Writes its outputs and counts how often."""
+
+    def __init__(self, *paths, tokens=7):
+        self.paths, self.tokens, self.times = paths, tokens, 0
+
+    def __call__(self, spent):
+        self.times += 1
+        for path in self.paths:
+            path.write_text("made")
+        spent.text_tokens, spent.image_tokens, spent.flops = self.tokens, 3, 1e9
+
+
+@pytest.fixture
+def once(tmp_path):
+    work = Work(tmp_path / "a", tmp_path / "b")
+    run(tmp_path, work)
+    assert work.times == 1
+    return work
+
+
+def run(folder, work, inputs=("x", 1)):
+    stages = Stages(folder)
+    key = stages.run("toy", "A toy stage", inputs, list(work.paths), work)
+    return key, stages.records
+
+
+def test_unchanged_work_is_reused_with_what_it_had_cost(once, tmp_path):
+    key, [(record, reused)] = run(tmp_path, once)
+    assert once.times == 1
+    assert reused
+    assert (record.text_tokens, record.image_tokens, record.flops, record.key) == (7, 3, 1e9, key)
+    assert record.peak_memory_bytes > 1_000_000
+
+
+def test_other_inputs_make_it_anew(once, tmp_path):
+    first, _ = run(tmp_path, once)
+    second, [(_, reused)] = run(tmp_path, once, inputs=("x", 2))
+    assert (once.times, reused) == (2, False)
+    assert first != second
+
+
+@pytest.mark.parametrize("harm", ["edit", "same size", "remove"])
+def test_a_touched_output_is_made_again(once, tmp_path, harm):
+    path = tmp_path / "b"
+    if harm == "remove":
+        path.unlink()
+    else:
+        path.write_text("something longer" if harm == "edit" else "edit")
+        os.utime(path, (1, 1))
+    run(tmp_path, once)
+    assert once.times == 2
+    assert path.read_text() == "made"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "toy"}', "\x00", '{"key": 1}'])
+def test_a_damaged_record_is_redone(once, tmp_path, content):
+    (tmp_path / "stages" / "toy.json").write_text(content)
+    run(tmp_path, once)
+    assert once.times == 2
+    run(tmp_path, once)
+    assert once.times == 2
+
+
+def test_a_record_with_an_unknown_field_is_of_another_version(once, tmp_path):
+    path = tmp_path / "stages" / "toy.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "future": 1}))
+    run(tmp_path, once)
+    assert once.times == 2
+
+
+def test_work_that_fails_leaves_no_record(tmp_path):
+    def broken(spent):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Stages(tmp_path).run("toy", "t", 1, [], broken)
+    assert not (tmp_path / "stages" / "toy.json").exists()
+
+
+def test_work_that_forgets_an_output_is_a_bug_and_not_a_finished_stage(tmp_path):
+    with pytest.raises(RuntimeError, match="without writing missing"):
+        Stages(tmp_path).run("toy", "t", 1, [tmp_path / "missing"], lambda spent: None)
+    assert not (tmp_path / "stages" / "toy.json").exists()
+
+
+def test_outputs_may_be_known_only_afterwards(tmp_path):
+    made = []
+
+    def work(spent):
+        made.append(1)
+        (tmp_path / "list").write_text("a b")
+        for name in "ab":
+            (tmp_path / name).write_text(name)
+
+    def outputs():
+        listed = tmp_path / "list"
+        return [listed, *(tmp_path / name for name in (listed.read_text().split() if listed.exists() else []))]
+
+    for expected in (1, 1):
+        Stages(tmp_path).run("toy", "t", 1, outputs, work)
+        assert len(made) == expected
+    (tmp_path / "b").unlink()
+    Stages(tmp_path).run("toy", "t", 1, outputs, work)
+    assert len(made) == 2
+
+
+def test_seconds_come_from_the_clock_unless_the_work_knows_better(tmp_path):
+    def work(spent):
+        spent.seconds = 123.4
+
+    stages = Stages(tmp_path)
+    stages.run("known", "t", 1, [], work)
+    stages.run("clocked", "t", 1, [], lambda spent: None)
+    assert stages.records[0][0].seconds == 123.4
+    assert 0 <= stages.records[1][0].seconds < 5
+
+
+def test_the_watcher_is_told_what_was_reused(tmp_path):
+    heard = Listening()
+    for _ in range(2):
+        Stages(tmp_path, heard).run("toy", "t", 1, [], lambda spent: None)
+    assert heard.said == ["0 s", "unchanged, reused"]
+
+
+def test_a_run_directory_can_be_moved(once, tmp_path):
+    moved = tmp_path.parent / f"{tmp_path.name}-moved"
+    tmp_path.rename(moved)
+    once.paths = (moved / "a", moved / "b")
+    run(moved, once)
+    assert once.times == 1
+    record = StageRecord.model_validate_json((moved / "stages" / "toy.json").read_text())
+    assert set(record.outputs) == {"a", "b"}
