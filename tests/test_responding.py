@@ -48,7 +48,9 @@ def mixed(pictures):
     """Text and image prompts of very different lengths, in no order."""
     texts = ["Say hello.", "", "Why? " * 30, "ünïcödé 🦆\n\tand more", "Name three birds that live near water."]
     rows = [prompt(text, number) for number, text in enumerate(texts)]
-    rows += [prompt(text, 10 + number, pictures[number % 3]) for number, text in enumerate([*texts[:3], "Which colour?"])]
+    rows += [
+        prompt(text, 10 + number, pictures[number % 3]) for number, text in enumerate([*texts[:3], "Which colour?"])
+    ]
     return [rows[index] for index in (7, 0, 3, 8, 1, 5, 2, 6, 4)]
 
 

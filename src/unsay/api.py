@@ -12,6 +12,7 @@ from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
 from unsay.pipeline.unlearn import prepare_examples, unlearn_stage
 from unsay.pipeline.user_suite import read_suite_file
+from unsay.presets import preset
 from unsay.records import Phase
 from unsay.reporting import write_report
 from unsay.scoring import Scores
@@ -31,7 +32,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Score
     Raises:
         UserError: an asset cannot be fetched, or the folder cannot be written.
     """
-    return unlearn(RunConfig(seed=seed), out, progress=progress)
+    return unlearn(preset("demo").model_copy(update={"seed": seed}), out, progress=progress)
 
 
 def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Scores:

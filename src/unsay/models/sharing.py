@@ -12,24 +12,25 @@ from unsay.models.vlm import VLM
 
 
 @contextmanager
-def keeping(layer: nn.Module) -> Iterator[list[Any]]:
-    """Keep what `layer` puts out; the yielded list has one item per forward pass."""
+def keeping(layers: list[nn.Module]) -> Iterator[list[Any]]:
+    """Keep what the last of `layers` puts out: one item per forward pass, none where there are no layers."""
     kept: list[Any] = []
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    handles = [layer.register_forward_hook(lambda *call: kept.append(call[-1])) for layer in layers[-1:]]
     try:
         yield kept
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
-def starting_after(layers: list[nn.Module], output: Tensor) -> Iterator[None]:
+def starting_after(layers: list[nn.Module], output: Tensor | None) -> Iterator[None]:
     """While this holds, `layers` are not run: the last of them puts out `output`.
 
     The decoder's own forward still makes masks, positions and the final norm, so nothing here depends on the family.
 
     Args:
-        layers: the decoder's lowest layers, all of them from the bottom up.
+        layers: the decoder's lowest layers, from the bottom up; with none, all layers are run as ever.
         output: hidden states that the last of them would give, [B, L, H].
     """
     for layer in layers:
@@ -41,7 +42,7 @@ def starting_after(layers: list[nn.Module], output: Tensor) -> Iterator[None]:
             del layer.forward  # the class's own forward shows again
 
 
-def _put_out(output: Tensor) -> Callable[..., Tensor]:
+def _put_out(output: Tensor | None) -> Callable[..., Tensor | None]:
     return lambda *_args, **_kwargs: output
 
 
@@ -64,7 +65,7 @@ def shared_layers(vlm: VLM) -> int:
         hidden: Tensor = vlm.decoder(input_ids=ids, use_cache=False).last_hidden_state
         return hidden
 
-    with keeping(lowest[-1]) as kept:
+    with keeping(lowest) as kept:
         whole = states()
     if not isinstance(kept[0], Tensor):
         return 0

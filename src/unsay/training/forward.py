@@ -8,7 +8,6 @@ the result: positions, attention and gradients are those of one row at a time (t
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -37,13 +36,13 @@ def answer_hidden(
         original_roles: roles whose rows the original model (the adapter switched off) is to read too.
 
     Returns:
-        Of the current model [N, H], and of the original [N, H] without gradient, zero for other roles; None if there are
-        none to read.
+        Of the current model [N, H], and of the original [N, H] without gradient, zero for other roles; the latter is
+        None if there are no roles to read.
     """
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
     prefix = common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
-    with keeping(shared[-1]) if shared else nullcontext([]) as kept:
+    with keeping(shared) as kept:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
         prefix = prefix if cache is not None else 0
         # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
@@ -59,7 +58,7 @@ def answer_hidden(
     outputs = []
     with torch.no_grad(), vlm.model.disable_adapter():
         if cache is not None:
-            with starting_after(shared, kept[0]) if shared else nullcontext():
+            with starting_after(shared, kept[0] if shared else None):
                 original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
             assert original_cache is not None  # the same model gave a plain cache just now
             original_cache.layers[: len(shared)] = cache.layers[: len(shared)]
@@ -70,7 +69,7 @@ def answer_hidden(
                 continue
             chosen.append([group[place] for place in places])
             longest = max(lengths[row] for row in chosen[-1])
-            with starting_after(shared, under[places, : longest - prefix]) if under is not None else nullcontext():
+            with starting_after(shared, under[places, : longest - prefix] if shared else None):
                 outputs.append(_decoded(vlm, batch, chosen[-1], prefix, cache))
         return current, _scored(batch, chosen, prefix, outputs)
 

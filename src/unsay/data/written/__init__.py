@@ -6,6 +6,7 @@ None is taken from XSTest or OR-Bench.
 """
 
 import gzip
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 
@@ -80,7 +81,7 @@ class _Answer(Record):
     complete: bool
 
 
-def answered(rows: list[SourceRow]) -> list[SourceRow]:
+def answered(rows: Sequence[SourceRow]) -> list[SourceRow]:
     """The rows with SmolLM2-135M-Instruct's own greedy answer; rows that it refuses or babbles at are left out.
 
     The answers were made once, on the text alone, and ship with the package: `answers.jsonl.gz`.
