@@ -14,6 +14,7 @@ SUITES: dict[str, Suite] = {
         figstep.SUITE,
         benign.SUITE,
         typographic_twin(benign.SUITE),
+        list_twin(benign.SUITE),
         contrast.SUITE,
         xstest.SUITE,
         transcription.SUITE,
