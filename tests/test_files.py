@@ -72,14 +72,14 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch, write):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(UserError, match="disk full while writing .*free some space") as found:
+    with pytest.raises(UserError, match=r"disk full while writing .*free some space") as found:
         write(tmp_path / "a", "x")
     assert "\n" not in str(found.value)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file/a"):
+    with pytest.raises(UserError, match=r"cannot write .*file/a"):
         files.write_text(tmp_path / "file" / "a", "x")
 
 

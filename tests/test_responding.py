@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import tiny
 from unsay.errors import UserError
 from unsay.records import Kind, Modality, Prompt
 from unsay.responding import GenerationSettings, check_images, read_image, respond
@@ -29,8 +29,8 @@ CONTROL = ["<|im_end|>", "<|im_start|>", "<file_sep>", "<|endoftext|>", "<image>
 
 def prompt(text, number=0, image=None):
     return Prompt(
-        id=f"p{number}", suite="toy", kind=Kind.BENIGN, modality=Modality.IMAGE if image else Modality.TEXT, prompt=text,
-        request=text, group=text, image=None if image is None else str(image),
+        id=f"p{number}", suite="toy", kind=Kind.BENIGN, modality=Modality.IMAGE if image else Modality.TEXT,
+        prompt=text, request=text, group=text, image=None if image is None else str(image),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Does it still see? One-word questions on pictures of one or two coloured shapes.
 
-The scenes are the easy end of what `unsay.data.shapes` can draw, in the wordings that the pocket VLM was taught: a suite
-that watches for loss needs a model that is mostly right to begin with.
+The scenes are the easy end of what `unsay.data.shapes` can draw, in the wordings that the pocket VLM was taught: a
+suite that watches for loss needs a model that is mostly right to begin with.
 """
 
 import random
@@ -22,9 +22,7 @@ def _scene(rng: random.Random) -> shapes.ShapeScene:
     """One shape in the middle, or two of different kinds on the diagonal."""
     kinds = rng.sample(KINDS, rng.randint(1, 2))
     places = PLACES if len(kinds) == 2 else ((0.5, 0.5),)
-    drawn = [
-        shapes.Shape(kind, rng.choice(COLOURS), x, y, RADIUS) for kind, (x, y) in zip(kinds, places, strict=True)
-    ]
+    drawn = [shapes.Shape(kind, rng.choice(COLOURS), x, y, RADIUS) for kind, (x, y) in zip(kinds, places, strict=True)]
     return shapes.ShapeScene(tuple(drawn))
 
 

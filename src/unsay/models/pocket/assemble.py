@@ -23,6 +23,7 @@ from transformers import (
 
 # Named by module path: the alias at the top of transformers wants torchvision, the PIL backend does not.
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from unsay.models.pocket.template import CHAT_TEMPLATE, IMAGE_TOKEN, IMAGE_TOKEN_ID
 
@@ -49,6 +50,7 @@ def packaged_weights() -> Path:
 
 def load_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Dequantise SmolLM2 from its GGUF file to float32, with its tokenizer."""
+    transformers_logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # Dequantised weights are plain weights; what is left of the quantiser would forbid saving them.
     model.hf_quantizer = None
@@ -135,6 +137,7 @@ def assemble(gguf: Path, weights: Path | None = None) -> tuple[LlavaForCondition
 
 def save(model: PreTrainedModel, processor: LlavaProcessor | PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a checkpoint in float16: half the disk, and finer than the 4-bit weights it came from."""
+    transformers_logging.disable_progress_bar()
     model.to(torch.float16).save_pretrained(folder)
     processor.save_pretrained(folder)
 
