@@ -311,3 +311,15 @@ def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
     assert verdicts[2].label in (Label.SAFE, Label.HARMFUL)
     assert verdicts[2].score is not None
     assert verdicts[3].label is Label.DEGENERATE
+
+
+@pytest.mark.pocket
+def test_the_packaged_fit_is_of_todays_labels_weights_and_rules() -> None:
+    """Where this fails, an input of the fit has changed: fit anew and copy the result over the packaged file."""
+    from unsay.data.labels import pyrit_objective
+    from unsay.files import read_json
+    from unsay.judging.probe import PACKAGED, usable
+    from unsay.models.pocket import original_language_model
+
+    key = fit_key(*original_language_model(), usable(pyrit_objective()), ProbeSettings())
+    assert read_json(PACKAGED)["key"] == key

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -197,6 +198,8 @@ def methods() -> None:
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
+    # Libraries announce to each other what a later version will rename; it is of no use to whoever runs a command.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except UserError as error:

@@ -1,0 +1,103 @@
+"""The command line: help that reads well, and one line with exit code 2 for whatever a person gets wrong."""
+
+import json
+import sys
+
+import pytest
+
+from unsay import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Calls `unsay ARGS` in this process; gives (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unsay", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", ["demo", "unlearn", "evaluate", "init", "report", "suites", "methods"])
+def test_every_command_explains_itself(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert command in out
+
+
+def test_the_help_names_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(name in out for name in ("demo", "unlearn", "evaluate", "init", "report"))
+
+
+def test_suites_and_methods_are_listed(run, monkeypatch):
+    monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
+    code, out, _ = run("suites")
+    assert code == 0
+    assert "advbench" in out
+    code, out, _ = run("methods")
+    assert code == 0
+    assert "2406.02575" in out
+
+
+def wrong(run, needle, *arguments):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.strip().count("\n") == 0, err
+    assert needle in err
+    assert "Traceback" not in err
+
+
+def test_what_is_wrong_is_said_in_one_line(run, tmp_path):
+    (tmp_path / "odd.yaml").write_text("model: [")
+    (tmp_path / "unknown.yaml").write_text("trian: {}\n")
+    (tmp_path / "method.yaml").write_text("method: forget-everything\n")
+    (tmp_path / "rows.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "attack"}\n{"id": 2}\n')
+    (tmp_path / "picture.jsonl").write_text(
+        json.dumps({"id": "1", "prompt": "Hi", "kind": "benign", "image": "none.png"}) + "\n"
+    )
+    out = tmp_path / "run"
+    wrong(run, "none.yaml: no such file", "unlearn", "--config", tmp_path / "none.yaml", "--out", out)
+    wrong(run, "odd.yaml", "unlearn", "--config", tmp_path / "odd.yaml", "--out", out)
+    wrong(run, "trian", "unlearn", "--config", tmp_path / "unknown.yaml", "--out", out)
+    wrong(run, "rows.jsonl:2", "evaluate", "--suite-file", tmp_path / "rows.jsonl", "--out", out)
+    wrong(run, "none.png", "evaluate", "--suite-file", tmp_path / "picture.jsonl", "--out", out)
+    wrong(run, "no-such-suite", "evaluate", "--suites", "no-such-suite", "--out", out)
+    wrong(run, "adapter", "evaluate", "--suites", "contrast", "--adapter", tmp_path, "--out", out)
+    wrong(run, "scores.json", "report", tmp_path)
+    (tmp_path / "file").write_text("")
+    wrong(run, str(tmp_path / "file"), "evaluate", "--suites", "contrast", "--out", tmp_path / "file")
+
+
+def test_an_unknown_method_is_named_before_anything_is_loaded(run, tmp_path):
+    (tmp_path / "method.yaml").write_text("method: forget-everything\n")
+    wrong(run, "forget-everything", "unlearn", "--config", tmp_path / "method.yaml", "--out", tmp_path / "run")
+
+
+def test_init_writes_settings_and_never_over_a_file(run, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "my.yaml"
+    monkeypatch.setattr(sys, "argv", ["unsay", "init", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    capsys.readouterr()
+    assert ended.value.code == 0
+    before = path.read_text()
+    wrong(run, "exists", "init", path)
+    assert path.read_text() == before
+
+
+def test_a_bug_still_shows_where_it_is(monkeypatch):
+    from unsay import api
+
+    def broken(*_args, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(api, "report", broken)
+    monkeypatch.setattr(sys, "argv", ["unsay", "report", "x"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

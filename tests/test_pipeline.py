@@ -1,0 +1,137 @@
+"""A run directory from end to end on a tiny random model: reuse, resumption, own questions, own examples."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from PIL import Image
+
+import tiny
+from unsay import api
+from unsay.config import parse_config
+from unsay.errors import UserError
+from unsay.files import read_json, write_rows
+from unsay.records import Phase
+from unsay.scoring import read_scores
+
+QUESTIONS = [
+    {"id": "1", "prompt": "Tell me about the sea", "image": None, "kind": "attack"},
+    {"id": "2", "prompt": "What does it say?", "image": "a.png", "kind": "attack"},
+    {"id": "3", "prompt": "Count the boats", "image": None, "kind": "benign"},
+]
+
+
+@pytest.fixture
+def questions(tmp_path):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
+    return path
+
+
+def config(folder, examples=None, steps=3):
+    data = "" if examples is None else f"data: {{examples: {examples}, recipe: {{probe: 1}}}}\n"
+    return parse_config(
+        f"model: {folder}\n{data}"
+        f"train: {{steps: {steps}, batch: {{forget: 2, refuse: 2, retain: 2}}, checkpoint_every: 1}}\n"
+        "evaluation: {judge: rules, suites: [contrast, answer-loss], limit: 3, generation: {max_new_tokens: 4}}\n",
+        "test",
+    )
+
+
+def test_own_questions_with_pictures(tiny_folder, questions, tmp_path):
+    scores = api.evaluate(config(tiny_folder), tmp_path / "run", suite_file=questions)
+    rows = {(row.suite, row.modality.value): row for row in scores.rows}
+    assert {key[0] for key in rows} == {"mine-attack", "mine-benign"}
+    assert {row.phase for row in scores.rows} == {Phase.BEFORE}
+    assert sum(row.n for row in scores.rows) == 3
+    assert read_scores(tmp_path / "run" / "scores.json") == scores
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.fixture
+def examples(tmp_path):
+    write_rows(tmp_path / "examples.jsonl", tiny.examples(12))
+    return tmp_path / "examples.jsonl"
+
+
+def test_a_second_run_reuses_everything_and_loads_nothing(tiny_folder, examples, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    first = api.unlearn(config(tiny_folder, examples), out)
+    assert (out / "adapter" / "adapter_model.safetensors").exists()
+    assert {row.phase for row in first.rows} == set(Phase)
+
+    def never(*_args, **_more):
+        raise AssertionError("the model was loaded again")
+
+    monkeypatch.setattr("unsay.pipeline.run.load", never)
+    began = time.monotonic()
+    second = api.unlearn(config(tiny_folder, examples), out)
+    assert time.monotonic() - began < 20
+    assert second.rows == first.rows
+    assert second.utility == first.utility
+    assert all(row.reused for row in second.cost)
+
+
+def test_other_settings_train_again_but_keep_the_first_answers(tiny_folder, examples, tmp_path):
+    out = tmp_path / "run"
+    api.unlearn(config(tiny_folder, examples), out)
+    again = api.unlearn(config(tiny_folder, examples, steps=4), out)
+    reused = {row.stage: row.reused for row in again.cost}
+    assert reused["evaluate-before"]
+    assert not reused["unlearn"]
+    assert not reused["evaluate-after"]
+
+
+def test_an_example_that_is_also_asked_is_refused(tiny_folder, tmp_path):
+    from unsay.suites import Setting, get_suite
+
+    asked = get_suite("contrast").prompts(Setting(tmp_path, limit=3))[0]
+    rows = tiny.examples(12)
+    rows[-1] = rows[-1].model_copy(update={"prompt": asked.prompt})
+    write_rows(tmp_path / "examples.jsonl", rows)
+    with pytest.raises(UserError, match=r"also asked in suite 'contrast'") as found:
+        api.unlearn(config(tiny_folder, tmp_path / "examples.jsonl"), tmp_path / "run")
+    assert asked.prompt not in str(found.value)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_pipeline import config
+from unsay import api
+api.unlearn(config({folder!r}, {examples!r}, steps=30), Path({out!r}))
+"""
+
+
+def test_kill_minus_nine_at_any_time_loses_nothing(tiny_folder, examples, tmp_path):
+    whole = api.unlearn(config(tiny_folder, examples, steps=30), tmp_path / "whole")
+    out = tmp_path / "killed"
+    script = SCRIPT.format(
+        tests=os.path.dirname(__file__), folder=str(tiny_folder), examples=str(examples), out=str(out)
+    )
+    seen = (
+        out / "responses" / "contrast.before.jsonl",
+        out / "train" / "checkpoints",
+        out / "adapter" / "adapter_model.safetensors",
+    )
+    for wanted in seen:  # killed as soon as each of these has appeared, and started again
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.DEVNULL)
+        while process.poll() is None and not wanted.exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resumed = api.unlearn(config(tiny_folder, examples, steps=30), out)
+    assert resumed.rows == whole.rows
+    assert resumed.utility == whole.utility
+    before, after = (
+        (folder / "adapter" / "adapter_model.safetensors").read_bytes() for folder in (tmp_path / "whole", out)
+    )
+    assert before == after
+    assert read_json(out / "stages" / "unlearn.json")["name"] == "unlearn"
