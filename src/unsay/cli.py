@@ -198,7 +198,8 @@ def methods() -> None:
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
-    # Libraries announce to each other what a later version will rename; it is of no use to whoever runs a command.
+    # A run has a display of its own; libraries' bars, and their notes to each other on coming renames, would break it.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()

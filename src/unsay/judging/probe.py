@@ -129,8 +129,8 @@ def load_or_fit(
 ) -> FittedProbe:
     """The probe for these rows, this model and these settings: packaged or cached, else fitted and put in the cache.
 
-    The packaged one spares a first run the minute of fitting; it is used only if its key says that a fit here would be of
-    the same labels, weights, template, settings and rules.
+    The packaged one spares a first run the minute of fitting; it is used only if its key says that a fit here would be
+    of the same labels, weights, template, settings and rules.
     """
     from unsay.assets import derived
 
