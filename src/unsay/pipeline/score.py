@@ -38,7 +38,9 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
             if name not in judged
         ],
         twins=[
-            (suite.twin, name) for name in judged if (suite := SUITES.get(name)) is not None and suite.twin in judged
+            (suite.twin, name)
+            for name in judged
+            if (suite := SUITES.get(name)) is not None and suite.twin in judged and suite.kind is Kind.ATTACK
         ],
         targets=targets(suites),
         cost=[
