@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from unsay.config import RunConfig, write_config
+from unsay import api
+from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
 from unsay.pipeline.evaluate import Value
 from unsay.pipeline.results import main, pool, pooled_interval
+from unsay.presets import preset
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reporting.results import BEGIN, END, Results, markdown, replace_results
 from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, wilson, write_scores
@@ -88,7 +90,8 @@ def make_run(folder: Path, seed: int, harmful_after: int, *, prompts: int = N, d
         ],
     )  # fmt: skip
     write_scores(folder / "scores.json", scores)
-    write_config(folder / "config.yaml", RunConfig(seed=seed))
+    demo = preset("demo").model_dump(exclude={"seed": True, "train": {"seed"}})
+    write_config(folder / "config.yaml", RunConfig(**demo, seed=seed))
     libraries = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"}
     made = {"unsay": "0.1.0", "python": "3.11.9", "libraries": libraries, "cores": 2, "platform": "[machine]"}
     write_json(folder / "environment.json", made | {"commit": f"c{seed}"})
@@ -233,6 +236,19 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs: list[Path], tm
     with pytest.raises(UserError, match="differ in more than the seed"):
         pool([runs[0], other])
     assert pool([other]).command.startswith("unsay unlearn --config")
+
+
+def test_a_demo_of_another_seed_differs_in_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data and training both take the seed, and what the run wrote can be read back to be pooled."""
+    made: list[RunConfig] = []
+    monkeypatch.setattr(api, "unlearn", lambda config, out, progress: made.append(config))
+    api.demo(tmp_path, seed=3)
+    write_config(tmp_path / "config.yaml", made[0])
+    config = read_config(tmp_path / "config.yaml")
+    assert (config.seed, config.train.seed) == (3, 3)
+    assert config.model_dump(exclude={"seed": True, "train": {"seed"}}) == preset("demo").model_dump(
+        exclude={"seed": True, "train": {"seed"}}
+    )
 
 
 def test_verdicts_that_the_scores_do_not_count_are_refused(tmp_path: Path) -> None:

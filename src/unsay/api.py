@@ -32,7 +32,10 @@ def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Score
     Raises:
         UserError: an asset cannot be fetched, or the folder cannot be written.
     """
-    return unlearn(preset("demo").model_copy(update={"seed": seed}), out, progress=progress)
+    settings = preset("demo").model_dump(
+        exclude={"seed": True, "train": {"seed"}}
+    )  # the training follows the run's seed
+    return unlearn(RunConfig.model_validate({**settings, "seed": seed}), out, progress=progress)
 
 
 def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Scores:

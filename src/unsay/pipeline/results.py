@@ -17,6 +17,7 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_json, write_text
 from unsay.pipeline.evaluate import Value
+from unsay.presets import preset
 from unsay.records import Kind, Label, Prompt, Verdict
 from unsay.reporting.results import (
     PooledSuite,
@@ -256,7 +257,7 @@ def _command(runs: Sequence[FinishedRun]) -> str:
     """How to make such runs: the demo if nothing but the seed was set, else a configuration of one's own."""
     config = runs[0].config
     seeds = ", ".join(str(run.seed) for run in runs)
-    if _but_seed(config) != _but_seed(RunConfig()):
+    if _but_seed(config) != _but_seed(preset("demo")):
         return f"unsay unlearn --config FILE (seed: {seeds})"
     suites = {row.suite for row in runs[0].scores.rows}
     data = " --data-dir DIR" if any(name in SUITES and SUITES[name].needs_data for name in suites) else ""
