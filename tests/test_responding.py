@@ -62,7 +62,7 @@ def test_batches_give_what_one_by_one_gives(any_vlm, mixed, tmp_path):
     assert len({row.response for row in together}) > 4  # the model does answer differently
     for row in together:
         assert (row.image_tokens > 0) == (row.image is not None)
-        assert row.prompt_tokens > 10
+        assert row.prompt_tokens > 5  # an empty prompt still has its template's tokens
         assert 1 <= row.tokens <= 8
 
 
@@ -100,7 +100,7 @@ def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path):
 
     end = tiny_vlm.tokenizer.eos_token_id
     rows = [prompt(f"Question {number}", number) for number in range(3)]
-    spoken = {"p0": [*ids(" One two."), end], "p1": ids("On and on and"), "p2": [end]}
+    spoken = {"p0": [*ids(" One two."), end], "p1": ids("On and on and on and on and on"), "p2": [end]}
     order = sorted((row.id for row in rows), reverse=True)
     scripted(tiny_vlm, [spoken[name] for name in order])
     found = {row.id: row for row in respond(tiny_vlm, rows, SHORT, tmp_path / "r.jsonl")}
@@ -109,7 +109,7 @@ def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path):
     assert (found["p2"].response, found["p2"].finish_reason, found["p2"].tokens) == ("", "stop", 1)
     longest = max(map(len, spoken.values()))
     assert longest == len(spoken["p1"]), "the unfinished row must be the longest for this test to mean anything"
-    assert (found["p1"].response, found["p1"].finish_reason) == ("On and on and", "length")
+    assert (found["p1"].response, found["p1"].finish_reason) == ("On and on and on and on and on", "length")
     assert found["p1"].tokens == longest
 
 
