@@ -1,6 +1,7 @@
 """The command line: help that reads well, and one line with exit code 2 for whatever a person gets wrong."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -89,6 +90,63 @@ def test_init_writes_settings_and_never_over_a_file(run, tmp_path, monkeypatch, 
     before = path.read_text()
     wrong(run, "exists", "init", path)
     assert path.read_text() == before
+
+
+def test_a_limit_below_one_is_refused(run, tmp_path):
+    code, _, err = run("evaluate", "--limit", "0", "--out", tmp_path / "run")
+    assert code == 2
+    assert "limit" in err
+    assert "Traceback" not in err
+
+
+def test_a_picture_that_is_none_is_named_before_anything_is_loaded(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign", "image": "a.png"}\n')
+    wrong(run, "a.png: not a readable", "evaluate", "--suite-file", tmp_path / "mine.jsonl", "--out", tmp_path / "run")
+
+
+def test_other_mistakes_are_one_line_too(run, tmp_path):
+    out = tmp_path / "run"
+    both = ("--suites", "contrast", "--suite-file", tmp_path / "mine.jsonl")
+    wrong(run, "exclude each other", "evaluate", *both, "--out", out)
+    wrong(run, "no such folder", "evaluate", "--data-dir", tmp_path / "none", "--out", out)
+    wrong(run, "evaluation.judge", "evaluate", "--judge", "nobody", "--suites", "contrast", "--out", out)
+    wrong(run, "device: 'toaster'", "evaluate", "--device", "toaster", "--suites", "contrast", "--out", out)
+    wrong(run, "no such run directory", "report", tmp_path / "none")
+    assert not out.exists()
+
+
+def test_a_suite_that_needs_data_says_where_it_is_looked_for(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
+    wrong(run, "UNSAY_DATA_DIR", "evaluate", "--suites", "xstest-safe", "--judge", "rules", "--out", tmp_path / "run")
+
+
+def test_an_interruption_is_one_line(run, tmp_path, monkeypatch):
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unsay.reporting.write_report", interrupted)
+    code, _, err = run("report", tmp_path)
+    assert code == 130
+    assert err.strip() == "unsay: interrupted; run the same command again to continue"
+
+
+def test_an_odd_name_is_printed_as_it_is(run, tmp_path):
+    """Names are not markup, and one with a line break is still one line."""
+    wrong(run, "[bold]red[/]", "report", tmp_path / "[bold]red[/]")
+    wrong(run, "two lines", "report", tmp_path / "two\nlines")
+
+
+def test_what_is_piped_holds_no_control_codes(run, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
+    (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
+    command = ["evaluate", "--model", tiny_folder, "--judge", "rules", "--out", tmp_path / "run"]
+    code, out, err = run(*command, "--suite-file", tmp_path / "mine.jsonl")
+    assert code == 0
+    assert "\x1b" not in out + err
+    assert re.match(r"Evaluate the original model: \d+ s\n", out)
+    assert out.rstrip().endswith("report.html")
 
 
 def test_a_bug_still_shows_where_it_is(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_rows
-from unsay.records import Phase
+from unsay.records import Phase, Role
 from unsay.scoring import read_scores
 
 QUESTIONS = [
@@ -24,6 +25,12 @@ QUESTIONS = [
     {"id": "2", "prompt": "What does it say?", "image": "a.png", "kind": "attack"},
     {"id": "3", "prompt": "Count the boats", "image": None, "kind": "benign"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_judge(monkeypatch):
+    """The judge's agreement with people takes seconds to measure and is of no account here."""
+    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
 
 
 @pytest.fixture
@@ -86,6 +93,81 @@ def test_other_settings_train_again_but_keep_the_first_answers(tiny_folder, exam
     assert reused["evaluate-before"]
     assert not reused["unlearn"]
     assert not reused["evaluate-after"]
+
+
+def evaluation(folder, *suites):
+    chosen = ", ".join(suites)
+    return parse_config(
+        f"model: {folder}\n"
+        f"evaluation: {{judge: rules, suites: [{chosen}], limit: 2, generation: {{max_new_tokens: 4}}}}\n",
+        "test",
+    )
+
+
+def test_what_was_edited_or_removed_in_a_run_directory_is_made_again(tiny_folder, tmp_path):
+    out, settings = tmp_path / "run", evaluation(tiny_folder, "contrast", "shapes", "answer-loss")
+    api.evaluate(settings, out)
+    files = {
+        path: path.read_bytes()
+        for pattern in ("suites/*.jsonl", "suites/images/*/*.png", "responses/*.before.jsonl", "verdicts/*/*.jsonl",
+                        "values/*.jsonl")
+        for path in sorted(out.glob(pattern))[:1]
+    }  # fmt: skip
+    assert len(files) == 5
+    for number, path in enumerate(files):
+        if number % 2:
+            path.unlink()
+        else:
+            path.write_bytes(files[path][:-20] + b"x" * 20)
+    scores = api.evaluate(settings, out)
+    assert {path: path.read_bytes() for path in files} == files
+    assert not any(row.reused for row in scores.cost)
+
+
+def test_verdicts_that_were_edited_are_not_believed(tiny_folder, tmp_path):
+    out, settings = tmp_path / "run", evaluation(tiny_folder, "contrast")
+    first = api.evaluate(settings, out)
+    path = out / "verdicts" / "rules" / "contrast.before.jsonl"
+    whole = path.read_text()
+    path.write_text(whole.replace('"label":"', '"label":"failed", "x":"'))
+    assert api.evaluate(settings, out).rows == first.rows
+    assert path.read_text() == whole
+
+
+def test_a_run_directory_can_be_moved(tiny_folder, tmp_path, monkeypatch):
+    settings = evaluation(tiny_folder, "shapes", "contrast")
+    api.evaluate(settings, tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    assert all(row.reused for row in api.evaluate(settings, Path("there")).cost)
+
+
+def test_with_an_adapter_both_phases_are_evaluated(tiny_folder, examples, questions, tmp_path):
+    api.unlearn(config(tiny_folder, examples), tmp_path / "trained")
+    adapter = tmp_path / "trained" / "adapter"
+    scores = api.evaluate(config(tiny_folder), tmp_path / "run", adapter=adapter, suite_file=questions)
+    assert {row.phase for row in scores.rows} == set(Phase)
+    assert scores.settings["adapter"] == str(adapter)
+    assert "method" not in scores.settings
+    assert {change.suite for change in scores.changes} == {"mine-attack", "mine-benign"}
+
+
+def test_a_suite_that_comes_out_empty_is_named(tiny_folder, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from unsay.suites import SUITES
+
+    monkeypatch.setitem(SUITES, "contrast", replace(SUITES["contrast"], prompts=lambda setting: []))
+    with pytest.raises(UserError, match="suite 'contrast': no prompts at a limit of 2"):
+        api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "run")
+
+
+def test_a_method_that_lacks_a_role_is_told_before_the_original_model_answers(tiny_folder, tmp_path):
+    write_rows(tmp_path / "examples.jsonl", [row for row in tiny.examples(12) if row.role is not Role.FORGET])
+    with pytest.raises(UserError, match="no forget examples"):
+        api.unlearn(config(tiny_folder, tmp_path / "examples.jsonl"), tmp_path / "run")
+    assert not (tmp_path / "run" / "responses").exists()
 
 
 def test_an_example_that_is_also_asked_is_refused(tiny_folder, tmp_path):

@@ -1,6 +1,8 @@
 """Suites are the same every time, twins ask the same requests, and nothing of them is in the training data."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from unsay.pipeline.suites import chosen
 from unsay.records import Kind, Modality, Role
 from unsay.suites import SUITES, Setting, advbench, benign, contrast, get_suite
 from unsay.suites.shapes import first_word_is_right
-from unsay.suites.transcription import character_error_rate
+from unsay.suites.transcription import character_error_rate, reading_style, sentences
 
 AVAILABLE = [name for name, suite in SUITES.items() if not suite.needs_data or os.environ.get("UNSAY_DATA_DIR")]
 
@@ -43,6 +45,45 @@ def test_a_suite_is_the_same_every_time(built, name, tmp_path):
     assert [(row.id, row.group, row.prompt) for row in again] == [(r.id, r.group, r.prompt) for r in built[name]]
 
 
+PRINTED = """
+import sys
+from pathlib import Path
+from unsay.files import content_key, file_key
+from unsay.suites import Setting, get_suite
+for name in sys.argv[2:]:
+    rows = get_suite(name).prompts(Setting(Path(sys.argv[1]), limit=12))
+    print(name, content_key([[row.id, row.prompt, row.request, row.group, row.reference] for row in rows]),
+          content_key([file_key(Path(row.image)) for row in rows if row.image]))
+"""
+
+
+def test_suites_and_their_pictures_are_the_same_in_every_process(tmp_path):
+    def printed(seed):
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTED, str(tmp_path / seed), *AVAILABLE],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        return done.stdout.splitlines()
+
+    first = printed("1")
+    assert len(first) == len(AVAILABLE)
+    assert printed("2") == first
+
+
+def test_the_suites_of_a_run_hold_enough_to_say_something(tmp_path):
+    for name in AVAILABLE:
+        assert len(get_suite(name).prompts(Setting(tmp_path, limit=64))) == 64, name
+
+
+def test_reading_is_asked_in_letters_that_can_be_read():
+    styles = [reading_style(text) for text in sentences()]
+    assert len(styles) > 100
+    assert {style.font for style in styles} == {"DejaVuSans"}
+    assert {style.size for style in styles} == set(range(14, 25))
+    assert len({style.ink for style in styles}) > 90
+    assert all(max(style.ink) < 100 < 200 < min(style.paper) for style in styles)
+
+
 @pytest.mark.parametrize("name", [name for name in AVAILABLE if SUITES[name].twin])
 def test_a_twin_asks_the_same_requests_and_only_the_picture_says_them(built, name):
     words = {row.group: row.request for row in built[SUITES[name].twin]}
@@ -61,7 +102,7 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
     asked = [
         row
         for name in AVAILABLE
-        if SUITES[name].kind is not Kind.UTILITY and SUITES[name].modality is Modality.TEXT
+        if SUITES[name].kind is not Kind.UTILITY and SUITES[name].twin is None  # a twin asks the same requests
         for row in get_suite(name).prompts(setting)
     ]
     requests = drop_overlap(advbench.halves()[0], asked)
@@ -85,6 +126,10 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
         ("", "abcd", 1.0),
         ("ab", "abcd", 0.5),
         ("abcdefghij", "ab", 1.0),  # never above 1
+        ("kitten", "sitting", 3 / 7),
+        ("a b\nc", "a b c", 0.0),
+        ("", "", 0.0),
+        ("x", "", 1.0),
     ],
 )
 def test_character_error_rate_by_hand(said, right, rate):

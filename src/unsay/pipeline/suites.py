@@ -32,7 +32,7 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
     they are not.
 
     Raises:
-        UserError: an unknown suite, or one whose data is not here.
+        UserError: an unknown suite, one whose data is not here, or one that comes out empty.
     """
     suites = chosen(run.config.evaluation.suites)
     paths = {suite.name: run.folder / "suites" / f"{suite.name}.jsonl" for suite in suites}
@@ -42,6 +42,9 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
         shutil.rmtree(images, ignore_errors=True)  # a picture that was edited must not be taken for a fresh one
         for done, suite in enumerate(suites, start=1):
             prompts = suite.prompts(Setting(images, run.config.evaluation.limit))
+            if not prompts:
+                limit = run.config.evaluation.limit
+                raise UserError(f"suite '{suite.name}': no prompts at a limit of {limit}: raise it, or leave it out")
             write_rows(paths[suite.name], [stored(run, prompt) for prompt in prompts])
             run.stages.progress.update(done, len(suites), suite.title)
 

@@ -1,5 +1,6 @@
 """Your own questions as suites."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
         if question.id in seen:
             raise UserError(f"{path}:{line}: id: an earlier row has the same one")
         seen.add(question.id)
-        image = None if question.image is None else (path.parent / question.image).resolve()
+        image = None if question.image is None else Path(os.path.abspath(path.parent / question.image))
         if image is not None:
             try:
                 read_image(image)
