@@ -21,13 +21,16 @@ class RefusalSftSettings(RetainSettings):
 class RefusalSft:
     """Learn to refuse; forget nothing."""
 
-    needs = Needs(roles=frozenset({Role.REFUSE, Role.RETAIN}), kl=frozenset({Role.RETAIN}))
-
     def __init__(self, settings: RefusalSftSettings) -> None:
         self.settings = settings
+
+    @property
+    def needs(self) -> Needs:
+        """Harmful requests with safe answers, and normal examples with their KL."""
+        return Needs(roles=frozenset({Role.REFUSE}) | self.settings.anchored, kl=self.settings.kl)
 
     def loss(self, batch: RoleBatch) -> LossTerms:
         """`η_r · mean_i CE_i + retain terms`; CE in nats per answer token."""
         refuse = batch[Role.REFUSE].cross_entropy().mean()
-        terms = {"refuse": self.settings.refuse_weight * refuse, **retain_terms(batch[Role.RETAIN], self.settings)}
+        terms = {"refuse": self.settings.refuse_weight * refuse, **retain_terms(batch, self.settings)}
         return LossTerms(terms, {"refuse_ce": refuse.detach()})

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from unsay.errors import UserError
+from unsay.methods.base import Part
 from unsay.models.vlm import VLM
-from unsay.records import Example, Role
+from unsay.records import Example
+from unsay.training.companions import part_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Encoded:
     """One example as token ids: the prompt in the chat format, then exactly the tokens that are scored."""
 
     id: str
-    role: Role
+    role: Part
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
 
@@ -54,7 +56,7 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
         )
     if not example.answer.strip() or not answer:
         raise UserError(f"example {example.id}: its answer is empty")
-    return Encoded(example.id, example.role, tuple(prompt), tuple(answer[:max_answer_tokens]))
+    return Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class MixedBatch:
     """All roles in one right-padded batch of B rows and L columns; N answer tokens in all.
 
     Attributes:
-        roles: the role of each row.
+        roles: the role of each row, or what it is companion as.
         input_ids: [B, L].
         attention_mask: [B, L], 1 on real tokens.
         rows: batch row of each scored token, [N].
@@ -71,7 +73,7 @@ class MixedBatch:
         targets: the scored tokens, [N].
     """
 
-    roles: tuple[Role, ...]
+    roles: tuple[Part, ...]
     input_ids: Tensor
     attention_mask: Tensor
     rows: Tensor
@@ -89,11 +91,11 @@ class MixedBatch:
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
         return MixedBatch(self.roles, *(tensor.to(device, non_blocking=True) for tensor in tensors))
 
-    def rows_of(self, roles: frozenset[Role]) -> Tensor:
+    def rows_of(self, roles: frozenset[Part]) -> Tensor:
         """Which rows have one of these roles, [B] bool."""
         return torch.tensor([role in roles for role in self.roles], device=self.input_ids.device)
 
-    def select(self, roles: frozenset[Role]) -> tuple["MixedBatch", Tensor]:
+    def select(self, roles: frozenset[Part]) -> tuple["MixedBatch", Tensor]:
         """The sub-batch of the rows with these roles, and which of the N scored tokens are in it, [N] bool."""
         keep = self.rows_of(roles)
         chosen = keep[self.rows]

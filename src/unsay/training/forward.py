@@ -8,15 +8,17 @@ the result: positions, attention and gradients are those of one row at a time (t
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from unsay.methods.base import Part
 from unsay.models.sharing import keeping, starting_after
 from unsay.models.vlm import VLM
-from unsay.records import Role
 from unsay.training.encoding import MixedBatch
+from unsay.training.hidden import keeping_each
 
 WASTE = 0.15
 """Padding that a group may have, as a share of its size, before another group is begun."""
@@ -25,38 +27,55 @@ MIN_PREFIX = 8
 """Tokens: a shorter common prefix is not worth a forward of its own."""
 
 
+class AnswerStates(NamedTuple):
+    """Hidden states at the N positions that predict answer tokens, H numbers each; the original's without gradient.
+
+    Attributes:
+        current: the decoder's last ones under the current model, [N, H].
+        original: the same under the original model, zero for roles that it did not read, [N, H]; None if it read none.
+        blocks: what K chosen blocks put out under the current model, [N, K, H]; None if none was chosen.
+        original_blocks: the same under the original model, zero where it did not read, [N, K, H]; None if it read none.
+    """
+
+    current: Tensor
+    original: Tensor | None = None
+    blocks: Tensor | None = None
+    original_blocks: Tensor | None = None
+
+
 def answer_hidden(
-    vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role] = frozenset()
-) -> tuple[Tensor, Tensor | None]:
-    """Last hidden states at the positions that predict answer tokens; all others are dropped here.
+    vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part] = frozenset(), blocks: Sequence[int] = ()
+) -> AnswerStates:
+    """Hidden states at the positions that predict answer tokens; all others are dropped here.
 
     Args:
         vlm: the model, with its adapter if it has one.
         batch: B rows, N answer tokens.
         original_roles: roles whose rows the original model (the adapter switched off) is to read too.
-
-    Returns:
-        Of the current model [N, H], and of the original [N, H] without gradient, zero for other roles; the latter is
-        None if there are no roles to read.
+        blocks: numbers of the decoder's blocks whose output is wanted too.
     """
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
     prefix = common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
-    with keeping(shared) as kept:
+    read = [vlm.layers[number] for number in blocks]
+    with keeping(shared) as kept, keeping_each(read) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
         prefix = prefix if cache is not None else 0
         # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
         on_cpu = vlm.device.type == "cpu"
         groups = length_groups([n - prefix for n in lengths]) if on_cpu else [list(range(len(lengths)))]
         current = _scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
+    # The prefix, where it was read alone, came first.
+    seen = [_scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]
+    states = torch.stack(seen, dim=1) if seen else None
     if not original_roles:
-        return current, None
+        return AnswerStates(current, blocks=states)
 
     wanted: list[bool] = batch.rows_of(original_roles).tolist()
     below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
     chosen: list[list[int]] = []
     outputs = []
-    with torch.no_grad(), vlm.model.disable_adapter():
+    with torch.no_grad(), vlm.model.disable_adapter(), keeping_each(read) as outs:
         if cache is not None:
             with starting_after(shared, kept[0] if shared else None):
                 original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
@@ -71,7 +90,17 @@ def answer_hidden(
             longest = max(lengths[row] for row in chosen[-1])
             with starting_after(shared, under[places, : longest - prefix] if shared else None):
                 outputs.append(_decoded(vlm, batch, chosen[-1], prefix, cache))
-        return current, _scored(batch, chosen, prefix, outputs)
+        original = _scored(batch, chosen, prefix, outputs)
+        if states is None:
+            return AnswerStates(current, original)
+        read_too = batch.rows_of(original_roles)[batch.rows, None]
+        before = []
+        for place, number in enumerate(blocks):
+            if number < len(shared):  # was not run, and gives what it gave before
+                before.append(seen[place] * read_too)
+            else:
+                before.append(_scored(batch, chosen, prefix, outs[place][-len(chosen) :]))
+        return AnswerStates(current, original, states, torch.stack(before, dim=1).detach())
 
 
 def common_prefix(batch: MixedBatch, lengths: Sequence[int]) -> int:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unsay.methods.base import Needs, RoleView
+from unsay.methods.base import Needs, Part, RoleView
 from unsay.models.vlm import VLM
-from unsay.records import Role
 from unsay.training.encoding import MixedBatch
 from unsay.training.forward import answer_hidden
+from unsay.training.hidden import blocks_read, places_of
 
 
-def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> dict[Role, RoleView]:
+def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> dict[Part, RoleView]:
     """One forward for all roles, and one without the adapter for the roles that need the original model.
 
     Args:
@@ -24,29 +24,33 @@ def role_views(vlm: VLM, batch: MixedBatch, needs: Needs, head_chunk: int) -> di
         head_chunk: answer positions that pass the output head at a time; bounds memory at
             `head_chunk × vocabulary` floats.
     """
-    hidden, original = answer_hidden(vlm, batch, needs.original)  # [N, H] each
-    views = {}
-    for role in Role:  # in this order: a set's own differs from process to process
-        if role not in needs.roles:
-            continue
+    states = answer_hidden(vlm, batch, needs.original, blocks_read(vlm, needs))
+    hidden, original = states.current, states.original  # [N, H] each
+    views: dict[Part, RoleView] = {}
+    for role in needs.parts:
         in_role = batch.rows_of(frozenset({role}))
         chosen = in_role[batch.rows]  # [N] bool
         policy, reference, kl = head_pass(
             vlm.lm_head,
             hidden[chosen],
             batch.targets[chosen],
-            original[chosen] if original is not None and role in needs.original else None,
+            original[chosen] if original is not None and role in needs.reference | needs.kl else None,
             role in needs.kl,
             head_chunk,
         )
         new_row = torch.cumsum(in_role, dim=0) - 1
         index = (new_row[batch.rows[chosen]], batch.columns[chosen])
         shape = (int(in_role.sum()), int(batch.columns[chosen].max()) + 1)
+        places = places_of(vlm, needs, role) if role in needs.hidden else []
         views[role] = RoleView(
             policy=_scatter(policy, index, shape),
             mask=_scatter(torch.ones_like(policy, dtype=torch.bool), index, shape),
             reference=_scatter(reference, index, shape) if reference is not None and role in needs.reference else None,
             kl=None if kl is None else _scatter(kl, index, shape),
+            hidden=_placed(states.blocks, chosen, places, index, shape),
+            reference_hidden=_placed(states.original_blocks, chosen, places, index, shape)
+            if role in needs.reference_hidden
+            else None,
         )
     return views
 
@@ -100,5 +104,14 @@ def head_pass(
 
 
 def _scatter(values: Tensor, index: tuple[Tensor, Tensor], shape: tuple[int, int]) -> Tensor:
-    """[N] values to their places in [n, T]; the rest is zero (False)."""
-    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put(index, values)
+    """[N, ...] values to their places in [n, T, ...]; the rest is zero (False)."""
+    return values.new_zeros(shape + values.shape[1:]).index_put(index, values)
+
+
+def _placed(
+    states: Tensor | None, chosen: Tensor, places: list[int], index: tuple[Tensor, Tensor], shape: tuple[int, int]
+) -> Tensor | None:
+    """Of [N, blocks read, H] states those of one part and its blocks, [n, T, K, H] in float32; None if it has none."""
+    if states is None or not places:
+        return None
+    return _scatter(states[chosen][:, places].float(), index, shape)

@@ -26,6 +26,7 @@ def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
 
 def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: int) -> float:
     """Estimated operations of the original model's forward; layers shared with the current model cost nothing more."""
-    original, chosen = batch.select(needs.original)
+    original, _ = batch.select(needs.original)
+    _, chosen = batch.select(needs.reference | needs.kl)
     body = forward_flops(vlm, original.tokens) * (1 - vlm.shared_layers / len(vlm.layers))
     return body + forward_flops(vlm, 0, head_tokens=head_passes * int(chosen.sum()))

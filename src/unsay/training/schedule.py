@@ -4,19 +4,21 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 
 from unsay.errors import UserError
-from unsay.methods.base import Needs
+from unsay.methods.base import Companion, Needs
 from unsay.records import Example, Role
+from unsay.training.companions import Companions, part_of, shuffled_forever
 from unsay.training.settings import TrainSettings
 
 
 def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) -> list[list[Example]]:
-    """The examples of every step, forget first, then refuse, then retain.
+    """The examples of every step, forget first, then refuse, then retain, then the companions of these.
 
     The plan is made whole before training, so that a resumed run sees the same batches as an uninterrupted one. Within
     a role, and with a mix within a source, every example is used once before any is used twice.
 
     Raises:
-        UserError: a role that the method needs has no examples or no place in the batch.
+        UserError: a role that the method needs has no examples or no place in the batch, or a row's companion cannot be
+            made.
     """
     streams: dict[Role, Iterator[Example]] = {}
     for role in Role:  # in this order: a set's own differs from process to process
@@ -29,11 +31,15 @@ def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) 
             raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         rng = random.Random(f"{settings.seed}/{role.value}")
         mix = settings.retain_mix if role is Role.RETAIN else None
-        streams[role] = _shuffled_forever(pool, rng) if mix is None else _mixed_forever(pool, mix, rng)
-    return [
-        [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
-        for _ in range(settings.steps)
-    ]
+        streams[role] = shuffled_forever(pool, rng) if mix is None else _mixed_forever(pool, mix, rng)
+    made = {kind: Companions(kind, examples, settings.seed) for kind in Companion if kind in needs.companions}
+    plan = []
+    for _ in range(settings.steps):
+        rows = [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
+        for kind, companions in made.items():
+            rows += [companions.of(row) for row in rows if part_of(row) == needs.companions[kind]]
+        plan.append(rows)
+    return plan
 
 
 def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:
@@ -48,14 +54,7 @@ def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: rando
         raise UserError("train.retain_mix: every share is 0")
     shares = [mix[source] for source in sources]
     by_source = {
-        source: _shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
+        source: shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
     }
     while True:
         yield next(by_source[rng.choices(sources, shares)[0]])
-
-
-def _shuffled_forever(pool: Sequence[Example], rng: random.Random) -> Iterator[Example]:
-    while True:
-        order = list(pool)
-        rng.shuffle(order)
-        yield from order

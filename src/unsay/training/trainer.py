@@ -12,12 +12,15 @@ from transformers import get_scheduler
 
 from unsay.errors import UserError
 from unsay.files import content_key
-from unsay.methods.base import Method, Needs
+from unsay.methods.base import Method, Needs, RoleBatch
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
+from unsay.training.adapter_factor import multiplied, multiply
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
+from unsay.training.companions import CompanionExample
 from unsay.training.encoding import Encoded, MixedBatch, collate, encode
+from unsay.training.hidden import check_blocks
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
@@ -89,12 +92,15 @@ def train(
         key, type(method).__name__, vlm.key, settings, [e.model_dump(mode="json") for e in (*examples, *probe_examples)]
     )
     plan = batches(examples, method.needs, settings)
-    encoded = _encode_all(vlm, [*examples, *probe_examples], settings)
+    made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
+    encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings)
     steps = [[encoded[example.id] for example in batch] for batch in plan]
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
+        check_blocks(adapted, method.needs)
         run = _Training(adapted, method, settings, run_dir / "train", key, [encoded[e.id] for e in probe_examples])
         stopped = run.through(steps, progress)
+        multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter")
     except BaseException:
         detach(adapted)
@@ -164,7 +170,8 @@ class _Training:
 
     def _optimise(self, batch: MixedBatch) -> dict[str, float] | None:
         """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
-        terms = self.method.loss(role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk))
+        views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk)
+        terms = self.method.loss(RoleBatch(views, progress=self.step / self.settings.steps))
         loss = terms.total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
@@ -184,12 +191,13 @@ class _Training:
 
     @torch.no_grad()
     def _probe_kl(self) -> float:
-        """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats."""
+        """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of the adapter as used."""
         total, size = 0.0, sum(self.settings.batch.of(role) for role in Role)
         for start in range(0, len(self.probe), size):
             batch = collate(self.probe[start : start + size]).to(self.vlm.device)
             self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
-            view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
+            with multiplied(self.parameters, self.method.needs.adapter_factor):
+                view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
             assert view.kl is not None  # PROBE_NEEDS asks for it
             total += float(view.per_example(view.kl).sum())
         return total / len(self.probe)

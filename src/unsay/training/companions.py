@@ -1,0 +1,135 @@
+"""Rows that are made for other rows: preference pairs, mismatched answers, harmless look-alikes.
+
+They are data, made before training, so that a method stays a pure function of a batch.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from unsay.data.formats import topic_line
+from unsay.errors import UserError
+from unsay.files import content_key
+from unsay.methods.base import Companion, Part
+from unsay.records import Example, Role
+
+SLOT = "\0"
+"""Stands for the request in what surrounds it; no prompt holds it."""
+
+
+class CompanionExample(Example):
+    """An example that was made for another one; its role is that of the example its answer is from."""
+
+    companion: Companion
+
+
+def part_of(example: Example) -> Part:
+    """What an example is for in a batch."""
+    return example.companion if isinstance(example, CompanionExample) else example.role
+
+
+class Companions:
+    """Makes companions of one kind; the n-th row that asks gets the same one in every process.
+
+    Args:
+        kind: what is made.
+        examples: where the answers are from: refuse examples for refusals, retain examples for the others.
+        seed: of the order in which they are used; among those that fit a row, each is used before any is used again.
+
+    Raises:
+        UserError: there are no examples of the role that the answers are from.
+    """
+
+    def __init__(self, kind: Companion, examples: Sequence[Example], seed: int) -> None:
+        role = Role.REFUSE if kind is Companion.REFUSAL else Role.RETAIN
+        pool = sorted((example for example in examples if example.role is role), key=lambda example: example.id)
+        if not pool:
+            raise UserError(f"training data: no {role.value} examples, but the method needs their answers")
+        self._kind, self._seed = kind, seed
+        self._by_request = _grouped(pool, request_of)
+        self._by_surroundings = _grouped(pool, surroundings) if kind is Companion.DECOUPLE else {}
+        self._pool = pool
+        self._streams: dict[str, Iterator[Example]] = {}
+
+    def of(self, example: Example) -> CompanionExample:
+        """A companion of this row.
+
+        Raises:
+            UserError: nothing in the data fits the row.
+        """
+        if self._kind is Companion.DECOUPLE:
+            found = self._look_alike(example)
+            return _made(found, Companion.DECOUPLE, found)
+        other = self._refusal(example) if self._kind is Companion.REFUSAL else self._next("all", self._pool)
+        return _made(example, self._kind, other)
+
+    def _refusal(self, example: Example) -> Example:
+        request = request_of(example)
+        if request not in self._by_request:
+            raise UserError(
+                f"training data: example {example.id} has no refuse example of the same request, but the method needs "
+                "pairs; their `request` must be equal, or their `prompt` where there is none"
+            )
+        return self._next(f"request {request}", self._by_request[request])
+
+    def _look_alike(self, example: Example) -> Example:
+        request, around = request_of(example), surroundings(example)
+        if request in self._by_request:
+            return self._next(f"request {request}", self._by_request[request])
+        if around not in self._by_surroundings:
+            raise UserError(
+                f"training data: example {example.id} has no harmless look-alike, but the method needs one: a retain "
+                "example with the same `request`, or one whose prompt has the same words around its request"
+            )
+        return self._next(f"around {around}", self._by_surroundings[around])
+
+    def _next(self, name: str, pool: Sequence[Example]) -> Example:
+        if name not in self._streams:
+            self._streams[name] = shuffled_forever(pool, random.Random(f"{self._seed}/{self._kind.value}/{name}"))
+        return next(self._streams[name])
+
+
+def request_of(example: Example) -> str:
+    """What is asked: the request, or the prompt where none is given."""
+    return example.request if example.request is not None else example.prompt
+
+
+def surroundings(example: Example) -> str:
+    """A prompt's format: what stands around its request, and whether a picture stands before it.
+
+    A list names its request in words of its own. Where the request is not in the prompt, as when a picture shows it,
+    the whole prompt is its surroundings.
+    """
+    request, prompt = request_of(example), example.prompt
+    for words in (request, topic_line(request)):
+        if words and words in prompt:
+            prompt = prompt.replace(words, SLOT)
+            break
+    return f"{'picture' if example.image is not None else 'text'} {prompt}"
+
+
+def shuffled_forever(pool: Sequence[Example], rng: random.Random) -> Iterator[Example]:
+    """The pool in a random order, then in another one, and so on."""
+    while True:
+        order = list(pool)
+        rng.shuffle(order)
+        yield from order
+
+
+def _grouped(pool: Sequence[Example], key: Callable[[Example], str]) -> Mapping[str, list[Example]]:
+    groups: dict[str, list[Example]] = {}
+    for example in pool:
+        groups.setdefault(key(example), []).append(example)
+    return groups
+
+
+def _made(asks: Example, companion: Companion, answers: Example) -> CompanionExample:
+    """The prompt of one example with the answer of another."""
+    fields = asks.model_dump() | {
+        "id": f"{companion.value}-{content_key(asks.id, answers.id)[:12]}",
+        "role": answers.role,
+        "answer": answers.answer,
+        "complete": answers.complete,
+        "source": answers.source,
+        "companion": companion,
+    }
+    return CompanionExample(**fields)
