@@ -32,7 +32,7 @@ def refuse():
 
 
 def retain():
-    """KL means (0.2 + 0.4) / 2 = 0.3 and (0.9 + 0 + 0.6) / 3 = 0.5; first tokens 0.2 and 0.9; cross-entropies 1 and 2."""
+    """KL means (0.2 + 0.4) / 2 = 0.3 and (0.9 + 0 + 0.6) / 3 = 0.5, first tokens 0.2 and 0.9; cross-entropies 1, 2."""
     return RoleView(
         leaf([[-0.5, -1.5, RUBBISH], [-2.0, -3.0, -1.0]]),
         MASK,

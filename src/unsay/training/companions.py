@@ -100,7 +100,7 @@ def surroundings(example: Example) -> str:
     the whole prompt is its surroundings.
     """
     request, prompt = request_of(example), example.prompt
-    for words in (request, topic_line(request)):
+    for words in (topic_line(request), request):  # a heading may hold the request as it is
         if words and words in prompt:
             prompt = prompt.replace(words, SLOT)
             break
