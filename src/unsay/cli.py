@@ -183,17 +183,21 @@ def suites() -> None:
 
 @app.command()
 def methods() -> None:
-    """List the methods: what each needs, and the paper it is from."""
+    """List the methods: what each does, what it needs, and the paper it is from."""
     from rich.table import Table
 
     from unsay.methods import METHODS, build_method
 
-    table = Table("method", "roles", "reference", "paper", box=None, header_style="bold", padding=(0, 1))
+    table = Table("method", "examples", "original", "hidden", "paper", box=None, header_style="bold", padding=(0, 1))
     for name, entry in METHODS.items():
         needs = build_method(name).needs
-        reference = ", ".join(sorted(needs.reference | needs.kl)) or "none"
-        table.add_row(name, ", ".join(sorted(needs.roles)), reference, entry.paper)
+        row = (", ".join(needs.parts), "yes" if needs.original else "", "yes" if needs.hidden else "")
+        table.add_row(name, *row, entry.paper.split(",")[0].removeprefix("arXiv "))
     console.print(table)
+    _say("\noriginal: it reads the original model too; hidden: it reads hidden states.\n")
+    for name, entry in METHODS.items():
+        _say(f"  {name:20}{entry.summary}")
+    _say("\nFormulas and how to choose: docs/methods.md")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ class CircuitBreakerSettings(MethodSettings):
 
 
 class CircuitBreaker:
-    """Turn harmful thoughts away from what they were, and hold the others."""
+    """Turn harmful hidden states aside; hold the rest."""
 
     def __init__(self, settings: CircuitBreakerSettings) -> None:
         self.settings = settings

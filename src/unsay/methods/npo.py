@@ -30,7 +30,7 @@ def against(log_ratio: Tensor, beta: float) -> Tensor:
 
 
 class Npo:
-    """Ascent that tires: the less likely the answer, the weaker."""
+    """Ascent that weakens as the answer becomes less likely."""
 
     def __init__(self, settings: NpoSettings) -> None:
         self.settings = settings

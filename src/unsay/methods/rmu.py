@@ -34,7 +34,7 @@ class RmuSettings(MethodSettings):
 
 
 class Rmu:
-    """Send harmful thoughts in one random direction, and leave the others."""
+    """Steer harmful hidden states one random way; hold the rest."""
 
     def __init__(self, settings: RmuSettings) -> None:
         self.settings = settings

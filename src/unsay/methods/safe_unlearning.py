@@ -25,7 +25,7 @@ class SafeUnlearningSettings(RetainCeSettings):
 
 
 class SafeUnlearning:
-    """Refusals, a tired and length-normalised ascent, and normal answers."""
+    """Refuse, push harmful answers down gently, keep the rest."""
 
     def __init__(self, settings: SafeUnlearningSettings) -> None:
         self.settings = settings

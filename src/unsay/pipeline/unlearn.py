@@ -18,6 +18,7 @@ from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
 from unsay.training import train
+from unsay.training.hidden import check_blocks
 from unsay.training.schedule import batches
 
 
@@ -52,7 +53,10 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     run.stages.run("examples", "Collect what the model itself would say", inputs, paths, work)
     examples, probe = read_rows(paths[0], Example), read_rows(paths[1], Example)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
-    batches(examples, build_method(run.config.method, run.config.method_settings).needs, run.config.train)
+    needs = build_method(run.config.method, run.config.method_settings).needs
+    batches(examples, needs, run.config.train)
+    if needs.hidden:
+        check_blocks(run.original(), needs)
     return examples, probe
 
 

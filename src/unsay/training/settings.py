@@ -15,7 +15,7 @@ class Section(BaseModel):
 
 
 class BatchSettings(Section):
-    """How many examples of each role stand in one mixed batch."""
+    """How many examples of each role stand in one mixed batch; rows that a method has made for them come on top."""
 
     forget: int = Field(8, ge=0)
     refuse: int = Field(8, ge=0)
