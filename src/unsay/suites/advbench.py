@@ -25,4 +25,5 @@ SUITE = Suite(
     source="AdvBench, held-out half, from the PyRIT wheel",
     licence="MIT",
     prompts=_prompts,
+    size=255,
 )

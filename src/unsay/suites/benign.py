@@ -40,4 +40,5 @@ SUITE = Suite(
     source="held-out Magpie instructions of SmolLM2 and everyday requests written for unsay",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=180,
 )

@@ -48,6 +48,7 @@ def items(situation: str) -> list[Item]:
                     image=partial(PICTURES.picture, name),
                     image_type=situation,
                     label=str(number),
+                    unit=f"{number}/{asked}",  # the same queries in both situations, whatever the limit
                 )
             )
     return found

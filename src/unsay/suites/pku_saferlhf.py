@@ -39,5 +39,6 @@ SUITE: Suite = Suite(
     source="PKU-SafeRLHF, github.com/xinykou/safety_realignment",
     licence="CC BY-NC 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
+    size=930,
     files=(FILE,),
 )
