@@ -35,7 +35,8 @@ def table(path: Path, columns: str, *rows: tuple[str, ...]) -> None:
 def strongreject(folder: Path) -> None:
     table(
         folder / "strongreject/strongreject_dataset.csv", "category,source,forbidden_prompt",
-        ("Violence", "custom", "[request 1]"), ("Violence", "AdvBench", "[request 2]"), ("Hate", "custom", "[request 3]"),
+        ("Violence", "custom", "[request 1]"), ("Violence", "AdvBench", "[request 2]"),
+        ("Hate", "custom", "[request 3]"),
     )  # fmt: skip
 
 
@@ -67,7 +68,9 @@ def jailbreakv(folder: Path) -> None:
     for text in (1, 2):
         for kind in ("blank", "noise", "nature", "SD"):
             path = f"llm_transfer_attack/{kind}_{text}.png"
-            rows.append((str(len(rows)), f"[text {text}]", "[request 1]", "Template", "Fraud", path, "x", "False", "True"))
+            rows.append(
+                (str(len(rows)), f"[text {text}]", "[request 1]", "Template", "Fraud", path, "x", "False", "True")
+            )
             picture(folder / "jailbreakv_28k" / path)
     rows.append(("8", "[text 3]", "[request 2]", "figstep", "Bias", "figstep/figstep_9.png", "x", "True", "False"))
     picture(folder / "jailbreakv_28k/figstep/figstep_9.png")
@@ -125,7 +128,7 @@ def vlsbench(folder: Path) -> None:
 
 def vlguard(folder: Path) -> None:
     rows = [
-        {"id": "a", "image": "bad_ads/a.png", "safe": False, "instr-resp": [{"instruction": "[r 1]", "response": "[a]"}]},
+        {"id": "a", "image": "bad_ads/a.png", "safe": False, "instr-resp": [{"instruction": "[r]", "response": "[a]"}]},
         {
             "id": "b", "image": "memes/b.png", "safe": True,
             "instr-resp": [
@@ -164,8 +167,8 @@ def oktest(folder: Path) -> None:
 
 def mossbench(folder: Path) -> None:
     row = {
-        "image": "images/1.png", "short description": "[d]", "question": "[request 1]", "pid": "1", "description": "[d]",
-        "metadata": {"over": "type 1", "human": 0, "child": 1, "syn": 1, "ocr": 0, "harm": [7]},
+        "image": "images/1.png", "short description": "[d]", "question": "[request 1]", "pid": "1",
+        "description": "[d]", "metadata": {"over": "type 1", "human": 0, "child": 1, "syn": 1, "ocr": 0, "harm": [7]},
     }  # fmt: skip
     write(folder / "mossbench/information.json", json.dumps({"1": row}))
     picture(folder / "mossbench/images/1.png")

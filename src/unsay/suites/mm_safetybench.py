@@ -65,9 +65,13 @@ def _item(variant: str, scenario: str, number: str, row: dict[str, str]) -> Item
     text = row["Rephrased Question(SD)" if variant == SD else "Rephrased Question"]
     if variant == TYPO:
         draw = partial(typography.render_text, row["Key Phrase"], style=STYLE)
-        return Item(text=text, request=row["Question"], category=scenario, draw=draw, image_type=TYPO, key=key, unit=key)
+        return Item(
+            text=text, request=row["Question"], category=scenario, draw=draw, image_type=TYPO, key=key, unit=key
+        )
     picture = partial(PICTURES.picture, f"{scenario}/{variant}/{number}.jpg")
-    return Item(text=text, request=row["Question"], category=scenario, image=picture, image_type=variant, key=key, unit=key)
+    return Item(
+        text=text, request=row["Question"], category=scenario, image=picture, image_type=variant, key=key, unit=key
+    )
 
 
 def _suite(name: str, variant: str, title: str, modality: Modality) -> Suite:
