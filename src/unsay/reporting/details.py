@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unsay.records import Phase
+from unsay.records import Kind, Phase
 from unsay.reporting import numbers
 from unsay.scoring import PartRow, Scores, SuiteRow
 
@@ -74,7 +74,7 @@ def _notes(row: SuiteRow) -> Iterable[str]:
         wordings = f" in {row.texts} wordings" if row.texts is not None else ""
         yield f"{row.n} prompts are {row.unique} distinct requests{wordings}; the interval redraws requests."
     if row.judged and row.detectable is not None:
-        way = "drop" if row.kind == "attack" else "rise"
+        way = "drop" if row.kind is Kind.ATTACK else "rise"
         yield (
             f"With {row.judged} answers, another model on as many prompts would show a {way} of "
             f"{numbers.percent(row.detectable, 0)} or more (Fisher's exact test, 80% power)."
