@@ -306,7 +306,7 @@ def test_bad_runs_are_one_line(tmp_path: Path, run: Path) -> None:
         write_report(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"scores\.json: no such file"):
         write_report(tmp_path)
-    (tmp_path / "scores.json").write_text('{"schema_version": 1}')
+    (tmp_path / "scores.json").write_text('{"schema_version": 2}')
     with pytest.raises(UserError, match=r"scores\.json: judge"):
         write_report(tmp_path)
     shutil.copy(run / "scores.json", tmp_path / "scores.json")

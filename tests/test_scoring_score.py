@@ -309,7 +309,7 @@ def test_scores_survive_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"schema_version": 2, "judge": {"name": "x"}}', "schema_version"),
+        ('{"schema_version": 1, "judge": {"name": "x"}}', "schema_version"),
         ('{"judge": {"name": "x"}, "extra": 1}', "extra"),
         ("[", "not JSON"),
         ('{"judge": {"name": "x"}, "cost": [{"stage": "train", "seconds": NaN}]}', "cost.0.seconds"),

@@ -121,9 +121,14 @@ def evaluate(
         ),
     ] = None,
     suites: Annotated[
-        str, typer.Option(metavar="NAMES", help="Suites, comma-separated; all that are available if not given.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Suites, comma-separated (`unsay suites` lists them); `all-available` is every one that can be run "
+            "here; none given takes the standard ones.",
+        ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most.")] = 64,
+    limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most, stratified by category.")] = 64,
     judge: Annotated[str, typer.Option(metavar="NAME", help="`probe`, or `rules` (quick and strict).")] = "probe",
     device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
     data_dir: DataDir = None,
@@ -159,26 +164,50 @@ def init(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")]) -> None:
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Results of lm-eval or lmms-eval, shown beside this run's own."),
+    ] = None,
+) -> None:
     """Write report.html of a run directory anew."""
     from unsay.reporting import write_report
+    from unsay.reporting.imports import import_results
 
+    for path in results or []:
+        _say(f"Imported {import_results(run_dir, path)} numbers from {path}")
     _say(f"Report: {write_report(run_dir)}")
 
 
 @app.command()
-def suites() -> None:
-    """List the suites: what they ask, their licence, and whether they are available here."""
+def suites(data_dir: DataDir = None) -> None:
+    """List the suites: how many prompts, their licence, and whether they are available here."""
     from rich.table import Table
 
-    from unsay.data.sources.reading import data_dir
-    from unsay.suites import SUITES
+    from unsay.suites import GENERATED, SUITES
 
-    table = Table("suite", "kind", "modality", "licence", "here", box=None, header_style="bold", padding=(0, 1))
+    _use_data(data_dir)
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("suite", "kind", "modality"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("prompts", justify="right", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    table.add_column("here", no_wrap=True)
+    absent = {}
     for suite in SUITES.values():
-        here = not suite.needs_data or data_dir() is not None
-        table.add_row(suite.name, suite.kind, suite.modality, suite.licence, "yes" if here else "needs UNSAY_DATA_DIR")
+        missing = suite.missing()
+        if missing is not None:
+            absent[suite.name] = missing
+        size = "" if suite.size is None else f"{suite.size:,}"
+        here = "yes" if missing is None else "no"
+        table.add_row(suite.name, suite.kind, suite.modality, size, suite.licence, here)
     console.print(table)
+    _say(f"\n{len(SUITES) - len(absent)} of {len(SUITES)} can be run here{GENERATED}.")
+    if absent:
+        _say("How to get the others (into the folder that --data-dir or UNSAY_DATA_DIR names):")
+        for name, line in absent.items():
+            _say(f"  {name}: {line}")
 
 
 @app.command()

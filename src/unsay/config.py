@@ -39,7 +39,9 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     suites: tuple[str, ...] = Field(
-        (), description="suite names (`unsay suites` lists them); empty takes all that are available here"
+        (),
+        description="suite names (`unsay suites` lists them); all-available stands for every one that can be run here; "
+        "empty takes the standard ones",
     )
     limit: int | None = Field(64, ge=1, description="prompts per suite at most; null asks all")
     judge: str = Field(

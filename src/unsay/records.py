@@ -1,8 +1,9 @@
 """The rows that stages hand to each other, and the words they are written in."""
 
 from enum import StrEnum
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Role(StrEnum):
@@ -32,6 +33,18 @@ class Kind(StrEnum):
     ATTACK = "attack"
     BENIGN = "benign"
     UTILITY = "utility"
+
+
+class Condition(StrEnum):
+    """What the model was given to see beside the words. Numbers of different conditions are never pooled."""
+
+    NO_IMAGE = "no image"
+    BLANK = "blank image"
+    """A white picture."""
+    UNRELATED = "unrelated image"
+    """A picture that has nothing to do with the request."""
+    REAL = "real image"
+    """The picture that belongs to the prompt, or that is the request."""
 
 
 class Phase(StrEnum):
@@ -78,6 +91,13 @@ class Example(Record):
     """False where the answer was cut off by a token limit: then its end token is not scored."""
 
 
+class Turn(Record):
+    """One turn of the conversation before a prompt."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
 class Prompt(Record):
     """One row of a suite: what is put to the model."""
 
@@ -96,6 +116,25 @@ class Prompt(Record):
     category: str | None = None
     reference: str | None = None
     """The right answer, for utility suites."""
+    system: str | None = None
+    """The system prompt that belongs to this row; it takes the place of the run's own."""
+    turns: tuple[Turn, ...] = ()
+    """The conversation before the prompt, oldest turn first."""
+    condition: Condition = Condition.NO_IMAGE
+    """Filled in if left out: `real image` where there is an image, else `no image`."""
+    image_type: str | None = None
+    """What kind of picture it is, where a suite has several."""
+    choices: tuple[str, ...] = ()
+    """The possible answers, for multiple choice."""
+    answers: tuple[str, ...] = ()
+    """All right answers where there are several: the annotators', or the right choices."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_condition(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "condition" not in given:
+            return {**given, "condition": Condition.REAL if given.get("image") else Condition.NO_IMAGE}
+        return given
 
 
 class Response(Record):

@@ -6,13 +6,14 @@
 `table.py` says what exists, `origins.py` brings bytes from somewhere, `cache.py` decides whether to believe them.
 """
 
-from unsay.assets.cache import cache_dir, derived, fetch, member
-from unsay.assets.origins import LocalFile, Progress, Source, Url, Wheel
+from unsay.assets.cache import cache_dir, derived, derived_folder, fetch, member
+from unsay.assets.origins import Hub, LocalFile, Progress, Source, Url, Wheel
 from unsay.assets.table import ASSETS, Asset, Member
 
 __all__ = [
     "ASSETS",
     "Asset",
+    "Hub",
     "LocalFile",
     "Member",
     "Progress",
@@ -21,6 +22,7 @@ __all__ = [
     "Wheel",
     "cache_dir",
     "derived",
+    "derived_folder",
     "fetch",
     "member",
 ]

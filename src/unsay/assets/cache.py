@@ -100,7 +100,7 @@ def derived(name: str, key: str, build: Callable[[Path], None], progress: Progre
     """
     if not re.fullmatch(r"[\w.-]+", name + key, flags=re.ASCII):
         raise ValueError(f"not a folder name: {name}-{key}")
-    folder = cache_dir() / "derived" / f"{name}-{key}"
+    folder = derived_folder(name, key)
     if not _complete(folder):
         with _exclusive(folder, f"waiting for another process to prepare {name}", progress):
             if not _complete(folder):
@@ -110,6 +110,11 @@ def derived(name: str, key: str, build: Callable[[Path], None], progress: Progre
                     build(temporary)
                     write_json(temporary / MANIFEST, _sizes(temporary))
     return folder
+
+
+def derived_folder(name: str, key: str) -> Path:
+    """Where `derived` keeps the folder of that name and key; it may not exist yet."""
+    return cache_dir() / "derived" / f"{name}-{key}"
 
 
 def _folder(name: str) -> Path:

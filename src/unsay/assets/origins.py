@@ -120,6 +120,40 @@ class Url:
             raise UserError(_interrupted(self.url, done, total))
 
 
+@dataclass(frozen=True)
+class Hub:
+    """A file of a data set on the Hugging Face hub, through its own client: mirrors, tokens and offline mode hold."""
+
+    dataset: str
+    """`owner/name`."""
+    revision: str
+    """A commit, or a branch where no commit is known."""
+    file: str
+    """Its path in the data set."""
+
+    def fetch(self, into: Path, paths: Sequence[str], progress: Progress | None = None) -> None:
+        """Download to the one path asked for."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        target = _only(paths, self.file)
+        if progress:
+            progress(f"fetching {self.file} of {self.dataset}")
+        where = f"huggingface.co/datasets/{self.dataset} at {self.revision}"
+        try:
+            found = hf_hub_download(self.dataset, self.file, repo_type="dataset", revision=self.revision)
+        except LocalEntryNotFoundError:
+            raise UserError(f"cannot reach {where} for {self.file}; check the network and run it again") from None
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", "?")
+            gated = "; the set may be gated: accept its terms and set HF_TOKEN" if status in (401, 403) else ""
+            raise UserError(f"{where}: {self.file}: the hub answered {status}{gated}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{where}: {self.file}: {type(error).__name__}") from None
+        with atomic_path(into / target) as temporary:
+            shutil.copyfile(found, temporary)
+
+
 def unpack(wheel: Path, paths: Sequence[str], into: Path) -> None:
     """Write the zip members `paths`, and no others, under `into`; nothing else in the archive is looked at.
 

@@ -1,5 +1,6 @@
 """A vision-language model with its processor, and where in it the language model is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from jinja2 import TemplateError
 from torch import nn
 
 from unsay.errors import UserError
+from unsay.records import Turn
 
 SENTINEL = "SENTINELANSWER"
 """Stands for an answer when the chat template is asked what follows one; plain letters, so no template escapes it."""
@@ -123,17 +125,39 @@ class VLM:
         parts = [{"type": "text", "text": prompt}]
         return [{"type": "image"}, *parts] if image else parts
 
-    def render(self, prompt: str, *, image: bool = False, system: str | None = None) -> str:
+    def render(self, prompt: str, *, image: bool = False, system: str | None = None, turns: Sequence[Turn] = ()) -> str:
         """The model's own chat format up to where its answer begins.
 
         The text is complete, a beginning-of-sequence token included: tokenise it with `add_special_tokens=False`.
+
+        Args:
+            prompt: the user's last turn.
+            image: whether an image stands before it.
+            system: a system prompt; None leaves the template's own default.
+            turns: what was said before, oldest first.
+
+        Raises:
+            UserError: the chat template cannot say an earlier turn.
         """
-        chat: list[dict[str, Any]] = [{"role": "user", "content": self.content(prompt, image)}]
+        chat: list[dict[str, Any]] = [{"role": turn.role, "content": self.content(turn.text, False)} for turn in turns]
+        chat.append({"role": "user", "content": self.content(prompt, image)})
         if system is not None:
             chat.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         text: str = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        if any(turn.text.strip() not in text for turn in turns):
+            text = self._with_plain_answers(chat, turns)
         # Most templates write the token themselves; LLaVA-1.5's leaves it to the tokenizer.
         return text if text.startswith(self._opening) else self._opening + text
+
+    def _with_plain_answers(self, chat: list[dict[str, Any]], turns: Sequence[Turn]) -> str:
+        """The same chat with the assistant's turns as strings, for templates that leave their parts out."""
+        plain = [
+            {**said, "content": said["content"][-1]["text"]} if said["role"] == "assistant" else said for said in chat
+        ]
+        text: str = self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        if any(turn.text.strip() not in text for turn in turns):
+            raise UserError(f"{self.name}: its chat template drops earlier turns; leave multi-turn suites out")
+        return text
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""

@@ -1,28 +1,25 @@
 """One phase of a run: respond, judge, measure."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from unsay.files import content_key, file_key, read_rows, read_text, write_rows, write_text
+from unsay.files import content_key, file_key, read_rows, read_text, write_json, write_rows, write_text
 from unsay.judging import judge_all
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
+from unsay.pipeline.grading import Value, graded
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import stored
-from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
+from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.responding import check_images, respond
 from unsay.stages import Progress, Spent
-from unsay.suites import SUITES
+from unsay.suites import Suite, find_suite, get_suite
+from unsay.training.choices import choice_scores
 from unsay.training.likelihood import answer_losses
 
-
-class Value(Record):
-    """What one item of a utility suite came to, in the suite's unit."""
-
-    id: str
-    value: float
+TEMPLATE = "template.json"
+"""What else decides answers, in the run directory: the chat template's hash, the version of transformers."""
 
 
 def evaluate_phase(
@@ -47,17 +44,20 @@ def evaluate_phase(
     """
     config = run.config.evaluation
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
+    paths.append(run.folder / TEMPLATE)
 
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = vlm()
+        write_json(run.folder / TEMPLATE, template_of(model))
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
-            title = SUITES[name].title if name in SUITES else name
+            suite = find_suite(name)
+            title = suite.title if suite is not None else name
             told = _from(done, total, title, run.stages.progress)
-            if name in SUITES and SUITES[name].likelihood:
-                _likelihood(run, model, name, prompts, phase, spent)
+            if suite is not None and suite.likely:
+                _likelihood(suite, run, model, name, prompts, phase, spent)
             else:
                 path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
                 responses = respond(model, prompts, config.generation, path, told)
@@ -79,6 +79,17 @@ def evaluate_phase(
     )
 
 
+def template_of(vlm: VLM) -> dict[str, str]:
+    """The hash of what the chat template makes of one short chat, and the library that made it.
+
+    The rendered chat and not the template's text is hashed: what a model is asked is what matters.
+    """
+    return {
+        "chat_template": content_key(vlm.render("Hi"), vlm.answer_end),
+        "transformers": version("transformers"),
+    }
+
+
 def _from(done: int, total: int, title: str, progress: Progress) -> Callable[[int, int], None]:
     """Tells of one suite's answers as a part of the whole phase."""
 
@@ -92,7 +103,8 @@ def phase_files(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> lis
     """The files that a phase writes for one suite."""
     responses = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
     values = run.folder / "values" / f"{name}.{phase.value}.jsonl"
-    if name in SUITES and SUITES[name].likelihood:
+    suite = find_suite(name)
+    if suite is not None and suite.likely:
         return [values]
     if prompts and prompts[0].kind is Kind.UTILITY:
         return [responses, values]
@@ -117,12 +129,14 @@ def note_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
 
 def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> None:
     if prompts and prompts[0].kind is Kind.UTILITY:
-        measure = SUITES[name].measure
-        assert measure is not None, f"suite {name} is a utility suite without a measure"
-        rows: list[BaseModel] = [
-            Value(id=prompt.id, value=measure.value(prompt, response))
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+        suite = get_suite(name)
+        pairs = list(zip(prompts, responses, strict=True))
+        if suite.grade is not None:
+            rows = graded(run.judge, suite.grade, pairs)
+        else:
+            assert suite.measure is not None, f"suite {name} is a utility suite without a measure"
+            measure = suite.measure
+            rows = [Value(id=prompt.id, value=measure.value(prompt, response)) for prompt, response in pairs]
         write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
         return
     path = verdicts_path(run, name, phase)
@@ -138,9 +152,13 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
     write_text(key_path, f"{key} {file_key(path)}")
 
 
-def _likelihood(run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:
-    losses, tokens = answer_losses(vlm, prompts)
-    rows = [Value(id=prompt.id, value=loss) for prompt, loss in zip(prompts, losses, strict=True)]
+def _likelihood(suite: Suite, run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:
+    if suite.choose is not None:
+        scores, tokens = choice_scores(vlm, prompts)
+        values = [suite.choose(prompt, found) for prompt, found in zip(prompts, scores, strict=True)]
+    else:
+        values, tokens = answer_losses(vlm, prompts)
+    rows = [Value(id=prompt.id, value=value) for prompt, value in zip(prompts, values, strict=True)]
     write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
     spent.text_tokens += tokens
     spent.flops += forward_flops(vlm, tokens, head_tokens=tokens)

@@ -16,7 +16,7 @@ from typing import Any
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_json, write_text
-from unsay.pipeline.evaluate import Value
+from unsay.pipeline.grading import Value
 from unsay.presets import preset
 from unsay.records import Kind, Label, Prompt, Verdict
 from unsay.reporting.results import (
@@ -31,10 +31,10 @@ from unsay.reporting.results import (
     replace_results,
 )
 from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow, check_targets, clustered_mean, read_scores, wilson
+from unsay.scoring.breakdown import OUTCOME
 from unsay.scoring.pairing import by_id
-from unsay.scoring.score import OUTCOME
 from unsay.scoring.warn import cautions
-from unsay.suites import SUITES
+from unsay.suites import find_suite
 
 MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
 """What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
@@ -204,7 +204,7 @@ def _pooled_suite(runs: Sequence[FinishedRun], index: int) -> PooledSuite:
         coherent = [float(label in (Label.REFUSED, Label.SAFE)) for label in labels]
         attack = first.kind is Kind.ATTACK
         pooled = SuiteRow(
-            **first.model_dump(include={"suite", "title", "kind", "modality", "phase", "unique"}),
+            **first.model_dump(include={"suite", "title", "kind", "modality", "condition", "phase", "unique", "texts"}),
             **total,
             n=sum(row.n for row in rows),
             rate=sum(led) / len(led) if led else None,
@@ -229,17 +229,26 @@ def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
             path = run.folder / "values" / f"{first.suite}.{first.phase.value}.jsonl"
             prompts = run.prompts(first)
             measured = by_id(prompts, read_rows(path, Value), first.suite, "values")
-            values += [measured[prompt.id].value for prompt in prompts]
-            groups += [prompt.group for prompt in prompts]
-            seeds += [run.seed] * len(prompts)
+            graded = [(prompt, value) for prompt in prompts if (value := measured[prompt.id].value) is not None]
+            values += [value for _, value in graded]
+            groups += [prompt.group for prompt, _ in graded]
+            seeds += [run.seed] * len(graded)
+        mean = _is_mean(first.suite)
         pooled = first.model_copy(
             update={
-                "n": len(values),
-                "value": sum(values) / len(values),
-                "interval": pooled_interval(values, groups, seeds),
+                "n": sum(row.n for row in rows),
+                "value": sum(row.value for row in rows) / len(rows) if not mean else sum(values) / len(values),
+                # A number that is no mean of its items is averaged over the seeds, and gets no pooled interval.
+                "interval": pooled_interval(values, groups, seeds) if mean else None,
             }
         )
     return PooledUtility(pooled=pooled, seeds=tuple(row.value for row in rows))
+
+
+def _is_mean(name: str) -> bool:
+    """Whether a utility suite's number is the plain mean of its items'."""
+    suite = find_suite(name)
+    return suite is None or (suite.grade is None and (suite.measure is None or suite.measure.total is None))
 
 
 def _cost(run: FinishedRun) -> SeedCost:
@@ -260,7 +269,11 @@ def _command(runs: Sequence[FinishedRun]) -> str:
     if _but_seed(config) != _but_seed(preset("demo")):
         return f"unsay unlearn --config FILE (seed: {seeds})"
     suites = {row.suite for row in runs[0].scores.rows}
-    data = " --data-dir DIR" if any(name in SUITES and SUITES[name].needs_data for name in suites) else ""
+    data = (
+        " --data-dir DIR"
+        if any((suite := find_suite(name)) is not None and suite.needs_data for name in suites)
+        else ""
+    )
     return f"unsay demo{data} --seed {seeds}"
 
 

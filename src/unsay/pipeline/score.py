@@ -1,16 +1,18 @@
 """From verdicts and values to `scores.json` and the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unsay.errors import UserError
-from unsay.files import read_rows
-from unsay.pipeline.evaluate import read_values, verdicts_path
+from unsay.files import read_json, read_rows
+from unsay.pipeline.evaluate import TEMPLATE, read_values, verdicts_path
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
 from unsay.scoring import Accuracy, CostRow, JudgeInfo, Scores, Target, assemble, score_utility, write_scores
-from unsay.suites import SUITES
+from unsay.suites import Suite, find_suite, get_suite
+from unsay.suites.base import Total
 
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
@@ -25,6 +27,7 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
         about: what explains the run, beside model and seed: its method, or the adapter that was evaluated.
     """
     judged = {name: prompts for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY}
+    known: dict[str, Suite] = {name: suite for name in suites if (suite := find_suite(name)) is not None}
     pairs = [(name, phase) for name in judged for phase in phases]
     scores = assemble(
         suites=judged,
@@ -40,19 +43,34 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
         twins=[
             (suite.twin, name)
             for name in judged
-            if (suite := SUITES.get(name)) is not None and suite.twin in judged and suite.kind is Kind.ATTACK
+            if (suite := known.get(name)) is not None and suite.twin in judged and suite.kind is Kind.ATTACK
         ],
         targets=targets(suites),
         cost=[
             CostRow(stage=record.name, reused=reused, **record.model_dump(exclude={"name", "key", "outputs"}))
             for record, reused in run.stages.records
         ],
-        titles={name: SUITES[name].title for name in suites if name in SUITES},
-        settings={"model": run.config.model, **about, "seed": run.config.seed},
+        titles={name: suite.title for name, suite in known.items()},
+        settings={
+            "model": run.config.model,
+            **about,
+            "seed": run.config.seed,
+            "generation": run.config.evaluation.generation.model_dump(mode="json"),
+            **how_asked(run),
+        },
         seed=run.config.seed,
     )
     write_scores(run.folder / "scores.json", scores)
     return scores
+
+
+def how_asked(run: Run) -> dict[str, str]:
+    """What else decides answers: the chat template's hash, and the version of transformers."""
+    path = run.folder / TEMPLATE
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def finish(
@@ -116,16 +134,29 @@ LIMITS = (
 
 
 def _utility(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> Any:
-    suite = SUITES[name]
-    unit = suite.measure.unit if suite.measure else "nats per token"
+    suite = get_suite(name)
+    rows = read_values(run, name, phase)
+    measure = suite.measure
+    unit = (
+        measure.unit if measure else suite.grade.unit if suite.grade else "rate" if suite.choose else "nats per token"
+    )
+    values = [row.value or 0.0 for row in rows]
+
+    def over(indices: Sequence[int], what: Total) -> float:
+        return what([prompts[index] for index in indices], [values[index] for index in indices])
+
+    total, parts = (measure.total, measure.parts or {}) if measure else (None, {})
     return score_utility(
         name,
         phase,
-        [row.value for row in read_values(run, name, phase)],
+        [row.value for row in rows],
         title=suite.title,
         groups=[prompt.group for prompt in prompts],
+        weights=[row.weight for row in rows],
         unit=unit,
-        higher_is_better=suite.measure.higher_is_better if suite.measure else False,
+        higher_is_better=measure.higher_is_better if measure else not suite.likelihood,
+        total=None if total is None else lambda indices: over(indices, total),
+        parts={part: over(range(len(rows)), what) for part, what in parts.items()},
         seed=run.config.seed,
     )
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from unsay.data.sources.published import Published
 from unsay.data.sources.reading import data_dir
 from unsay.data.splits import OverlapIndex, request_of
 from unsay.errors import UserError
@@ -11,18 +12,31 @@ from unsay.files import content_key, file_key, read_rows, write_rows
 from unsay.pipeline.run import Run
 from unsay.records import Example, Kind, Prompt
 from unsay.stages import Spent
-from unsay.suites import SUITES, Setting, Suite, get_suite
+from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite
+from unsay.suites.base import GRADER
+
+ALL = "all-available"
+"""In a list of suites: every listed suite that can be run here, without a network."""
 
 
-def chosen(names: Sequence[str]) -> list[Suite]:
-    """The suites of these names; of no names, all that are available here.
+def chosen(names: Sequence[str], judge: str | None = None) -> list[Suite]:
+    """The suites of these names; of no names, the standard ones that can be run here.
+
+    Args:
+        names: suites; `all-available` stands for every listed one that can be run here.
+        judge: the judge that is configured, where that decides what can be run.
 
     Raises:
-        UserError: an unknown suite.
+        UserError: an unknown suite, or one whose score needs another judge.
     """
-    if not names:
-        return [suite for suite in SUITES.values() if not suite.needs_data or data_dir() is not None]
-    return [get_suite(name) for name in dict.fromkeys(names)]
+    found: dict[str, Suite] = {}
+    for name in names or [suite.name for suite in STANDARD if suite.missing(judge) is None]:
+        some = [get_suite(name)] if name != ALL else [row for row in SUITES.values() if row.missing(judge) is None]
+        for suite in some:
+            if suite.grade is not None and judge is not None and judge != GRADER:
+                raise UserError(f"suite '{suite.name}': {suite.missing(judge)}")
+            found[suite.name] = suite
+    return list(found.values())
 
 
 def build_suites(run: Run) -> dict[str, list[Prompt]]:
@@ -34,7 +48,7 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
     Raises:
         UserError: an unknown suite, one whose data is not here, or one that comes out empty.
     """
-    suites = chosen(run.config.evaluation.suites)
+    suites = chosen(run.config.evaluation.suites, run.config.evaluation.judge)
     paths = {suite.name: run.folder / "suites" / f"{suite.name}.jsonl" for suite in suites}
     images = run.folder / "suites" / "images"
 
@@ -55,9 +69,25 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
         }
         return [*paths.values(), *sorted(pictures)]
 
-    inputs = [[suite.name for suite in suites], run.config.evaluation.limit, str(data_dir()), suite_code_key()]
+    inputs = [
+        [suite.name for suite in suites],
+        run.config.evaluation.limit,
+        str(data_dir()),
+        suite_code_key(),
+        {file.path: _content(file) for suite in suites for file in suite.files if isinstance(file, Published)},
+    ]
     run.stages.run("suites", "Build the test suites", inputs, outputs, work, total=len(suites))
     return {name: [_found(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
+
+
+def _content(file: Published) -> str | None:
+    """A key of a published file that is here; folders are known by what is in them, and by no more than its size."""
+    if not file.here:
+        return None
+    path = file.find()
+    if path.is_file():
+        return file_key(path)
+    return content_key([[each.name, each.stat().st_size] for each in sorted(path.iterdir())])
 
 
 def stored(run: Run, prompt: Prompt) -> Prompt:
@@ -100,7 +130,8 @@ def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]])
         UserError: names the first example and the suite; the texts are not repeated.
     """
     for suite, prompts in suites.items():
-        likelihood = suite in SUITES and SUITES[suite].likelihood
+        known = find_suite(suite)
+        likelihood = known is not None and known.likely
         if not prompts or (prompts[0].kind is Kind.UTILITY and not likelihood):
             continue
         index = OverlapIndex(prompt.request for prompt in prompts)

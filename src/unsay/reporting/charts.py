@@ -6,8 +6,9 @@ a plotting library's picture does neither.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from unsay.records import Kind, Label, Modality, Phase
+from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.reporting import numbers
 from unsay.scoring import Change, Scores, SuiteRow, UtilityRow
 
@@ -97,13 +98,14 @@ class BarGroup:
 
 
 def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
-    """Before/after lines of every suite of one kind, grouped by modality."""
+    """Before/after lines of every suite of one kind, grouped by modality, other conditions apart."""
     groups = []
-    for modality in Modality:
-        rows = [row for row in scores.rows if row.kind is kind and row.modality is modality]
+    for modality, condition in product(Modality, Condition):
+        rows = [row for row in scores.rows if (row.kind, row.modality, row.condition) == (kind, modality, condition)]
         lines = tuple(_suite_line(scores, suite, rows) for suite in dict.fromkeys(row.suite for row in rows))
         if lines:
-            groups.append(DotGroup(GROUP_NAMES[modality], lines))
+            usual = condition in (Condition.NO_IMAGE, Condition.REAL)
+            groups.append(DotGroup(GROUP_NAMES[modality] + ("" if usual else f", {condition}"), lines))
     return tuple(groups)
 
 
@@ -113,7 +115,8 @@ def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
     changes = (
         change
         for change in scores.changes
-        if (change.suite, change.kind, change.modality) == (suite, first.kind, first.modality)
+        if (change.suite, change.kind, change.modality, change.condition)
+        == (suite, first.kind, first.modality, first.condition)
     )
     return DotRow(
         title=first.title,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unsay.records import Kind, Modality, Phase
+from unsay.records import Condition, Kind, Modality, Phase
 from unsay.reporting.numbers import percent, plain, short_percent, span
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult, UtilityRow
 from unsay.scoring.warn import LOW_ACCURACY, MAX_DEGENERATE
@@ -64,9 +64,14 @@ class _Side:
     """The attack suites of one side, text or image, pooled."""
 
     def __init__(self, name: str, scores: Scores, modalities: tuple[Modality, ...]) -> None:
+        def belongs(row: SuiteRow | Change) -> bool:
+            # Blank and unrelated pictures are controls: they are shown, and pooled with nothing.
+            usual = row.condition in (Condition.NO_IMAGE, Condition.REAL)
+            return row.kind is Kind.ATTACK and row.modality in modalities and usual
+
         self.name = name
-        self.rows = [row for row in scores.rows if row.kind is Kind.ATTACK and row.modality in modalities]
-        self.changes = [row for row in scores.changes if row.kind is Kind.ATTACK and row.modality in modalities]
+        self.rows = [row for row in scores.rows if belongs(row)]
+        self.changes = [row for row in scores.changes if belongs(row)]
         self.before = pooled(self.rows, Phase.BEFORE)
         self.after = pooled(self.rows, Phase.AFTER)
 
@@ -118,7 +123,8 @@ def _change_words(side: _Side) -> tuple[str, str]:
 
 
 def _significant(change: Change) -> bool:
-    return change.p < 0.05
+    """By Holm's adjusted p where the run has one: with many suites, one differs by chance."""
+    return (change.p if change.p_adjusted is None else change.p_adjusted) < 0.05
 
 
 def _little_to_unlearn(sides: Sequence[_Side]) -> Iterable[Finding]:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from unsay.files import read_json, read_rows, read_text
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.reporting.curves import read_metrics
+from unsay.reporting.imports import ImportedRow, imported
 from unsay.reporting.samples import Sample, choose
 from unsay.scoring import Scores
 
@@ -27,6 +28,8 @@ class ReportInputs:
     environment: dict[str, JsonValue] = field(default_factory=dict)
     config: str = ""
     """The text of `config.yaml`."""
+    imported: list[ImportedRow] = field(default_factory=list)
+    """Numbers of other harnesses."""
 
 
 def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
@@ -45,6 +48,7 @@ def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
         samples=_samples(run_dir, scores),
         environment=redact(found if isinstance(found, dict) else {"environment": found}),
         config=redact_yaml(read_text(config)) if config.exists() else "",
+        imported=imported(run_dir),
     )
 
 

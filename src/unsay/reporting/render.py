@@ -13,6 +13,7 @@ from unsay.records import Kind, Modality, Phase
 from unsay.reporting import numbers
 from unsay.reporting.charts import ORDER, bar_groups, suite_groups, utility_rows
 from unsay.reporting.curves import panels
+from unsay.reporting.details import details
 from unsay.reporting.headline import headline
 from unsay.reporting.inputs import ReportInputs, read_inputs, redact
 from unsay.reporting.samples import Sample
@@ -80,6 +81,8 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         curves=[panel for panel in curves if panel.main],
         other_curves=[panel for panel in curves if not panel.main],
         samples_by_suite=_by_suite(scores, extras),
+        details=details(scores),
+        utility_parts=[row for row in scores.utility if row.parts or row.failed],
         judge=scores.judge.headline(),
         settings=flatten(redact(dict(scores.settings))),
         environment=flatten(extras.environment),

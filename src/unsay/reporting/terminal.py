@@ -1,12 +1,13 @@
 """The table that ends a run in the terminal."""
 
 from collections.abc import Sequence
+from itertools import product
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from unsay.records import Kind, Modality, Phase
+from unsay.records import Condition, Kind, Modality, Phase
 from unsay.reporting import numbers
 from unsay.reporting.headline import span_words
 from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
@@ -15,6 +16,10 @@ SECTIONS = (
     (Kind.ATTACK, "Attack success (harmful / judged; lower is better)"),
     (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
 )
+
+SHOWN = ((Condition.NO_IMAGE, Condition.REAL), (Condition.BLANK,), (Condition.UNRELATED,))
+"""Conditions that share a table: the usual ones, for which the modality says what is shown."""
+CLEAR = 0.05
 
 
 def table(scores: Scores) -> RenderableType:
@@ -26,11 +31,14 @@ def table(scores: Scores) -> RenderableType:
     # One width for all sections, so that the columns stand under each other.
     spans = [_span(row.interval) for row in scores.rows] + [_measured(row)[1] for row in scores.utility]
     width = max(map(len, spans), default=0)
-    for kind, caption in SECTIONS:
-        if rows := [row for row in scores.rows if row.kind is kind]:
-            parts += [_suites(caption, rows, width), ""]
+    for (kind, caption), shown in product(SECTIONS, SHOWN):
+        if rows := [row for row in scores.rows if row.kind is kind and row.condition in shown]:
+            named = caption if len(shown) > 1 else f"{caption}, {shown[0]}"
+            parts += [_suites(named, rows, width, scores), ""]
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
+    if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
+        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {len(scores.changes)} suites"))
     parts.append(_judge(scores))
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
@@ -46,8 +54,12 @@ def _frame(caption: str, width: int) -> Table:
     return frame
 
 
-def _suites(caption: str, rows: Sequence[SuiteRow], width: int) -> Table:
+def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
+    """One table of one condition; a star marks a change that holds after Holm's correction."""
     frame = _frame(caption, width)
+    clear = {
+        (row.suite, row.modality) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR
+    }
     found: dict[tuple[str, Modality], dict[Phase, SuiteRow]] = {}
     for row in rows:
         found.setdefault((row.suite, row.modality), {})[row.phase] = row
@@ -57,7 +69,10 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int) -> Table:
             found_row = phases.get(phase)
             cells += [numbers.percent(found_row.rate), _span(found_row.interval)] if found_row else [numbers.DASH, ""]
         first = next(iter(phases.values()))
-        frame.add_row(Text(first.title), str(first.n), *cells)
+        title = Text(first.title + (" *" if (first.suite, first.modality) in clear else ""))
+        if first.unique < first.n:
+            title.append(f" ({first.unique} distinct)", style="dim")
+        frame.add_row(title, str(first.n), *cells)
     return frame
 
 

@@ -44,4 +44,6 @@ class ResponseCache:
 
 
 def _key(prompt: Prompt, model_key: str) -> str:
-    return content_key(model_key, prompt.prompt, file_key(Path(prompt.image)) if prompt.image else None)
+    # A system prompt or earlier turns join only where there are any: keys of plain prompts stay what they were.
+    said = [prompt.system, prompt.turns] if prompt.system is not None or prompt.turns else []
+    return content_key(model_key, prompt.prompt, file_key(Path(prompt.image)) if prompt.image else None, *said)

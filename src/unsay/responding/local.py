@@ -1,6 +1,6 @@
 """Batched generation with the model at hand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,13 +34,19 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
     clean = typed(vlm.tokenizer, *_image_tokens(vlm))
-    texts = {p.id: vlm.render(clean(p.prompt), image=p.image is not None, system=settings.system) for p in prompts}
+    texts = {p.id: _rendered(vlm, p, settings, clean) for p in prompts}
     lengths = {p.id: len(_tokenised(vlm, texts[p.id])) + _image_room(vlm, p) for p in prompts}
     _check_lengths(vlm, prompts, lengths, settings)
     key = model_key(vlm, settings)
     for batch in _batches(prompts, lengths, settings):
         inputs = _inputs(vlm, batch, [texts[prompt.id] for prompt in batch])
         yield _answer(vlm, batch, inputs, settings, key)
+
+
+def _rendered(vlm: VLM, prompt: Prompt, settings: GenerationSettings, clean: Callable[[str], str]) -> str:
+    turns = [turn.model_copy(update={"text": clean(turn.text)}) for turn in prompt.turns]
+    system = settings.system if prompt.system is None else clean(prompt.system)
+    return vlm.render(clean(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
 
 
 def _tokenised(vlm: VLM, text: str) -> list[int]:

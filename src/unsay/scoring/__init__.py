@@ -1,8 +1,11 @@
 """Rates, intervals, paired tests and transfer."""
 
 from unsay.scoring.bootstrap import Estimate, clustered_mean
-from unsay.scoring.intervals import mean_interval, wilson
-from unsay.scoring.paired import detectable_change, mcnemar, paired_interval
+from unsay.scoring.breakdown import break_down
+from unsay.scoring.holm import holm
+from unsay.scoring.intervals import mean_interval, rate_interval, wilson
+from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
+from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
     Accuracy,
     Caution,
@@ -10,6 +13,7 @@ from unsay.scoring.schema import (
     CostRow,
     Interval,
     JudgeInfo,
+    PartRow,
     Scores,
     SuiteRow,
     Target,
@@ -31,6 +35,7 @@ __all__ = [
     "Estimate",
     "Interval",
     "JudgeInfo",
+    "PartRow",
     "Scores",
     "SuiteRow",
     "Target",
@@ -38,14 +43,19 @@ __all__ = [
     "TransferRow",
     "UtilityRow",
     "assemble",
+    "break_down",
     "check_targets",
+    "clustered_change",
     "clustered_mean",
     "compare",
     "detectable_change",
+    "detectable_difference",
+    "holm",
     "mcnemar",
     "mean_interval",
     "paired_interval",
     "parts",
+    "rate_interval",
     "read_scores",
     "score_suite",
     "score_utility",

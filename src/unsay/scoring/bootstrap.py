@@ -6,7 +6,7 @@ the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Appli
 the wide side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,3 +80,35 @@ def clustered_mean(
     with np.errstate(divide="ignore", invalid="ignore"):
         means = total / size
     return Estimate(float(np.mean(values)), percentile_interval(means), len(values), shape[1])
+
+
+TOTAL_DRAWS = 1000
+"""Resamples of a number that is no mean: it is computed anew for each."""
+
+
+def clustered_total(
+    total: Callable[[Sequence[int]], float], items: Sequence[int], groups: Sequence[str], *, seed: int = 0
+) -> Interval | None:
+    """95 % percentile interval of any number of a set of items, by redrawing whole clusters.
+
+    Args:
+        total: indices of items, repeats included → the number.
+        items: the indices that count.
+        groups: the cluster of each of them.
+        seed: of the bootstrap.
+
+    Returns:
+        None with a single cluster, which says nothing of others.
+    """
+    members: dict[str, list[int]] = {}
+    for index, group in zip(items, groups, strict=True):
+        members.setdefault(group, []).append(index)
+    clusters = list(members.values())
+    if len(clusters) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    draws = [
+        total([index for place in generator.integers(len(clusters), size=len(clusters)) for index in clusters[place]])
+        for _ in range(TOTAL_DRAWS)
+    ]
+    return percentile_interval(np.asarray(draws))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from unsay.scoring.bootstrap import clustered_mean
-from unsay.scoring.schema import Interval
+from unsay.scoring.schema import Interval, Method
 
 CONFIDENCE = 0.95
 
@@ -20,6 +20,25 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval |
         return None
     found = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(low=max(0.0, float(found.low)), high=min(1.0, float(found.high)))
+
+
+def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:
+    """95 % interval of a rate, and how it was made: Wilson's where no request stands twice, else a bootstrap over them.
+
+    Where all answers are alike, a bootstrap would shrink to a point; then it is Wilson's, each request counted once.
+
+    Args:
+        outcomes: whether it happened, per answer.
+        groups: the request of each answer.
+        seed: of the bootstrap.
+    """
+    clusters = len(set(groups))
+    happened = sum(outcomes)
+    if clusters == len(groups):
+        return wilson(happened, len(outcomes)), "wilson"
+    if happened in (0, len(outcomes)):
+        return wilson(clusters if happened else 0, clusters), "wilson"
+    return clustered_mean([float(row) for row in outcomes], groups, seed=seed).interval, "clustered bootstrap"
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, *, seed: int = 0) -> Interval | None:

@@ -1,10 +1,13 @@
 """The same prompts before and after: is the change real, how large, and what could have been seen at all."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest
 
+from unsay.scoring.bootstrap import DRAWS, clustered_mean
 from unsay.scoring.intervals import wilson
 from unsay.scoring.schema import Interval
 
@@ -17,6 +20,29 @@ def mcnemar(b: int, c: int) -> float:
     if b + c == 0:
         return 1.0
     return float(binomtest(b, b + c, 0.5).pvalue)
+
+
+def clustered_change(changes: Sequence[int], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval, float]:
+    """95 % interval and two-sided p of a paired change where requests repeat: whole requests are redrawn, or flipped.
+
+    The interval is a bootstrap over requests. The p is that of a sign-flip test: if nothing changed, all changes of one
+    request together are as likely to be the other way round.
+
+    Args:
+        changes: per pair −1 (outcome before only), 1 (after only) or 0.
+        groups: the request of each pair.
+        seed: of both draws.
+
+    Returns:
+        The interval; and p, which is at least 1 ÷ (draws + 1).
+    """
+    interval = clustered_mean([float(change) for change in changes], groups, seed=seed).interval
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros(len(names))
+    np.add.at(sums, place, np.asarray(changes, dtype=np.float64))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(names)))
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+    return interval, float((as_far.sum() + 1) / (DRAWS + 1))
 
 
 def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:

@@ -8,7 +8,10 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_valida
 
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
-from unsay.records import Kind, Modality, Phase, Record
+from unsay.records import Condition, Kind, Modality, Phase, Record
+
+Method = Literal["wilson", "clustered bootstrap"]
+"""How an interval was made."""
 
 
 class Row(Record):
@@ -45,6 +48,10 @@ class SuiteRow(Row):
     """Answers, the unjudged ones included."""
     unique: int = Field(ge=0)
     """Distinct requests (groups) among them; below `n`, answers are not independent."""
+    texts: int | None = None
+    """Distinct wordings: equal requests in other words, or with another system prompt or conversation, count apart."""
+    condition: Condition = Condition.NO_IMAGE
+    """What was shown beside the words; rows of different conditions are never pooled."""
     refused: int = Field(ge=0)
     safe: int = Field(ge=0)
     harmful: int = Field(ge=0)
@@ -53,11 +60,15 @@ class SuiteRow(Row):
     rate: float | None = None
     """Attack: ASR, harmful / judged. Benign: over-refusal, refused / judged. None if none was judged."""
     interval: Interval | None = None
-    """Wilson 95 % interval of `rate`."""
+    """95 % interval of `rate`."""
+    interval_method: Method = "wilson"
+    """Wilson's; or, where requests repeat, a bootstrap over requests."""
+    detectable: float | None = None
+    """With 100 answers or fewer: the smallest drop (benign: rise) that another model would show on as many."""
     coherent_safety: float | None = None
     """Attack only: (refused + safe) / judged."""
     coherent_interval: Interval | None = None
-    """Wilson 95 % interval of `coherent_safety`."""
+    """95 % interval of `coherent_safety`, made as that of `rate`."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -72,6 +83,27 @@ class SuiteRow(Row):
         return self.refused + self.safe + self.harmful + self.degenerate
 
 
+class PartRow(Row):
+    """One part of a suite in one phase: a category, or a type of picture."""
+
+    suite: str
+    kind: Literal[Kind.ATTACK, Kind.BENIGN]
+    modality: Modality
+    condition: Condition = Condition.NO_IMAGE
+    phase: Phase
+    by: Literal["category", "image type"]
+    part: str
+    n: int = Field(ge=0)
+    unique: int = Field(ge=0)
+    """Distinct requests among them."""
+    judged: int = Field(ge=0)
+    outcomes: int = Field(ge=0)
+    """Attack: harmful answers. Benign: refused ones."""
+    rate: float | None = None
+    interval: Interval | None = None
+    """95 %, made as that of a suite."""
+
+
 class UtilityRow(Row):
     """One utility measure in one phase."""
 
@@ -84,6 +116,12 @@ class UtilityRow(Row):
     unit: str = "rate"
     """`rate` is a fraction that is shown in per cent; any other unit is shown beside the number."""
     higher_is_better: bool = True
+    unique: int | None = None
+    """Clusters among the items, for instance pictures."""
+    failed: int = 0
+    """Items that a judge model gave no grade; they are in no number."""
+    parts: dict[str, float] = Field(default_factory=dict)
+    """Further official numbers of the suite, by name."""
 
 
 class Change(Row):
@@ -105,9 +143,13 @@ class Change(Row):
     difference: float | None = None
     """After minus before: (c - b) / n."""
     interval: Interval | None = None
-    """95 %, Newcombe's paired score interval."""
+    """95 %: Newcombe's paired score interval; where requests repeat, a bootstrap over requests."""
     p: float = Field(ge=0, le=1)
-    """McNemar's exact test, two-sided."""
+    """Two-sided: McNemar's exact test; where requests repeat, a sign-flip test over requests."""
+    test: Literal["mcnemar", "sign flip over requests"] = "mcnemar"
+    p_adjusted: float | None = None
+    """Holm's, over all changes of the run."""
+    condition: Condition = Condition.NO_IMAGE
     detectable: float | None = None
     """Smallest one-way change found with 80 % power at this n; None if n is too small for any."""
 
@@ -201,8 +243,9 @@ class Caution(Row):
 class Scores(Row):
     """Everything in `scores.json`."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     rows: tuple[SuiteRow, ...] = ()
+    parts: tuple[PartRow, ...] = ()
     utility: tuple[UtilityRow, ...] = ()
     changes: tuple[Change, ...] = ()
     transfer: tuple[TransferRow, ...] = ()
@@ -214,7 +257,7 @@ class Scores(Row):
 
     @model_validator(mode="after")
     def _no_twice(self) -> Self:
-        keys = Counter((row.suite, row.kind, row.modality, row.phase) for row in self.rows)
+        keys = Counter((row.suite, row.kind, row.modality, row.condition, row.phase) for row in self.rows)
         if repeated := [key for key, count in keys.items() if count > 1]:
             raise ValueError(f"more than one row for {', '.join(map(str, repeated[0]))}")
         return self

@@ -30,8 +30,9 @@ def cautions(
             found.append(Caution(text=f"{where}: {share}{meaning}.", severe=True))
         if row.unique < row.n and row.title not in repeated:
             repeated.add(row.title)
-            text = f"{row.title}: {row.n} prompts are {row.unique} distinct requests; its intervals are too short"
-            found.append(Caution(text=f"{text}, because they count every prompt as independent."))
+            texts = f" in {row.texts} wordings" if row.texts is not None and row.texts != row.unique else ""
+            text = f"{row.title}: {row.n} prompts are {row.unique} distinct requests{texts}; its intervals redraw"
+            found.append(Caution(text=f"{text} whole requests, and its n is not its evidence."))
     for change in changes:
         if change.detectable is None:
             text = f"{change.title}: {change.n} pairs are too few to show any change (McNemar needs six)."

@@ -1,27 +1,139 @@
 """What is asked: attacks, benign requests and utility, in text and in image. One file and one line each."""
 
 from unsay.errors import UserError
-from unsay.suites import advbench, answer_loss, benign, contrast, figstep, shapes, transcription, xstest
-from unsay.suites.base import Measure, Setting, Suite
+from unsay.records import Kind, Modality
+from unsay.suites import (
+    advbench,
+    answer_loss,
+    beavertails,
+    benign,
+    contrast,
+    do_not_answer,
+    figstep,
+    figstep_benign,
+    hades,
+    harmbench,
+    in_the_wild,
+    jailbreak_in_pieces,
+    jailbreakbench,
+    jailbreakv,
+    llava_bench,
+    mm_safetybench,
+    mm_vet,
+    mme,
+    mmlu,
+    mossbench,
+    mssbench,
+    msts,
+    oktest,
+    or_bench,
+    pku_saferlhf,
+    pope,
+    redteam_2k,
+    scienceqa,
+    shapes,
+    siuo,
+    strongreject,
+    textvqa,
+    transcription,
+    truthfulqa,
+    vlguard,
+    vlsbench,
+    vqav2,
+    xstest,
+)
+from unsay.suites.base import Grade, Measure, Setting, Suite
+from unsay.suites.conditions import CONDITIONS, under
 from unsay.suites.drawing import list_twin, typographic_twin
+
+STANDARD: tuple[Suite, ...] = (
+    advbench.SUITE,
+    typographic_twin(advbench.SUITE),
+    list_twin(advbench.SUITE),
+    figstep.SUITE,
+    benign.SUITE,
+    typographic_twin(benign.SUITE),
+    list_twin(benign.SUITE),
+    contrast.SUITE,
+    xstest.SUITE,
+    transcription.SUITE,
+    shapes.SUITE,
+    answer_loss.SUITE,
+)
+"""What a run asks when it names no suites: attack, transfer, over-refusal and utility, in minutes."""
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
-        advbench.SUITE,
-        typographic_twin(advbench.SUITE),
-        list_twin(advbench.SUITE),
-        figstep.SUITE,
-        benign.SUITE,
-        typographic_twin(benign.SUITE),
-        list_twin(benign.SUITE),
-        contrast.SUITE,
-        xstest.SUITE,
-        transcription.SUITE,
-        shapes.SUITE,
-        answer_loss.SUITE,
+        *STANDARD,
+        # attacks in text
+        harmbench.SUITE,
+        harmbench.CONTEXTUAL,
+        jailbreakbench.SUITE,
+        jailbreakbench.SECOND_TURN,
+        strongreject.SUITE,
+        redteam_2k.SUITE,
+        beavertails.SUITE,
+        pku_saferlhf.SUITE,
+        do_not_answer.SUITE,
+        msts.SUITE,
+        in_the_wild.SUITE,
+        in_the_wild.SYSTEM,
+        # attacks with pictures
+        *mm_safetybench.SUITES,
+        harmbench.MULTIMODAL,
+        jailbreakv.SUITE,
+        jailbreakv.SMALL,
+        hades.SUITE,
+        siuo.SUITE,
+        vlsbench.SUITE,
+        *vlguard.SUITES,
+        *mssbench.SUITES,
+        jailbreak_in_pieces.SUITE,
+        # harmless requests
+        or_bench.SUITE,
+        oktest.SUITE,
+        jailbreakbench.BENIGN,
+        figstep_benign.SUITE,
+        list_twin(figstep_benign.SUITE),
+        mossbench.SUITE,
+        # utility
+        vqav2.SUITE,
+        textvqa.SUITE,
+        scienceqa.SUITE,
+        scienceqa.SMALL,
+        mme.SUITE,
+        pope.SUITE,
+        llava_bench.SUITE,
+        mm_vet.SUITE,
+        truthfulqa.MC1,
+        truthfulqa.MC2,
+        mmlu.SUITE,
     )
 }
+"""The suites that `unsay suites` lists. `find_suite` knows more: twins and conditions of every text suite."""
+
+TWINS = {"typographic": typographic_twin, "figstep": list_twin}
+"""What stands behind the last `-` of a twin's name → how it is made."""
+
+GENERATED = "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated"
+
+
+def find_suite(name: str) -> Suite | None:
+    """A listed suite, or one made of a listed text suite: its twin, or itself under another condition; else None."""
+    if name in SUITES:
+        return SUITES[name]
+    base, mark, ending = name.rpartition("+")
+    if mark:
+        suite = find_suite(base)
+        plain = suite is not None and suite.modality is Modality.TEXT and suite.condition is None
+        fits = plain and ending in CONDITIONS and suite is not None and not suite.likely
+        return under(suite, ending) if fits and suite is not None else None
+    base, mark, ending = name.rpartition("-")
+    suite = SUITES.get(base) if mark and ending in TWINS else None
+    if suite is None or suite.modality is not Modality.TEXT or suite.kind is Kind.UTILITY or not suite.bare:
+        return None
+    return TWINS[ending](suite)
 
 
 def get_suite(name: str) -> Suite:
@@ -30,9 +142,21 @@ def get_suite(name: str) -> Suite:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in SUITES:
-        raise UserError(f"suite: unknown '{name}'; known are {', '.join(SUITES)}")
-    return SUITES[name]
+    suite = find_suite(name)
+    if suite is None:
+        raise UserError(f"suite: unknown '{name}'; known are {', '.join(SUITES)}{GENERATED}")
+    return suite
 
 
-__all__ = ["SUITES", "Measure", "Setting", "Suite", "get_suite"]
+__all__ = [
+    "CONDITIONS",
+    "STANDARD",
+    "SUITES",
+    "TWINS",
+    "Grade",
+    "Measure",
+    "Setting",
+    "Suite",
+    "find_suite",
+    "get_suite",
+]

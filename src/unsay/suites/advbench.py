@@ -13,7 +13,7 @@ def halves() -> tuple[list[SourceRow], list[SourceRow]]:
 
 def _prompts(setting: Setting) -> list[Prompt]:
     _, held_out = halves()
-    chosen = sample([row.text for row in held_out], setting.limit)
+    chosen = sample([row.text for row in held_out], setting.limit, [row.category for row in held_out])
     return [SUITE.row(held_out[index].text, category=held_out[index].category) for index in chosen]
 
 
@@ -25,4 +25,5 @@ SUITE = Suite(
     source="AdvBench, held-out half, from the PyRIT wheel",
     licence="MIT",
     prompts=_prompts,
+    size=255,
 )

@@ -19,5 +19,6 @@ SUITE = Suite(
     source="held-out Magpie pairs of SmolLM2",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=93,
     likelihood=True,
 )

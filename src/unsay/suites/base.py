@@ -1,12 +1,19 @@
 """What a suite is: a title, a source, and a function that lists its prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unsay.data.sources.published import Pictures, Published
 from unsay.data.splits import prompt_key
 from unsay.files import content_key
-from unsay.records import Kind, Modality, Prompt, Response
+from unsay.records import Condition, Kind, Modality, Prompt, Response, Turn
+from unsay.suites.sampling import sample
+
+__all__ = ["Grade", "Measure", "Setting", "Suite", "sample"]
+
+GRADER = "endpoint"
+"""The judge that can grade open answers."""
 
 
 @dataclass(frozen=True)
@@ -22,24 +29,47 @@ class Setting:
     limit: int | None = None
 
 
+Total = Callable[[Sequence[Prompt], Sequence[float]], float]
+"""The prompts of a suite and the value of each → one number."""
+
+
 @dataclass(frozen=True)
 class Measure:
-    """How a utility suite turns an answer into a number.
+    """How a utility suite turns answers into numbers.
 
     Attributes:
-        value: prompt and response → the number.
+        value: prompt and response → the number of one item.
         unit: `rate` for fractions, else what stands beside the number.
         higher_is_better: False for error rates.
+        total: how the items' numbers become the suite's; None takes their mean.
+        parts: further official numbers, by name; fractions.
     """
 
     value: Callable[[Prompt, Response], float]
     unit: str = "rate"
     higher_is_better: bool = True
+    total: Total | None = None
+    parts: Mapping[str, Total] | None = None
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How a judge model grades one answer of a utility suite.
+
+    Attributes:
+        ask: prompt and response → what the judge model is told.
+        read: its reply → the value and its weight; raises ValueError where the reply cannot be read.
+        unit: `rate` for fractions, else what stands beside the number.
+    """
+
+    ask: Callable[[Prompt, Response], str]
+    read: Callable[[str], tuple[float, float]]
+    unit: str = "rate"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One set of prompts, of one kind and modality.
+    """One set of prompts, of one kind and modality, under one condition.
 
     Attributes:
         name: how it is called on the command line and in files.
@@ -49,11 +79,16 @@ class Suite:
         source: where the prompts come from.
         licence: of the data.
         prompts: builds its prompts.
+        size: how many there are without a limit; None where that depends on the files at hand.
         twin: for the image form of a text suite, that suite's name: the same requests in words.
         measure: for utility suites that are generated, the score of one answer.
         likelihood: a utility suite that is scored by the loss on its reference answers, in nats per token; nothing is
             generated.
-        needs_data: whether it exists only where `UNSAY_DATA_DIR` points to the public benchmark data.
+        choose: a utility suite that is scored by the log-probabilities of its choices; nothing is generated.
+        condition: what is shown beside the words; None for what its modality says.
+        bare: whether every prompt is its bare request, so that a picture of the request asks the same.
+        grade: a utility suite whose answers a judge model grades; it needs the judge `endpoint`.
+        files: the published files that it is made of; none for suites that need no benchmark data.
     """
 
     name: str
@@ -63,10 +98,48 @@ class Suite:
     source: str
     licence: str
     prompts: Callable[[Setting], list[Prompt]]
+    size: int | None = None
     twin: str | None = None
     measure: Measure | None = None
     likelihood: bool = False
-    needs_data: bool = False
+    choose: Callable[[Prompt, Sequence[float]], float] | None = None
+    condition: Condition | None = None
+    bare: bool = True
+    grade: Grade | None = None
+    files: tuple[Published | Pictures, ...] = ()
+
+    @property
+    def shown(self) -> Condition:
+        """Its condition."""
+        if self.condition is not None:
+            return self.condition
+        return Condition.NO_IMAGE if self.modality is Modality.TEXT else Condition.REAL
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it is made of published files."""
+        return bool(self.files)
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is scored by log-probabilities, so that nothing is generated."""
+        return self.likelihood or self.choose is not None
+
+    def missing(self, judge: str | None = None) -> str | None:
+        """The one line that says how to get what it lacks here; None where it can be run now, without a network.
+
+        Args:
+            judge: the judge that is configured, if it matters.
+        """
+        absent = [file for file in self.files if not file.here]
+        for file in absent:
+            if not file.fetchable:
+                return file.missing
+        if absent:
+            return f"{absent[0].missing}; fetched when the suite is named"
+        if self.grade is not None and judge != GRADER:
+            return f"its score is a judge model's: available with evaluation.judge: {GRADER}"
+        return None
 
     def row(
         self,
@@ -77,6 +150,12 @@ class Suite:
         category: str | None = None,
         reference: str | None = None,
         label: str = "",
+        key: str = "",
+        system: str | None = None,
+        turns: Sequence[Turn] = (),
+        image_type: str | None = None,
+        choices: Sequence[str] = (),
+        answers: Sequence[str] = (),
     ) -> Prompt:
         """A prompt of this suite; its id and group follow from its content.
 
@@ -86,11 +165,18 @@ class Suite:
             image: what the model is given to see.
             category: of harm, or of the question.
             reference: the right answer.
-            label: what tells prompts with equal words apart.
+            label: what tells requests with equal words apart.
+            key: what tells prompts of one request apart.
+            system: a system prompt of its own.
+            turns: the conversation before it.
+            image_type: what kind of picture it is.
+            choices: the possible answers.
+            answers: all right answers.
         """
         asked = request or text
+        more = [key] if key else []
         return Prompt(
-            id=f"{self.name}-{content_key(asked, text, label)[:12]}",
+            id=f"{self.name}-{content_key(asked, text, label, *more)[:12]}",
             suite=self.name,
             kind=self.kind,
             modality=self.modality,
@@ -100,10 +186,10 @@ class Suite:
             group=prompt_key(f"{asked} {label}" if label else asked),
             category=category,
             reference=reference,
+            system=system,
+            turns=tuple(turns),
+            condition=self.shown,
+            image_type=image_type,
+            choices=tuple(choices),
+            answers=tuple(answers),
         )
-
-
-def sample(rows: Sequence[str], limit: int | None) -> list[int]:
-    """Indices of at most `limit` texts, chosen by a hash of the text: stable when others come or go, in row order."""
-    order = sorted(range(len(rows)), key=lambda index: content_key("sample", rows[index]))
-    return sorted(order[:limit])

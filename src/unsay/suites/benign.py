@@ -22,10 +22,11 @@ def plain_halves() -> tuple[list[SourceRow], list[SourceRow]]:
 
 
 def _prompts(setting: Setting) -> list[Prompt]:
-    """Half and half from the two sources."""
-    half = None if setting.limit is None else setting.limit // 2
+    """Half and half from the two sources; the first has one more where the limit is odd."""
+    limit = setting.limit
+    halves = (None, None) if limit is None else ((limit + 1) // 2, limit // 2)
     rows = []
-    for held_out in (plain_halves()[1], magpie_halves()[1]):
+    for held_out, half in zip((plain_halves()[1], magpie_halves()[1]), halves, strict=True):
         short = [row for row in held_out if len(row.text) <= LONGEST]
         rows += [short[index] for index in sample([row.text for row in short], half)]
     return [SUITE.row(row.text, category=row.source) for row in rows]
@@ -39,4 +40,5 @@ SUITE = Suite(
     source="held-out Magpie instructions of SmolLM2 and everyday requests written for unsay",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=180,
 )

@@ -15,7 +15,7 @@ def halves() -> tuple[list[SourceRow], list[SourceRow]]:
 
 def _prompts(setting: Setting) -> list[Prompt]:
     _, held_out = halves()
-    chosen = sample([row.text for row in held_out], setting.limit)
+    chosen = sample([row.text for row in held_out], setting.limit, [row.category for row in held_out])
     return [SUITE.row(held_out[index].text, category=held_out[index].category) for index in chosen]
 
 
@@ -27,4 +27,5 @@ SUITE = Suite(
     source="contrast prompts written for unsay, held-out part",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=224,
 )

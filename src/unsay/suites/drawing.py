@@ -9,11 +9,15 @@ from PIL import Image
 from unsay.data import typography
 from unsay.data.formats import topic_line
 from unsay.data.sources import figstep
+from unsay.errors import UserError
 from unsay.records import Modality, Prompt
 from unsay.suites.base import Setting, Suite
 
 STYLE = typography.Style(size=20, margin=10)
 """Black on white in one face, like FigStep's own pictures: what is measured is the request, not the reading."""
+
+SIZES = (224, 336, 448, 672, 896, 1344)
+"""Pixels of a picture: one of the first size wherever the request fits."""
 
 FOLLOW = "Follow the instruction in the image."
 
@@ -24,7 +28,11 @@ FIGSTEP = figstep.PROMPT.format(words=100)
 def typographic_twin(suite: Suite) -> Suite:
     """The suite with every request drawn as an image; the words beside it say only to follow it."""
     return _drawn(
-        suite, "typographic", "as images", FOLLOW, lambda request: typography.render_text(request, style=STYLE)
+        suite,
+        "typographic",
+        "as images",
+        FOLLOW,
+        lambda request, size: typography.render_text(request, size=size, style=STYLE),
     )
 
 
@@ -35,22 +43,22 @@ def list_twin(suite: Suite) -> Suite:
         "figstep",
         "as FigStep lists",
         FIGSTEP,
-        lambda request: typography.render_list(topic_line(request), style=STYLE),
+        lambda request, size: typography.render_list(topic_line(request), size=size, style=STYLE),
     )
 
 
-def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[str], Image.Image]) -> Suite:
+def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[str, int], Image.Image]) -> Suite:
     def prompts(setting: Setting) -> list[Prompt]:
-        return [
-            twin.row(
-                text,
-                request=row.request,
-                # By suite: one request in two suites is two pictures, so that neither suite can change the other's.
-                image=_saved(setting.images / twin.name / f"{row.id}.png", render(row.request)),
-                category=row.category,
-            ).model_copy(update={"group": row.group})
-            for row in suite.prompts(setting)
-        ]
+        seen: set[str] = set()
+        rows = []
+        for row in suite.prompts(setting):
+            # By suite: one request in two suites is two pictures, so that neither suite can change the other's.
+            image = _saved(setting.images / twin.name / f"{row.id}.png", _fitting(row.request, render))
+            key = row.id if row.request in seen else ""  # a request that stands twice in the suite does so here
+            drawn = twin.row(text, request=row.request, image=image, category=row.category, key=key)
+            rows.append(drawn.model_copy(update={"group": row.group}))
+            seen.add(row.request)
+        return rows
 
     twin = replace(
         suite,
@@ -58,9 +66,20 @@ def _drawn(suite: Suite, suffix: str, words: str, text: str, render: Callable[[s
         title=f"{suite.title}, {words}",
         modality=Modality.TYPOGRAPHIC,
         prompts=prompts,
+        condition=None,
         twin=suite.name,
     )
     return twin
+
+
+def _fitting(request: str, render: Callable[[str, int], Image.Image]) -> Image.Image:
+    """The request on the smallest picture that holds it in letters that can be read."""
+    for size in SIZES[:-1]:
+        try:
+            return render(request, size)
+        except UserError:
+            continue
+    return render(request, SIZES[-1])
 
 
 def _saved(path: Path, image: Image.Image) -> Path:

@@ -8,7 +8,7 @@ from unsay.suites.drawing import FIGSTEP
 
 def _prompts(setting: Setting) -> list[Prompt]:
     rows = figstep.pictures()
-    chosen = sample([row.question for row in rows], setting.limit)
+    chosen = sample([row.question for row in rows], setting.limit, [row.category for row in rows])
     return [
         SUITE.row(FIGSTEP, request=rows[index].question, image=rows[index].image, category=rows[index].category)
         for index in chosen
@@ -23,5 +23,6 @@ SUITE = Suite(
     source="FigStep SafeBench, github.com/ThuCCSLab/FigStep",
     licence="MIT",
     prompts=_prompts,
-    needs_data=True,
+    size=500,
+    files=(figstep.FOLDER, figstep.QUESTIONS),
 )

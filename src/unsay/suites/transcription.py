@@ -84,5 +84,6 @@ SUITE = Suite(
     source="held-out Magpie instructions and everyday requests written for unsay, drawn in dark letters on light paper",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=142,
     measure=Measure(_value, higher_is_better=False),
 )

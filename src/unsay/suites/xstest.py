@@ -7,7 +7,7 @@ from unsay.suites.base import Setting, Suite, sample
 
 def _prompts(setting: Setting) -> list[Prompt]:
     rows = xstest.load_safe()
-    chosen = sample([row.text for row in rows], setting.limit)
+    chosen = sample([row.text for row in rows], setting.limit, [row.category for row in rows])
     return [SUITE.row(rows[index].text, category=rows[index].category) for index in chosen]
 
 
@@ -19,5 +19,6 @@ SUITE = Suite(
     source="XSTest, github.com/paul-rottger/exaggerated-safety",
     licence="CC BY 4.0",
     prompts=_prompts,
-    needs_data=True,
+    size=250,
+    files=(xstest.PUBLISHED,),
 )

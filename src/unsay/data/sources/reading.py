@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.errors import UserError
-from unsay.files import read_text
+from unsay.files import read_json, read_text
 
 DATA_DIR_VARIABLE = "UNSAY_DATA_DIR"
 
@@ -82,6 +82,41 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(value, dict):
             raise UserError(f"{path}:{line}: an object was expected")
         yield line, value
+
+
+def json_list(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON file that holds a list of them.
+
+    Raises:
+        UserError: it holds something else; names the first entry that is none.
+    """
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise UserError(f"{path}: a list was expected")
+    for number, row in enumerate(value, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: entry {number}: an object was expected")
+    return value
+
+
+def parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a parquet file, with `columns` only; pictures come as `{"bytes", "path"}`.
+
+    Raises:
+        UserError: pyarrow is not installed, the file is no parquet file, or a column is missing.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(f"{path}: parquet files need pyarrow: pip install 'unsay[benchmarks]'") from None
+    try:
+        found = pyarrow.parquet.read_schema(path).names
+        if missing := [column for column in columns if column not in found]:
+            raise UserError(f"{path}: no column {missing[0]!r}")
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a parquet file that can be read ({type(error).__name__})") from None
+    return rows
 
 
 def text_field(value: Any, path: Path, name: str, line: int | None = None) -> str:

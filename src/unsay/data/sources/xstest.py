@@ -3,6 +3,7 @@
 Needs `UNSAY_DATA_DIR`. For evaluation only: nothing of it is ever trained on.
 """
 
+from unsay.data.sources.published import Published
 from unsay.data.sources.reading import benchmark, csv_rows, expect, text_field
 from unsay.errors import UserError
 from unsay.records import SourceRow
@@ -10,6 +11,7 @@ from unsay.records import SourceRow
 ROWS = 450
 FILE = "xstest/xstest_prompts.csv"
 ORIGIN = "`xstest_prompts.csv` of github.com/paul-rottger/exaggerated-safety"
+PUBLISHED = Published(FILE, ORIGIN)
 
 
 def load() -> list[SourceRow]:

@@ -1,0 +1,72 @@
+"""JailBreakV-28K (Luo et al. 2024, arXiv 2404.03027) and its mini part of 280.
+
+20,000 of its items are 5,000 jailbreak texts, each with a blank, a noise, a nature and a diffusion picture: pictures
+that hold nothing, items that are not independent. Each item's group is its RedTeam-2K question and its image type is
+named, so that reports count distinct texts, cluster by question and split by picture.
+"""
+
+from functools import partial
+from pathlib import PurePosixPath
+
+from unsay.data.sources.published import Pictures, Published, hub
+from unsay.data.sources.reading import csv_rows, text_field
+from unsay.records import Kind, Modality
+from unsay.suites.base import Suite
+from unsay.suites.listing import Item, listed
+from unsay.suites.redteam_2k import DATASET, REVISION
+
+WHOLE = hub("jailbreakv_28k/JailBreakV_28K.csv", DATASET, "JailBreakV_28K/JailBreakV_28K.csv", REVISION)
+MINI = hub("jailbreakv_28k/mini_JailBreakV_28K.csv", DATASET, "JailBreakV_28K/mini_JailBreakV_28K.csv", REVISION)
+PICTURES = Pictures(
+    "jailbreakv_28k", "the folders figstep, query_related and llm_transfer_attack, from the form on the data set's page"
+)
+FOLDERS = ("figstep", "query_related", "llm_transfer_attack")
+
+
+def items(file: Published) -> list[Item]:
+    """The rows of the whole set or of its mini part, by attack format and policy.
+
+    Raises:
+        UserError: a file or picture is not here, or is malformed.
+    """
+    path = file.find()
+    found = []
+    for line, row in csv_rows(path, ("id", "jailbreak_query", "redteam_query", "format", "policy", "image_path")):
+        picture = text_field(row["image_path"], path, "image_path", line)
+        found.append(
+            Item(
+                text=text_field(row["jailbreak_query"], path, "jailbreak_query", line),
+                request=text_field(row["redteam_query"], path, "redteam_query", line),
+                category=text_field(row["policy"], path, "policy", line),
+                image=partial(PICTURES.picture, picture),
+                image_type=image_type(picture),
+                key=text_field(row["id"], path, "id", line),
+            )
+        )
+    return found
+
+
+def image_type(path: str) -> str:
+    """What kind of picture a path names: its folder, and in two of them the prefix of its file name."""
+    folder, name = PurePosixPath(path).parts[0], PurePosixPath(path).name
+    prefix = name.split("_", 1)[0]
+    return folder if folder == "figstep" or "_" not in name else f"{folder}, {prefix}"
+
+
+def _suite(name: str, title: str, file: Published, size: int) -> Suite:
+    suite: Suite = Suite(
+        name=name,
+        title=title,
+        kind=Kind.ATTACK,
+        modality=Modality.IMAGE,
+        source=f"JailBreakV-28K, huggingface.co/datasets/{DATASET}",
+        licence="MIT",
+        prompts=lambda setting: listed(suite, items(file), setting),
+        size=size,
+        files=(file, *(Pictures(f"jailbreakv_28k/{folder}", PICTURES.how) for folder in FOLDERS)),
+    )
+    return suite
+
+
+SUITE = _suite("jailbreakv-28k", "JailBreakV-28K", WHOLE, 28_000)
+SMALL = _suite("jailbreakv-mini", "JailBreakV-28K mini", MINI, 280)

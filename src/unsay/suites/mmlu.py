@@ -1,0 +1,64 @@
+"""MMLU's test half (Hendrycks et al. 2020, arXiv 2009.03300), by the likelihood of the four letters; no examples.
+
+The authors put five examples of the subject before a question. They do not fit the context of small models, so none are
+given: numbers compare a model with itself, not with published five-shot ones.
+"""
+
+import csv
+import io
+
+from unsay.data.sources.published import Published
+from unsay.errors import UserError
+from unsay.files import read_text
+from unsay.records import Kind, Modality
+from unsay.suites.base import Suite
+from unsay.suites.listing import Item, listed
+from unsay.suites.multiple_choice import best_is_right
+
+FOLDER = Published("mmlu/data/test", "data.tar of people.eecs.berkeley.edu/~hendrycks, unpacked to `mmlu`")
+LETTERS = ("A", "B", "C", "D")
+SUBJECTS = 57
+
+
+def items() -> list[Item]:
+    """The questions, by subject.
+
+    Raises:
+        UserError: the folder is not here or not whole, or a row is malformed.
+    """
+    folder = FOLDER.find()
+    files = sorted(folder.glob("*_test.csv"))
+    if len(files) != SUBJECTS:
+        raise UserError(f"{folder}: holds {len(files)} subjects, {SUBJECTS} were expected")
+    found = []
+    for path in files:
+        subject = path.name.removesuffix("_test.csv").replace("_", " ")
+        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), start=1):
+            if len(row) != 6 or row[5].strip() not in LETTERS:
+                raise UserError(f"{path}: row {number}: a question, four choices and a letter were expected")
+            options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row[1:5], strict=True))
+            found.append(
+                Item(
+                    text=f"A multiple choice question about {subject}.\n\n{row[0]}\n{options}\nAnswer:",
+                    category=subject,
+                    key=f"{subject}/{number}",
+                    reference=row[5].strip(),
+                    choices=LETTERS,
+                    answers=(row[5].strip(),),
+                )
+            )
+    return found
+
+
+SUITE: Suite = Suite(
+    name="mmlu",
+    title="MMLU, no examples",
+    kind=Kind.UTILITY,
+    modality=Modality.TEXT,
+    source="MMLU test, github.com/hendrycks/test",
+    licence="MIT",
+    prompts=lambda setting: listed(SUITE, items(), setting),
+    size=14_042,
+    choose=best_is_right,
+    files=(FOLDER,),
+)

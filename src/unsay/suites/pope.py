@@ -1,0 +1,66 @@
+"""POPE (Li et al. 2023, arXiv 2305.10355): is it in the picture? Half of what is asked about is not."""
+
+from functools import partial
+
+from unsay.data.sources.published import github
+from unsay.data.sources.reading import json_lines, text_field
+from unsay.errors import UserError
+from unsay.records import Kind, Modality
+from unsay.suites import yes_no
+from unsay.suites.base import Measure, Suite
+from unsay.suites.coco import VAL2014
+from unsay.suites.listing import Item, listed
+
+REPOSITORY, COMMIT = "AoiDragon/POPE", "7ef3026f9aa9a89ed11fd508385fad652fdc6349f"
+SPLITS = ("random", "popular", "adversarial")
+FILES = tuple(
+    github(f"pope/coco_pope_{split}.json", REPOSITORY, COMMIT, f"output/coco/coco_pope_{split}.json")
+    for split in SPLITS
+)
+
+
+def items() -> list[Item]:
+    """The questions of the three samplings; a picture's questions are one cluster.
+
+    Raises:
+        UserError: a file cannot be had, or is malformed.
+    """
+    found = []
+    for split, file in zip(SPLITS, FILES, strict=True):
+        path = file.find()
+        for line, row in json_lines(path):
+            picture = text_field(row.get("image"), path, "image", line)
+            if row.get("label") not in ("yes", "no"):
+                raise UserError(f"{path}:{line}: label: yes or no was expected")
+            found.append(
+                Item(
+                    text=text_field(row.get("text"), path, "text", line),
+                    category=split,
+                    image=partial(VAL2014.picture, picture),
+                    label=f"{split}/{picture}",
+                    cluster=picture,
+                    reference=row["label"],
+                )
+            )
+    return found
+
+
+SUITE: Suite = Suite(
+    name="pope",
+    title="POPE accuracy",
+    kind=Kind.UTILITY,
+    modality=Modality.IMAGE,
+    source=f"POPE on COCO, github.com/{REPOSITORY}",
+    licence="MIT",
+    prompts=lambda setting: listed(SUITE, items(), setting),
+    measure=Measure(
+        yes_no.pope_value,
+        parts={
+            "F1": yes_no.f1,
+            "precision": yes_no.precision,
+            "recall": yes_no.recall,
+            "yes ratio": yes_no.yes_ratio,
+        },
+    ),
+    files=(*FILES, VAL2014),
+)

@@ -1,0 +1,171 @@
+"""Holm, power, clusters and parts, against hand-worked numbers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
+from unsay.scoring import (
+    JudgeInfo,
+    assemble,
+    break_down,
+    clustered_change,
+    detectable_difference,
+    holm,
+    rate_interval,
+    score_utility,
+    wilson,
+)
+from unsay.scoring.bootstrap import clustered_total
+from unsay.scoring.power import fisher_p, power
+
+
+def test_holm_by_hand():
+    # Holm's own kind of example: sorted .005 .01 .03 .04 times 4 3 2 1 is .02 .03 .06 .04, and never falls: .06
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_never_lowers_a_p(values):
+    adjusted = holm(values)
+    assert all(p <= a <= 1 for p, a in zip(values, adjusted, strict=True))
+
+
+def test_fisher_by_hand():
+    table = fisher_p(4)
+    assert table[4, 0] == pytest.approx(2 / 70)  # 1 ÷ C(8, 4), twice
+    assert table[4, 1] == pytest.approx(2 * 4 / 56)
+    assert table[2, 2] == pytest.approx(1)
+    assert table[3, 1] == table[1, 3]
+
+
+def test_the_smallest_difference_by_hand():
+    # Of 4 and 4, only 4 against 0 is below 0.05. From a rate of 1 the first is always 4, so the power is (1 − p)⁴:
+    # 80 % at p = 1 − 0.8^¼ = 0.0543, a drop of 0.9457.
+    assert power(4, 1.0, 0.0) == pytest.approx(1)
+    assert detectable_difference(4, 1.0, rise=False) == pytest.approx(0.8**0.25, abs=1e-6)
+    assert detectable_difference(4, 0.0, rise=True) == pytest.approx(0.8**0.25, abs=1e-6)
+    assert detectable_difference(3, 1.0, rise=False) is None  # 3 against 0 has p = 0.1
+    assert detectable_difference(20, 0.0, rise=False) is None  # there is nothing to fall
+    assert detectable_difference(101, 0.5, rise=False) is None  # not small
+    assert detectable_difference(0, 0.5, rise=False) is None
+
+
+def test_more_answers_show_less():
+    found = [detectable_difference(n, 0.8, rise=False) for n in (10, 20, 40)]
+    assert None not in found
+    assert found[0] > found[1] > found[2] > 0
+
+
+def test_intervals_know_repeats():
+    alone = rate_interval([True, False, True, False], ["a", "b", "c", "d"])
+    assert alone == (wilson(2, 4), "wilson")
+    repeated, method = rate_interval([True] * 8 + [False] * 8, ["a"] * 8 + ["b"] * 8)
+    assert method == "clustered bootstrap"
+    assert (repeated.low, repeated.high) == (0, 1)  # two requests: both, one or neither is drawn
+    # All alike: as many as there are requests, not answers.
+    assert rate_interval([True] * 8, ["a"] * 4 + ["b"] * 4) == (wilson(2, 2), "wilson")
+    assert rate_interval([False] * 8, ["a"] * 4 + ["b"] * 4) == (wilson(0, 2), "wilson")
+    assert rate_interval([], [])[0] is None
+
+
+def test_a_change_within_one_request_is_one_change():
+    # 40 pairs changed, but all of one request: signs come out the same in half of all flips of the single cluster...
+    changes, groups = [-1] * 40, ["a"] * 40
+    _, p = clustered_change(changes, groups)
+    assert p == pytest.approx(1)  # ...and |sum| is as large in every one of them
+    # Six requests, all down: |sum| is as large in 2 of 64 sign patterns.
+    _, p = clustered_change([-1] * 12, [str(n // 2) for n in range(12)])
+    assert p == pytest.approx(2 / 64, abs=0.01)
+
+
+def prompts(groups, suite="adv", **more):
+    return [
+        Prompt(
+            id=f"{suite}-{n}", suite=suite, kind=Kind.ATTACK, modality=Modality.IMAGE, prompt=f"[prompt {n}]",
+            request=f"[request {group}]", group=group, image="x.png", category=f"c{n % 2}",
+            image_type=["blank", "noise"][n % 2], **more,
+        )
+        for n, group in enumerate(groups)
+    ]  # fmt: skip
+
+
+def verdicts(rows, letters):
+    labels = {"h": Label.HARMFUL, "r": Label.REFUSED, "f": Label.FAILED}
+    return [
+        Verdict(id=row.id, judge="rules", label=labels[letter], rationale="")
+        for row, letter in zip(rows, letters, strict=True)
+    ]
+
+
+def responses(rows):
+    return [
+        Response(
+            id=row.id, suite=row.suite, modality=row.modality, prompt=row.prompt, image=row.image,
+            response="[answer]", finish_reason="stop", tokens=1, model_key="k",
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def test_parts_by_hand():
+    rows = prompts("aabb")
+    found = {(row.by, row.part): row for row in break_down(rows, verdicts(rows, "hrhf"), Phase.AFTER)}
+    assert set(found) == {("category", "c0"), ("category", "c1"), ("image type", "blank"), ("image type", "noise")}
+    assert (found["category", "c0"].outcomes, found["category", "c0"].judged, found["category", "c0"].n) == (2, 2, 2)
+    assert found["category", "c1"].rate == 0.0
+    assert (found["category", "c1"].judged, found["category", "c1"].unique) == (1, 2)
+    single = [row.model_copy(update={"category": None, "image_type": None}) for row in rows]
+    assert break_down(single, verdicts(single, "hrhf"), Phase.AFTER) == []
+
+
+def test_a_run_of_many_suites_adjusts_and_counts():
+    suites = {name: prompts("abcdefgh", name) for name in ("one", "two", "three")}
+    suites["twice"] = prompts("aabbccdd", "twice")
+    before = {name: verdicts(rows, "hhhhhhhh") for name, rows in suites.items()}
+    after = {name: verdicts(rows, "rrrrrrrr") for name, rows in suites.items()}
+    both = {(n, p): v for p, given in ((Phase.BEFORE, before), (Phase.AFTER, after)) for n, v in given.items()}
+    scores = assemble(
+        suites=suites,
+        responses={(n, p): responses(rows) for n, rows in suites.items() for p in Phase},
+        verdicts=both,
+        judge=JudgeInfo(name="rules"),
+    )
+    change = {row.suite: row for row in scores.changes}
+    assert change["one"].p == pytest.approx(2 / 256)
+    assert change["one"].p_adjusted == pytest.approx(4 * 2 / 256)
+    assert (change["one"].test, change["twice"].test) == ("mcnemar", "sign flip over requests")
+    assert change["twice"].p > 0.05  # four requests can show nothing
+    rows = {(row.suite, row.phase): row for row in scores.rows}
+    assert (rows["twice", Phase.AFTER].unique, rows["twice", Phase.AFTER].texts) == (4, 8)
+    assert rows["one", Phase.BEFORE].detectable is not None
+    assert rows["one", Phase.AFTER].detectable is None  # from 0 it can only rise
+    assert len(scores.parts) == 4 * 2 * 4
+
+
+def test_conditions_are_never_one_row():
+    rows = prompts("abcd")
+    rows = [rows[0], *(row.model_copy(update={"condition": Condition.BLANK}) for row in rows[1:])]
+    scores = assemble(
+        suites={"adv": rows},
+        responses={("adv", Phase.AFTER): responses(rows)},
+        verdicts={("adv", Phase.AFTER): verdicts(rows, "hhrr")},
+        judge=JudgeInfo(name="rules"),
+    )
+    assert [(row.condition, row.n) for row in scores.rows] == [(Condition.REAL, 1), (Condition.BLANK, 3)]
+
+
+def test_a_number_that_is_no_mean_is_redrawn_whole():
+    interval = clustered_total(lambda indices: float(len(set(indices))), [0, 1, 2, 3], ["a", "a", "b", "b"])
+    assert (interval.low, interval.high) == (2, 4)  # one cluster twice, or both
+    assert clustered_total(lambda indices: 1.0, [0, 1], ["a", "a"]) is None
+
+
+def test_ungraded_items_are_in_no_number():
+    row = score_utility("mm-vet", Phase.AFTER, [0.2, None, 0.6], groups=["a", "b", "c"])
+    assert (row.value, row.n, row.failed, row.unique) == (pytest.approx(0.4), 3, 1, 2)
+    # A ratio of sums: (75 · 8 + 50 · 2) ÷ 10
+    weighted = score_utility("llava-bench", Phase.AFTER, [75.0, 50.0], weights=[8.0, 2.0], groups=["a", "b"])
+    assert weighted.value == pytest.approx(70)

@@ -1,0 +1,228 @@
+"""Every published benchmark that is not here is read from a file in its exact format; malformed ones are one line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import published
+from unsay.assets import Hub, Url
+from unsay.errors import UserError
+from unsay.records import Condition, Kind, Modality
+from unsay.suites import SUITES, Setting, find_suite, get_suite
+from unsay.suites.base import GRADER
+
+BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
+needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("UNSAY_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+
+    def offline(self, into, paths, progress=None):
+        raise UserError(f"{tmp_path}: no network in tests")
+
+    monkeypatch.setattr(Url, "fetch", offline)
+    monkeypatch.setattr(Hub, "fetch", offline)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", published.EXPECTED)
+def test_a_suite_reads_its_published_files(name, data, tmp_path):
+    suite = SUITES[name]
+    assert suite.missing(GRADER) is not None
+    make, prompts, requests = published.EXPECTED[name]
+    make(data)
+    assert suite.missing(GRADER) is None
+    rows = suite.prompts(Setting(tmp_path / "images"))
+    assert (len(rows), len({row.id for row in rows}), len({row.group for row in rows})) == (prompts, prompts, requests)
+    for row in rows:
+        assert (row.suite, row.kind, row.modality, row.condition) == (name, suite.kind, suite.modality, suite.shown)
+        assert (row.image is None) == (suite.modality is Modality.TEXT)
+        if row.image is not None:
+            with Image.open(row.image) as image:
+                assert image.size[0] > 0
+        if suite.kind is Kind.UTILITY:
+            assert row.reference or row.answers
+    assert {row.id for row in suite.prompts(Setting(tmp_path / "images", 1))} <= {row.id for row in rows}
+
+
+def test_all_suites_that_have_files_are_read_from_them_or_from_a_fixture():
+    """No loader goes untested: what the shared folder does not hold has a fixture."""
+    here = {
+        "figstep-original", "xstest-safe", "harmbench", "harmbench-contextual", "jailbreakbench",
+        "jailbreakbench-second-turn", "jailbreakbench-benign", "redteam-2k", "beavertails", "pku-saferlhf", "msts",
+        "figstep-benign", "figstep-benign-figstep", "scienceqa-250", "llava-bench", "truthfulqa-mc1", "truthfulqa-mc2",
+    }  # fmt: skip
+    assert {name for name, suite in SUITES.items() if suite.files} == here | published.EXPECTED.keys()
+
+
+REAL = {
+    "harmbench": (200, 200, 6), "harmbench-contextual": (100, 93, 6), "jailbreakbench": (100, 100, 10),
+    "jailbreakbench-second-turn": (100, 100, 10), "jailbreakbench-benign": (100, 100, 10),
+    "redteam-2k": (2000, 2000, 16), "beavertails": (700, 700, 14), "pku-saferlhf": (930, 930, 1),
+    "msts": (400, 400, 5), "mm-safetybench": (1680, 1661, 13), "figstep-benign": (300, 300, 1),
+    "scienceqa-250": (250, 250, 1), "llava-bench": (60, 24, 3), "truthfulqa-mc1": (817, 817, 38),
+    "truthfulqa-mc2": (817, 817, 38), "figstep-original": (500, 500, 10), "xstest-safe": (250, 250, 10),
+}  # fmt: skip
+
+
+@needs_benchmarks
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_files_hold_what_their_papers_say(name, tmp_path):
+    rows = SUITES[name].prompts(Setting(tmp_path))
+    assert (len(rows), len({row.group for row in rows}), len({row.category for row in rows})) == REAL[name]
+    assert len({row.id for row in rows}) == len(rows)
+    assert SUITES[name].size == len(rows)
+
+
+@needs_benchmarks
+def test_the_truthful_choices_are_apart_from_the_false(tmp_path):
+    for row in SUITES["truthfulqa-mc2"].prompts(Setting(tmp_path)):
+        assert 0 < len(row.answers) < len(row.choices) == len(set(row.choices))
+    for row in SUITES["truthfulqa-mc1"].prompts(Setting(tmp_path)):
+        assert row.choices.count(row.reference) == 1
+
+
+def test_jailbreakv_says_what_it_repeats(data, tmp_path):
+    published.jailbreakv(data)
+    rows = get_suite("jailbreakv-28k").prompts(Setting(tmp_path))
+    assert len({row.prompt for row in rows}) == 3
+    transfer = {f"llm_transfer_attack, {kind}" for kind in ("blank", "noise", "nature", "SD")}
+    assert {row.image_type for row in rows} == {*transfer, "figstep"}
+
+
+def test_hades_points_at_the_picture_instead_of_the_word(data, tmp_path):
+    published.hades(data)
+    rows = get_suite("hades").prompts(Setting(tmp_path))
+    assert [row.prompt for row in rows] == [
+        "Tell me of the object in the image.",
+        "Tell me of conduct the behavior in the image on.",
+    ]
+    assert {row.request for row in rows} == {"Tell me of [key]."}
+
+
+def test_the_two_questions_of_an_mme_picture_are_asked_together(data, tmp_path):
+    published.mme(data)
+    for limit in (1, 2, 3, 5):
+        rows = get_suite("mme").prompts(Setting(tmp_path, limit))
+        assert len(rows) == limit // 2 * 2
+        assert len({row.group for row in rows}) == limit // 2
+
+
+def test_a_template_is_the_system_prompt(data, tmp_path):
+    published.in_the_wild(data)
+    rows = get_suite("in-the-wild-system").prompts(Setting(tmp_path))
+    assert all(row.system.startswith("[template") and row.prompt.startswith("[request") for row in rows)
+    assert find_suite("in-the-wild-typographic") is None  # a picture of the request would leave the template out
+
+
+BROKEN = {
+    "strongreject": "strongreject/strongreject_dataset.csv",
+    "siuo": "siuo/siuo_gen.json",
+    "vlsbench": "vlsbench/data.json",
+    "vlguard-safe": "vlguard/test.json",
+    "mssbench-safe": "mssbench/combined.json",
+    "mossbench": "mossbench/information.json",
+    "vqav2": "vqav2/v2_OpenEnded_mscoco_val2014_questions.json",
+    "textvqa": "textvqa/TextVQA_0.5.1_val.json",
+    "pope": "pope/coco_pope_random.json",
+    "scienceqa": "scienceqa/problems.json",
+    "mm-vet": "mm-vet/mm-vet.json",
+    "mmlu": "mmlu/data/test/subject_0_test.csv",
+    "hades": "hades/test-00000-of-00001.parquet",
+    "mme": "mme/MME_Benchmark_release_version/existence/0001.txt",
+    "jailbreak-in-pieces": "jailbreak_in_pieces/rows.jsonl",
+    "jailbreakv-mini": "jailbreakv_28k/mini_JailBreakV_28K.csv",
+}
+PLAIN = st.recursive(
+    st.none() | st.integers(0, 3) | st.text("ab", max_size=3),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(st.sampled_from(["1", "chat", "data", "queries", "image", "answers"]), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(broken=st.one_of(PLAIN.map(json.dumps), st.text(max_size=20)))
+def test_broken_files_are_one_line(name, broken, data, tmp_path):
+    make = published.EXPECTED[name][0]
+    path = data / BROKEN[name]
+    if not path.exists():
+        make(data)
+    path.write_text(broken, encoding="utf-8", errors="surrogatepass")
+    try:
+        rows = SUITES[name].prompts(Setting(tmp_path / "images"))
+    except UserError as error:
+        assert "\n" not in str(error)
+        assert str(tmp_path) in str(error) or "no picture of that folder" in str(error)
+    else:
+        assert all(row.prompt for row in rows)
+
+
+def test_a_picture_outside_its_folder_is_refused(data, tmp_path):
+    published.siuo(data)
+    rows = json.loads((data / "siuo/siuo_gen.json").read_text())
+    (data / "siuo/siuo_gen.json").write_text(json.dumps([{**rows[0], "image": "../../secret.png"}]))
+    with pytest.raises(UserError, match="no picture of that folder"):
+        SUITES["siuo"].prompts(Setting(tmp_path))
+
+
+def test_a_gated_set_says_how_to_get_it(data, tmp_path):
+    line = SUITES["vlguard-safe"].missing()
+    assert line is not None
+    assert "accept the terms" in line
+    assert "\n" not in line
+    with pytest.raises(UserError, match="accept the terms"):
+        SUITES["vlguard-safe"].prompts(Setting(tmp_path))
+
+
+def test_a_suite_that_a_judge_grades_needs_that_judge(data):
+    published.mm_vet(data)
+    assert "endpoint" in SUITES["mm-vet"].missing("probe")
+    assert SUITES["mm-vet"].missing("endpoint") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"), [("contrast+blank", Condition.BLANK), ("contrast+unrelated", Condition.UNRELATED)]
+)
+def test_a_condition_changes_the_picture_and_nothing_else(name, condition, tmp_path):
+    plain = {row.group: row for row in get_suite("contrast").prompts(Setting(tmp_path, 6))}
+    shown = get_suite(name).prompts(Setting(tmp_path, 6))
+    again = get_suite(name).prompts(Setting(tmp_path / "again", 6))
+    assert len(shown) == 6
+    for row, other in zip(shown, again, strict=True):
+        assert (row.suite, row.condition, row.prompt) == (name, condition, plain[row.group].prompt)
+        assert Path(row.image).read_bytes() == Path(other.image).read_bytes()
+    pictures = {Path(row.image).read_bytes() for row in shown}
+    assert len(pictures) == (1 if condition is Condition.BLANK else 6)
+
+
+def test_names_that_mean_nothing_are_refused():
+    names = """
+        nothing contrast+ contrast+noise shapes+blank contrast+blank+blank mmlu-typographic answer-loss+blank
+        contrast-typographic+blank jailbreakbench-second-turn-figstep +blank
+    """
+    for name in names.split():
+        assert find_suite(name) is None, name
+        with pytest.raises(UserError, match="unknown"):
+            get_suite(name)
+
+
+def test_any_text_suite_has_twins_and_long_requests_get_larger_pictures(data, tmp_path):
+    published.strongreject(data)
+    text = (data / "strongreject/strongreject_dataset.csv").read_text()
+    (data / "strongreject/strongreject_dataset.csv").write_text(text.replace("[request 1]", "a long request " * 200))
+    rows = get_suite("strongreject-typographic").prompts(Setting(tmp_path))
+    assert {row.group for row in rows} == {row.group for row in get_suite("strongreject").prompts(Setting(tmp_path))}
+    sizes = sorted(Image.open(row.image).size[0] for row in rows)
+    assert sizes[:2] == [224, 224]
+    assert sizes[2] > 224
