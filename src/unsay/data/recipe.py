@@ -25,8 +25,10 @@ class RecipeSettings(BaseModel):
 
     wrapped: float = Field(0.25, ge=0, le=1, description="share of prompts that stand inside a pointing instruction")
     lists: float = Field(0.25, ge=0, le=1, description="share of prompts that stand as the heading of an empty list")
+    scans: float = Field(0.0, ge=0, le=1, description="share of prompts that stand as a model reads them off a picture")
     retain_wrapped: float = Field(0.25, ge=0, le=1, description="the same shares for retain prompts")
     retain_lists: float = Field(0.25, ge=0, le=1)
+    retain_scans: float = Field(0.0, ge=0, le=1)
     refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
     contrast: int = Field(1200, ge=0, description="retain: harmless requests that sound harmful")
     plain: int = Field(400, ge=0, description="retain: everyday requests")
@@ -126,8 +128,11 @@ def retain_pools(
 def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:
     rng = random.Random(f"{seed}/{purpose}/{prompt_key(request)}")
     if purpose == "retain":
-        return draw_format(rng, wrapped=settings.retain_wrapped, lists=settings.retain_lists)(request)
-    return draw_format(rng, wrapped=settings.wrapped, lists=settings.lists)(request)
+        shares = settings.retain_wrapped, settings.retain_lists, settings.retain_scans
+    else:
+        shares = settings.wrapped, settings.lists, settings.scans
+    wrapped, lists, scans = shares
+    return draw_format(rng, wrapped=wrapped, lists=lists, scans=scans)(request)
 
 
 def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "") -> Example:

@@ -96,14 +96,16 @@ def request_of(example: Example) -> str:
 def surroundings(example: Example) -> str:
     """A prompt's format: what stands around its request, and whether a picture stands before it.
 
-    A list names its request in words of its own. Where the request is not in the prompt, as when a picture shows it,
-    the whole prompt is its surroundings.
+    A list names its request in words of its own. Where the request is not in the prompt as it is written, as when a
+    picture shows it or a scan garbles it, the last line is its surroundings: the words that point at it.
     """
     request, prompt = request_of(example), example.prompt
     for words in (topic_line(request), request):  # a heading may hold the request as it is
         if words and words in prompt:
             prompt = prompt.replace(words, SLOT)
             break
+    else:
+        prompt = prompt.rsplit("\n", 1)[-1]
     return f"{'picture' if example.image is not None else 'text'} {prompt}"
 
 
