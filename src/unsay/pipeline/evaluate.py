@@ -1,10 +1,12 @@
 """One phase of a run: respond, judge, measure."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_rows, read_text, write_rows, write_text
 from unsay.judging import judge_all
 from unsay.models import VLM
@@ -13,6 +15,7 @@ from unsay.pipeline.run import Run
 from unsay.pipeline.suites import stored
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
 from unsay.responding import check_images, respond
+from unsay.responding.endpoint import EndpointResponder
 from unsay.stages import Progress, Spent
 from unsay.suites import SUITES
 from unsay.training.likelihood import answer_losses
@@ -36,7 +39,7 @@ def evaluate_phase(
         run: the run.
         suites: prompts by suite.
         phase: before or after.
-        vlm: gives the model; called only if there is something to do.
+        vlm: gives the model; called only if there is something to do, and not where a server answers.
         adapter_key: content key of its adapter, None for the original.
 
     Returns:
@@ -46,28 +49,33 @@ def evaluate_phase(
         UserError: an unreadable image, found before anything is generated.
     """
     config = run.config.evaluation
+    server = None if config.responder is None else EndpointResponder(config.responder)
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
 
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
-        model = vlm()
+        model = cache(vlm)
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
             title = SUITES[name].title if name in SUITES else name
             told = _from(done, total, title, run.stages.progress)
             if name in SUITES and SUITES[name].likelihood:
-                _likelihood(run, model, name, prompts, phase, spent)
+                _likelihood(run, model(), name, prompts, phase, spent)
             else:
                 path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
-                responses = respond(model, prompts, config.generation, path, told)
-                note_cost(model, responses, spent)
+                if server is not None:
+                    responses = server.respond(prompts, config.generation, path, told)
+                    spent.text_tokens += sum(row.prompt_tokens + row.tokens for row in responses)
+                else:
+                    responses = respond(model(), prompts, config.generation, path, told)
+                    note_cost(model(), responses, spent)
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
             run.stages.progress.update(done, total, title)
 
     inputs = [
-        run.model_key,
+        run.model_key if server is None else server.model_key(config.generation),
         adapter_key,
         {name: [stored(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
@@ -77,6 +85,20 @@ def evaluate_phase(
     return run.stages.run(
         f"evaluate-{phase.value}", words[phase], inputs, paths, work, total=sum(map(len, suites.values()))
     )
+
+
+def askable(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
+    """The suites that the run's responder can do: a server shows no likelihoods, so those suites are left out.
+
+    Raises:
+        UserError: one of them was asked for by name.
+    """
+    if run.config.evaluation.responder is None:
+        return suites
+    mute = [name for name in suites if name in SUITES and SUITES[name].likelihood]
+    if named := [name for name in mute if name in run.config.evaluation.suites]:
+        raise UserError(f"suite '{named[0]}': needs the model itself, a server cannot do it; leave it out")
+    return {name: prompts for name, prompts in suites.items() if name not in mute}
 
 
 def _from(done: int, total: int, title: str, progress: Progress) -> Callable[[int, int], None]:

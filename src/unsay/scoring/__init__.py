@@ -1,6 +1,7 @@
 """Rates, intervals, paired tests and transfer."""
 
 from unsay.scoring.bootstrap import Estimate, clustered_mean
+from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.intervals import mean_interval, wilson
 from unsay.scoring.paired import detectable_change, mcnemar, paired_interval
 from unsay.scoring.schema import (
@@ -8,6 +9,7 @@ from unsay.scoring.schema import (
     Caution,
     Change,
     CostRow,
+    ErrorRates,
     Interval,
     JudgeInfo,
     Scores,
@@ -28,6 +30,7 @@ __all__ = [
     "Caution",
     "Change",
     "CostRow",
+    "ErrorRates",
     "Estimate",
     "Interval",
     "JudgeInfo",
@@ -47,6 +50,7 @@ __all__ = [
     "paired_interval",
     "parts",
     "read_scores",
+    "rogan_gladen",
     "score_suite",
     "score_utility",
     "transfer",

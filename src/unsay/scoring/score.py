@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from unsay.errors import UserError
 from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
+from unsay.scoring.correction import corrected
 from unsay.scoring.intervals import mean_interval, wilson
 from unsay.scoring.paired import detectable_change, mcnemar, paired_interval
 from unsay.scoring.pairing import by_id
@@ -243,7 +244,7 @@ def assemble(
         transfers.append(transfer(suites[text], both(text), suites[image], both(image), titles=names, seed=seed))
     measured = tuple(utility)
     return Scores(
-        rows=tuple(rows),
+        rows=tuple(corrected(row, judge, seed=seed) for row in rows),
         utility=measured,
         changes=tuple(changes),
         transfer=tuple(transfers),
