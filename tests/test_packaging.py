@@ -31,7 +31,7 @@ DATA = {
     "data/written/contrast_requests.jsonl": 10_000,
     "data/written/plain_requests.jsonl": 10_000,
     "data/written/refusals.txt": 1_000,
-    "judging/fitted_probe.json": 10_000,
+    "judging/fitted_probe.json": 5_000,
     "models/pocket/weights/language_lora.safetensors": 3_000_000,
     "models/pocket/weights/projector.safetensors": 1_000_000,
     "models/pocket/weights/vision_tower.safetensors": 20_000_000,
