@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import tiny
 from tiny_text import tiny_model, tiny_tokenizer
@@ -82,15 +83,14 @@ def test_llama_guard_goes_through_its_own_template() -> None:
 def test_a_guard_that_sees_pictures_is_shown_them(tmp_path: Path) -> None:
     vlm = tiny.llava()
     guard = GuardModel(GUARDS["llama-guard-4"], vlm.base, vlm.processor, GuardSettings(max_new_tokens=3))
-    from PIL import Image
-
     path = tmp_path / "dot.png"
     Image.new("RGB", (32, 32), "red").save(path)
     prompt, response = as_attack("1", "Name a bird.", "The heron.")
-    seen = prompt.model_copy(update={"image": str(path)})
+    seen = prompt.model_copy(update={"image": str(path), "prompt": "[shown]"})
     with_picture, without = guard.texts([(seen, response), (prompt, response)])
-    assert with_picture.count("<image>") == 1
-    assert "<image>" not in without
+    assert with_picture.count(vlm.processor.image_token) == 1
+    assert vlm.processor.image_token not in without
+    assert "[shown]" in with_picture, "beside the picture stands what stood there for the model"
     said = guard.answers([(seen, response), (prompt, response)])
     assert len(said) == 2
 

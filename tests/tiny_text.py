@@ -30,6 +30,6 @@ def tiny_tokenizer() -> Any:
     }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?unknown"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?unknown", pad_token="?unknown")
     fast.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
     return fast

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from unsay import __version__
 from unsay.display import display
 from unsay.errors import UserError
+from unsay.judges_commands import judges
 
 if TYPE_CHECKING:
     from unsay.scoring import Scores
@@ -124,7 +125,7 @@ def evaluate(
         str, typer.Option(metavar="NAMES", help="Suites, comma-separated; all that are available if not given.")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most.")] = 64,
-    judge: Annotated[str, typer.Option(metavar="NAME", help="`probe`, or `rules` (quick and strict).")] = "probe",
+    judge: Annotated[str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")] = "probe",
     device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
     data_dir: DataDir = None,
 ) -> None:
@@ -179,6 +180,9 @@ def suites() -> None:
         here = not suite.needs_data or data_dir() is not None
         table.add_row(suite.name, suite.kind, suite.modality, suite.licence, "yes" if here else "needs UNSAY_DATA_DIR")
     console.print(table)
+
+
+app.add_typer(judges, name="judges")
 
 
 @app.command()

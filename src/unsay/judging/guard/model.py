@@ -73,13 +73,14 @@ class GuardModel:
         asked: Any = prompt.request
         answered: Any = response.response
         if self._guard.parts:
-            shown = [{"type": "image"}] if self._guard.pictures and prompt.image else []
-            asked = [*shown, {"type": "text", "text": prompt.request}]
+            seen = self._guard.pictures and prompt.image is not None
+            # Beside its picture a request stands as the model was given it; without, in words.
+            text = prompt.prompt if seen else prompt.request
+            asked = [*([{"type": "image"}] if seen else []), {"type": "text", "text": text}]
             answered = [{"type": "text", "text": response.response}]
         chat = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         # The template itself ends with the opening of the guard's turn.
-        text: str = self._processor.apply_chat_template(chat, tokenize=False)
-        return text
+        return str(self._processor.apply_chat_template(chat, tokenize=False))
 
     @torch.inference_mode()
     def _generate(self, pairs: Sequence[Pair]) -> list[str]:
