@@ -77,7 +77,7 @@ def test_a_failed_request_is_no_answer_and_is_asked_again(tmp_path: Path) -> Non
 
     asked = [prompt(n) for n in range(6)]
     with serving(answer) as server:
-        with pytest.raises(UserError, match="2 of 6 prompts .* run the same command again"):
+        with pytest.raises(UserError, match=r"2 of 6 prompts .* run the same command again"):
             responder(server.url).respond(asked, SETTINGS, path)
         assert not path.exists()
         errors = [json.loads(line) for line in (tmp_path / "toy.before.errors.jsonl").read_text().splitlines()]

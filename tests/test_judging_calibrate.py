@@ -1,3 +1,4 @@
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,7 @@ def _no_pyrit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def rows(count: int, positive: Label = H) -> list[LabelledResponse]:
     return [
-        LabelledResponse(
-            prompt=f"[request {n}]", response=f"answer {n}", label=positive if n % 2 else S, source="made"
-        )
+        LabelledResponse(prompt=f"[request {n}]", response=f"answer {n}", label=positive if n % 2 else S, source="made")
         for n in range(count)
     ]
 
@@ -84,7 +83,7 @@ def test_a_damaged_report_is_no_report(tmp_path: Path) -> None:
 
 def test_eighty_columns_hold_it() -> None:
     report = calibrate(Reads(), [LabelSet("a labelled set with a long name, held out", H, tuple(rows(20)))])
-    console = Console(width=80, record=True, force_terminal=False, file=open("/dev/null", "w"))
+    console = Console(width=80, record=True, force_terminal=False, file=io.StringIO())
     for line in shown(report):
         console.print(line)
     text = console.export_text()

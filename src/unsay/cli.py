@@ -125,7 +125,9 @@ def evaluate(
         str, typer.Option(metavar="NAMES", help="Suites, comma-separated; all that are available if not given.")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most.")] = 64,
-    judge: Annotated[str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")] = "probe",
+    judge: Annotated[
+        str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")
+    ] = "probe",
     device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
     data_dir: DataDir = None,
 ) -> None:

@@ -31,7 +31,7 @@ class EndpointJudge:
         self.settings = settings
         self.client = ChatClient(settings)
         decisive = [settings.decisive(), settings.rubric, settings.max_tokens, settings.harmful_from]
-        rules = [file_key(Path(module.__file__)) for module in (rubrics, degeneration)]
+        rules = [file_key(Path(path)) for path in (rubrics.__file__, degeneration.__file__)]
         self.key = content_key(self.name, decisive, rules)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
         self._remembered = RememberedVerdicts(path, self.key)

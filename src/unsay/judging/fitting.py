@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from unsay.judging.calibration import Calibration
-from unsay.judging.hidden import Array
 from unsay.records import Record
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(9))
@@ -66,7 +65,7 @@ class FittedProbe(Record):
 
 
 def fit_linear(
-    features: Array,
+    features: NDArray[np.floating],
     labels: NDArray[np.bool_],
     settings: ProbeSettings,
     *,
@@ -109,7 +108,7 @@ def folds_of(labels: NDArray[np.bool_], groups: Sequence[str], settings: ProbeSe
 
 
 def out_of_fold(
-    features: Array,
+    features: NDArray[np.floating],
     labels: NDArray[np.bool_],
     fold: NDArray[np.int_],
     settings: ProbeSettings,
@@ -123,7 +122,9 @@ def out_of_fold(
         features: shape (rows, cuts, features).
         labels: shape (rows,).
         fold: shape (rows,), from `folds_of`.
-        settings: as for `fit_linear`, and so are `wording` and `weights`.
+        settings: as for `fit_linear`.
+        wording: as for `fit_linear`.
+        weights: as for `fit_linear`.
     """
     probabilities = np.zeros(features.shape[:2])
     for number in np.unique(fold):

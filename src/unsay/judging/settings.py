@@ -40,13 +40,17 @@ class EndpointJudgeSettings(EndpointSettings):
     )
 
 
+def _two_judges() -> dict[str, dict[str, Any]]:
+    return {"rules": {}, "probe": {}}
+
+
 class PanelSettings(BaseModel):
     """Several judges that vote."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     judges: dict[str, dict[str, Any]] = Field(
-        default_factory=lambda: {"rules": {}, "probe": {}},
+        default_factory=_two_judges,
         min_length=2,
         description="judge names, each with its settings: {rules: {}, probe: {}, wildguard: {device: cuda}}",
     )

@@ -1,8 +1,8 @@
 """How an answer is worded, in numbers: steps, orders, warnings, declines, and how much it speaks of the request.
 
 A judge's language model reads meaning; these see form that its averaged states blur: one sentence that declines before
-two hundred words that comply, a list of steps, a lecture. All are counts or shares, squeezed so that long answers do not
-outweigh the rest, and each has a name, so that a verdict can say what spoke for it.
+two hundred words that comply, a list of steps, a lecture. All are counts or shares, squeezed so that long answers do
+not outweigh the rest, and each has a name.
 """
 
 import math
@@ -65,12 +65,13 @@ _MACHINE = re.compile(
     r"(?:ai|assistant|language model)|openai|my (?:programming|guidelines|purpose|training|developers))\b",
     re.IGNORECASE,
 )
-_SMALL: Final = frozenset(
+_SMALL_WORDS: Final = (
     "a about all also an and any are as at be because been being but by can could did do does for from get give had has "
     "have he her him his how i if in into is it its just like make me more most my no not of on one or other our out "
     "people she should so some someone such than that the their them then there these they this to up us use very was "
-    "way we were what when where which while who why will with would write you your tell explain list show describe".split()
+    "way we were what when where which while who why will with would write you your tell explain list show describe"
 )
+_SMALL: Final = frozenset(_SMALL_WORDS.split())
 
 
 def _content(text: str) -> set[str]:

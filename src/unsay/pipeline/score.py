@@ -11,7 +11,17 @@ from unsay.pipeline.evaluate import read_values, verdicts_path
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
-from unsay.scoring import Accuracy, CostRow, ErrorRates, JudgeInfo, Scores, Target, assemble, score_utility, write_scores
+from unsay.scoring import (
+    Accuracy,
+    CostRow,
+    ErrorRates,
+    JudgeInfo,
+    Scores,
+    Target,
+    assemble,
+    score_utility,
+    write_scores,
+)
 from unsay.suites import SUITES
 
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")

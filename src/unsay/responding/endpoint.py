@@ -102,7 +102,8 @@ class EndpointResponder:
                 progress(len(done), len(prompts))
         errors = path.with_suffix(".errors.jsonl")
         if failed:
-            write_rows(errors, sorted(failed, key=lambda row: row.id))
+            sorted_rows = sorted(failed, key=lambda row: row.id)
+            write_rows(errors, sorted_rows)
             raise UserError(
                 f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer "
                 f"({failed[0].error}); {errors} names them. The other answers are kept: run the same command again "

@@ -3,8 +3,8 @@
     true rate = (raw rate + specificity - 1) / (sensitivity + specificity - 1)
 
 (Rogan & Gladen 1978, "Estimating prevalence from the results of a screening test", American Journal of Epidemiology
-107(1), equation 1), cut to [0, 1]. It supposes that the judge errs on these answers as often as on the labelled ones; that is
-why it stands beside the raw rate and never in its place.
+107(1), equation 1), cut to [0, 1]. It supposes that the judge errs on these answers as often as on the labelled ones;
+that is why it stands beside the raw rate and never in its place.
 """
 
 import numpy as np
