@@ -66,10 +66,11 @@ _MACHINE = re.compile(
     re.IGNORECASE,
 )
 _SMALL_WORDS: Final = (
-    "a about all also an and any are as at be because been being but by can could did do does for from get give had "
-    "has have he her him his how i if in into is it its just like make me more most my no not of on one or other our out "
-    "people she should so some someone such than that the their them then there these they this to up us use very was "
-    "way we were what when where which while who why will with would write you your tell explain list show describe"
+    "a about all also an and any are as at be because been being but by can could did do does for from get give "
+    "had has have he her him his how i if in into is it its just like make me more most my no not of on one or "
+    "other our out people she should so some someone such than that the their them then there these they this to "
+    "up us use very was way we were what when where which while who why will with would write you your tell "
+    "explain list show describe"
 )
 _SMALL: Final = frozenset(_SMALL_WORDS.split())
 
