@@ -1,6 +1,6 @@
 """The tables of docs/judges.md, made from docs/results/judge.json.
 
-    python -m unsay.judging.tables docs/results/judge.json docs/judges.md
+python -m unsay.judging.tables docs/results/judge.json docs/judges.md
 """
 
 import argparse
