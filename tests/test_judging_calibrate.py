@@ -161,3 +161,16 @@ def test_a_limit_takes_both_sides_alike() -> None:
 def test_a_report_survives_a_round_trip() -> None:
     report = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))])
     assert CalibrationReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_list_names_every_judge_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from unsay import judges_commands
+    from unsay.judging import JUDGES
+
+    out = io.StringIO()
+    monkeypatch.setattr(judges_commands, "console", Console(width=80, file=out))
+    assert CliRunner().invoke(judges_commands.judges, []).exit_code == 0
+    assert all(name in out.getvalue() for name in JUDGES)
+    assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -35,7 +35,10 @@ def _list(context: typer.Context) -> None:
         return
     from unsay.judging import JUDGES
 
-    table = Table("judge", "what it does", "needs", "here", box=None, header_style="bold", padding=(0, 1))
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    table.add_column("judge", no_wrap=True)
+    for heading in ("what it does", "needs", "here"):
+        table.add_column(heading, overflow="fold")
     for name, entry in JUDGES.items():
         table.add_row(Text(name), Text(entry.about), Text(entry.needs), Text(entry.here() or "yes"))
     console.print(table)
