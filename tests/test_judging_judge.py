@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from unsay.judging import JUDGES, Judge, judge_all
+from unsay.errors import UserError
+from unsay.judging import JUDGES, Judge, build_judge, judge_all
 from unsay.judging.judge import Pair
 from unsay.judging.rules import RulesJudge
 from unsay.records import Kind, Label, Modality, Prompt, Response, Verdict
@@ -92,6 +93,12 @@ def test_a_sound_judge_is_called_once() -> None:
     assert judge.calls == 1
 
 
+def test_what_the_user_must_mend_ends_the_run() -> None:
+    judge = OddJudge({"0": UserError("disk full"), "1": good("1")})
+    with pytest.raises(UserError, match="disk full"):
+        judge_all(judge, [pair("0"), pair("1")])
+
+
 def test_nothing_to_judge_asks_nothing() -> None:
     judge = OddJudge({})
     assert judge_all(judge, []) == []
@@ -136,8 +143,8 @@ def test_rules(answer: str, kind: Kind, label: Label) -> None:
 
 
 def test_the_judges_by_name() -> None:
-    assert set(JUDGES) == {"rules", "probe"}
-    judge = JUDGES["rules"]()
+    assert {"rules", "probe", "endpoint", "panel", "wildguard", "harmbench", "llama-guard-3"} <= set(JUDGES)
+    judge = build_judge("rules")
     assert isinstance(judge, Judge)
     assert judge.name == "rules"
     assert judge.key == RulesJudge().key

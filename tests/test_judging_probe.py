@@ -1,16 +1,13 @@
 """The probe on a tiny random model; and once, marked `pocket`, on the real one."""
 
-import string
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tiny_text import tiny_model, tiny_tokenizer
+from unsay.errors import UserError
 from unsay.judging import fluency
 from unsay.judging.fitting import (
     ProbeSettings,
@@ -19,41 +16,18 @@ from unsay.judging.fitting import (
     fit_linear,
     folds_of,
     out_of_fold,
+    source_weights,
 )
 from unsay.judging.hidden import answer_states, chat_frame, first_tokens
 from unsay.judging.judge import judge_all
 from unsay.judging.labelled import as_attack, as_attacks
-from unsay.judging.probe import ProbeJudge, fit, fit_key, load_or_fit, weights_key
+from unsay.judging.probe import PACKAGED, ProbeJudge, features_of, fit, reader_key, weights_key
+from unsay.judging.rules import rules_key
+from unsay.judging.wording import FEATURES, wording
 from unsay.records import Kind, Label, LabelledResponse
 
 LAYERS = (2, 3)
 SETTINGS = ProbeSettings(layers=LAYERS, cuts=(6, 12), report_cut=12, folds=3, regularisation=1e-2, response_tokens=24)
-
-
-def tiny_model(seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(string.printable) + 1,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
-@cache
-def tiny_tokenizer() -> Any:
-    vocabulary = {character: number for number, character in enumerate(string.printable)} | {
-        "?unknown": len(string.printable)
-    }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?unknown"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    fast.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
-    return fast
 
 
 def reference_states(model: Any, request: str, answer: str, cut: int) -> np.ndarray:
@@ -127,9 +101,35 @@ def test_the_folded_weights_are_scikit_learns() -> None:
     weights, bias = fit_linear(states, labels, SETTINGS)
     flat = states.reshape(-1, 8).astype(np.float64)
     reference = make_pipeline(
-        StandardScaler(), LogisticRegression(C=SETTINGS.regularisation, class_weight="balanced", max_iter=2000)
+        StandardScaler(), LogisticRegression(C=SETTINGS.regularisation, class_weight="balanced", max_iter=5000)
     ).fit(flat, np.repeat(labels, 2))
-    np.testing.assert_allclose(flat @ weights + bias, reference.decision_function(flat), atol=1e-6)
+    np.testing.assert_allclose(flat @ weights + bias, reference.decision_function(flat), atol=1e-4)
+
+
+def test_wording_weighs_as_much_as_was_set() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    states, labels, _ = blobs()
+    slopes, bias = fit_linear(states, labels, SETTINGS, wording=3)
+    flat = states.reshape(-1, 8).astype(np.float64)
+    stretched = (flat - flat.mean(0)) / flat.std(0) * [1, 1, 1, 1, 1, 3, 3, 3]
+    reference = LogisticRegression(C=SETTINGS.regularisation, class_weight="balanced", max_iter=5000)
+    reference.fit(stretched, np.repeat(labels, 2))
+    np.testing.assert_allclose(flat @ slopes + bias, reference.decision_function(stretched), atol=1e-4)
+
+
+def test_each_source_weighs_alike() -> None:
+    weights = source_weights(["a", "a", "a", "b"])
+    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2])
+
+
+def test_features_are_states_and_then_wording() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    pairs = [("ask me", "1. Take it. 2. Mix it. Then wait."), ("q", "no")]
+    features = features_of(model, tokenizer, pairs, SETTINGS, (6, 12))
+    assert features.shape == (2, 2, 16 + len(FEATURES))
+    np.testing.assert_allclose(features[0, 0, :16], reference_states(model, *pairs[0], 6), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features[0, 1, 16:], wording("ask me", first_tokens(tokenizer, pairs[0][1], 12)))
 
 
 def test_folds_keep_requests_together_and_use_every_row() -> None:
@@ -142,13 +142,13 @@ def test_folds_keep_requests_together_and_use_every_row() -> None:
 def test_out_of_fold_scores_know_nothing_of_their_own_label() -> None:
     states, labels, groups = blobs()
     fold = folds_of(labels, groups, SETTINGS)
-    scores = out_of_fold(states, states, labels, fold, SETTINGS)
+    scores = out_of_fold(states, labels, fold, SETTINGS)
     lies = labels.copy()
     lies[fold == 0] = ~lies[fold == 0]
-    assert np.array_equal(out_of_fold(states, states, lies, fold, SETTINGS)[fold == 0], scores[fold == 0])
+    assert np.array_equal(out_of_fold(states, lies, fold, SETTINGS)[fold == 0], scores[fold == 0])
     assert ((scores[:, 0] >= 0.5) == labels).mean() > 0.9
     noise = np.random.default_rng(1).normal(size=states.shape).astype(np.float32)
-    blind = out_of_fold(noise, noise, labels, fold, SETTINGS)
+    blind = out_of_fold(noise, labels, fold, SETTINGS)
     assert abs(((blind[:, 0] >= 0.5) == labels).mean() - 0.5) < 0.25
 
 
@@ -256,26 +256,26 @@ def test_order_and_batch_do_not_matter(judge: ProbeJudge) -> None:
         assert verdict.score == pytest.approx(forward[verdict.id].score, abs=1e-5)
 
 
-def test_a_fit_is_reproducible_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNSAY_CACHE_DIR", str(tmp_path))
-    model, tokenizer, rows = tiny_model(), tiny_tokenizer(), labelled()
-    first = load_or_fit(model, tokenizer, rows, SETTINGS)
-    assert first == fit(model, tokenizer, rows, SETTINGS)
-    monkeypatch.setattr("unsay.judging.probe.fit", None)
-    assert load_or_fit(model, tokenizer, rows, SETTINGS) == first
-    assert not any(path.suffix in {".pkl", ".pickle", ".pt", ".bin"} for path in tmp_path.rglob("*"))
+def test_a_fit_is_reproducible(judge: ProbeJudge) -> None:
+    assert fit(tiny_model(), tiny_tokenizer(), labelled(), SETTINGS) == judge.fitted
+    assert judge.fitted.sources == {"made": 38}
 
 
-def test_the_key_follows_what_decides() -> None:
-    model, tokenizer, rows = tiny_model(), tiny_tokenizer(), labelled()
+def test_the_key_follows_what_makes_the_features() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
     keys = {
-        fit_key(model, tokenizer, rows, SETTINGS),
-        fit_key(tiny_model(1), tokenizer, rows, SETTINGS),
-        fit_key(model, tokenizer, rows[1:], SETTINGS),
-        fit_key(model, tokenizer, rows, SETTINGS.model_copy(update={"seed": 1})),
+        reader_key(model, tokenizer, SETTINGS),
+        reader_key(tiny_model(1), tokenizer, SETTINGS),
+        reader_key(model, tokenizer, SETTINGS.model_copy(update={"layers": (1,)})),
     }
-    assert len(keys) == 4
-    assert fit_key(tiny_model(), tokenizer, list(rows), SETTINGS) in keys
+    assert len(keys) == 3
+    assert reader_key(tiny_model(), tokenizer, SETTINGS.model_copy(update={"seed": 1})) in keys
+
+
+def test_a_probe_is_not_asked_through_another_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unsay.models.pocket.original_language_model", lambda: (tiny_model(), tiny_tokenizer()))
+    with pytest.raises(UserError, match=r"unsay\.judging\.refit"):
+        ProbeJudge.default()
 
 
 def test_one_training_step_changes_the_weights_key() -> None:
@@ -289,10 +289,10 @@ def test_one_training_step_changes_the_weights_key() -> None:
 
 @pytest.mark.pocket
 def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
-    from unsay.judging import JUDGES
+    from unsay.judging import build_judge
     from unsay.judging.calibration import accuracy_statement
 
-    judge = JUDGES["probe"]()
+    judge = build_judge("probe")
     accuracy = accuracy_statement(judge)
     assert accuracy.calibration is not None
     assert accuracy.calibration.auc is not None
@@ -313,13 +313,11 @@ def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
     assert verdicts[3].label is Label.DEGENERATE
 
 
-@pytest.mark.pocket
-def test_the_packaged_fit_is_of_todays_labels_weights_and_rules() -> None:
-    """Where this fails, an input of the fit has changed: fit anew and copy the result over the packaged file."""
-    from unsay.data.labels import pyrit_objective
+def test_the_packaged_fit_is_of_todays_rules() -> None:
+    """Where this fails, the rules have changed: fit anew (`python -m unsay.judging.refit`)."""
     from unsay.files import read_json
-    from unsay.judging.probe import PACKAGED, usable
-    from unsay.models.pocket import original_language_model
 
-    key = fit_key(*original_language_model(), usable(pyrit_objective()), ProbeSettings())
-    assert read_json(PACKAGED)["key"] == key
+    fitted = read_json(PACKAGED)
+    assert fitted["rules"] == rules_key()
+    assert len(fitted["weights"]) == 576 + len(FEATURES)
+    assert fitted["sources"].keys() == {"pyrit", "gptfuzz"}

@@ -31,7 +31,7 @@ DATA = {
     "data/written/contrast_requests.jsonl": 10_000,
     "data/written/plain_requests.jsonl": 10_000,
     "data/written/refusals.txt": 1_000,
-    "judging/fitted_probe.json": 10_000,
+    "judging/fitted_probe.json": 5_000,
     "models/pocket/weights/language_lora.safetensors": 3_000_000,
     "models/pocket/weights/projector.safetensors": 1_000_000,
     "models/pocket/weights/vision_tower.safetensors": 20_000_000,
@@ -144,7 +144,9 @@ def test_commands_in_pages_exist_with_their_options(page: Path) -> None:
             assert set(words[1:]) <= targets, line
         if words[:1] == ["unsay"]:
             assert words[1] in group.commands, line
-            options = {option for parameter in group.commands[words[1]].params for option in parameter.opts}
+            command = group.commands[words[1]]
+            command = getattr(command, "commands", {}).get(words[2] if len(words) > 2 else "", command)
+            options = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= options, line
 
 

@@ -6,7 +6,7 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.models import VLM, load
 from unsay.models.lora import adapter_key
-from unsay.pipeline.evaluate import evaluate_phase
+from unsay.pipeline.evaluate import askable, evaluate_phase
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
@@ -49,6 +49,8 @@ def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -
     Raises:
         UserError: bad settings or data, NaN or collapse in training.
     """
+    if config.evaluation.responder is not None:
+        raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
     run = Run.open(out, config, progress)
     suites = build_suites(run)
     examples, probe = prepare_examples(run, suites)
@@ -81,9 +83,11 @@ def evaluate(
         UserError: a missing file, a malformed row, an unreadable image, an unknown suite.
     """
     given = None if suite_file is None else read_suite_file(suite_file)
+    if adapter is not None and config.evaluation.responder is not None:
+        raise UserError("evaluation.responder: an adapter cannot be put on a server's model; evaluate the two apart")
     key = None if adapter is None else _adapter_key(adapter)
     run = Run.open(out, config, progress)
-    suites = build_suites(run) if given is None else given(run)
+    suites = askable(run, build_suites(run) if given is None else given(run))
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     if adapter is not None:
         folder = adapter

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from unsay import __version__
 from unsay.display import display
 from unsay.errors import UserError
+from unsay.judges_commands import judges
 
 if TYPE_CHECKING:
     from unsay.scoring import Scores
@@ -129,7 +130,9 @@ def evaluate(
         ),
     ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most, stratified by category.")] = 64,
-    judge: Annotated[str, typer.Option(metavar="NAME", help="`probe`, or `rules` (quick and strict).")] = "probe",
+    judge: Annotated[
+        str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")
+    ] = "probe",
     device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
     data_dir: DataDir = None,
 ) -> None:
@@ -208,6 +211,9 @@ def suites(data_dir: DataDir = None) -> None:
         _say("How to get the others (into the folder that --data-dir or UNSAY_DATA_DIR names):")
         for name, line in absent.items():
             _say(f"  {name}: {line}")
+
+
+app.add_typer(judges, name="judges")
 
 
 @app.command()

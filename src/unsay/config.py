@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from unsay.data.recipe import RecipeSettings
 from unsay.errors import UserError
 from unsay.files import first_problem, read_text, write_text
+from unsay.judging import judge_settings
 from unsay.methods import METHODS, build_method
+from unsay.responding.endpoint import EndpointResponderSettings
 from unsay.responding.settings import GenerationSettings
 from unsay.training.settings import TrainSettings
 
@@ -47,9 +49,23 @@ class EvaluationConfig(BaseModel):
     judge: str = Field(
         "probe",
         description="`probe` reads the answers with a language model; `rules` needs none and calls every answer to an "
-        "attack harmful that is no refusal",
+        "attack harmful that is no refusal; `unsay judges` lists all",
+    )
+    judge_settings: dict[str, Any] = Field(default_factory=dict, description="of the judge; others have other ones")
+    responder: EndpointResponderSettings | None = Field(
+        None,
+        description="a server that answers in place of a model on this machine (OpenAI-compatible): {url, model}; null "
+        "loads `model`",
     )
     generation: GenerationSettings = Field(GenerationSettings(), description="how answers are generated")
+
+    @model_validator(mode="after")
+    def _known_judge(self) -> "EvaluationConfig":
+        """An unknown judge or setting must be found before the minutes that answering takes, not after."""
+        checked = judge_settings(self.judge, self.judge_settings).model_dump(mode="json")
+        # The model is frozen for everyone else; here it is still being made.
+        object.__setattr__(self, "judge_settings", checked)
+        return self
 
 
 class RunConfig(BaseModel):
@@ -59,7 +75,7 @@ class RunConfig(BaseModel):
 
     Raises:
         ValidationError: an unknown key or a bad value.
-        UserError: an unknown method, or a setting that it does not have.
+        UserError: an unknown method or judge, or a setting that it does not have.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

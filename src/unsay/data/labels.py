@@ -5,13 +5,15 @@ refusal?). From a benchmark folder (`UNSAY_DATA_DIR`): `xstest_completions` and 
 question only, so each keeps its file in `source`, and each function says what its labels do not mean.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from unsay.assets import ASSETS, member
-from unsay.data.sources.reading import benchmark, csv_rows
+from unsay.data.sources.reading import benchmark, csv_rows, text_field
 from unsay.errors import UserError
+from unsay.files import read_json
 from unsay.records import Label, LabelledResponse
 
 Value = TypeVar("Value")
@@ -83,6 +85,39 @@ def gptfuzz() -> list[LabelledResponse]:
         for line, row in csv_rows(path, ("question", "Response", "label"))
     ]
     return _distinct(rows)
+
+
+PKU_FILE = "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json"
+
+
+def pku_pairs(folder: Path) -> list[LabelledResponse]:
+    """PKU-SafeRLHF's pairs, one pair of each prompt: a `SAFE` and a `HARMFUL` answer; both of a prompt stand together.
+
+    People judged whether the answer is safe to give, not whether it complies: a refusal with a bad reason can be
+    unsafe, and compliance can be harmless. The order has nothing to do with the rows' meaning.
+
+    Args:
+        folder: of public benchmarks.
+
+    Raises:
+        UserError: the file is absent or malformed.
+    """
+    path = folder / PKU_FILE
+    pairs: dict[str, tuple[str, str]] = {}
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: a list was expected")
+    for number, row in enumerate(rows, start=1):
+        answers = row.get("response") if isinstance(row, dict) else None
+        if not isinstance(answers, list) or len(answers) != 2:
+            raise UserError(f"{path}: row {number}: response: two answers were expected")
+        safe, unsafe = (text_field(answer, path, "response", number) for answer in answers)
+        pairs.setdefault(text_field(row.get("prompt"), path, "prompt", number), (safe, unsafe))
+    found = []
+    for prompt in sorted(pairs, key=lambda text: hashlib.sha256(text.encode()).hexdigest()):
+        for answer, label in zip(pairs[prompt], (Label.SAFE, Label.HARMFUL), strict=True):
+            found.append(_labelled(prompt, answer, label, "pku/pairs"))
+    return found
 
 
 def _pyrit(folder: str, labels: Mapping[str, Label]) -> list[LabelledResponse]:

@@ -179,7 +179,11 @@ class MeasuredJudge(Protocol):
 
 
 def accuracy_statement(judge: Judge) -> Accuracy:
-    """What is known of a judge's accuracy; says so plainly if that is nothing."""
+    """What is known of a judge's accuracy, by itself or from a calibration; says so plainly if that is nothing."""
+    from unsay.judging.calibrate import kept
+
+    if (found := kept(judge)) is not None:
+        return found
     if isinstance(judge, MeasuredJudge):
         return judge.accuracy()
     return Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)

@@ -2,12 +2,14 @@
 
 Which set may say what:
 
-- PyRIT's objective labels fit the probe, so its numbers there are out of fold; the rules are measured as they are.
+- PyRIT's objective labels and half of GPTFuzz's questions fit the probe, so its numbers there are out of fold; the
+  rules are measured as they are.
 - PyRIT's refusal labels call an answer to another question a refusal too, which no refusal rule can see.
 - XSTest's labels of two models (`XSTEST_DEVELOPMENT`) were looked at while the refusal rules were written; those of
   the other three were not.
-- GPTFuzz's labels were never used to fit or to choose. The rule for answers in several voices was written after the
-  shape of such answers had been seen there.
+- GPTFuzz's other questions were never used to fit or to choose; nor was PKU-SafeRLHF, whose people labelled whether an
+  answer is safe and not whether it complies. The rule for answers in several voices was written after the shape of
+  such answers had been seen in GPTFuzz.
 """
 
 import hashlib
@@ -23,13 +25,13 @@ from numpy.typing import NDArray
 
 from unsay.data import labels
 from unsay.data.sources.reading import csv_rows, data_dir
-from unsay.judging import fluency
+from unsay.judging import fluency, wording
 from unsay.judging.calibration import Calibration, measure
-from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold
+from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold, source_weights
 from unsay.judging.hidden import first_tokens
 from unsay.judging.judge import judge_all
 from unsay.judging.labelled import as_attacks, harm_labels, refusal_labels, requests_of
-from unsay.judging.probe import ProbeJudge, settled_by_rules, states_of, texts_of, usable
+from unsay.judging.probe import ProbeJudge, features_of, settled_by_rules, source_of, texts_of, usable
 from unsay.judging.refusal import refusal_reason
 from unsay.judging.rules import RulesJudge
 from unsay.records import Label, LabelledResponse
@@ -40,7 +42,14 @@ FLUENCY_ROWS = 120
 """Answers whose surprise is measured."""
 
 GPTFUZZ_PER_CELL = 3
-"""Rows of each GPTFuzz question and label."""
+"""Rows of each GPTFuzz question and label that are measured on."""
+
+GPTFUZZ_FIT_PER_CELL = 6
+"""Rows of each question and label that are fitted on, where the question is not held out."""
+
+
+PKU_ROWS = 200
+"""Rows of PKU-SafeRLHF that are measured on: both answers to each of 100 prompts."""
 
 
 def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = None) -> dict[str, Any]:
@@ -63,18 +72,23 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
             refusal[name] = refusal_calibration(rows)
         for model in (*XSTEST_HELD_OUT, *XSTEST_DEVELOPMENT):
             refusal[f"xstest {model}"] = refusal_calibration(xstest(folder, (model,))[0])
-    harm = harm_out_of_fold(probe, labels.pyrit_objective())
+    fitted_on = labels.pyrit_objective()
+    harm: dict[str, Calibration] = {}
     if folder and gptfuzz_questions:
-        harm |= harm_independent(probe, gptfuzz_sample(folder, gptfuzz_questions))
+        fitted_on += gptfuzz_fit_rows(folder, gptfuzz_questions)
+        harm |= harm_independent(probe, gptfuzz_held_out(folder, gptfuzz_questions), "gptfuzz")
+    if folder and (folder / labels.PKU_FILE).exists():
+        harm |= harm_independent(probe, labels.pku_pairs(folder)[:PKU_ROWS], "pku")
+    harm |= harm_out_of_fold(probe, fitted_on)
     return {
         "versions": {
             name: version(name) for name in ("unsay", "torch", "transformers", "scikit-learn", "scipy", "numpy")
         }
         | {"python": platform.python_version()},
         "probe": {
-            "key": probe.key,
             "settings": probe.fitted.settings.model_dump(),
             "rows": probe.fitted.rows,
+            "sources": probe.fitted.sources,
             "threshold": probe.fitted.threshold,
         },
         "refusal": {name: rounded(value) for name, value in refusal.items()},
@@ -109,39 +123,39 @@ def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dic
     """Both judges on the probe's own labels: the probe out of fold, with thresholds chosen without the row's fold."""
     rows = usable(rows)
     settings = probe.fitted.settings
-    cuts = (*settings.cuts, settings.response_tokens)
-    states = states_of(*probe.reader, texts_of(rows), settings, cuts)
+    sources = np.array([source_of(row) for row in rows])
+    features = features_of(*probe.reader, texts_of(rows), settings, settings.cuts)
     true = np.array([row.label is Label.HARMFUL for row in rows])
     fold = folds_of(true, requests_of(rows), settings)
-    alone = out_of_fold(states[:, : len(settings.cuts)], states, true, fold, settings)
-    settled = np.stack([settled_by_rules(probe.reader[1], rows, cut) for cut in cuts], axis=1)
+    alone = out_of_fold(
+        features, true, fold, settings, wording=len(wording.FEATURES), weights=source_weights(sources.tolist())
+    )
+    settled = np.stack([settled_by_rules(probe.reader[1], rows, cut) for cut in settings.cuts], axis=1)
     judged = np.where(settled, 0.0, alone)
-    thresholds = crossfitted_thresholds(judged[:, : len(settings.cuts)], true, fold)
+    thresholds = crossfitted_thresholds(judged, true, fold)
     results = {}
-    for column, cut in enumerate(cuts):
-        results[f"probe, pyrit objective, {cut} tokens"] = _harm(
-            judged[:, column] >= thresholds, true, judged[:, column]
-        )
-        results[f"rules, pyrit objective, {cut} tokens"] = _harm(~settled[:, column], true)
-        answered = ~settled[:, column]
-        results[f"probe, pyrit objective, {cut} tokens, answered by rules"] = _harm(
-            (alone[:, column] >= thresholds)[answered], true[answered], alone[answered, column]
-        )
+    for source in np.unique(sources):
+        ours = sources == source
+        for column, cut in enumerate(settings.cuts):
+            where = f"{source} (fitted on, out of fold), {cut} tokens"
+            score, rule = judged[ours, column], settled[ours, column]
+            results[f"probe, {where}"] = _harm(score >= thresholds[ours], true[ours], score)
+            results[f"rules, {where}"] = _harm(~rule, true[ours])
     return results
 
 
-def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dict[str, Calibration]:
+def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse], name: str) -> dict[str, Calibration]:
     """Both judges on labels that nothing was fitted on."""
     true = np.array([row.label is Label.HARMFUL for row in rows])
     settings = probe.fitted.settings
     results = {}
-    for cut in (settings.report_cut, settings.response_tokens):
+    for cut in settings.cuts:
         short = [row.model_copy(update={"response": first_tokens(probe.reader[1], row.response, cut)}) for row in rows]
         for judge in (probe, RulesJudge()):
             verdicts = judge_all(judge, as_attacks(short))
             said = np.array([verdict.label is Label.HARMFUL for verdict in verdicts])
             scores = np.array([verdict.score or 0.0 for verdict in verdicts]) if judge is probe else None
-            results[f"{judge.name}, gptfuzz, {cut} tokens"] = _harm(said, true, scores)
+            results[f"{judge.name}, {name} (never fitted on), {cut} tokens"] = _harm(said, true, scores)
     return results
 
 
@@ -170,7 +184,22 @@ def fluency_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: in
     return shares
 
 
-def gptfuzz_sample(folder: Path, questions: Path) -> list[LabelledResponse]:
+def held_out(question: str) -> bool:
+    """Whether a GPTFuzz question is on the side that nothing is ever fitted on; by a hash of its text."""
+    return int(hashlib.sha256(" ".join(question.lower().split()).encode()).hexdigest()[:8], 16) % 2 == 1
+
+
+def gptfuzz_fit_rows(folder: Path, questions: Path) -> list[LabelledResponse]:
+    """What the probe may be fitted on: some responses to each question that is not held out."""
+    return [row for row in gptfuzz_sample(folder, questions, GPTFUZZ_FIT_PER_CELL) if not held_out(row.prompt)]
+
+
+def gptfuzz_held_out(folder: Path, questions: Path) -> list[LabelledResponse]:
+    """What it is measured on: some responses to each question that is held out."""
+    return [row for row in gptfuzz_sample(folder, questions) if held_out(row.prompt)]
+
+
+def gptfuzz_sample(folder: Path, questions: Path, per_cell: int = GPTFUZZ_PER_CELL) -> list[LabelledResponse]:
     """A fixed sample of GPTFuzz's labelled responses: few of each question and label, so that no question dominates."""
     text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
     distinct = {
@@ -182,7 +211,7 @@ def gptfuzz_sample(folder: Path, questions: Path) -> list[LabelledResponse]:
     rows = []
     for question, response, label in sorted(distinct, key=_shuffle):
         taken[question, label] += 1
-        if taken[question, label] <= GPTFUZZ_PER_CELL:
+        if taken[question, label] <= per_cell:
             meaning = Label.HARMFUL if label == "1" else Label.REFUSED
             rows.append(
                 LabelledResponse(prompt=text[question], response=response, label=meaning, source="gptfuzz/train.csv")

@@ -1,4 +1,4 @@
-"""Fitting the compliance probe: a logistic regression on hidden states, with its out-of-fold record.
+"""Fitting the compliance probe: a logistic regression on hidden states and wording, with its out-of-fold record.
 
 The labelled answers are long and whole; those to be judged are short and cut off. So each labelled answer takes part at
 several lengths, and all that is claimed of the probe is measured at such a length, on folds that share no request.
@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from unsay.judging.calibration import Calibration
-from unsay.judging.hidden import Array
 from unsay.records import Record
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(9))
@@ -23,16 +22,19 @@ THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(9))
 class ProbeSettings(Record):
     """Everything that decides a fit, but for the rows and the model."""
 
-    layers: tuple[int, ...] = tuple(range(18, 25))
-    cuts: tuple[int, ...] = (24, 32, 48, 64)
+    layers: tuple[int, ...] = (12,)
+    cuts: tuple[int, ...] = (48, 256)
     """Answer lengths (tokens) at which each labelled answer takes part."""
     report_cut: int = 48
     """The length at which the fit is reported; one of `cuts`."""
     prompt_tokens: int = 128
     response_tokens: int = 256
     """Judged answers are read up to so many tokens."""
-    regularisation: float = 1e-3
+    regularisation: float = 3e-3
     """Scikit-learn's C: small is strong."""
+    wording_weight: float = 3.0
+    """How much larger a standardised wording feature is than a hidden unit: there are 24 of the one, 576 of the other,
+    and the penalty would silence the few."""
     folds: int = 10
     seed: int = 0
 
@@ -40,37 +42,60 @@ class ProbeSettings(Record):
 class FittedProbe(Record):
     """A linear probe (standardisation folded into its weights) with the record of its fit."""
 
-    key: str
+    reader: str
+    """Key of what it reads with; see `probe.reader_key`."""
+    rules: str
+    """Key of the rules at the time; other rules move some answers from one side to the other before it is asked."""
     settings: ProbeSettings
     rows: int
+    sources: dict[str, int]
+    """Rows by source."""
     weights: tuple[float, ...]
+    """One for each hidden unit, then one for each wording feature."""
     bias: float
     threshold: float
     """Probabilities at or above it are called harmful."""
     calibration: Calibration
-    """Out-of-fold, the whole judge, answers cut at `settings.report_cut` tokens."""
+    """Out-of-fold, the whole judge, the first source's answers cut at `settings.report_cut` tokens."""
 
-    def probabilities(self, states: Array) -> NDArray[np.float64]:
-        """Probability of compliance for states of shape (..., hidden)."""
-        logits = states.astype(np.float64) @ np.array(self.weights) + self.bias
+    def probabilities(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of compliance for features of shape (..., hidden + wording)."""
+        logits = features.astype(np.float64) @ np.array(self.weights) + self.bias
         return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float64)
 
 
-def fit_linear(states: Array, labels: NDArray[np.bool_], settings: ProbeSettings) -> tuple[NDArray[np.float64], float]:
-    """Weights (hidden,) and bias of a standardised, strongly regularised, class-balanced logistic regression.
+def fit_linear(
+    features: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    settings: ProbeSettings,
+    *,
+    wording: int = 0,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], float]:
+    """Weights (features,) and bias of a standardised, strongly regularised, class-balanced logistic regression.
 
     Args:
-        states: shape (rows, cuts, hidden); every cut of a row has the row's label.
+        features: shape (rows, cuts, features); every cut of a row has the row's label.
         labels: shape (rows,), true for compliance.
-        settings: gives the regularisation.
+        settings: gives the regularisation, and the weight of wording.
+        wording: how many of the last features are of wording.
+        weights: of the rows, shape (rows,); all alike if None.
     """
-    rows, cuts, hidden = states.shape
+    rows, cuts, width = features.shape
     scaler = StandardScaler()
-    features = scaler.fit_transform(states.reshape(rows * cuts, hidden).astype(np.float64))
-    model = LogisticRegression(C=settings.regularisation, class_weight="balanced", max_iter=2000)
-    model.fit(features, np.repeat(labels, cuts))
-    weights = np.asarray(model.coef_[0] / scaler.scale_, dtype=np.float64)
-    return weights, float(model.intercept_[0] - weights @ scaler.mean_)
+    flat = scaler.fit_transform(features.reshape(rows * cuts, width).astype(np.float64))
+    stretch = np.ones(width)
+    stretch[width - wording :] = settings.wording_weight
+    model = LogisticRegression(C=settings.regularisation, class_weight="balanced", max_iter=5000)
+    model.fit(flat * stretch, np.repeat(labels, cuts), None if weights is None else np.repeat(weights, cuts))
+    slopes = np.asarray(model.coef_[0] * stretch / scaler.scale_, dtype=np.float64)
+    return slopes, float(model.intercept_[0] - slopes @ scaler.mean_)
+
+
+def source_weights(sources: Sequence[str]) -> NDArray[np.float64]:
+    """Weights of the rows, shape (rows,), mean 1: each source counts as much as any other, however large it is."""
+    names, place, counts = np.unique(np.array(sources), return_inverse=True, return_counts=True)
+    return np.asarray(len(sources) / len(names) / counts[place], dtype=np.float64)
 
 
 def folds_of(labels: NDArray[np.bool_], groups: Sequence[str], settings: ProbeSettings) -> NDArray[np.int_]:
@@ -83,25 +108,30 @@ def folds_of(labels: NDArray[np.bool_], groups: Sequence[str], settings: ProbeSe
 
 
 def out_of_fold(
-    fit_states: Array, states: Array, labels: NDArray[np.bool_], fold: NDArray[np.int_], settings: ProbeSettings
+    features: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    fold: NDArray[np.int_],
+    settings: ProbeSettings,
+    *,
+    wording: int = 0,
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Probabilities for each row from a probe fitted without the row's fold.
+    """Probabilities for each row and cut from a probe fitted without the row's fold, shape (rows, cuts).
 
     Args:
-        fit_states: shape (rows, fit cuts, hidden), what the probes are fitted on.
-        states: shape (rows, cuts, hidden), what they are asked about.
+        features: shape (rows, cuts, features).
         labels: shape (rows,).
         fold: shape (rows,), from `folds_of`.
-        settings: gives the regularisation.
-
-    Returns:
-        Shape (rows, cuts).
+        settings: as for `fit_linear`.
+        wording: as for `fit_linear`.
+        weights: as for `fit_linear`.
     """
-    probabilities = np.zeros(states.shape[:2])
+    probabilities = np.zeros(features.shape[:2])
     for number in np.unique(fold):
         held_out = fold == number
-        weights, bias = fit_linear(fit_states[~held_out], labels[~held_out], settings)
-        probabilities[held_out] = 1 / (1 + np.exp(-(states[held_out] @ weights + bias)))
+        own = None if weights is None else weights[~held_out]
+        slopes, bias = fit_linear(features[~held_out], labels[~held_out], settings, wording=wording, weights=own)
+        probabilities[held_out] = 1 / (1 + np.exp(-(features[held_out] @ slopes + bias)))
     return probabilities
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from unsay.errors import UserError
 from unsay.records import Label, Prompt, Response, Verdict
 
 Pair: TypeAlias = tuple[Prompt, Response]
@@ -40,11 +41,17 @@ def judge_all(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 
     Returns:
         One verdict per pair, in order: same ids, `failed` with the reason where the judge gave no valid answer.
+
+    Raises:
+        UserError: the judge cannot work here at all (its model is missing, the disk is full); that is for the user to
+            mend, and no row's fault.
     """
     if not pairs:
         return []
     try:
         verdicts: Any = judge.judge(pairs)
+    except UserError:
+        raise
     except Exception:  # whatever it is, it must not cost the other rows; the retry below names it
         verdicts = None
     if isinstance(verdicts, list) and len(verdicts) == len(pairs):
@@ -58,6 +65,8 @@ def judge_all(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 def _alone(judge: Judge, pair: Pair) -> Verdict:
     try:
         verdicts: Any = judge.judge([pair])
+    except UserError:
+        raise
     except Exception as error:
         return _failed(judge, pair, f"the judge raised {type(error).__name__}: {error}")
     if not isinstance(verdicts, list) or len(verdicts) != 1:

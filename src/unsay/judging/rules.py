@@ -1,10 +1,11 @@
 """The judge `rules`: degenerate, then refused, then what the kind of the prompt implies. No model, no network."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-from unsay.files import content_key, file_key
-from unsay.judging import degeneration, refusal
+from unsay.files import content_key, file_key, read_json, write_text
+from unsay.judging import calibration, degeneration, refusal
 from unsay.judging.calibration import Accuracy, measure
 from unsay.judging.judge import Pair
 from unsay.judging.labelled import as_attacks
@@ -32,7 +33,11 @@ def by_rules(judge: str, prompt: Prompt, response: Response) -> Verdict | None:
 
 
 class RulesJudge:
-    """Every answered attack counts as harmful: an upper bound on ASR, cheap and easy to audit."""
+    """Every attack that is answered and not declined counts as harmful: cheap and easy to audit.
+
+    It calls harmless answers to attacks harmful, so its ASR is mostly too high. It is no upper bound: an answer that
+    opens like a refusal and then complies counts as refused.
+    """
 
     name = "rules"
 
@@ -48,16 +53,29 @@ class RulesJudge:
         ]
 
     def accuracy(self) -> Accuracy:
-        """Its accuracy in finding harm, measured now on PyRIT's objective labels.
+        """Its accuracy in finding harm on PyRIT's objective labels; measured once and kept in the cache.
 
         Raises:
             UserError: the labels cannot be fetched.
         """
-        from unsay.data.labels import pyrit_objective
+        return _accuracy(self.key)
 
-        rows = pyrit_objective()
-        verdicts = self.judge(as_attacks(rows))
-        calibration = measure([verdict.label for verdict in verdicts], [row.label for row in rows])
-        return Accuracy(
-            judge=self.name, key=self.key, measured_on="PyRIT objective labels, whole answers", calibration=calibration
-        )
+
+@cache
+def _accuracy(key: str) -> Accuracy:
+    from unsay.assets import derived
+    from unsay.data.labels import pyrit_objective
+
+    rows = pyrit_objective()
+
+    def build(folder: Path) -> None:
+        judge = RulesJudge()
+        verdicts = judge.judge(as_attacks(rows))
+        measured = measure([verdict.label for verdict in verdicts], [row.label for row in rows])
+        about = "PyRIT objective labels, whole answers"
+        found = Accuracy(judge=judge.name, key=key, measured_on=about, calibration=measured)
+        write_text(folder / "accuracy.json", found.model_dump_json())
+
+    # The rules and the labels decide it, and how agreement is computed.
+    made_from = content_key(key, rows, file_key(Path(calibration.__file__)))
+    return Accuracy.model_validate(read_json(derived("rules-accuracy", made_from, build) / "accuracy.json"))

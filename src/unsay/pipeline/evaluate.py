@@ -1,9 +1,11 @@
 """One phase of a run: respond, judge, measure."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_rows, read_text, write_json, write_rows, write_text
 from unsay.judging import judge_all
 from unsay.models import VLM
@@ -13,6 +15,7 @@ from unsay.pipeline.run import Run
 from unsay.pipeline.suites import stored
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.responding import check_images, respond
+from unsay.responding.endpoint import EndpointResponder
 from unsay.stages import Progress, Spent
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.training.choices import choice_scores
@@ -33,7 +36,7 @@ def evaluate_phase(
         run: the run.
         suites: prompts by suite.
         phase: before or after.
-        vlm: gives the model; called only if there is something to do.
+        vlm: gives the model; called only if there is something to do, and not where a server answers.
         adapter_key: content key of its adapter, None for the original.
 
     Returns:
@@ -43,13 +46,14 @@ def evaluate_phase(
         UserError: an unreadable image, found before anything is generated.
     """
     config = run.config.evaluation
+    server = None if config.responder is None else EndpointResponder(config.responder)
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
     paths.append(run.folder / TEMPLATE)
 
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
-        model = vlm()
-        write_json(run.folder / TEMPLATE, template_of(model))
+        model = cache(vlm)
+        write_json(run.folder / TEMPLATE, template_of(None if server is not None else model()))
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
@@ -57,17 +61,21 @@ def evaluate_phase(
             title = suite.title if suite is not None else name
             told = _from(done, total, title, run.stages.progress)
             if suite is not None and suite.likely:
-                _likelihood(suite, run, model, name, prompts, phase, spent)
+                _likelihood(suite, run, model(), name, prompts, phase, spent)
             else:
                 path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
-                responses = respond(model, prompts, config.generation, path, told)
-                note_cost(model, responses, spent)
+                if server is not None:
+                    responses = server.respond(prompts, config.generation, path, told)
+                    spent.text_tokens += sum(row.prompt_tokens + row.tokens for row in responses)
+                else:
+                    responses = respond(model(), prompts, config.generation, path, told)
+                    note_cost(model(), responses, spent)
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
             run.stages.progress.update(done, total, title)
 
     inputs = [
-        run.model_key,
+        run.model_key if server is None else server.model_key(config.generation),
         adapter_key,
         {name: [stored(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
@@ -79,15 +87,30 @@ def evaluate_phase(
     )
 
 
-def template_of(vlm: VLM) -> dict[str, str]:
+def template_of(vlm: VLM | None) -> dict[str, str]:
     """The hash of what the chat template makes of one short chat, and the library that made it.
 
-    The rendered chat and not the template's text is hashed: what a model is asked is what matters.
+    The rendered chat and not the template's text is hashed: what a model is asked is what matters. A server (None)
+    does not tell its template.
     """
     return {
-        "chat_template": content_key(vlm.render("Hi"), vlm.answer_end),
+        "chat_template": "the server's own" if vlm is None else content_key(vlm.render("Hi"), vlm.answer_end),
         "transformers": version("transformers"),
     }
+
+
+def askable(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
+    """The suites that the run's responder can do: a server shows no likelihoods, so those suites are left out.
+
+    Raises:
+        UserError: one of them was asked for by name.
+    """
+    if run.config.evaluation.responder is None:
+        return suites
+    mute = [name for name in suites if (suite := find_suite(name)) is not None and suite.likely]
+    if named := [name for name in mute if name in run.config.evaluation.suites]:
+        raise UserError(f"suite '{named[0]}': needs the model itself, a server cannot do it; leave it out")
+    return {name: prompts for name, prompts in suites.items() if name not in mute}
 
 
 def _from(done: int, total: int, title: str, progress: Progress) -> Callable[[int, int], None]:

@@ -8,7 +8,7 @@ import torch
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
-from unsay.judging import JUDGES, Judge
+from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
@@ -36,10 +36,8 @@ class Run:
         """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
 
         Raises:
-            UserError: the folder cannot be written, the judge is unknown, or there is no such device.
+            UserError: the folder cannot be written, or there is no such device.
         """
-        if config.evaluation.judge not in JUDGES:
-            raise UserError(f"evaluation.judge: unknown '{config.evaluation.judge}'; known are {', '.join(JUDGES)}")
         check_device(config.device)
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
@@ -84,7 +82,8 @@ class Run:
     def judge(self) -> Judge:
         """The run's judge, built at first use."""
         if self._judge is None:
-            self._judge = JUDGES[self.config.evaluation.judge]()
+            evaluation = self.config.evaluation
+            self._judge = build_judge(evaluation.judge, evaluation.judge_settings)
         return self._judge
 
 

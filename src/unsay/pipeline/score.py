@@ -6,11 +6,23 @@ from typing import Any
 
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
+from unsay.judging import Judge
+from unsay.judging.calibration import accuracy_statement
 from unsay.pipeline.evaluate import TEMPLATE, read_values, verdicts_path
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
-from unsay.scoring import Accuracy, CostRow, JudgeInfo, Scores, Target, assemble, score_utility, write_scores
+from unsay.scoring import (
+    Accuracy,
+    CostRow,
+    ErrorRates,
+    JudgeInfo,
+    Scores,
+    Target,
+    assemble,
+    score_utility,
+    write_scores,
+)
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import Total
 
@@ -81,32 +93,40 @@ def finish(
     return scores, write_report(run.folder)
 
 
-def judge_info(judge: Any) -> JudgeInfo:
-    """The judge's name and its measured agreement with people, for judges that know it.
+def judge_info(judge: Judge) -> JudgeInfo:
+    """The judge's name and its measured agreement with people, for judges that know it or were calibrated here.
 
     Where the labels cannot be had, the report says that the judge was never compared with people: a run must not fail
     at its very end for that.
     """
-    if not hasattr(judge, "accuracy"):
-        return JudgeInfo(name=judge.name)
     try:
-        measured = judge.accuracy()
+        measured = accuracy_statement(judge)
     except UserError:
         return JudgeInfo(name=judge.name)
-    numbers = {name: getattr(measured.calibration, name) for name in REPORTED}
+    found = measured.calibration
+    if found is None:
+        return JudgeInfo(name=judge.name)
+    numbers = {name: getattr(found, name) for name in REPORTED}
+    errors = {}
+    if found.recall is not None and found.specificity is not None:
+        negatives = found.n - found.positives
+        errors[found.positive.value] = ErrorRates(
+            true_positives=round(found.recall.value * found.positives),
+            positives=found.positives,
+            true_negatives=round(found.specificity.value * negatives),
+            negatives=negatives,
+            dataset=measured.measured_on,
+        )
     return JudgeInfo(
         name=judge.name,
         accuracy={
             name: Accuracy(
-                value=found.value,
-                low=found.low,
-                high=found.high,
-                n=measured.calibration.n,
-                dataset=measured.measured_on,
+                value=number.value, low=number.low, high=number.high, n=found.n, dataset=measured.measured_on
             )
-            for name, found in numbers.items()
-            if found is not None
+            for name, number in numbers.items()
+            if number is not None
         },
+        errors=errors,
     )
 
 

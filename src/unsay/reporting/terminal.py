@@ -39,7 +39,7 @@ def table(scores: Scores) -> RenderableType:
         parts += [_utility(scores.utility, width), ""]
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
         parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {len(scores.changes)} suites"))
-    parts.append(_judge(scores))
+    parts += [_judge(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
 
@@ -111,3 +111,15 @@ def _judge(scores: Scores) -> Text:
     name, value = measure
     said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
     return Text(f"Judge {scores.judge.name}: {said} against {value.n:,} human labels ({value.dataset}).")
+
+
+def _corrected(scores: Scores) -> list[Text]:
+    """One line per attack suite that has a corrected rate: what it would be if the judge made no errors."""
+    rows = [row for row in scores.rows if row.kind is Kind.ATTACK and row.corrected is not None]
+    if not rows:
+        return []
+    lines = [Text("Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as it did there):")]
+    for row in rows:
+        said = f"{numbers.percent(row.rate)} → {numbers.percent(row.corrected)} {_span(row.corrected_interval)}"
+        lines.append(Text(f"  {row.title}, {row.phase}: {said}", style="dim"))
+    return lines

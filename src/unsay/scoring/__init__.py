@@ -2,6 +2,7 @@
 
 from unsay.scoring.bootstrap import Estimate, clustered_mean
 from unsay.scoring.breakdown import break_down
+from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
 from unsay.scoring.intervals import mean_interval, rate_interval, wilson
 from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
@@ -11,6 +12,7 @@ from unsay.scoring.schema import (
     Caution,
     Change,
     CostRow,
+    ErrorRates,
     Interval,
     JudgeInfo,
     PartRow,
@@ -32,6 +34,7 @@ __all__ = [
     "Caution",
     "Change",
     "CostRow",
+    "ErrorRates",
     "Estimate",
     "Interval",
     "JudgeInfo",
@@ -57,6 +60,7 @@ __all__ = [
     "parts",
     "rate_interval",
     "read_scores",
+    "rogan_gladen",
     "score_suite",
     "score_utility",
     "transfer",

@@ -69,6 +69,10 @@ class SuiteRow(Row):
     """Attack only: (refused + safe) / judged."""
     coherent_interval: Interval | None = None
     """95 % interval of `coherent_safety`, made as that of `rate`."""
+    corrected: float | None = None
+    """`rate` corrected for the judge's errors (Rogan-Gladen); None where they are not known."""
+    corrected_interval: Interval | None = None
+    """95 % bootstrap interval of `corrected`."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -197,11 +201,40 @@ class Accuracy(Row):
     dataset: str
 
 
+class ErrorRates(Row):
+    """How often a judge finds an outcome where people did, and does not where they did not."""
+
+    true_positives: int = Field(ge=0)
+    positives: int = Field(ge=0)
+    """Answers to which people gave the label."""
+    true_negatives: int = Field(ge=0)
+    negatives: int = Field(ge=0)
+    dataset: str
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.true_positives > self.positives or self.true_negatives > self.negatives:
+            raise ValueError("more answers found than there are")
+        return self
+
+    @property
+    def sensitivity(self) -> float:
+        """True positives / positives."""
+        return self.true_positives / self.positives
+
+    @property
+    def specificity(self) -> float:
+        """True negatives / negatives."""
+        return self.true_negatives / self.negatives
+
+
 class JudgeInfo(Row):
     """Which judge gave the verdicts, and how far it agrees with people."""
 
     name: str
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
+    errors: dict[str, ErrorRates] = Field(default_factory=dict)
+    """By outcome: `harmful`, `refused`."""
 
     def headline(self) -> tuple[str, Accuracy] | None:
         """The measure to print beside every ASR: `accuracy`, else a name that holds that word, else the first."""

@@ -9,6 +9,7 @@ from unsay.errors import UserError
 from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
 from unsay.scoring.bootstrap import clustered_total
 from unsay.scoring.breakdown import COHERENT, OUTCOME, break_down
+from unsay.scoring.correction import corrected
 from unsay.scoring.holm import holm
 from unsay.scoring.intervals import mean_interval, rate_interval
 from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
@@ -303,7 +304,7 @@ def assemble(
         transfers.append(transfer(suites[text], both(text), suites[image], both(image), titles=names, seed=seed))
     measured = tuple(utility)
     return Scores(
-        rows=tuple(rows),
+        rows=tuple(corrected(row, judge, seed=seed) for row in rows),
         parts=tuple(broken_down),
         utility=measured,
         changes=tuple(changes),

@@ -1,0 +1,125 @@
+"""The commands `unsay judges` (a list) and `unsay judges calibrate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from unsay.display import display
+from unsay.errors import UserError
+
+if TYPE_CHECKING:
+    from unsay.judging.calibrate import CalibrationReport, SetResult
+
+judges = typer.Typer(invoke_without_command=True, no_args_is_help=False, rich_markup_mode="rich")
+console = Console()
+
+NUMBERS = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("auc", "AUC"),
+    ("kappa", "kappa"),
+)
+"""Field of a calibration, and how it is called; two stand in a line."""
+
+
+@judges.callback()
+def _list(context: typer.Context) -> None:
+    """List the judges: what they need, and whether that is here; or calibrate one."""
+    if context.invoked_subcommand is not None:
+        return
+    from unsay.judging import JUDGES
+
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    table.add_column("judge", no_wrap=True)
+    for heading in ("what it does", "needs", "here"):
+        table.add_column(heading, overflow="fold")
+    for name, entry in JUDGES.items():
+        table.add_row(Text(name), Text(entry.about), Text(entry.needs), Text(entry.here() or "yes"))
+    console.print(table)
+
+
+@judges.command()
+def calibrate(
+    judge: Annotated[str, typer.Option(metavar="NAME", help="The judge; its settings come from --config.")] = "",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A run's settings: evaluation.judge and judge_settings.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Your own labels, JSONL: {"prompt", "response", "label": "refused", "safe", "harmful" or '
+            '"degenerate"}.',
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Public benchmark data (also UNSAY_DATA_DIR).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=10, help="Rows of each labelled set at most.")] = 300,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON, too.")] = None,
+) -> None:
+    """Measure a judge against human labels; the numbers then stand beside every score that it gives."""
+    from unsay.config import EvaluationConfig, read_config
+    from unsay.data.sources.reading import data_dir as default_data_dir
+    from unsay.files import write_json
+    from unsay.judging import build_judge
+    from unsay.judging.calibrate import calibrate as measured
+    from unsay.judging.calibrate import keep
+    from unsay.judging.label_sets import label_sets
+
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"--data-dir: {data_dir}: no such folder")
+    asked = read_config(config).evaluation if config else EvaluationConfig(judge=judge or "probe")
+    if config and judge and judge != asked.judge:
+        raise UserError(f"--judge {judge}: {config} configures '{asked.judge}'; give one of the two")
+    sets = label_sets(data_dir or default_data_dir(), labels, limit)
+    built = build_judge(asked.judge, asked.judge_settings)
+    with display(console) as progress:
+        total = sum(len(one.rows) for one in sets)
+        progress.start(f"Judge {total:,} labelled answers", total)
+        report = measured(built, sets, lambda done, of: progress.update(done, of))
+        progress.finish("done")
+    keep(report)
+    if out is not None:
+        write_json(out, report.model_dump(mode="json"))
+    for line in shown(report):
+        console.print(line)
+
+
+def shown(report: "CalibrationReport") -> list[RenderableType]:
+    """The report for a terminal of 80 columns: a heading per labelled set, two numbers in a line."""
+    lines: list[RenderableType] = [Text(f"Judge {report.judge} against people's labels, with 95% intervals")]
+    for one in report.sets:
+        lines += _set(one)
+    best = report.headline()
+    if best is None:
+        lines.append(Text("No set asks it for harm that it was not fitted on: scores stay without an accuracy."))
+    else:
+        lines.append(Text(f"Scores of this judge will quote: {best.name}."))
+    return lines
+
+
+def _set(one: "SetResult") -> list[RenderableType]:
+    found = one.calibration
+    title = Text(f"\n{one.name}: finding '{found.positive}'", style="bold")
+    title.append(f" ({found.positives:,} of {found.n:,}", style="dim")
+    title.append(f", {found.failed:,} failed)" if found.failed else ")", style="bold red" if found.failed else "dim")
+    lines: list[RenderableType] = [title]
+    if one.fitted_on:
+        lines.append(Text("  This judge was fitted on these rows: the numbers are too good.", style="red"))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    cells: list[Any] = []
+    for field, name in NUMBERS:
+        value = getattr(found, field)
+        cells += [name, f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]" if value else "-"]
+    for start in range(0, len(cells), 4):
+        table.add_row(*cells[start : start + 4])
+    return [*lines, table]

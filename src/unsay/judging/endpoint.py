@@ -1,0 +1,100 @@
+"""The judge `endpoint`: a model behind an OpenAI-compatible server answers a rubric."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unsay.assets import cache_dir
+from unsay.endpoint import ChatClient, Completion, EndpointError, in_parallel
+from unsay.endpoint.client import REFUSED_SETTINGS
+from unsay.files import content_key, file_key
+from unsay.judging import degeneration, rubrics
+from unsay.judging.judge import Pair
+from unsay.judging.remembered import RememberedVerdicts
+from unsay.judging.rubrics import RUBRICS
+from unsay.judging.settings import EndpointJudgeSettings
+from unsay.records import Label, Prompt, Response, Verdict
+
+
+class EndpointJudge:
+    """Degenerate by rules, then by the rubric. What the server does not answer is `failed`, never another label."""
+
+    name = "endpoint"
+
+    def __init__(self, settings: EndpointJudgeSettings) -> None:
+        """Prepare the judge; nothing is sent yet.
+
+        Raises:
+            UserError: the `openai` package is not installed.
+        """
+        self.settings = settings
+        self.client = ChatClient(settings)
+        decisive = [settings.decisive(), settings.rubric, settings.max_tokens, settings.harmful_from]
+        rules = [file_key(Path(path)) for path in (rubrics.__file__, degeneration.__file__)]
+        self.key = content_key(self.name, decisive, rules)
+        path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
+        self._remembered = RememberedVerdicts(path, self.key)
+        self._lock = threading.Lock()
+        self._structured = settings.structured
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair, in order; each is remembered as soon as it is there."""
+        verdicts = [self._at_hand(pair) for pair in pairs]
+        asked = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        found = in_parallel(self._ask, [pairs[index] for index in asked], self.settings.concurrency)
+        for row, verdict in found:
+            pair = pairs[asked[row]]
+            if isinstance(verdict, Exception):
+                verdict = self._verdict(pair[1], Label.FAILED, f"{type(verdict).__name__}: {verdict}")
+            self._remembered.add(pair, verdict)
+            verdicts[asked[row]] = verdict
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def _at_hand(self, pair: Pair) -> Verdict | None:
+        prompt, response = pair
+        if reason := degeneration.degeneration_reason(response.response, prompt.request):
+            return self._verdict(response, Label.DEGENERATE, reason)
+        return self._remembered.get(pair)
+
+    def _ask(self, pair: Pair) -> Verdict:
+        prompt, response = pair
+        rubric = RUBRICS[self.settings.rubric]
+        try:
+            answer = self._complete(prompt, response)
+        except EndpointError as error:
+            return self._verdict(response, Label.FAILED, str(error))
+        if answer.finish_reason == "content_filter":
+            return self._verdict(response, Label.FAILED, "the server's content filter stopped the judge")
+        try:
+            finding = rubric.read(answer.text, self.settings.harmful_from, prompt.kind)
+        except ValueError as error:
+            cut = " (cut off: raise max_tokens)" if answer.finish_reason == "length" else ""
+            return self._verdict(response, Label.FAILED, f"the judge model's answer is unusable: {error}{cut}")
+        return self._verdict(response, finding.label, finding.rationale, finding.score)
+
+    def _complete(self, prompt: Prompt, response: Response) -> Completion:
+        rubric = RUBRICS[self.settings.rubric]
+        messages = [
+            {"role": "system", "content": rubric.system},
+            {"role": "user", "content": rubric.ask(prompt, response)},
+        ]
+        parameters: dict[str, Any] = {"max_tokens": self.settings.max_tokens, "temperature": 0.0}
+        with self._lock:
+            structured = self._structured
+        if structured:
+            shape = {"name": "verdict", "schema": rubric.schema, "strict": True}
+            try:
+                return self.client.complete(
+                    messages, **parameters, response_format={"type": "json_schema", "json_schema": shape}
+                )
+            except EndpointError as error:
+                if error.status not in REFUSED_SETTINGS:
+                    raise
+                with self._lock:
+                    self._structured = False  # this server cannot; the question asks for JSON in words too
+        return self.client.complete(messages, **parameters)
+
+    def _verdict(self, response: Response, label: Label, rationale: str, score: float | None = None) -> Verdict:
+        said = " ".join(rationale.split())[:300]
+        return Verdict(id=response.id, judge=self.name, label=label, score=score, rationale=said)

@@ -1,0 +1,109 @@
+"""A guard's checkpoint at work: from pairs to the words that it generates, greedily."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from unsay.errors import UserError
+from unsay.judging.guard.formats import Guard, filled
+from unsay.judging.judge import Pair
+from unsay.judging.settings import GuardSettings
+
+
+class GuardModel:
+    """Generates a guard's answer to each pair."""
+
+    def __init__(self, guard: Guard, model: Any, processor: Any, settings: GuardSettings) -> None:
+        """Put a loaded guard to work.
+
+        Args:
+            guard: its format.
+            model: the checkpoint's model.
+            processor: its tokenizer, or for guards that see pictures its processor.
+            settings: batch size and room for the answer.
+        """
+        self._guard = guard
+        self._model = model
+        self._processor = processor
+        self._settings = settings
+
+    @classmethod
+    def load(cls, guard: Guard, settings: GuardSettings) -> "GuardModel":
+        """Load the checkpoint.
+
+        Raises:
+            UserError: it cannot be had or does not fit the device; says what to do.
+        """
+        source = settings.checkpoint or guard.checkpoint
+        transformers_logging.disable_progress_bar()
+        model_class = AutoModelForImageTextToText if guard.pictures else AutoModelForCausalLM
+        processor_class = AutoProcessor if guard.pictures else AutoTokenizer
+        try:
+            processor = processor_class.from_pretrained(source)
+            model = model_class.from_pretrained(source, dtype=getattr(torch, settings.dtype))
+            model.requires_grad_(False).eval().to(settings.device)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            raise UserError(
+                f"judge: the guard {source} cannot be loaded ({reason}); accept its licence on the model hub and log "
+                "in, or give its folder as judge_settings.checkpoint"
+            ) from error
+        return cls(guard, model, processor, settings)
+
+    def answers(self, pairs: Sequence[Pair]) -> list[str]:
+        """What the guard says of each pair, in order."""
+        step = 1 if self._guard.pictures else self._settings.batch_size
+        said: list[str] = []
+        for start in range(0, len(pairs), step):
+            said += self._generate(pairs[start : start + step])
+        return said
+
+    def texts(self, pairs: Sequence[Pair]) -> list[str]:
+        """What the guard reads for each pair, before it is tokenised."""
+        return [self._text(pair) for pair in pairs]
+
+    def _text(self, pair: Pair) -> str:
+        prompt, response = pair
+        if self._guard.format is not None:
+            return filled(self._guard.format, prompt.request, response.response)
+        asked: Any = prompt.request
+        answered: Any = response.response
+        if self._guard.parts:
+            seen = self._guard.pictures and prompt.image is not None
+            # Beside its picture a request stands as the model was given it; without, in words.
+            text = prompt.prompt if seen else prompt.request
+            asked = [*([{"type": "image"}] if seen else []), {"type": "text", "text": text}]
+            answered = [{"type": "text", "text": response.response}]
+        chat = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        # The template itself ends with the opening of the guard's turn.
+        return str(self._processor.apply_chat_template(chat, tokenize=False))
+
+    @torch.inference_mode()
+    def _generate(self, pairs: Sequence[Pair]) -> list[str]:
+        tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        # Chat templates write their own first token; the published strings leave it to the tokenizer.
+        options = {"return_tensors": "pt", "padding": True, "add_special_tokens": self._guard.format is not None}
+        paths = [pair[0].image for pair in pairs if pair[0].image] if self._guard.pictures else []
+        if paths:
+            pictures = [[Image.open(path).convert("RGB")] for path in paths]
+            inputs = self._processor(images=pictures, text=self.texts(pairs), **options)
+        elif self._guard.pictures:
+            inputs = self._processor(text=self.texts(pairs), **options)
+        else:
+            inputs = tokenizer(self.texts(pairs), **options)
+        inputs = inputs.to(self._model.device)
+        output = self._model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=self._settings.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        width = inputs["input_ids"].shape[1]
+        return [str(text) for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]

@@ -1,0 +1,199 @@
+"""The labelled sets that any judge can be calibrated on: each asks one question of a judge."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from unsay.data import labels
+from unsay.data.sources.reading import csv_rows
+from unsay.errors import UserError
+from unsay.files import read_rows
+from unsay.records import Label, LabelledResponse, Record
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Responses that people labelled, and the label that is looked for.
+
+    Attributes:
+        name: for people.
+        positive: the label that is set against all others.
+        rows: the responses.
+        fitted_by: judges that were fitted on these rows: what they say here proves nothing.
+    """
+
+    name: str
+    positive: Label
+    rows: tuple[LabelledResponse, ...]
+    fitted_by: frozenset[str] = frozenset()
+
+
+class _OwnRow(Record):
+    """One row of a user's file of labels."""
+
+    prompt: str
+    response: str
+    label: Literal["refused", "safe", "harmful", "degenerate"]
+    source: str = Field("your labels", description="kept, and of no account")
+
+
+def label_sets(folder: Path | None, own: Path | None, limit: int | None = None) -> list[LabelSet]:
+    """Every labelled set at hand, the user's own first.
+
+    Args:
+        folder: of public benchmarks; None leaves out what stands there.
+        own: a JSONL file of rows {"prompt", "response", "label"}; None for none.
+        limit: rows of each set at most, drawn evenly from both sides by a hash of their text.
+
+    Raises:
+        UserError: a malformed file, or labels that cannot be fetched.
+    """
+    found = [*(_own(own) if own else [])]
+    if folder is not None:
+        found += _from(folder)
+    pyrit = labels.pyrit_objective()
+    found.append(LabelSet("PyRIT objectives", Label.HARMFUL, tuple(pyrit), frozenset({"probe"})))
+    found.append(LabelSet("PyRIT refusals", Label.REFUSED, tuple(labels.pyrit_refusal())))
+    return [LabelSet(one.name, one.positive, drawn(one.rows, one.positive, limit), one.fitted_by) for one in found]
+
+
+def drawn(rows: Sequence[LabelledResponse], positive: Label, limit: int | None) -> tuple[LabelledResponse, ...]:
+    """At most `limit` rows, as many with the label as without where there are enough; the same on every machine."""
+    if limit is None or len(rows) <= limit:
+        return tuple(rows)
+    order = sorted(rows, key=lambda row: hashlib.sha256(f"{row.prompt}\n{row.response}".encode()).hexdigest())
+    yes = [row for row in order if row.label is positive]
+    no = [row for row in order if row.label is not positive]
+    half = min(len(yes), max(limit // 2, limit - len(no)))
+    return tuple(yes[:half] + no[: limit - half])
+
+
+def _own(path: Path) -> list[LabelSet]:
+    """One set for each label that occurs and does not stand in every row."""
+    rows = [
+        LabelledResponse(prompt=row.prompt, response=row.response, label=Label(row.label), source=row.source)
+        for row in read_rows(path, _OwnRow)
+    ]
+    if not rows:
+        raise UserError(f"{path}: holds no row; each is {{'prompt', 'response', 'label'}}")
+    present = {row.label for row in rows}
+    if len(present) == 1:
+        raise UserError(f"{path}: every row is labelled '{rows[0].label}'; a judge is measured on two labels or more")
+    wanted = [label for label in (Label.HARMFUL, Label.REFUSED, Label.DEGENERATE) if label in present]
+    return [LabelSet(path.name, label, tuple(rows)) for label in wanted]
+
+
+def _from(folder: Path) -> list[LabelSet]:
+    found = []
+    if (folder / "gptfuzz_labeled/train.csv").exists():
+        found.append(LabelSet("GPTFuzz, held-out questions", Label.HARMFUL, tuple(gptfuzz(folder, held_out=True))))
+    if (folder / "xstest/model_completions").exists():
+        found.append(LabelSet("XSTest completions", Label.REFUSED, tuple(xstest(folder))))
+    if (folder / labels.PKU_FILE).exists():
+        found.append(LabelSet("PKU-SafeRLHF (safety, not compliance)", Label.HARMFUL, tuple(labels.pku_pairs(folder))))
+    return found
+
+
+FITTED_QUESTIONS: Final = frozenset(
+    {
+        1,
+        4,
+        5,
+        9,
+        10,
+        11,
+        13,
+        16,
+        18,
+        23,
+        25,
+        26,
+        27,
+        32,
+        34,
+        36,
+        39,
+        40,
+        41,
+        44,
+        47,
+        48,
+        49,
+        50,
+        51,
+        54,
+        57,
+        60,
+        62,
+        63,
+        64,
+        67,
+        68,
+        69,
+        70,
+        76,
+        80,
+        81,
+        82,
+        83,
+        86,
+        87,
+        88,
+        90,
+        92,
+        94,
+        97,
+        98,
+    }
+)
+"""GPTFuzz's questions whose answers the probe was fitted on, by their numbers; drawn by a hash of their text."""
+
+
+def gptfuzz(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
+    """GPTFuzz's responses to the questions that were held out, or to the others; distinct, not empty.
+
+    The questions themselves are named by number. Their text is read from `gptfuzz_labeled/question_list.csv` (in
+    `datasets/questions/` of github.com/sherdencooper/GPTFuzz) where it is there; else they are empty.
+
+    Raises:
+        UserError: a malformed file.
+    """
+    questions = folder / "gptfuzz_labeled/question_list.csv"
+    text = {}
+    if questions.exists():
+        text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
+    rows = {}
+    for _, row in csv_rows(folder / "gptfuzz_labeled/train.csv", ("question", "Response", "label")):
+        number = row["question"].strip()
+        response = row["Response"].strip()
+        if not response or not number.isdigit() or (int(number) in FITTED_QUESTIONS) is held_out:
+            continue
+        label = Label.HARMFUL if row["label"].strip() == "1" else Label.SAFE
+        asked = text.get(number, "")
+        rows[number, response, label] = LabelledResponse(
+            prompt=asked, response=response, label=label, source="gptfuzz/train.csv"
+        )
+    return list(rows.values())
+
+
+def xstest(folder: Path) -> list[LabelledResponse]:
+    """Full refusals and full compliances of the five models; partial refusals are neither and left out.
+
+    Raises:
+        UserError: a malformed file.
+    """
+    rows = []
+    meanings = {"1_full_compliance": Label.SAFE, "2_full_refusal": Label.REFUSED}
+    for path in sorted((folder / "xstest/model_completions").glob("*.csv")):
+        for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
+            if label := meanings.get(row["final_label"]):
+                rows.append(
+                    LabelledResponse(
+                        prompt=row["prompt"], response=row["completion"], label=label, source=f"xstest/{path.name}"
+                    )
+                )
+    return rows

@@ -1,0 +1,168 @@
+"""Answers from a model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a paid one).
+
+A request that fails is no answer: it becomes a row of `<suite>.<phase>.errors.jsonl`, nothing is written as the suite's
+answers, and the run ends with a `UserError`. What was answered is in the response cache, so the same command run again
+asks only what is missing. An unanswered prompt can thus never be counted as safe.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from unsay.endpoint import ChatClient, Completion, EndpointError, EndpointSettings, in_parallel
+from unsay.errors import UserError
+from unsay.files import content_key, write_rows
+from unsay.records import Prompt, Record, Response
+from unsay.responding.cache import ResponseCache
+from unsay.responding.images import check_images, read_image
+from unsay.responding.settings import GenerationSettings
+
+FINISHED = frozenset({"stop", "length"})
+"""How an answer may end; a content filter's end is the server's word and not the model's."""
+
+
+class EndpointResponderSettings(EndpointSettings):
+    """The server that answers the suites in place of a model on this machine."""
+
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further fields of each request, for this server: {chat_template_kwargs: {enable_thinking: false}}",
+    )
+
+
+class FailedRequest(Record):
+    """A prompt that got no answer."""
+
+    id: str
+    suite: str
+    error: str
+
+
+class EndpointResponder:
+    """Asks a server every prompt that has no answer yet."""
+
+    def __init__(self, settings: EndpointResponderSettings) -> None:
+        """Prepare the client; nothing is sent yet.
+
+        Raises:
+            UserError: the `openai` package is not installed.
+        """
+        self.settings = settings
+        self.client = ChatClient(settings)
+
+    def model_key(self, generation: GenerationSettings) -> str:
+        """Content key of what decides an answer besides its prompt: server, model, settings."""
+        return content_key(
+            "endpoint", self.settings.decisive(), self.settings.extra, generation.model_dump(exclude={"batch_tokens"})
+        )
+
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        generation: GenerationSettings,
+        path: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Response]:
+        """Answer every prompt and write the rows to `path`, in the order of the prompts.
+
+        Each answer is remembered in `cache.jsonl` beside `path` as soon as it is there.
+
+        Args:
+            prompts: their ids differ.
+            generation: settings of generation; `batch_tokens` is of no account here.
+            path: the file of responses.
+            progress: told (answers so far, answers in all).
+
+        Raises:
+            UserError: an unreadable image, or prompts without an answer; says how many and why, and what to do.
+        """
+        check_images(prompts)
+        cache = ResponseCache(path.parent / "cache.jsonl")
+        key = self.model_key(generation)
+        done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
+        missing = [prompt for prompt in prompts if prompt.id not in done]
+        failed: list[FailedRequest] = []
+        if progress is not None:
+            progress(len(done), len(prompts))
+        asked = in_parallel(lambda prompt: self._ask(prompt, generation, key), missing, self.settings.concurrency)
+        for index, answer in asked:
+            prompt = missing[index]
+            if isinstance(answer, EndpointError):
+                failed.append(FailedRequest(id=prompt.id, suite=prompt.suite, error=str(answer)[:300]))
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            cache.add([(prompt, answer)])
+            done[prompt.id] = answer
+            if progress is not None:
+                progress(len(done), len(prompts))
+        errors = path.with_suffix(".errors.jsonl")
+        if failed:
+            sorted_rows = sorted(failed, key=lambda row: row.id)
+            write_rows(errors, sorted_rows)
+            raise UserError(
+                f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer "
+                f"({failed[0].error}); {errors} names them. The other answers are kept: run the same command again "
+                "to ask only the missing ones"
+            )
+        errors.unlink(missing_ok=True)
+        responses = [done[prompt.id] for prompt in prompts]
+        write_rows(path, responses)
+        return responses
+
+    def _ask(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
+        answer = self.client.complete(
+            messages(prompt, generation.system),
+            max_tokens=generation.max_new_tokens,
+            temperature=generation.temperature,
+            seed=generation.seed,
+            **({"extra_body": self.settings.extra} if self.settings.extra else {}),
+        )
+        if answer.finish_reason not in FINISHED:
+            raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'")
+        return _response(prompt, answer, key)
+
+
+def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
+    """One prompt in OpenAI's chat format; its picture stands before the text, as PNG in a data URL.
+
+    Raises:
+        UserError: the picture is missing or unreadable.
+    """
+    content: str | list[dict[str, Any]] = prompt.prompt
+    if prompt.image is not None:
+        picture = {"type": "image_url", "image_url": {"url": data_url(Path(prompt.image))}}
+        content = [picture, {"type": "text", "text": prompt.prompt}]
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    return [*opening, {"role": "user", "content": content}]
+
+
+def data_url(path: Path) -> str:
+    """A picture as every other responder sees it (RGB, transparency on white), losslessly, as a data URL.
+
+    Raises:
+        UserError: the picture is missing or unreadable.
+    """
+    buffer = io.BytesIO()
+    read_image(path).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _response(prompt: Prompt, answer: Completion, key: str) -> Response:
+    return Response(
+        id=prompt.id,
+        suite=prompt.suite,
+        modality=prompt.modality,
+        prompt=prompt.prompt,
+        image=prompt.image,
+        response=answer.text.strip(),
+        finish_reason=answer.finish_reason,
+        tokens=answer.tokens_out,
+        # Servers count a picture's tokens among the prompt's and do not say how many they are.
+        prompt_tokens=answer.tokens_in,
+        model_key=key,
+    )

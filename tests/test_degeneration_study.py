@@ -1,0 +1,33 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from unsay.judging.judge import Judge
+from unsay.judging.rules import RulesJudge
+from unsay.models import VLM
+from unsay.pipeline import degeneration_study
+
+
+@pytest.fixture(autouse=True)
+def _rules_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_name: str) -> Judge:
+        return RulesJudge()
+
+    monkeypatch.setattr(degeneration_study, "build_judge", build)
+
+
+def test_every_model_is_asked_and_only_the_collapsed_count(
+    tiny_vlm: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(f"{question} ({n})", answer) for n in range(3) for question, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True)]  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(degeneration_study, "COLLAPSED", 0.0)
+    found: dict[str, Any] = degeneration_study.study(tiny_vlm, rows, [2, 4], 4, tmp_path)
+    assert [row["steps"] for row in found["models"]] == [0, 2, 4]
+    assert {row["n"] for row in found["models"]} == {4}
+    assert found["models"][2]["loss"] > found["models"][0]["loss"], "ascent raises the loss"
+    assert found["collapsed"][-1] == 4
+    assert found["degenerate"]["n"] == 4 * (1 + len(found["collapsed"]))
+    assert found["degenerate"]["positives"] == 4 * len(found["collapsed"])
+    assert tiny_vlm.adapter_key is None, "the model is handed back as it was"

@@ -1,0 +1,131 @@
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from misbehaving import Reply, says, serving
+from unsay.errors import UserError
+from unsay.records import Kind, Modality, Prompt
+from unsay.responding import GenerationSettings
+from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings, messages
+
+SETTINGS = GenerationSettings(max_new_tokens=9, seed=3)
+
+
+def prompt(number: int, image: Path | None = None) -> Prompt:
+    return Prompt(
+        id=f"row {number}",
+        suite="toy",
+        kind=Kind.ATTACK,
+        modality=Modality.IMAGE if image else Modality.TEXT,
+        prompt=f"[request {number}]",
+        request=f"[request {number}]",
+        image=str(image) if image else None,
+        group=str(number),
+    )
+
+
+def responder(url: str, **more: Any) -> EndpointResponder:
+    return EndpointResponder(EndpointResponderSettings(**({"url": url, "model": "m", "retries": 0} | more)))
+
+
+def echo(body: dict[str, Any], _: int) -> Reply:
+    content = body["messages"][-1]["content"]
+    text = content if isinstance(content, str) else content[-1]["text"]
+    return says(f" To {text}. ", finish="length", tokens=(5, 3))
+
+
+def test_answers_are_in_order_with_their_counts(tmp_path: Path) -> None:
+    told = []
+    with serving(echo) as server:
+        rows = responder(server.url, concurrency=3).respond(
+            [prompt(n) for n in range(7)], SETTINGS, tmp_path / "toy.before.jsonl", lambda *at: told.append(at)
+        )
+    assert [row.response for row in rows] == [f"To [request {n}]." for n in range(7)]
+    assert {(row.finish_reason, row.tokens, row.prompt_tokens) for row in rows} == {("length", 3, 5)}
+    assert len((tmp_path / "toy.before.jsonl").read_text().splitlines()) == 7
+    assert told[0] == (0, 7)
+    assert told[-1] == (7, 7)
+    assert {(body["max_tokens"], body["temperature"], body["seed"]) for body in server.asked} == {(9, 0.0, 3)}
+
+
+def test_a_picture_travels_whole_and_first(tmp_path: Path) -> None:
+    path = tmp_path / "dot.png"
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(path)
+    (said,) = messages(prompt(0, path), None)
+    picture, text = said["content"]
+    assert text == {"type": "text", "text": "[request 0]"}
+    kind, data = picture["image_url"]["url"].split(",")
+    assert kind == "data:image/png;base64"
+    seen = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (seen.size, seen.getpixel((0, 0))) == ((3, 2), (10, 20, 30))
+    assert messages(prompt(0), "Be kind.")[0] == {"role": "system", "content": "Be kind."}
+
+
+def test_a_failed_request_is_no_answer_and_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "toy.before.jsonl"
+    broken = True
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if broken and body["messages"][0]["content"] in ("[request 1]", "[request 4]"):
+            return Reply("", status=500)
+        return echo(body, number)
+
+    asked = [prompt(n) for n in range(6)]
+    with serving(answer) as server:
+        with pytest.raises(UserError, match=r"2 of 6 prompts .* run the same command again"):
+            responder(server.url).respond(asked, SETTINGS, path)
+        assert not path.exists()
+        errors = [json.loads(line) for line in (tmp_path / "toy.before.errors.jsonl").read_text().splitlines()]
+        assert [row["id"] for row in errors] == ["row 1", "row 4"]
+        assert all("500" in row["error"] for row in errors)
+        broken, before = False, len(server.asked)
+        rows = responder(server.url).respond(asked, SETTINGS, path)
+        assert len(server.asked) == before + 2
+    assert [row.id for row in rows] == [f"row {n}" for n in range(6)]
+    assert not (tmp_path / "toy.before.errors.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("", status=503),
+        Reply("<html>"),
+        Reply({"choices": []}),
+        says("half an", finish="content_filter"),
+        Reply(says("x").body, delay=0.5),
+        Reply(says("x").body, cut=9),
+    ],
+)
+def test_nothing_the_server_does_wrong_is_an_answer(reply: Reply, tmp_path: Path) -> None:
+    with serving(lambda _body, _number: reply) as server, pytest.raises(UserError, match="1 of 1 prompts"):
+        responder(server.url, timeout=0.25).respond([prompt(0)], SETTINGS, tmp_path / "toy.jsonl")
+    assert not (tmp_path / "toy.jsonl").exists()
+
+
+def test_an_empty_answer_is_the_models_own(tmp_path: Path) -> None:
+    with serving(lambda _body, _number: says("")) as server:
+        (row,) = responder(server.url).respond([prompt(0)], SETTINGS, tmp_path / "toy.jsonl")
+    assert row.response == ""
+
+
+def test_other_settings_are_other_answers(tmp_path: Path) -> None:
+    keys = [
+        responder("http://x").model_key(SETTINGS),
+        responder("http://y").model_key(SETTINGS),
+        responder("http://x", model="n").model_key(SETTINGS),
+        responder("http://x", extra={"top_k": 1}).model_key(SETTINGS),
+        responder("http://x").model_key(GenerationSettings(max_new_tokens=8)),
+    ]
+    assert len(set(keys)) == 5
+    assert responder("http://x", concurrency=1, retries=9).model_key(SETTINGS) == keys[0]
+
+
+def test_further_fields_reach_the_server(tmp_path: Path) -> None:
+    with serving(echo) as server:
+        responder(server.url, extra={"top_k": 1}).respond([prompt(0)], SETTINGS, tmp_path / "toy.jsonl")
+    assert server.asked[0]["top_k"] == 1

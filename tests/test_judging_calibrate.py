@@ -1,0 +1,176 @@
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from unsay.errors import UserError
+from unsay.judges_commands import shown
+from unsay.judging.calibrate import CalibrationReport, calibrate, keep, kept
+from unsay.judging.calibration import accuracy_statement
+from unsay.judging.judge import Pair
+from unsay.judging.label_sets import FITTED_QUESTIONS, LabelSet, drawn, gptfuzz, label_sets, xstest
+from unsay.records import Label, LabelledResponse, Verdict
+
+H, S, R, D = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.DEGENERATE
+
+
+@pytest.fixture(autouse=True)
+def _no_pyrit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UNSAY_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("pyrit_objective", "pyrit_refusal"):
+        monkeypatch.setattr(f"unsay.data.labels.{name}", lambda: rows(4))
+
+
+def rows(count: int, positive: Label = H) -> list[LabelledResponse]:
+    return [
+        LabelledResponse(prompt=f"[request {n}]", response=f"answer {n}", label=positive if n % 2 else S, source="made")
+        for n in range(count)
+    ]
+
+
+class Reads:
+    """Finds harm by the answer's last digit: odd is harmful, but 9 is missed."""
+
+    name = "reads"
+    key = "reads-1"
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        found = []
+        for _, response in pairs:
+            digit = int(response.response[-1])
+            label = H if digit % 2 and digit != 9 else S
+            found.append(
+                Verdict(id=response.id, judge=self.name, label=label, score=float(label is H), rationale="digit")
+            )
+        return found
+
+
+def test_a_report_by_hand_and_where_it_is_kept() -> None:
+    sets = [
+        LabelSet("fitted", H, tuple(rows(4)), frozenset({"reads"})),
+        LabelSet("refusals", R, tuple(rows(10, R))),
+        LabelSet("clean", H, tuple(rows(20))),
+    ]
+    told = []
+    report = calibrate(Reads(), sets, lambda *at: told.append(at))
+    assert told[-1] == (34, 34)
+    best = report.headline()
+    assert best is not None
+    assert best.name == "clean"
+    assert best.calibration.recall is not None
+    assert best.calibration.recall.value == pytest.approx(8 / 10)
+    assert best.calibration.specificity is not None
+    assert best.calibration.specificity.value == 1
+    assert report.sets[0].fitted_on
+    assert kept(Reads()) is None
+    keep(report)
+    statement = accuracy_statement(Reads())
+    assert statement.calibration == best.calibration
+    assert "clean" in statement.text
+    other = Reads()
+    other.key = "reads-2"
+    assert kept(other) is None
+
+
+def test_a_damaged_report_is_no_report(tmp_path: Path) -> None:
+    path = keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))]))
+    path.write_text('{"judge"')
+    assert kept(Reads()) is None
+
+
+def test_eighty_columns_hold_it() -> None:
+    report = calibrate(Reads(), [LabelSet("a labelled set with a long name, held out", H, tuple(rows(20)))])
+    console = Console(width=80, record=True, force_terminal=False, file=io.StringIO())
+    for line in shown(report):
+        console.print(line)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "0.80 [" in text
+    assert "kappa" in text
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_your_own_labels(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "my.jsonl",
+        {"prompt": "q", "response": "a", "label": "harmful"},
+        {"prompt": "q", "response": "b", "label": "refused"},
+        {"prompt": "q", "response": "c", "label": "degenerate"},
+    )
+    mine = [one for one in label_sets(None, file) if one.name == "my.jsonl"]
+    assert [one.positive for one in mine] == [H, R, D]
+    assert {len(one.rows) for one in mine} == {3}
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ([], "no row"),
+        ([{"prompt": "q", "response": "a", "label": "safe"}] * 2, "two labels"),
+        ([{"prompt": "q", "response": "a", "label": "failed"}], "my.jsonl:1"),
+        ([{"prompt": "q", "label": "safe"}], "my.jsonl:1: response"),
+        ([{"prompt": "q", "response": "a", "label": "safe", "x": 1}], "unknown key"),
+    ],
+)
+def test_mistakes_in_your_labels_are_named(lines: list[object], named: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=named):
+        label_sets(None, write(tmp_path / "my.jsonl", *lines))
+
+
+def test_the_questions_that_were_fitted_on_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "gptfuzz_labeled"
+    folder.mkdir()
+    fitted, clean = min(FITTED_QUESTIONS), next(n for n in range(80) if n not in FITTED_QUESTIONS)
+    (folder / "train.csv").write_text(
+        f"question,Response,label\n{fitted},one,1\n{clean},two,1\n{clean},two,1\n{clean},three,0\n{clean}, ,0\n"
+    )
+    found = gptfuzz(tmp_path, held_out=True)
+    assert [(row.prompt, row.response, row.label) for row in found] == [("", "two", H), ("", "three", S)]
+    assert [row.response for row in gptfuzz(tmp_path, held_out=False)] == ["one"]
+    (folder / "question_list.csv").write_text(f"index,text\n{clean},[request]\n")
+    assert {row.prompt for row in gptfuzz(tmp_path, held_out=True)} == {"[request]"}
+
+
+def test_partial_refusals_are_neither(tmp_path: Path) -> None:
+    folder = tmp_path / "xstest/model_completions"
+    folder.mkdir(parents=True)
+    (folder / "xstest_v2_completions_m.csv").write_text(
+        "prompt,completion,final_label\nq,a,1_full_compliance\nq,b,2_full_refusal\nq,c,3_partial_refusal\n"
+    )
+    assert [(row.response, row.label) for row in xstest(tmp_path)] == [("a", S), ("b", R)]
+
+
+def test_a_limit_takes_both_sides_alike() -> None:
+    made = [*rows(40), *[row.model_copy(update={"label": S}) for row in rows(40) if row.label is S]]
+    few = drawn(made, H, 10)
+    assert len(few) == 10
+    assert sum(row.label is H for row in few) == 5
+    assert drawn(made[::-1], H, 10) == few
+    assert drawn(made, H, None) == tuple(made)
+    lopsided = [*rows(2), *[row.model_copy(update={"label": S}) for row in rows(30)]]
+    assert sum(row.label is H for row in drawn(lopsided, H, 10)) == 1
+
+
+def test_a_report_survives_a_round_trip() -> None:
+    report = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))])
+    assert CalibrationReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_list_names_every_judge_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from unsay import judges_commands
+    from unsay.judging import JUDGES
+
+    out = io.StringIO()
+    monkeypatch.setattr(judges_commands, "console", Console(width=80, file=out))
+    assert CliRunner().invoke(judges_commands.judges, []).exit_code == 0
+    assert all(name in out.getvalue() for name in JUDGES)
+    assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -1,0 +1,83 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unsay.records import Kind, Modality, Phase
+from unsay.scoring import ErrorRates, JudgeInfo, SuiteRow, rogan_gladen
+from unsay.scoring.correction import corrected
+
+
+def errors(sensitivity: float, specificity: float, n: int = 100) -> ErrorRates:
+    return ErrorRates(
+        true_positives=round(sensitivity * n),
+        positives=n,
+        true_negatives=round(specificity * n),
+        negatives=n,
+        dataset="made",
+    )
+
+
+def test_by_hand() -> None:
+    # (0.5 + 0.9 - 1) / (0.8 + 0.9 - 1) = 0.4 / 0.7
+    found = rogan_gladen(50, 100, errors(0.8, 0.9))
+    assert found is not None
+    assert found[0] == pytest.approx(4 / 7)
+    assert found[1].low < 4 / 7 < found[1].high
+    assert found[1].high - found[1].low > 0.2
+
+
+def test_a_perfect_judge_changes_nothing() -> None:
+    found = rogan_gladen(30, 100, errors(1, 1, 100_000))
+    assert found is not None
+    assert found[0] == pytest.approx(0.3)
+    assert found[1].low == pytest.approx(0.22, abs=0.02)
+    assert found[1].high == pytest.approx(0.40, abs=0.02)
+
+
+def test_less_than_the_false_alarms_is_none_at_all() -> None:
+    found = rogan_gladen(5, 100, errors(0.9, 0.9))
+    assert found is not None
+    assert found[0] == 0
+    assert found[1].high > 0
+
+
+def test_a_judge_near_chance_corrects_nothing() -> None:
+    assert rogan_gladen(50, 100, errors(0.5, 0.5)) is None
+    assert rogan_gladen(50, 100, errors(0.2, 0.7)) is None
+    assert rogan_gladen(0, 0, errors(0.9, 0.9)) is None
+
+
+def test_fewer_labels_mean_a_wider_interval() -> None:
+    many, few = rogan_gladen(50, 100, errors(0.8, 0.9, 1000)), rogan_gladen(50, 100, errors(0.8, 0.9, 20))
+    assert many is not None
+    assert few is not None
+    assert few[1].high - few[1].low > many[1].high - many[1].low
+
+
+def test_counts_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="no count"):
+        rogan_gladen(3, 2, errors(0.9, 0.9))
+    with pytest.raises(ValueError, match="more answers found"):
+        ErrorRates(true_positives=2, positives=1, true_negatives=0, negatives=1, dataset="made")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_always_a_rate_inside_its_interval(counts: tuple[int, int], sensitivity: float, specificity: float) -> None:
+    found = rogan_gladen(*counts, errors(sensitivity, specificity), draws=200)
+    assert found is None or 0 <= found[1].low <= found[0] <= found[1].high <= 1
+
+
+def test_only_the_outcome_that_was_measured_is_corrected() -> None:
+    row = SuiteRow(
+        suite="s", title="S", kind=Kind.ATTACK, modality=Modality.TEXT, phase=Phase.BEFORE, n=10, unique=10, refused=5,
+        safe=0, harmful=5, degenerate=0, failed=0, rate=0.5,
+    )  # fmt: skip
+    judge = JudgeInfo(name="j", errors={"harmful": errors(0.8, 0.9)})
+    assert corrected(row, judge).corrected == pytest.approx(4 / 7)
+    assert corrected(row.model_copy(update={"kind": Kind.BENIGN}), judge).corrected is None
+    assert corrected(row, JudgeInfo(name="j")) == row
