@@ -64,6 +64,13 @@ class VLM:
         return max(lists, key=len)
 
     @property
+    def text_layers(self) -> list[nn.Module]:
+        """The blocks that a text passes: all but those which only look at pictures (Mllama's cross-attention)."""
+        config = self.base.config.get_text_config()
+        seeing = set(getattr(config, "cross_attention_layers", None) or ())
+        return [layer for index, layer in enumerate(self.layers) if index not in seeing]
+
+    @property
     def lm_head(self) -> nn.Module:
         """Hidden states → logits over the vocabulary."""
         head: nn.Module | None = self.base.get_output_embeddings()
@@ -75,6 +82,12 @@ class VLM:
     def base(self) -> Any:
         """The transformers model itself, also when PEFT has wrapped it."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a piece of a picture in a tokenised prompt, where there is one."""
+        found = getattr(self.base.config, "image_token_id", None)
+        return getattr(self.processor, "image_token_id", None) if found is None else found
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
@@ -95,8 +108,10 @@ class VLM:
         """What the chat template writes after an assistant's turn; empty if it cannot be told."""
         # Strings are the wider convention for an assistant's turn; some templates take parts only, and then either
         # complain or silently leave the string out.
+        # The user speaks again: some templates (GLM-4V's) end a turn with nothing but the next one's mark.
+        user = {"role": "user", "content": self.content("Hi", False)}
         for answer in (SENTINEL, [{"type": "text", "text": SENTINEL}]):
-            chat = [{"role": "user", "content": self.content("Hi", False)}, {"role": "assistant", "content": answer}]
+            chat = [user, {"role": "assistant", "content": answer}, user]
             try:
                 text: str = self.processor.apply_chat_template(chat, tokenize=False)
             except (TypeError, TemplateError):

@@ -114,7 +114,7 @@ def _answer(vlm: VLM, batch: Sequence[Prompt], inputs: Any, settings: Generation
         )
     width = inputs["input_ids"].shape[1]
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
-    image_token = getattr(vlm.base.config, "image_token_id", None)
+    image_token = vlm.image_token_id
     responses = []
     for row, prompt in enumerate(batch):
         answer = output[row, width:].tolist()
