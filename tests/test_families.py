@@ -36,7 +36,12 @@ LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
 SETTINGS = TrainSettings(
     steps=2, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=0.05, warmup_steps=0, checkpoint_every=2
 )
-IDS = torch.tensor([[30, 40, 50, 60, 45, 33]])
+# One place of padding makes every model build its mask: PaliGemma, opened without unsay, reads a text without one in both
+# directions.
+TEXT = {
+    "input_ids": torch.tensor([[2, 30, 40, 50, 60, 45, 33]]),
+    "attention_mask": torch.tensor([[0, 1, 1, 1, 1, 1, 1]]),
+}
 
 
 @dataclass
@@ -50,15 +55,19 @@ class Case:
     layout: Layout
     trained: VLM | None = None
     seen: int = 0
-    """How often a module outside the language model ran during training."""
+    """How often a part of a tower or a projector ran during training."""
 
     def after_training(self) -> VLM:
         """The adapted model; trains it at first use."""
         if self.trained is None:
-            outside = [self.vlm.base.get_submodule(path) for path in self.layout.frozen]
-            towers = [m for m in outside if m is not self.vlm.lm_head and "language" not in m.__class__.__name__.lower()]
-            handles = [tower.register_forward_pre_hook(self._count) for tower in towers if _sees(tower)]
-            assert handles
+            blocks = [
+                module
+                for path in self.layout.frozen
+                for module in self.vlm.base.get_submodule(path).modules()
+                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d) and module is not self.vlm.lm_head
+            ]
+            assert blocks
+            handles = [block.register_forward_pre_hook(self._count) for block in blocks]
             method = build_method("textual-unlearning")
             self.trained = train(self.vlm, tiny.examples(), method, SETTINGS, self.folder / "run").vlm
             for handle in handles:
@@ -75,13 +84,6 @@ class Case:
         return self.folder / "run" / "adapter"
 
 
-def _sees(module: torch.nn.Module) -> bool:
-    """Whether a frozen module is more than a part of the language model: an embedding, a norm, a head."""
-    return any(isinstance(inner, torch.nn.Conv2d | torch.nn.Conv3d | torch.nn.LayerNorm) for inner in module.modules()) or len(
-        [inner for inner in module.modules() if isinstance(inner, torch.nn.Linear)]
-    ) > 1
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     family = FAMILIES[request.param]
@@ -95,7 +97,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def logits(model: torch.nn.Module, inputs: object = None) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=IDS).logits if inputs is None else model(**inputs).logits
+        return model(**inputs).logits if inputs is not None else model(**TEXT).logits[:, 1:]
 
 
 def picture(seed: int) -> Image.Image:
@@ -140,7 +142,7 @@ def test_learns_from_text_with_the_language_model_alone(case):
     lora = [(name, p) for name, p in adapted.base.named_parameters() if "lora_" in name]
     assert lora
     assert all(id(parameter) in inside for _, parameter in lora)
-    assert all(float(parameter.abs().max()) > 0 for _, parameter in lora)  # each of them learned
+    assert all(bool(parameter.any()) for _, parameter in lora)  # each of them learned
     after = {name.replace(".base_layer", ""): p for name, p in adapted.base.named_parameters() if "lora_" not in name}
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -159,6 +159,30 @@ def init(
 
 
 @app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that has unlearned.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="A whole checkpoint for transformers, vLLM and others; else the adapter.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Precision of merged weights; the base model's if not given.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to merge; the run's if not given.")] = None,
+) -> None:
+    """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
+    from unsay.pipeline.export import export as write
+
+    done = write(run_dir, out, merge=merge, dtype=dtype, device=device)
+    if done.parity is not None:
+        apart = f"text {done.parity.text:.2%}, picture {done.parity.image:.2%}, adapter's effect {done.parity.effect:.2%}"
+        _say(f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: {apart}")
+        _say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
+        _say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
+    _say(f"Export: {out}")
+
+
+@app.command()
 def report(run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")]) -> None:
     """Write report.html of a run directory anew."""
     from unsay.reporting import write_report

@@ -105,6 +105,11 @@ def save(folder: Path, model_class: type, config: Any, processor: Any, *, ends: 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = model_class(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # Gates and projections that begin at zero would hide the picture from the language model.
+                if parameter.ndim and not bool(parameter.any()):
+                    parameter.normal_(0, 0.2)
     model.generation_config.eos_token_id = ends
     model.generation_config.pad_token_id = ends[0]
     model.save_pretrained(folder)

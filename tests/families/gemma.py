@@ -53,7 +53,7 @@ def gemma3(folder: Path) -> None:
     )  # fmt: skip
     images = Gemma3ImageProcessorPil(image_seq_length=4, **PIXELS)
     processor = Gemma3Processor(images, coded, chat_template=TEMPLATE, image_seq_length=4)
-    save(folder, Gemma3ForConditionalGeneration, config, processor, ends=ids(coded, "<eos>", "<end_of_turn>"))
+    save(folder, Gemma3ForConditionalGeneration, config, processor, ends=ids(coded, "<eos>", "<end_of_turn>"), seed=4)
 
 
 def _paligemma(folder: Path, text: Any, **more: Any) -> None:

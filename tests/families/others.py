@@ -140,7 +140,7 @@ def phi4_multimodal(folder: Path) -> None:
         bos_token_id=end,
         eos_token_id=[end, stop],
         pad_token_id=end,
-        vision_config={**TOWER, "crop_size": SIDE, "image_token_id": image},
+        vision_config={**TOWER, "image_size": 448, "patch_size": 14, "crop_size": 448, "image_token_id": image},
         audio_config={
             "hidden_size": 16, "intermediate_size": 32, "num_blocks": 1, "num_attention_heads": 2,
             "ext_pw_out_channel": 16, "depthwise_separable_out_channel": 16, "nemo_conv_channels": 16,
@@ -148,7 +148,7 @@ def phi4_multimodal(folder: Path) -> None:
         },
         **TEXT,
     )  # fmt: skip
-    images = Phi4MultimodalImageProcessor(size={"height": SIDE, "width": SIDE}, patch_size=8, dynamic_hd=2)
+    images = Phi4MultimodalImageProcessor(dynamic_hd=1)  # counts its tokens for 448 pixels in patches of 14 only
     processor = Phi4MultimodalProcessor(images, Phi4MultimodalFeatureExtractor(), coded, chat_template=PHI_TEMPLATE)
     save(folder, Phi4MultimodalForCausalLM, config, processor, ends=[end, stop])
 

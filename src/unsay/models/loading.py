@@ -76,6 +76,20 @@ def load(
     return load_adapter(vlm, adapter) if adapter is not None else vlm
 
 
+def stored_precision(name_or_path: str) -> str:
+    """The precision of a checkpoint's weights as they were published; float32 where it does not say.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(_source(name_or_path))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{name_or_path}: no model configuration can be read: {_first_line(error)}") from error
+    dtype = config.dtype if config.dtype is not None else config.get_text_config().dtype
+    return str(dtype or "float32").removeprefix("torch.")
+
+
 @cache
 def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
     """Content key of a checkpoint folder, without loading it; of the bare name where the files are elsewhere.

@@ -1,5 +1,6 @@
 """A vision-language model with its processor, and where in it the language model is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from jinja2 import TemplateError
 from torch import nn
 
 from unsay.errors import UserError
+from unsay.models.typed import typed
 
 SENTINEL = "SENTINELANSWER"
 """Stands for an answer when the chat template is asked what follows one; plain letters, so no template escapes it."""
@@ -133,6 +135,11 @@ class VLM:
         bos = self.tokenizer.bos_token
         return bos if bos and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id] else ""
 
+    @cached_property
+    def typed(self) -> Callable[[str], str]:
+        """Takes the power from control tokens that somebody typed; training and answering read a prompt through it."""
+        return typed(self.tokenizer, *filter(None, [getattr(self.processor, "image_token", None)]))
+
     def content(self, prompt: str, image: bool) -> list[dict[str, str]]:
         """A user's turn as chat-template parts, the image first."""
         parts = [{"type": "text", "text": prompt}]
@@ -152,7 +159,7 @@ class VLM:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""
-        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self.render(self.typed(prompt)), add_special_tokens=False)["input_ids"]
         return ids
 
     def encode_answer(self, answer: str) -> list[int]:

@@ -11,7 +11,6 @@ from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 from unsay.responding.images import read_image
 from unsay.responding.settings import GenerationSettings
-from unsay.responding.typed import typed
 
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
@@ -33,8 +32,7 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     """
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
-    clean = typed(vlm.tokenizer, *_image_tokens(vlm))
-    texts = {p.id: vlm.render(clean(p.prompt), image=p.image is not None, system=settings.system) for p in prompts}
+    texts = {p.id: vlm.render(vlm.typed(p.prompt), image=p.image is not None, system=settings.system) for p in prompts}
     lengths = {p.id: len(_tokenised(vlm, texts[p.id])) + _image_room(vlm, p) for p in prompts}
     _check_lengths(vlm, prompts, lengths, settings)
     key = model_key(vlm, settings)
@@ -75,11 +73,6 @@ def _batches(
         batch.append(prompt)
     if batch:
         yield batch
-
-
-def _image_tokens(vlm: VLM) -> list[str]:
-    """How this model's image placeholder is spelled, if it has one."""
-    return [token for token in [getattr(vlm.processor, "image_token", None)] if isinstance(token, str) and token]
 
 
 def _image_room(vlm: VLM, prompt: Prompt) -> int:
