@@ -147,14 +147,18 @@ def evaluate(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = Path("unsay.yaml"),
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Start from a preset, such as llava-1.5-7b or qwen3-vl-8b-8gpu.")
+    ] = None,
 ) -> None:
     """Write a commented starting configuration."""
     from unsay.files import write_text
+    from unsay.presets import preset as ready
     from unsay.starting_config import starting_config
 
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: exists already; choose another name or remove it first")
-    write_text(path, starting_config())
+    write_text(path, starting_config(None if preset is None else ready(preset)))
     _say(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
 
 
