@@ -187,6 +187,29 @@ def export(
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Settings in YAML, or the name of a preset.")],
+    gpus: Annotated[
+        str | None, typer.Option(metavar="NxCARD", help="Cards, such as 1xH100 or 8xA100-80; a CPU if not given.")
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a prompt in the chat format.")] = 64,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of an answer; the longest that is trained on if not given.")
+    ] = None,
+) -> None:
+    """Say what training will take, without loading any weights: parameters, memory, operations, time."""
+    from unsay.config import read_config
+    from unsay.planning import parse_gpus
+    from unsay.planning import plan as estimate
+    from unsay.planning.table import table
+    from unsay.presets import preset, preset_names
+
+    settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
+    cards = None if gpus is None else parse_gpus(gpus)
+    console.print(table(estimate(settings, cards, prompt=prompt_tokens, answer=answer_tokens), gpus))
+
+
+@app.command()
 def report(run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")]) -> None:
     """Write report.html of a run directory anew."""
     from unsay.reporting import write_report
