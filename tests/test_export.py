@@ -14,8 +14,7 @@ from test_models import acting, logits
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder
-from unsay.models import load, save_adapter
-from unsay.models import merging
+from unsay.models import load, merging, save_adapter
 from unsay.models.merging import Parity
 from unsay.pipeline.export import export
 from unsay.records import Kind, Modality, Phase
@@ -194,7 +193,8 @@ def test_the_card_has_method_data_scores_judge_limits_and_licence(run, tmp_path,
     assert header["library_name"] == "peft"
     assert "license" not in header  # nobody here knows it
     for words in ("2406.02575", "rank 16", "AdvBench", "| Attacks | 40 | ASR | 85.0% (75.0–95.0) | 5.0%", "86.0%",
-                  "394 human labels", "| Reading (higher is better) | 12 | 25.0%", "## Limits", "## Licence"):  # fmt: skip
+                  "394 human labels", "| Reading (higher is better) | 12 | 25.0%", "## Limits",
+                  "## Licence"):  # fmt: skip
         assert words in card, words
 
 

@@ -1,7 +1,7 @@
 """Every family from end to end: loaded, unlearned on text alone, saved, reloaded by plain peft, merged and exported.
 
-One tiny random model of the real class per family, with a real processor. Families whose processors need torchvision are
-run in a process of their own where torch and torchvision do not fit each other; see the last test.
+One tiny random model of the real class per family, with a real processor. Families whose processors need torchvision
+are run in a process of their own where torch and torchvision do not fit each other; see the last test.
 """
 
 import json
@@ -36,8 +36,8 @@ LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
 SETTINGS = TrainSettings(
     steps=2, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=0.05, warmup_steps=0, checkpoint_every=2
 )
-# One place of padding makes every model build its mask: PaliGemma, opened without unsay, reads a text without one in both
-# directions.
+# One place of padding makes every model build its mask: PaliGemma, opened without unsay, reads a text without one in
+# both directions.
 TEXT = {
     "input_ids": torch.tensor([[2, 30, 40, 50, 60, 45, 33]]),
     "attention_mask": torch.tensor([[0, 1, 1, 1, 1, 1, 1]]),
@@ -64,7 +64,8 @@ class Case:
                 module
                 for path in self.layout.frozen
                 for module in self.vlm.base.get_submodule(path).modules()
-                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d) and module is not self.vlm.lm_head
+                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d)
+                and module is not self.vlm.lm_head
             ]
             assert blocks
             handles = [block.register_forward_pre_hook(self._count) for block in blocks]
@@ -190,3 +191,36 @@ def test_merged_checkpoint_says_the_same(case):
     merged = reopened(case, case.folder / "merged")
     for inputs, expected in zip((None, pictured), wanted, strict=True):
         assert (logits(merged, inputs) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_the_page_has_every_family_and_every_check():
+    """The table is written by tests/families/matrix.py; a family that joins or a check that is renamed shows here."""
+    cells = read_table(PAGE.read_text(encoding="utf-8"))
+    assert set(cells) == {(family, check) for family in FAMILIES for check in CHECKS.values()}
+    assert set(cells.values()) == {"yes"}
+
+
+def _torchvision(folder: Path) -> Path | None:
+    """torchvision's wheel of this torch's version, unpacked; None if the package index cannot be reached."""
+    minor = int(torch.__version__.split(".")[1])
+    wanted = f"torchvision==0.{minor + 15}.*"  # torch 2.n goes with torchvision 0.(n + 15)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), wanted]
+    return folder if subprocess.run(command, capture_output=True).returncode == 0 else None
+
+
+@pytest.mark.skipif(not FAMILIES["Qwen2-VL"].lacks, reason="torchvision is installed: its families ran above")
+def test_families_that_need_torchvision(tmp_path):
+    folder = _torchvision(tmp_path / "torchvision")
+    if folder is None:
+        pytest.skip("torchvision cannot be had from the package index")
+    tests = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-p", "torchvision_beside_torch", "-p", "no:cacheprovider", "--tb=short"]
+    names = " or ".join(["trains_the_tiny", *CHECKS])
+    files = [str(tests / "test_families.py"), str(tests / "test_presets.py")]
+    path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "UNSAY_TEST_TORCHVISION": str(folder), "PYTHONPATH": path}
+    done = subprocess.run(
+        [*command, *files, "-k", names], capture_output=True, text=True, env=environment, cwd=tests.parent
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " skipped" not in done.stdout, done.stdout[-3000:]

@@ -99,14 +99,16 @@ def test_what_does_not_fit_says_so(tiny_folder, monkeypatch):
     assert plan(config(tiny_folder), (1, "L4")).fits is False
 
 
-@pytest.mark.parametrize(("text", "cards"), [("1xH100", (1, "H100")), ("8xa100-80", (8, "A100-80")), ("rtx4090", (1, "RTX4090"))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "cards"), [("1xH100", (1, "H100")), ("8xa100-80", (8, "A100-80")), ("rtx4090", (1, "RTX4090"))]
+)
 def test_cards_are_read(text, cards):
     assert parse_gpus(text) == cards
 
 
 @pytest.mark.parametrize("text", ["", "0xH100", "x", "2xH1000", "-1xL4", "axL4", "H100x2"])
 def test_cards_that_nobody_has_are_named(text):
-    with pytest.raises(UserError, match="--gpus: .*known are H200"):
+    with pytest.raises(UserError, match=r"--gpus: .*known are H200"):
         parse_gpus(text)
 
 

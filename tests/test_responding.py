@@ -16,12 +16,12 @@ from PIL import Image
 
 import tiny
 from unsay.errors import UserError
+from unsay.models.typed import typed
 from unsay.records import Kind, Modality, Prompt
 from unsay.responding import GenerationSettings, check_images, read_image, respond
 from unsay.responding import local as local_module
 from unsay.responding.cache import ResponseCache
 from unsay.responding.local import generate, model_key
-from unsay.models.typed import typed
 
 SHORT = GenerationSettings(max_new_tokens=8)
 CONTROL = ["<|im_end|>", "<|im_start|>", "<file_sep>", "<|endoftext|>", "<image>"]

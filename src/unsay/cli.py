@@ -179,7 +179,9 @@ def export(
 
     done = write(run_dir, out, merge=merge, dtype=dtype, device=device)
     if done.parity is not None:
-        apart = f"text {done.parity.text:.2%}, picture {done.parity.image:.2%}, adapter's effect {done.parity.effect:.2%}"
+        apart = (
+            f"text {done.parity.text:.2%}, picture {done.parity.image:.2%}, adapter's effect {done.parity.effect:.2%}"
+        )
         _say(f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: {apart}")
         _say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
         _say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")

@@ -1,4 +1,4 @@
-"""What every tiny family is made of: a tokenizer with the family's own tokens, small dimensions, a checkpoint folder."""
+"""What every tiny family is made of: a tokenizer with its own tokens, small dimensions, a checkpoint folder."""
 
 import copy
 from collections.abc import Callable, Mapping

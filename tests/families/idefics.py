@@ -46,4 +46,11 @@ def smolvlm(folder: Path) -> None:
     from transformers import SmolVLMVideoProcessor
 
     images, processor = SmolVLMImageProcessorPil, SmolVLMProcessor
-    _save(folder, SmolVLMConfig, SmolVLMForConditionalGeneration, images, processor, video_processor=SmolVLMVideoProcessor())
+    _save(
+        folder,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        images,
+        processor,
+        video_processor=SmolVLMVideoProcessor(),
+    )

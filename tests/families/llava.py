@@ -116,7 +116,8 @@ def llava_onevision(folder: Path) -> None:
     )
     processor = LlavaOnevisionProcessor(
         LlavaOnevisionImageProcessorPil(image_grid_pinpoints=pinpoints, size={"height": SIDE, "width": SIDE}),
-        coded, LlavaOnevisionVideoProcessor(), num_image_tokens=16, vision_feature_select_strategy="full", chat_template=CHATML,
+        coded, LlavaOnevisionVideoProcessor(), num_image_tokens=16,
+        vision_feature_select_strategy="full", chat_template=CHATML,
     )  # fmt: skip
     save(folder, LlavaOnevisionForConditionalGeneration, config, processor, ends=ids(coded, "<|im_end|>"))
 

@@ -1,6 +1,6 @@
 """The table of `docs/families.md`: made from a run of tests/test_families.py, never by hand.
 
-    python tests/families/matrix.py          # runs the tests and writes the table
+python tests/families/matrix.py          # runs the tests and writes the table
 """
 
 import re

@@ -6,9 +6,9 @@ from typing import Any
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
-    MistralConfig,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
+    MistralConfig,
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaProcessor,
@@ -71,7 +71,8 @@ def mllama(folder: Path) -> None:
     text = {**TEXT, "num_hidden_layers": 3, "vocab_size": words, "cross_attention_layers": [1]}
     beginning, end, pad = ids(coded, "<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>")
     tower = {
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 2,
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_global_layers": 1,
+        "attention_heads": 2,
         "image_size": SIDE, "patch_size": 8, "vision_output_dim": 32, "intermediate_layers_indices": [0],
         "max_num_tiles": 2, "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]], "initializer_range": 0.2,
     }  # fmt: skip

@@ -52,7 +52,9 @@ GLM_TEMPLATE = (
 
 MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 NO_IDS = {"bos_token_id": None, "eos_token_id": None}
-PIXELS = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2, "size": {"shortest_edge": 256, "longest_edge": 4096}}  # fmt: skip
+PIXELS = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2} | {
+    "size": {"shortest_edge": 256, "longest_edge": 4096}
+}
 TOWER = {"depth": 2, "num_heads": 2, "patch_size": 8, "spatial_merge_size": 2, "initializer_range": 0.2}
 
 
@@ -100,7 +102,8 @@ def glm4v(folder: Path) -> None:
     """GLM-4V: fused gate and up projections, turns without an end."""
     from transformers import Glm4vVideoProcessor
 
-    pictures = ("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>", "<|image|>", "<|video|>")  # fmt: skip
+    pictures = ("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
+                "<|image|>", "<|video|>")  # fmt: skip
     coded = tokenizer(
         "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", *pictures, eos="<|endoftext|>"
     )  # fmt: skip
@@ -116,5 +119,7 @@ def glm4v(folder: Path) -> None:
         video_start_token_id=video_begin,
         video_end_token_id=video_end,
     )
-    processor = Glm4vProcessor(Glm4vImageProcessorPil(**PIXELS), coded, Glm4vVideoProcessor(), chat_template=GLM_TEMPLATE)
+    processor = Glm4vProcessor(
+        Glm4vImageProcessorPil(**PIXELS), coded, Glm4vVideoProcessor(), chat_template=GLM_TEMPLATE
+    )
     save(folder, Glm4vForConditionalGeneration, config, processor, ends=ids(coded, "<|endoftext|>", "<|user|>"))

@@ -50,7 +50,7 @@ def check_head(vlm: VLM) -> None:
 
 @torch.no_grad()
 def check_one_way(vlm: VLM) -> None:
-    """Assert that the decoder reads text from left to right: else an answer's tokens see those that they are to predict.
+    """Assert that the decoder reads text from left to right: else an answer's tokens see what they are to predict.
 
     Raises:
         UserError: another last token changes the states before it.
@@ -60,7 +60,9 @@ def check_one_way(vlm: VLM) -> None:
     other[0, -1] = ids[0, 0] if ids[0, 0] != ids[0, -1] else ids[0, 1]
     first, second = (vlm.decoder(input_ids=row, use_cache=False).last_hidden_state[:, :-1] for row in (ids, other))
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max())):
-        raise UserError(f"{vlm.name}: its language model reads text in both directions; it cannot be trained on answers")
+        raise UserError(
+            f"{vlm.name}: its language model reads text in both directions; it cannot be trained on answers"
+        )
 
 
 PROMPT = "Say something."

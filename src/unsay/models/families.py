@@ -106,5 +106,7 @@ def _frozen(module: nn.Module, trained: set[int], path: str) -> list[str]:
     if not any(id(inner) in trained for inner in module.modules()):
         return [path]
     return [
-        name for child, inner in module.named_children() for name in _frozen(inner, trained, f"{path}.{child}".lstrip("."))
+        name
+        for child, inner in module.named_children()
+        for name in _frozen(inner, trained, f"{path}.{child}".lstrip("."))
     ]

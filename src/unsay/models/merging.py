@@ -56,7 +56,9 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision) -> Parity:
         UserError: the disk is full, or the checkpoint does not say what the adapted model says.
     """
     if getattr(vlm.base, "is_quantized", False):
-        raise UserError(f"{vlm.name}: weights in 4 bits cannot be merged without loss: load the model without quantisation")
+        raise UserError(
+            f"{vlm.name}: weights in 4 bits cannot be merged without loss: load the model without quantisation"
+        )
     inputs = [_text(vlm, prompt) for prompt in PROMPTS] + [_picture(vlm)]
     wanted = [_logits(vlm.model, item) for item in inputs]
     with vlm.model.disable_adapter():
@@ -83,8 +85,8 @@ def _check(name: str, parity: Parity, dtype: Precision) -> None:
         )
     if not worst <= parity.effect / 2:
         raise UserError(
-            f"{name}: rounding to {dtype} ({worst:.1%}) is not small against what the adapter does ({parity.effect:.1%}): "
-            "export with --dtype float32; nothing was written"
+            f"{name}: rounding to {dtype} ({worst:.1%}) is not small against what the adapter does "
+            f"({parity.effect:.1%}): export with --dtype float32; nothing was written"
         )
 
 
@@ -131,7 +133,9 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
         processor.save_pretrained(folder)
     except SafetensorError as error:
         if os.strerror(errno.ENOSPC) in str(error):
-            raise UserError(f"disk full while writing {folder}: free some space and run the same command again") from error
+            raise UserError(
+                f"disk full while writing {folder}: free some space and run the same command again"
+            ) from error
         raise
 
 

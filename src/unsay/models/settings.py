@@ -14,7 +14,8 @@ class ModelSettings(BaseModel):
         "float32", description="of the frozen weights; auto takes the checkpoint's own. The adapter stays in float32"
     )
     quantisation: Literal["4-bit"] | None = Field(
-        None, description="4-bit stores the language model's frozen weights in 4 bits (QLoRA): needs a CUDA GPU and bitsandbytes"
+        None,
+        description="4-bit stores frozen linears in 4 bits (QLoRA); it needs a CUDA GPU and bitsandbytes",
     )
     device_map: str | None = Field(
         None, description="auto spreads a model that is too large over the GPUs at hand; null puts it on `device`"

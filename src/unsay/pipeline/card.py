@@ -12,8 +12,8 @@ BASE_LICENCES = {"pocket": "apache-2.0"}
 """Licence of the base models that this package brings along; every other has its own."""
 
 LIMITS = """\
-- Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an attack
-  that is in none of the suites above, can bring them back.
+- Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
+  attack that is in none of the suites above, can bring them back.
 - The scores hold for these suites, this judge and this way of asking. A judge errs; its agreement with people is above.
 - Over-refusal is part of the price: see the rows of harmless requests.
 - A score is a measurement of one run with one seed, and its interval is about the prompts, not about other seeds."""
@@ -74,19 +74,22 @@ def _method(config: RunConfig, result: dict[str, Any]) -> str:
     stopped = result.get("stopped", "finished")
     ended = "" if stopped == "finished" else f" It ended early: {stopped}."
     return (
-        f"`{config.method}` ({METHODS[config.method].paper}), on text alone: the vision tower and the projector are as they "
-        f"were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers of the "
-        f"language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
+        f"`{config.method}` ({METHODS[config.method].paper}), on text alone: the vision tower and the projector are as "
+        f"they were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
+        f"of the language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
         f"Settings: {settings}."
     )
 
 
 def _data(config: RunConfig) -> str:
     if config.data.examples is not None:
-        return f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
+        return (
+            f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
+        )
     return (
-        "Harmful requests from AdvBench's train half with the model's own answers to them, refusals and ordinary prompts "
-        "written for unsay, Magpie and TruthfulQA. No prompt of a suite below, nor a near duplicate of one, was trained on."
+        "Harmful requests from AdvBench's train half with the model's own answers to them, refusals and ordinary "
+        "prompts written for unsay, Magpie and TruthfulQA. No prompt of a suite below, nor a near duplicate of one, "
+        "was trained on."
     )
 
 
@@ -153,8 +156,8 @@ def _licence(config: RunConfig) -> str:
     if config.model in BASE_LICENCES:
         return f"The base model's: {BASE_LICENCES[config.model]}."
     return (
-        f"The licence of the base model, `{config.model}`, holds for what is derived from it; see there. The training data "
-        "have licences of their own."
+        f"The licence of the base model, `{config.model}`, holds for what is derived from it; see there. The training "
+        "data have licences of their own."
     )
 
 

@@ -1,7 +1,7 @@
 """Memory, operations and time of a training step, from a configuration alone: no weights are loaded.
 
-The model is built on the meta device, so its modules and shapes are the real ones. Memory is counted as autograd keeps it
-for a Llama-like block with LoRA on frozen linears; `docs/scale.md` compares it with measurements.
+The model is built on the meta device, so its modules and shapes are the real ones. Memory is counted as autograd keeps
+it for a Llama-like block with LoRA on frozen linears; `docs/scale.md` compares it with measurements.
 """
 
 from dataclasses import dataclass, fields
@@ -30,8 +30,8 @@ UTILISATION = 0.35
 CONTEXT_BYTES = 700 * 2**20
 """What CUDA and its libraries take on a card before the first tensor."""
 
-FOUR_BIT_BYTES = 0.5 + 4.127 / 64 / 8
-"""NF4 with double quantisation: 4 bits and 0.127 bits of constants per weight are 4.127 in all (arXiv 2305.14314, §3)."""
+FOUR_BIT_BYTES = (4 + 0.127) / 8
+"""NF4 with double quantisation: 4 bits per weight, and 0.127 of constants (QLoRA, arXiv 2305.14314, section 3)."""
 
 HEAD_BUFFERS = 5
 """Buffers of chunk × vocabulary in float32 that are alive at the peak of the head's backward pass (KL included)."""
@@ -86,7 +86,9 @@ class Plan:
         return None if self.capacity is None else self.memory.total <= 0.9 * self.capacity
 
 
-def plan(config: RunConfig, gpus: tuple[int, str] | None = None, *, prompt: int = 64, answer: int | None = None) -> Plan:
+def plan(
+    config: RunConfig, gpus: tuple[int, str] | None = None, *, prompt: int = 64, answer: int | None = None
+) -> Plan:
     """Estimate what training takes.
 
     Args:
@@ -150,7 +152,9 @@ def _memory(config: RunConfig, vlm: VLM, tokens: int, answers: int, original: bo
     width = 4 if config.model_settings.dtype == "float32" else 2
     layers = {id(p) for layer in vlm.text_layers for p in layer.parameters() if p.ndim == 2 and not p.requires_grad}
     packed = FOUR_BIT_BYTES if config.model_settings.quantisation else width
-    weights = sum(p.numel() * (packed if id(p) in layers else width) for p in vlm.base.parameters() if not p.requires_grad)
+    weights = sum(
+        p.numel() * (packed if id(p) in layers else width) for p in vlm.base.parameters() if not p.requires_grad
+    )
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     text = vlm.base.config.get_text_config()
     head = HEAD_BUFFERS * min(config.train.head_chunk, answers) * text.vocab_size * 4
@@ -178,9 +182,9 @@ def _reached(vlm: VLM) -> list[Any]:
 def _block_bytes(layer: Any, text: Any, width: int) -> float:
     """Bytes per token that autograd keeps of one block.
 
-    Kept in the model's precision: the input of both norms, their outputs, queries, keys and values (these repeated to as
-    many heads), what attention puts out, and gate, activation, up and their product. LoRA keeps its inner states in float32,
-    and below float32 also its own float32 copy of each input; a norm keeps one, too.
+    Kept in the model's precision: the input of both norms, their outputs, queries, keys and values (these repeated to
+    as many heads), what attention puts out, and gate, activation, up and their product. LoRA keeps its inner states in
+    float32, and below float32 also its own float32 copy of each input; a norm keeps one, too.
     """
     hidden, heads = text.hidden_size, text.num_attention_heads
     wide = heads * (getattr(text, "head_dim", None) or hidden // heads)

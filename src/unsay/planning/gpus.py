@@ -44,6 +44,6 @@ def parse_gpus(text: str) -> tuple[int, str]:
     """
     found = re.fullmatch(r"(?:(\d{1,4})\s*x\s*)?(\S+)", text.strip(), flags=re.IGNORECASE)
     names = {name.lower(): name for name in GPUS}
-    if found is None or found[2].lower() not in names or found[1] is not None and int(found[1]) < 1:
+    if found is None or found[2].lower() not in names or (found[1] is not None and int(found[1]) < 1):
         raise UserError(f"--gpus: '{text}' is not understood: write 1xH100 or 8xA100-80; known are {', '.join(GPUS)}")
     return int(found[1] or 1), names[found[2].lower()]

@@ -93,7 +93,9 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--answer", type=int, default=48)
     chosen = parser.parse_args()
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # freed memory goes back at once, so the resident set is what is alive
+    if (
+        "MALLOC_MMAP_THRESHOLD_" not in os.environ
+    ):  # freed memory goes back at once, so the resident set is what is alive
         os.environ["MALLOC_MMAP_THRESHOLD_"] = "1048576"
         os.execv(sys.executable, [sys.executable, "-m", "unsay.planning.measure", *sys.argv[1:]])
     batch = dict.fromkeys(("forget", "refuse", "retain"), chosen.rows)

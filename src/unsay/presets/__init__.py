@@ -41,7 +41,7 @@ def model_presets() -> dict[str, str]:
 
 
 def _composed(name: str) -> dict[str, Any]:
-    """What applies to all, then the hardware, then the model; a model's own learning rate is scaled with the hardware's."""
+    """All, then the hardware, then the model; a model's own learning rate is scaled as the hardware scales it."""
     parts, model = _parts(), name.removesuffix("-8gpu")
     own = {key: value for key, value in parts["models"][model].items() if key != "family"}
     hardware = parts["hardware"]["8gpu" if name != model else "1gpu"]
