@@ -79,7 +79,7 @@ def make_one_way(decoder: nn.Module) -> None:
     """Make attention causal wherever no mask says otherwise; pictures' prompts still bring their own mask."""
     for module in decoder.modules():
         if getattr(module, "is_causal", None) is False:
-            module.is_causal = True
+            setattr(module, "is_causal", True)  # noqa: B010  (typed as a tensor otherwise)
 
 
 def layout(vlm: VLM) -> Layout:

@@ -63,7 +63,7 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision) -> Parity:
     wanted = [_logits(vlm.model, item) for item in inputs]
     with vlm.model.disable_adapter():
         original = [_logits(vlm.model, item) for item in inputs]
-    settings = ModelSettings(dtype=str(next(vlm.base.parameters()).dtype).removeprefix("torch."))  # type: ignore[arg-type]
+    settings = ModelSettings(dtype=str(next(vlm.base.parameters()).dtype).removeprefix("torch."))
     device, name = str(vlm.device), vlm.name
     merged = vlm.model.merge_and_unload(safe_merge=True).to(DTYPES[dtype])
     _save(merged, vlm.processor, folder)

@@ -193,4 +193,5 @@ def _block_bytes(layer: Any, text: Any, width: int) -> float:
     adapted = [module for module in layer.modules() if hasattr(module, "lora_A")]
     ranks = sum(module.r["default"] for module in adapted)
     copies = sum(module.in_features for module in adapted) + 2 * hidden if width < 4 else 0
-    return width * plain + 4 * (ranks + copies)
+    kept: float = width * plain + 4 * (ranks + copies)
+    return kept
