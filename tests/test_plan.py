@@ -38,7 +38,8 @@ def test_memory_by_part_by_hand(tiny_folder):
     assert made.memory.weights == 4 * made.parameters
     assert made.memory.adapter == made.memory.gradients == 4 * made.trained
     assert made.memory.optimiser == 8 * made.trained  # Adam's two moments
-    assert made.memory.head == HEAD_BUFFERS * 10 * vocabulary * 4  # 30 answer tokens, ten at a time
+    assert made.memory.head == HEAD_BUFFERS * 10 * vocabulary * 4  # fifteen answer tokens of a role, ten at a time
+    assert plan(config(tiny_folder), prompt=20, answer=1).memory.head == HEAD_BUFFERS * 3 * vocabulary * 4
     block = 4 * (4 * HIDDEN + 4 * HEADS_WIDE + 4 * INNER) + 4 * 7 * 16
     assert made.memory.activations == rows * 25 * 4 * block
     assert made.memory.reference == 30 * HIDDEN * 4

@@ -21,7 +21,7 @@ from unsay.models.lora import language_linears
 from unsay.models.vlm import VLM
 from unsay.planning.gpus import GPUS
 from unsay.records import Role
-from unsay.training.encoding import Encoded, collate
+from unsay.training.encoding import Encoded, MixedBatch, collate
 from unsay.training.meters import step_flops
 
 UTILISATION = 0.35
@@ -110,7 +110,8 @@ def plan(
         raise UserError(f"train.batch: every role's examples must divide by {count} GPUs: {rows}")
     whole, share = (_batch({role: n // by for role, n in rows.items()}, prompt, answer) for by in (1, count))
     flops = step_flops(vlm, whole, method.needs)
-    memory = _memory(config, vlm, share.tokens, len(share.targets), bool(method.needs.original), gpus is not None)
+    longest = answer * max(rows.values()) // count  # each role passes the head on its own
+    memory = _memory(config, vlm, share, longest, bool(method.needs.original), gpus is not None)
     card = None if gpus is None else GPUS[gpus[1]]
     return Plan(
         parameters=sum(p.numel() for p in vlm.base.parameters()) - trained,
@@ -143,12 +144,12 @@ def _on_meta(config: RunConfig) -> VLM:
     return vlm
 
 
-def _batch(rows: dict[Role, int], prompt: int, answer: int) -> Any:
+def _batch(rows: dict[Role, int], prompt: int, answer: int) -> MixedBatch:
     one = {role: Encoded("", role, (0,) * prompt, (0,) * answer) for role in rows}
     return collate([one[role] for role, number in rows.items() for _ in range(number)])
 
 
-def _memory(config: RunConfig, vlm: VLM, tokens: int, answers: int, original: bool, on_gpu: bool) -> Memory:
+def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, original: bool, on_gpu: bool) -> Memory:
     width = 4 if config.model_settings.dtype == "float32" else 2
     layers = {id(p) for layer in vlm.text_layers for p in layer.parameters() if p.ndim == 2 and not p.requires_grad}
     packed = FOUR_BIT_BYTES if config.model_settings.quantisation else width
@@ -157,15 +158,15 @@ def _memory(config: RunConfig, vlm: VLM, tokens: int, answers: int, original: bo
     )
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     text = vlm.base.config.get_text_config()
-    head = HEAD_BUFFERS * min(config.train.head_chunk, answers) * text.vocab_size * 4
+    head = HEAD_BUFFERS * min(config.train.head_chunk, longest) * text.vocab_size * 4
     kept = sum(_block_bytes(layer, text, width) for layer in _reached(vlm))
-    hidden = answers * text.hidden_size
+    hidden = len(batch.targets) * text.hidden_size
     return Memory(
         weights=int(weights),
         adapter=4 * trained,
         gradients=4 * trained,
         optimiser=8 * trained,
-        activations=int(tokens * kept),
+        activations=int(batch.tokens * kept),
         head=int(head),
         reference=int(hidden * width) if original else 0,
         context=CONTEXT_BYTES if on_gpu else 0,
