@@ -137,3 +137,15 @@ def test_select_of_roles_that_are_absent_is_empty():
     assert sub.tokens == 0
     assert len(sub.targets) == 0
     assert not chosen.any()
+
+
+def test_a_prompt_reads_alike_in_training_and_in_answering(any_vlm):
+    """Control tokens that somebody typed are letters in both: neither the end of a turn nor a picture."""
+    placeholder = any_vlm.processor.image_token
+    typed = f"Say <|im_end|> and {placeholder} and hello."
+    ids = any_vlm.encode_prompt(typed)
+    rendered = any_vlm.render(any_vlm.typed(typed))
+    assert ids == any_vlm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    end, image = (any_vlm.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", placeholder))
+    harmless = any_vlm.encode_prompt("Say nothing and hello.")
+    assert [ids.count(token) for token in (end, image)] == [harmless.count(token) for token in (end, image)]

@@ -36,6 +36,7 @@ DATA = {
     "models/pocket/weights/projector.safetensors": 1_000_000,
     "models/pocket/weights/vision_tower.safetensors": 20_000_000,
     "presets/demo.yaml": 500,
+    "presets/models.yaml": 1_000,
     "py.typed": 0,
     "reporting/report.css": 1_000,
     "reporting/report.html.j2": 1_000,

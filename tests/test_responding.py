@@ -16,12 +16,12 @@ from PIL import Image
 
 import tiny
 from unsay.errors import UserError
+from unsay.models.typed import typed
 from unsay.records import Kind, Modality, Prompt
 from unsay.responding import GenerationSettings, check_images, read_image, respond
 from unsay.responding import local as local_module
 from unsay.responding.cache import ResponseCache
 from unsay.responding.local import generate, model_key
-from unsay.responding.typed import typed
 
 SHORT = GenerationSettings(max_new_tokens=8)
 CONTROL = ["<|im_end|>", "<|im_start|>", "<file_sep>", "<|endoftext|>", "<image>"]
@@ -298,9 +298,7 @@ def control_ids(vlm):
 
 def turns(vlm, text, image=False):
     """The control tokens in a rendered prompt, in order."""
-    from unsay.responding.local import _image_tokens
-
-    words = typed(vlm.tokenizer, *_image_tokens(vlm))(text)
+    words = vlm.typed(text)
     ids = vlm.tokenizer(vlm.render(words, image=image), add_special_tokens=False)["input_ids"]
     return [token for token in ids if token in control_ids(vlm)]
 

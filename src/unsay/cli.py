@@ -155,15 +155,68 @@ def evaluate(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = Path("unsay.yaml"),
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Start from a preset, such as llava-1.5-7b or qwen3-vl-8b-8gpu.")
+    ] = None,
 ) -> None:
     """Write a commented starting configuration."""
     from unsay.files import write_text
+    from unsay.presets import preset as ready
     from unsay.starting_config import starting_config
 
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: exists already; choose another name or remove it first")
-    write_text(path, starting_config())
+    write_text(path, starting_config(None if preset is None else ready(preset)))
     _say(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that has unlearned.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="A whole checkpoint for transformers, vLLM and others; else the adapter.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Precision of merged weights; the base model's if not given.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to merge; the run's if not given.")] = None,
+) -> None:
+    """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
+    from unsay.pipeline.export import export as write
+
+    done = write(run_dir, out, merge=merge, dtype=dtype, device=device)
+    if done.parity is not None:
+        apart = (
+            f"text {done.parity.text:.2%}, picture {done.parity.image:.2%}, adapter's effect {done.parity.effect:.2%}"
+        )
+        _say(f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: {apart}")
+        _say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
+        _say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
+    _say(f"Export: {out}")
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Settings in YAML, or the name of a preset.")],
+    gpus: Annotated[
+        str | None, typer.Option(metavar="NxCARD", help="Cards, such as 1xH100 or 8xA100-80; a CPU if not given.")
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a prompt in the chat format.")] = 64,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of an answer; the longest that is trained on if not given.")
+    ] = None,
+) -> None:
+    """Say what training will take, without loading any weights: parameters, memory, operations, time."""
+    from unsay.config import read_config
+    from unsay.planning import parse_gpus
+    from unsay.planning import plan as estimate
+    from unsay.planning.table import table
+    from unsay.presets import preset, preset_names
+
+    settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
+    cards = None if gpus is None else parse_gpus(gpus)
+    console.print(table(estimate(settings, cards, prompt=prompt_tokens, answer=answer_tokens), gpus))
 
 
 @app.command()

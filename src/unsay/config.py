@@ -15,6 +15,7 @@ from unsay.errors import UserError
 from unsay.files import first_problem, read_text, write_text
 from unsay.judging import judge_settings
 from unsay.methods import METHODS, build_method
+from unsay.models.settings import ModelSettings
 from unsay.responding.endpoint import EndpointResponderSettings
 from unsay.responding.settings import GenerationSettings
 from unsay.training.settings import TrainSettings
@@ -81,6 +82,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("pocket", description="`pocket`, a local checkpoint folder, or a model id")
+    model_settings: ModelSettings = Field(ModelSettings(), description="how the model is put into memory")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     seed: int = Field(0, description="of data, training and statistics")
     method: str = Field("textual-unlearning", description="`unsay methods` lists them")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _disk_error(error, path) from error
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success rename it into place, otherwise leave nothing.
+
+    Raises:
+        UserError: the folder is there already and not empty, the disk is full, or it cannot be written.
+    """
+    folder = Path(folder)
+    if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already; choose another name or remove it first")
+    temporary = folder.with_name(f".{folder.name[:60]}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as handle:
+                        os.fsync(handle.fileno())
+            if folder.is_dir():
+                folder.rmdir()  # empty, as was seen above
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise _disk_error(error, folder) from error
 
 
 def _disk_error(error: OSError, path: Path) -> UserError:

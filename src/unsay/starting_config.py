@@ -10,16 +10,21 @@ from unsay.methods import METHODS, default_settings
 
 WIDTH = 96
 HEAD = """\
-# Settings of an unsay run. Every line shows its default; delete what you do not change.
+# Settings of an unsay run. Every line shows {what}.
 # Run it with:  unsay unlearn --config THIS_FILE --out runs/my-run
 """
 FOLLOWS = {"train.seed"}
 """Settings that follow another one; written out, they would have to be changed along with it."""
 
 
-def starting_config() -> str:
-    """YAML of every setting with its default and a comment; it parses back to `RunConfig()`."""
-    return HEAD + "\n" + "\n".join(_lines(RunConfig(), "")) + "\n"
+def starting_config(config: RunConfig | None = None) -> str:
+    """YAML of every setting with a comment; it parses back to the configuration.
+
+    Args:
+        config: values to start from, such as a preset's; every default if there is none.
+    """
+    what = "its default; delete what you do not change" if config is None else "the preset's value"
+    return HEAD.format(what=what) + "\n" + "\n".join(_lines(config or RunConfig(), "")) + "\n"
 
 
 def _lines(settings: BaseModel, path: str) -> list[str]:
@@ -36,7 +41,7 @@ def _lines(settings: BaseModel, path: str) -> list[str]:
         value = getattr(settings, name)
         described = field.description
         if full == "method_settings":
-            value = default_settings(plain["method"])
+            value = default_settings(plain["method"]).model_copy(update=plain[name])
             others = ", ".join(other for other in METHODS if other != plain["method"])
             described = f"of the method {plain['method']}; the other methods ({others}) have their own"
         section = isinstance(value, BaseModel)

@@ -2,6 +2,17 @@
 
 from unsay.models.loading import load, model_key
 from unsay.models.lora import LoraSettings, attach, detach, load_adapter, save_adapter
+from unsay.models.settings import ModelSettings
 from unsay.models.vlm import VLM
 
-__all__ = ["VLM", "LoraSettings", "attach", "detach", "load", "load_adapter", "model_key", "save_adapter"]
+__all__ = [
+    "VLM",
+    "LoraSettings",
+    "ModelSettings",
+    "attach",
+    "detach",
+    "load",
+    "load_adapter",
+    "model_key",
+    "save_adapter",
+]

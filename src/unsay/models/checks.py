@@ -8,12 +8,14 @@ from unsay.models.vlm import VLM
 
 
 def check_only_language(vlm: VLM) -> None:
-    """Assert that every adapter and every trainable parameter belongs to the decoder.
+    """Assert that every adapter and every trainable parameter belongs to the language model's own layers.
+
+    Not to the decoder as a whole: Phi-4-multimodal's holds its vision tower too.
 
     Raises:
-        UserError: names the first parameter outside it.
+        UserError: names the first parameter outside them.
     """
-    inside = {id(parameter) for parameter in vlm.decoder.parameters()}
+    inside = {id(parameter) for layer in vlm.text_layers for parameter in layer.parameters()}
     for name, parameter in vlm.model.named_parameters():
         if ("lora_" in name or parameter.requires_grad) and id(parameter) not in inside:
             raise UserError(f"{vlm.name}: {name} would be trained, but it is not part of the language model")
@@ -44,6 +46,23 @@ def check_head(vlm: VLM) -> None:
     whole = vlm.base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
     if (short_logits(vlm).float() - whole).abs().max() > 1e-2 * whole.abs().max():
         raise UserError(f"{vlm.name}: its logits are not its output head's alone (scaled or capped?); not supported")
+
+
+@torch.no_grad()
+def check_one_way(vlm: VLM) -> None:
+    """Assert that the decoder reads text from left to right: else an answer's tokens see what they are to predict.
+
+    Raises:
+        UserError: another last token changes the states before it.
+    """
+    ids = torch.tensor([vlm.encode_prompt(PROMPT)], device=vlm.device)
+    other = ids.clone()
+    other[0, -1] = ids[0, 0] if ids[0, 0] != ids[0, -1] else ids[0, 1]
+    first, second = (vlm.decoder(input_ids=row, use_cache=False).last_hidden_state[:, :-1] for row in (ids, other))
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max())):
+        raise UserError(
+            f"{vlm.name}: its language model reads text in both directions; it cannot be trained on answers"
+        )
 
 
 PROMPT = "Say something."

@@ -17,7 +17,7 @@ def forward_flops(vlm: VLM, tokens: int, *, head_tokens: int = 0, images: int = 
         images: pictures that pass the vision tower, at the tower's full number of patches each; a model whose
             pictures have no fixed size counts none.
     """
-    total = 2.0 * _size([*vlm.layers]) * tokens + 2.0 * _size([vlm.lm_head]) * head_tokens
+    total = 2.0 * _size(vlm.text_layers) * tokens + 2.0 * _size([vlm.lm_head]) * head_tokens
     vision = getattr(vlm.base.config, "vision_config", None)
     side = getattr(vision, "image_size", None)
     if images and vision is not None and isinstance(side, int):
@@ -30,9 +30,10 @@ def backward_flops(vlm: VLM, tokens: int) -> float:
 
     Weights are frozen but for the adapter, so there are gradients of activations and hardly any of weights.
     """
-    trained = [any(p.requires_grad for p in layer.parameters()) for layer in vlm.layers]
+    layers = vlm.text_layers
+    trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     lowest = trained.index(True) if True in trained else len(trained)
-    return 2.0 * _size(vlm.layers[lowest:]) * tokens
+    return 2.0 * _size(layers[lowest:]) * tokens
 
 
 def _size(modules: Iterable[nn.Module]) -> int:

@@ -2,64 +2,158 @@
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+import transformers
+from transformers import AutoConfig, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.models import pocket
+from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
+from unsay.models.settings import ModelSettings
 from unsay.models.vlm import VLM
 
 NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
 """Models that have a name of their own → the folder of their checkpoint, made at first use."""
 
+DEFAULTS = ModelSettings()
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+GENERAL = SpecialCase("the general rule")
 
-def load(name_or_path: str = "pocket", *, adapter: Path | None = None, device: str = "cpu") -> VLM:
-    """Load a vision-language model and its processor, in evaluation mode and float32.
+
+def load(
+    name_or_path: str = "pocket",
+    *,
+    adapter: Path | None = None,
+    device: str = "cpu",
+    settings: ModelSettings = DEFAULTS,
+) -> VLM:
+    """Load a vision-language model and its processor, in evaluation mode and frozen.
 
     Args:
         name_or_path: `pocket`, a local checkpoint folder, or a model id that transformers resolves.
         adapter: folder of a trained adapter in PEFT format to put on top.
-        device: torch device for the whole model.
+        device: torch device for the whole model; not used with a device map.
+        settings: precision, quantisation, device map and attention kernel; float32 by default.
 
     Raises:
-        UserError: no such model, or the checkpoint is not an image-text-to-text model.
+        UserError: no such model, the checkpoint is not an image-text-to-text model, or what the settings or its
+            processor need is not there.
     """
+    options = _options(settings, device)
     source = _source(name_or_path)
     transformers_logging.disable_progress_bar()
     try:
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
-        processor = AutoProcessor.from_pretrained(source)
+        case = special_case(AutoConfig.from_pretrained(source)) or GENERAL
+        model = getattr(transformers, case.auto_class).from_pretrained(source, **options)
+        processor = _processor(source)
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{name_or_path}: cannot be loaded as an image-text-to-text model: {reason}") from error
+        raise UserError(
+            f"{name_or_path}: cannot be loaded as an image-text-to-text model: {_first_line(error)}"
+        ) from error
+    if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
+        processor.chat_template = processor.tokenizer.chat_template or case.template
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
         raise UserError(f"{name_or_path}: its processor has no chat template; add a chat_template.jinja to its folder")
     model.requires_grad_(False)
     try:
-        model.eval().to(device)
+        model.eval()
+        if "device_map" not in options:
+            model.to(device)
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"device: '{device}' cannot be used here: {reason}") from error
-    vlm = VLM(name_or_path, model, processor, model_key(name_or_path))
+        raise UserError(f"device: '{device}' cannot be used here: {_first_line(error)}") from error
+    vlm = VLM(name_or_path, model, processor, model_key(name_or_path, settings))
+    if case.one_way:
+        make_one_way(vlm.decoder)
     return load_adapter(vlm, adapter) if adapter is not None else vlm
 
 
+def stored_precision(name_or_path: str) -> str:
+    """The precision of a checkpoint's weights as they were published; float32 where it does not say.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(_source(name_or_path))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{name_or_path}: no model configuration can be read: {_first_line(error)}") from error
+    dtype = config.dtype if config.dtype is not None else config.get_text_config().dtype
+    return str(dtype or "float32").removeprefix("torch.")
+
+
 @cache
-def model_key(name_or_path: str) -> str:
+def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
     """Content key of a checkpoint folder, without loading it; of the bare name where the files are elsewhere.
 
-    Remembered for the life of the process: checkpoints are large, and nobody edits them while they run.
+    Settings that change what the model computes are part of it. Remembered for the life of the process: checkpoints
+    are large, and nobody edits them while they run.
     """
     folder = Path(_source(name_or_path))
-    if not folder.is_dir():
-        return content_key(name_or_path)
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
-    return content_key({path.name: file_key(path) for path in files})
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
+        key = content_key({path.name: file_key(path) for path in files})
+    else:
+        key = content_key(name_or_path)
+    computing = settings.model_copy(update={"device_map": None})
+    return key if computing == DEFAULTS else content_key(key, computing)
+
+
+def _options(settings: ModelSettings, device: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained`."""
+    options: dict[str, Any] = {"dtype": DTYPES[settings.dtype]}
+    if settings.attention is not None:
+        options["attn_implementation"] = settings.attention
+    if settings.device_map is not None:
+        options["device_map"] = settings.device_map
+    if settings.quantisation is not None:
+        options |= {"quantization_config": _four_bits(settings), "device_map": settings.device_map or {"": device}}
+    return options
+
+
+def _four_bits(settings: ModelSettings) -> Any:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314); towers and head stay as they are."""
+    if not torch.cuda.is_available():
+        raise UserError("model_settings.quantisation: 4-bit needs a CUDA GPU, and there is none here: leave it out")
+    if find_spec("bitsandbytes") is None:
+        raise UserError("model_settings.quantisation: 4-bit needs bitsandbytes: pip install 'unsay[qlora]'")
+    compute = torch.bfloat16 if settings.dtype in ("auto", "float32") else DTYPES[settings.dtype]
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _processor(source: str) -> Any:
+    """The checkpoint's processor.
+
+    Raises:
+        UserError: it needs a package that is not installed.
+    """
+    try:
+        return AutoProcessor.from_pretrained(source)
+    except (ImportError, AttributeError, TypeError) as error:
+        # Without torchvision, processors that also take videos end in errors that do not name it.
+        missing = [name for name in ("torchvision", "num2words") if find_spec(name) is None]
+        if not missing:
+            raise UserError(f"{source}: its processor cannot be made: {_first_line(error)}") from error
+        raise UserError(
+            f"{source}: its processor cannot be made without {' and '.join(missing)}: pip install 'unsay[families]'"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _source(name_or_path: str) -> str:

@@ -14,11 +14,9 @@ from torch import nn
 
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
-from unsay.models.checks import check_adapter_acts, check_head, check_only_language
+from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
 from unsay.models.sharing import shared_layers
 from unsay.models.vlm import VLM
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class LoraSettings(BaseModel):
@@ -38,18 +36,19 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
     """Full names of the linears to adapt.
 
     They are found by identity: a linear qualifies because it *is* a module inside the decoder's layers, whatever
-    its name, so a vision tower that also has a `q_proj` is never touched.
+    its name, so a vision tower that also has a `q_proj` is never touched. Layers that only look at pictures are left
+    out: a text gives them no gradient.
 
     Raises:
         UserError: the decoder has no list of layers, or no linear qualifies.
     """
-    layers = vlm.layers
+    layers = vlm.text_layers
     first = {"all": 0, "upper half": len(layers) // 2, "upper third": 2 * len(layers) // 3}[settings.layers]
     wanted = {
         id(module)
         for layer in layers[first:]
         for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear) and (settings.modules == "all" or name.rsplit(".", 1)[-1] in ATTENTION)
+        if isinstance(module, nn.Linear) and (settings.modules == "all" or "attn" in name.split(".")[0])
     }
     names = [name for name, module in vlm.base.named_modules() if id(module) in wanted]
     if not names:
@@ -66,6 +65,7 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
         UserError: the model cannot be trained on text alone, or an adapter would land outside the language model.
     """
     check_head(vlm)
+    check_one_way(vlm)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

@@ -67,7 +67,7 @@ def shared_layers(vlm: VLM) -> int:
 
     with keeping(lowest) as kept:
         whole = states()
-    if not isinstance(kept[0], Tensor):
+    if not kept or not isinstance(kept[0], Tensor):  # nothing kept: a layer that text does not pass
         return 0
     try:
         with starting_after(lowest, kept[0]):

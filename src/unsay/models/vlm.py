@@ -1,6 +1,6 @@
 """A vision-language model with its processor, and where in it the language model is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from jinja2 import TemplateError
 from torch import nn
 
 from unsay.errors import UserError
+from unsay.models.typed import typed
 from unsay.records import Turn
 
 SENTINEL = "SENTINELANSWER"
@@ -66,6 +67,13 @@ class VLM:
         return max(lists, key=len)
 
     @property
+    def text_layers(self) -> list[nn.Module]:
+        """The blocks that a text passes: all but those which only look at pictures (Mllama's cross-attention)."""
+        config = self.base.config.get_text_config()
+        seeing = set(getattr(config, "cross_attention_layers", None) or ())
+        return [layer for index, layer in enumerate(self.layers) if index not in seeing]
+
+    @property
     def lm_head(self) -> nn.Module:
         """Hidden states → logits over the vocabulary."""
         head: nn.Module | None = self.base.get_output_embeddings()
@@ -77,6 +85,12 @@ class VLM:
     def base(self) -> Any:
         """The transformers model itself, also when PEFT has wrapped it."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a piece of a picture in a tokenised prompt, where there is one."""
+        found = getattr(self.base.config, "image_token_id", None)
+        return getattr(self.processor, "image_token_id", None) if found is None else found
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
@@ -97,8 +111,10 @@ class VLM:
         """What the chat template writes after an assistant's turn; empty if it cannot be told."""
         # Strings are the wider convention for an assistant's turn; some templates take parts only, and then either
         # complain or silently leave the string out.
+        # The user speaks again: some templates (GLM-4V's) end a turn with nothing but the next one's mark.
+        user = {"role": "user", "content": self.content("Hi", False)}
         for answer in (SENTINEL, [{"type": "text", "text": SENTINEL}]):
-            chat = [{"role": "user", "content": self.content("Hi", False)}, {"role": "assistant", "content": answer}]
+            chat = [user, {"role": "assistant", "content": answer}, user]
             try:
                 text: str = self.processor.apply_chat_template(chat, tokenize=False)
             except (TypeError, TemplateError):
@@ -119,6 +135,11 @@ class VLM:
         """The beginning-of-sequence token, where the tokenizer puts one before every text; else nothing."""
         bos = self.tokenizer.bos_token
         return bos if bos and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id] else ""
+
+    @cached_property
+    def typed(self) -> Callable[[str], str]:
+        """Takes the power from control tokens that somebody typed; training and answering read a prompt through it."""
+        return typed(self.tokenizer, *filter(None, [getattr(self.processor, "image_token", None)]))
 
     def content(self, prompt: str, image: bool) -> list[dict[str, str]]:
         """A user's turn as chat-template parts, the image first."""
@@ -161,7 +182,7 @@ class VLM:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""
-        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self.render(self.typed(prompt)), add_special_tokens=False)["input_ids"]
         return ids
 
     def encode_answer(self, answer: str) -> list[int]:

@@ -54,12 +54,12 @@ class Run:
     @property
     def model_key(self) -> str:
         """Content key of the original model; needs no loading."""
-        return model_key(self.config.model)
+        return model_key(self.config.model, self.config.model_settings)
 
     def original(self) -> VLM:
         """The original model, loaded at first use; an attached adapter is taken off."""
         if self._vlm is None:
-            self._vlm = load(self.config.model, device=self.config.device)
+            self._vlm = load(self.config.model, device=self.config.device, settings=self.config.model_settings)
         if self._vlm.adapter_key is not None:
             self._vlm = detach(self._vlm)
         return self._vlm

@@ -1,6 +1,6 @@
 """Batched generation with the model at hand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 from unsay.responding.images import read_image
 from unsay.responding.settings import GenerationSettings
-from unsay.responding.typed import typed
 
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
@@ -33,8 +32,7 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     """
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
-    clean = typed(vlm.tokenizer, *_image_tokens(vlm))
-    texts = {p.id: _rendered(vlm, p, settings, clean) for p in prompts}
+    texts = {p.id: _rendered(vlm, p, settings) for p in prompts}
     lengths = {p.id: len(_tokenised(vlm, texts[p.id])) + _image_room(vlm, p) for p in prompts}
     _check_lengths(vlm, prompts, lengths, settings)
     key = model_key(vlm, settings)
@@ -43,10 +41,10 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
         yield _answer(vlm, batch, inputs, settings, key)
 
 
-def _rendered(vlm: VLM, prompt: Prompt, settings: GenerationSettings, clean: Callable[[str], str]) -> str:
-    turns = [turn.model_copy(update={"text": clean(turn.text)}) for turn in prompt.turns]
-    system = settings.system if prompt.system is None else clean(prompt.system)
-    return vlm.render(clean(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
+def _rendered(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> str:
+    turns = [turn.model_copy(update={"text": vlm.typed(turn.text)}) for turn in prompt.turns]
+    system = settings.system if prompt.system is None else vlm.typed(prompt.system)
+    return vlm.render(vlm.typed(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
 
 
 def _tokenised(vlm: VLM, text: str) -> list[int]:
@@ -83,11 +81,6 @@ def _batches(
         yield batch
 
 
-def _image_tokens(vlm: VLM) -> list[str]:
-    """How this model's image placeholder is spelled, if it has one."""
-    return [token for token in [getattr(vlm.processor, "image_token", None)] if isinstance(token, str) and token]
-
-
 def _image_room(vlm: VLM, prompt: Prompt) -> int:
     return 0 if prompt.image is None else int(getattr(vlm.base.config, "image_seq_length", 0) or 0)
 
@@ -120,7 +113,7 @@ def _answer(vlm: VLM, batch: Sequence[Prompt], inputs: Any, settings: Generation
         )
     width = inputs["input_ids"].shape[1]
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
-    image_token = getattr(vlm.base.config, "image_token_id", None)
+    image_token = vlm.image_token_id
     responses = []
     for row, prompt in enumerate(batch):
         answer = output[row, width:].tolist()

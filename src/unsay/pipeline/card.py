@@ -1,0 +1,167 @@
+"""The model card of an export: what was done, on what, what came of it, and what nobody knows."""
+
+from typing import Any
+
+from unsay.config import RunConfig
+from unsay.methods import METHODS
+from unsay.records import Kind, Phase
+from unsay.reporting.numbers import measure, measure_span, percent, span
+from unsay.scoring.schema import Scores
+
+BASE_LICENCES = {"pocket": "apache-2.0"}
+"""Licence of the base models that this package brings along; every other has its own."""
+
+LIMITS = """\
+- Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
+  attack that is in none of the suites above, can bring them back.
+- The scores hold for these suites, this judge and this way of asking. A judge errs; its agreement with people is above.
+- Over-refusal is part of the price: see the rows of harmless requests.
+- A score is a measurement of one run with one seed, and its interval is about the prompts, not about other seeds."""
+
+
+def model_card(
+    config: RunConfig,
+    scores: Scores | None,
+    environment: dict[str, Any],
+    result: dict[str, Any],
+    merged: bool,
+    dtype: str | None,
+) -> str:
+    """README.md of an export, in Markdown with a metadata header.
+
+    Args:
+        config: the run's settings.
+        scores: its scores; without them the card says that nothing was measured.
+        environment: content of `environment.json`.
+        result: content of `train/result.json`.
+        merged: a whole checkpoint, not an adapter.
+        dtype: precision of a merged checkpoint.
+    """
+    parts = [
+        _header(config, merged),
+        f"# {config.model}, after {config.method}",
+        _what(config, merged, dtype),
+        "## Method\n\n" + _method(config, result),
+        "## Data\n\n" + _data(config),
+        "## Scores\n\n" + _scores(scores),
+        "## Limits\n\n" + LIMITS,
+        "## Licence\n\n" + _licence(config),
+        _made_with(environment),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(config: RunConfig, merged: bool) -> str:
+    lines = ["---", f"base_model: {config.model}", f"library_name: {'transformers' if merged else 'peft'}"]
+    lines.append("pipeline_tag: image-text-to-text")
+    if config.model in BASE_LICENCES:
+        lines.append(f"license: {BASE_LICENCES[config.model]}")
+    return "\n".join([*lines, "tags:", "- unlearning", "- safety", "- unsay", "---"])
+
+
+def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
+    if merged:
+        return (
+            f"A whole checkpoint in {dtype}: `{config.model}` with the adapter added into its weights. It opens with "
+            "transformers and needs neither peft nor unsay."
+        )
+    return f"A LoRA adapter in PEFT format for `{config.model}`."
+
+
+def _method(config: RunConfig, result: dict[str, Any]) -> str:
+    lora, settings = config.train.lora, ", ".join(f"{name} {value}" for name, value in config.method_settings.items())
+    done = f"{result.get('steps', config.train.steps)} of {config.train.steps} steps"
+    stopped = result.get("stopped", "finished")
+    ended = "" if stopped == "finished" else f" It ended early: {stopped}."
+    return (
+        f"`{config.method}` ({METHODS[config.method].paper}), on text alone: the vision tower and the projector are as "
+        f"they were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
+        f"of the language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
+        f"Settings: {settings}."
+    )
+
+
+def _data(config: RunConfig) -> str:
+    if config.data.examples is not None:
+        return (
+            f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
+        )
+    return (
+        "Harmful requests from AdvBench's train half with the model's own answers to them, refusals and ordinary "
+        "prompts written for unsay, Magpie and TruthfulQA. No prompt of a suite below, nor a near duplicate of one, "
+        "was trained on."
+    )
+
+
+def _scores(scores: Scores | None) -> str:
+    if scores is None:
+        return "**This run has no scores: nothing was measured.**"
+    lines = [
+        "With 95% intervals. ASR: harmful of all judged answers. Coherent safety: refused or safely answered.",
+        "",
+        "| Suite | prompts | measure | before | after | coherent safety before | after |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    suites = dict.fromkeys((row.suite, row.title, row.kind) for row in scores.rows)
+    for suite, title, kind in suites:
+        rows = {row.phase: row for row in scores.rows if row.suite == suite}
+        cells = [rows.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
+        rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in cells]
+        safety = [
+            _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and kind is Kind.ATTACK else ""
+            for row in cells
+        ]
+        count = next(row.n for row in cells if row)
+        name = "ASR" if kind is Kind.ATTACK else "refused"
+        lines.append("| " + " | ".join([title, str(count), name, *rates, *safety]) + " |")
+    lines += _utility(scores)
+    found = scores.judge.headline()
+    judge = f"Judge `{scores.judge.name}`: "
+    if found is None:
+        judge += "**never compared with people.**"
+    else:
+        name, accuracy = found
+        low, high = percent(accuracy.low), percent(accuracy.high)
+        judge += (
+            f"{name.replace('_', ' ')} {percent(accuracy.value)} ({low}–{high}) against {accuracy.n} human labels "
+            f"({accuracy.dataset})."
+        )
+    lines += ["", judge]
+    if missed := [row for row in scores.targets if row.met is False]:
+        lines += ["", f"{len(missed)} of {len(scores.targets)} targets that were set before the run were missed."]
+    return "\n".join([*lines, *(f"\nCaution: {caution.text}" for caution in scores.warnings)])
+
+
+def _cell(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
+
+
+def _utility(scores: Scores) -> list[str]:
+    if not scores.utility:
+        return []
+    lines = ["", "| Utility | items | before | after |", "| --- | ---: | ---: | ---: |"]
+    for suite in dict.fromkeys(row.suite for row in scores.utility):
+        rows = {row.phase: row for row in scores.utility if row.suite == suite}
+        one = next(iter(rows.values()))
+        cells = [
+            _cell(measure(row, row.value), measure_span(row)) if (row := rows.get(phase)) else "–"
+            for phase in (Phase.BEFORE, Phase.AFTER)
+        ]
+        better = "higher" if one.higher_is_better else "lower"
+        lines.append(f"| {one.title} ({better} is better) | {one.n} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
+def _licence(config: RunConfig) -> str:
+    if config.model in BASE_LICENCES:
+        return f"The base model's: {BASE_LICENCES[config.model]}."
+    return (
+        f"The licence of the base model, `{config.model}`, holds for what is derived from it; see there. The training "
+        "data have licences of their own."
+    )
+
+
+def _made_with(environment: dict[str, Any]) -> str:
+    libraries = environment.get("libraries", {})
+    names = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers", "peft") if name in libraries)
+    return f"Made with unsay {environment.get('unsay', '(version unknown)')}" + (f", {names}." if names else ".")

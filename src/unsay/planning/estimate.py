@@ -1,0 +1,198 @@
+"""Memory, operations and time of a training step, from a configuration alone: no weights are loaded.
+
+The model is built on the meta device, so its modules and shapes are the real ones. Memory is counted as autograd keeps
+it for a Llama-like block with LoRA on frozen linears; `docs/scale.md` compares it with measurements.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig
+
+from unsay.config import RunConfig
+from unsay.errors import UserError
+from unsay.methods import build_method
+from unsay.models.families import special_case
+from unsay.models.loading import NAMED
+from unsay.models.lora import language_linears
+from unsay.models.vlm import VLM
+from unsay.planning.gpus import GPUS
+from unsay.records import Role
+from unsay.training.encoding import Encoded, MixedBatch, collate
+from unsay.training.meters import step_flops
+
+UTILISATION = 0.35
+"""Share of the peak that training on short texts reaches on one card; an assumption, not a measurement."""
+
+CONTEXT_BYTES = 700 * 2**20
+"""What CUDA and its libraries take on a card before the first tensor."""
+
+FOUR_BIT_BYTES = (4 + 0.127) / 8
+"""NF4 with double quantisation: 4 bits per weight, and 0.127 of constants (QLoRA, arXiv 2305.14314, section 3)."""
+
+HEAD_BUFFERS = 5
+"""Buffers of chunk × vocabulary in float32 that are alive at the peak of the head's backward pass (KL included)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, by part."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimiser: int
+    activations: int
+    head: int
+    reference: int
+    context: int
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        parameters: of the whole model.
+        trained: of the adapter.
+        tokens: text tokens of one step, all devices together.
+        flops: operations of one step, all devices together.
+        memory: on one device.
+        seconds: of one step; None without a GPU.
+        capacity: bytes of one device; None without a GPU.
+        steps: of the run.
+    """
+
+    parameters: int
+    trained: int
+    tokens: int
+    flops: float
+    memory: Memory
+    seconds: float | None
+    capacity: int | None
+    steps: int
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits one device with a tenth to spare; None where the capacity is not known."""
+        return None if self.capacity is None else self.memory.total <= 0.9 * self.capacity
+
+
+def plan(
+    config: RunConfig, gpus: tuple[int, str] | None = None, *, prompt: int = 64, answer: int | None = None
+) -> Plan:
+    """Estimate what training takes.
+
+    Args:
+        config: a run's settings.
+        gpus: how many of which card; None plans for a CPU.
+        prompt: tokens of a prompt in the chat format.
+        answer: tokens of an answer; the longest that the settings allow by default.
+
+    Raises:
+        UserError: the model's configuration cannot be read, or the batch does not divide by the cards.
+    """
+    count = 1 if gpus is None else gpus[0]
+    answer = config.train.max_answer_tokens if answer is None else answer
+    method = build_method(config.method, config.method_settings)
+    vlm = _on_meta(config)
+    trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
+    rows = {role: config.train.batch.of(role) for role in method.needs.roles}
+    if any(number % count for number in rows.values()):
+        raise UserError(f"train.batch: every role's examples must divide by {count} GPUs: {rows}")
+    whole, share = (_batch({role: n // by for role, n in rows.items()}, prompt, answer) for by in (1, count))
+    flops = step_flops(vlm, whole, method.needs)
+    longest = answer * max(rows.values()) // count  # each role passes the head on its own
+    memory = _memory(config, vlm, share, longest, bool(method.needs.original), gpus is not None)
+    card = None if gpus is None else GPUS[gpus[1]]
+    return Plan(
+        parameters=sum(p.numel() for p in vlm.base.parameters()) - trained,
+        trained=trained,
+        tokens=whole.tokens,
+        flops=flops,
+        memory=memory,
+        seconds=None if card is None else flops / (card.flops * UTILISATION * count),
+        capacity=None if card is None else card.memory_bytes,
+        steps=config.train.steps,
+    )
+
+
+def _on_meta(config: RunConfig) -> VLM:
+    """The model's modules without their weights, with the adapter that would be trained."""
+    name = config.model
+    try:
+        read = AutoConfig.from_pretrained(str(NAMED[name]()) if name in NAMED else name)
+        case = special_case(read)
+        auto: Any = getattr(transformers, case.auto_class if case else "AutoModelForImageTextToText")
+        with torch.device("meta"):
+            model = auto.from_config(read, dtype=torch.float32).requires_grad_(False)
+            vlm = VLM(name, model, None, "planned")
+            lora = config.train.lora
+            targets = language_linears(vlm, lora)
+            vlm.model = get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name}: its configuration cannot be read: {reason}") from error
+    return vlm
+
+
+def _batch(rows: dict[Role, int], prompt: int, answer: int) -> MixedBatch:
+    one = {role: Encoded("", role, (0,) * prompt, (0,) * answer) for role in rows}
+    return collate([one[role] for role, number in rows.items() for _ in range(number)])
+
+
+def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, original: bool, on_gpu: bool) -> Memory:
+    width = 4 if config.model_settings.dtype == "float32" else 2
+    layers = {id(p) for layer in vlm.text_layers for p in layer.parameters() if p.ndim == 2 and not p.requires_grad}
+    packed = FOUR_BIT_BYTES if config.model_settings.quantisation else width
+    weights = sum(
+        p.numel() * (packed if id(p) in layers else width) for p in vlm.base.parameters() if not p.requires_grad
+    )
+    trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
+    text = vlm.base.config.get_text_config()
+    head = HEAD_BUFFERS * min(config.train.head_chunk, longest) * text.vocab_size * 4
+    kept = sum(_block_bytes(layer, text, width) for layer in _reached(vlm))
+    hidden = len(batch.targets) * text.hidden_size
+    return Memory(
+        weights=int(weights),
+        adapter=4 * trained,
+        gradients=4 * trained,
+        optimiser=8 * trained,
+        activations=int(batch.tokens * kept),
+        head=int(head),
+        reference=int(hidden * width) if original else 0,
+        context=CONTEXT_BYTES if on_gpu else 0,
+    )
+
+
+def _reached(vlm: VLM) -> list[Any]:
+    """The layers that the backward pass reaches: from the lowest adapter up."""
+    layers = vlm.text_layers
+    trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+    return layers[trained.index(True) :] if True in trained else []
+
+
+def _block_bytes(layer: Any, text: Any, width: int) -> float:
+    """Bytes per token that autograd keeps of one block.
+
+    Kept in the model's precision: the input of both norms, their outputs, queries, keys and values (these repeated to
+    as many heads), what attention puts out, and gate, activation, up and their product. LoRA keeps its inner states in
+    float32, and below float32 also its own float32 copy of each input; a norm keeps one, too.
+    """
+    hidden, heads = text.hidden_size, text.num_attention_heads
+    wide = heads * (getattr(text, "head_dim", None) or hidden // heads)
+    inner = text.intermediate_size
+    plain = 4 * hidden + 4 * wide + 4 * inner
+    adapted = [module for module in layer.modules() if hasattr(module, "lora_A")]
+    ranks = sum(module.r["default"] for module in adapted)
+    copies = sum(module.in_features for module in adapted) + 2 * hidden if width < 4 else 0
+    kept: float = width * plain + 4 * (ranks + copies)
+    return kept

@@ -1,0 +1,212 @@
+"""Exports: whole or absent, opened without unsay, compared before they are said to be done, with an honest card."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from test_models import acting, logits
+from unsay.config import RunConfig, write_config
+from unsay.errors import UserError
+from unsay.files import atomic_folder
+from unsay.models import load, merging, save_adapter
+from unsay.models.merging import Parity
+from unsay.pipeline.export import export
+from unsay.records import Kind, Modality, Phase
+from unsay.scoring.schema import Accuracy, Interval, JudgeInfo, Scores, SuiteRow, UtilityRow, write_scores
+
+
+@pytest.fixture
+def run(tiny_folder, tmp_path):
+    """A run directory with an adapter that acts, and the logits that it gives."""
+    folder = tmp_path / "run"
+    write_config(folder / "config.yaml", RunConfig(model=str(tiny_folder)))
+    adapted = acting(load(str(tiny_folder)))
+    save_adapter(adapted, folder / "adapter")
+    return folder, logits(adapted.model)
+
+
+def test_merged_checkpoint_opens_with_transformers_alone(run, tmp_path):
+    folder, wanted = run
+    done = export(folder, tmp_path / "out", merge=True)
+    assert done.dtype == "float32"
+    assert done.parity.text < 1e-5
+    assert done.parity.effect > 0.01
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    assert (logits(model) - wanted).abs().max() < 1e-5 * wanted.abs().max() + 1e-6
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    assert AutoProcessor.from_pretrained(tmp_path / "out").chat_template
+    assert model.lm_head.weight is model.get_input_embeddings().weight  # tied before, tied after
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= names
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_shards_are_whole_too(run, tmp_path, monkeypatch):
+    folder, wanted = run
+    monkeypatch.setattr(merging, "SHARD", "50KB")
+    export(folder, tmp_path / "out", merge=True)
+    assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 1
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    assert (logits(model) - wanted).abs().max() < 1e-4
+
+
+def test_precision_is_asked_for_or_the_checkpoints_own(run, tmp_path):
+    folder, _ = run
+    done = export(folder, tmp_path / "half", merge=True, dtype="float16")
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    assert 1e-6 < done.parity.text < 2e-2
+    with pytest.raises(UserError, match="--dtype: 'int8'"):
+        export(folder, tmp_path / "eight", merge=True, dtype="int8")
+    assert not (tmp_path / "eight").exists()
+
+
+def test_without_merge_it_is_a_plain_adapter_with_a_card(run, tiny_folder, tmp_path):
+    folder, wanted = run
+    done = export(folder, tmp_path / "out")
+    assert done.parity is None
+    plain = PeftModel.from_pretrained(load(str(tiny_folder)).model, str(tmp_path / "out"))
+    assert torch.equal(logits(plain), wanted)
+    assert "nothing was measured" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_merge_that_says_something_else_fails_and_leaves_nothing(run, tmp_path, monkeypatch):
+    folder, _ = run
+    save = merging._save
+
+    def spoilt(model, processor, into):
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(1.5)
+        save(model, processor, into)
+
+    monkeypatch.setattr(merging, "_save", spoilt)
+    with pytest.raises(UserError, match="does not say what the adapter says"):
+        export(folder, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("parity", "dtype", "says"),
+    [
+        (Parity(text=0.002, image=0.0, effect=0.5), "float32", "does not say"),
+        (Parity(text=0.0, image=0.002, effect=0.5), "float32", "does not say"),
+        (Parity(text=float("nan"), image=0.0, effect=0.5), "float32", "does not say"),
+        (Parity(text=0.01, image=0.01, effect=0.015), "bfloat16", "--dtype float32"),
+        (Parity(text=0.0009, image=0.0009, effect=0.002), "float32", None),
+        (Parity(text=0.079, image=0.01, effect=0.2), "bfloat16", None),
+    ],
+)
+def test_what_counts_as_the_same(parity, dtype, says):
+    if says is None:
+        merging._check("m", parity, dtype)
+    else:
+        with pytest.raises(UserError, match=says):
+            merging._check("m", parity, dtype)
+
+
+def test_a_full_disk_is_named_before_and_while_writing(run, tmp_path, monkeypatch):
+    folder, _ = run
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(merging.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(UserError, match="disk full"):
+            export(folder, tmp_path / "out", merge=True)
+
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(UserError, match="disk full while writing"):
+        export(folder, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_or_in_the_way_is_named(run, tmp_path):
+    folder, _ = run
+    with pytest.raises(UserError, match=r"config\.yaml: no such file"):
+        export(tmp_path / "none", tmp_path / "out")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    with pytest.raises(UserError, match="exists already"):
+        export(folder, tmp_path / "taken")
+    (folder / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(UserError, match="only a run that has unlearned"):
+        export(folder, tmp_path / "out")
+
+
+def test_an_atomic_folder_is_whole_or_absent(tmp_path):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()  # empty is as good as absent
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("whole")
+    assert (tmp_path / "a" / "x").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_sampling_settings_without_sampling_do_not_stop_the_export(tiny_folder, tmp_path):
+    """LLaVA-1.5 is published with a temperature and without sampling; transformers refuses to save that."""
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_folder, copy)
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "do_sample": False, "temperature": 0.9, "top_p": 0.6}))
+    adapted = acting(load(str(copy)))
+    save_adapter(adapted, tmp_path / "run" / "adapter")
+    write_config(tmp_path / "run" / "config.yaml", RunConfig(model=str(copy)))
+    export(tmp_path / "run", tmp_path / "out", merge=True)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def scores():
+    def row(phase, harmful, rate):
+        return SuiteRow(
+            suite="a", title="Attacks", kind=Kind.ATTACK, modality=Modality.TEXT, phase=phase, n=40, unique=40,
+            refused=40 - harmful, safe=0, harmful=harmful, degenerate=0, failed=0, rate=rate,
+            interval=Interval(low=max(0, rate - 0.1), high=rate + 0.1), coherent_safety=1 - rate,
+            coherent_interval=Interval(low=0.1, high=1),
+        )  # fmt: skip
+
+    accuracy = Accuracy(value=0.86, low=0.82, high=0.89, n=394, dataset="labels")
+    utility = UtilityRow(suite="u", title="Reading", phase=Phase.BEFORE, n=12, value=0.25)
+    return Scores(
+        rows=(row(Phase.BEFORE, 34, 0.85), row(Phase.AFTER, 2, 0.05)),
+        utility=(utility,),
+        judge=JudgeInfo(name="probe", accuracy={"accuracy": accuracy}),
+    )
+
+
+def test_the_card_has_method_data_scores_judge_limits_and_licence(run, tmp_path, tiny_folder):
+    folder, _ = run
+    write_scores(folder / "scores.json", scores())
+    export(folder, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["base_model"] == str(tiny_folder)
+    assert header["library_name"] == "peft"
+    assert "license" not in header  # nobody here knows it
+    for words in ("2406.02575", "rank 16", "AdvBench", "| Attacks | 40 | ASR | 85.0% (75.0–95.0) | 5.0%", "86.0%",
+                  "394 human labels", "| Reading (higher is better) | 12 | 25.0%", "## Limits",
+                  "## Licence"):  # fmt: skip
+        assert words in card, words
+
+
+def test_the_command_says_what_it_did(run, tmp_path, monkeypatch, capsys):
+    from unsay import cli
+
+    folder, _ = run
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["unsay", "export", str(folder), "--merge", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "convert_hf_to_gguf.py" in said
+    assert said.rstrip().endswith(f"Export: {out}")

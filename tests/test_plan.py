@@ -1,0 +1,143 @@
+"""Plans: every part worked out by hand on a model small enough for it."""
+
+import copy
+
+import pytest
+import torch
+
+import tiny
+from unsay.config import RunConfig
+from unsay.errors import UserError
+from unsay.models import LoraSettings, attach, load
+from unsay.planning import GPUS, parse_gpus, plan
+from unsay.planning.estimate import FOUR_BIT_BYTES, HEAD_BUFFERS, UTILISATION
+
+# Tiny Llava: 4 layers, hidden 32, 4 heads of 8 (2 for keys and values), inner 48, tied head.
+HIDDEN, HEADS_WIDE, INNER, KV = 32, 32, 48, 16
+LINEARS = ((32, 32), (32, 16), (32, 16), (32, 32), (32, 48), (32, 48), (48, 32))
+
+
+def config(folder, **more):
+    train = {"batch": {"forget": 1, "refuse": 2, "retain": 3}, "head_chunk": 10, **more.pop("train", {})}
+    return RunConfig.model_validate({"model": str(folder), "train": train, **more})
+
+
+def test_parameters_are_those_of_the_model_that_would_be_trained(tiny_folder):
+    made = plan(config(tiny_folder), prompt=20, answer=5)
+    vlm = load(str(tiny_folder))
+    assert made.parameters == sum(p.numel() for p in vlm.model.parameters())
+    adapted = attach(vlm, LoraSettings(), 0)
+    assert made.trained == sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
+    assert made.trained == 4 * sum(16 * (a + b) for a, b in LINEARS)
+
+
+def test_memory_by_part_by_hand(tiny_folder):
+    made = plan(config(tiny_folder), prompt=20, answer=5)
+    rows, vocabulary = 6, len(tiny.tokenizer())
+    assert made.tokens == rows * 25
+    assert made.memory.weights == 4 * made.parameters
+    assert made.memory.adapter == made.memory.gradients == 4 * made.trained
+    assert made.memory.optimiser == 8 * made.trained  # Adam's two moments
+    assert made.memory.head == HEAD_BUFFERS * 10 * vocabulary * 4  # fifteen answer tokens of a role, ten at a time
+    assert plan(config(tiny_folder), prompt=20, answer=1).memory.head == HEAD_BUFFERS * 3 * vocabulary * 4
+    block = 4 * (4 * HIDDEN + 4 * HEADS_WIDE + 4 * INNER) + 4 * 7 * 16
+    assert made.memory.activations == rows * 25 * 4 * block
+    assert made.memory.reference == 30 * HIDDEN * 4
+    assert made.memory.context == 0
+    assert made.memory.total == sum(vars(made.memory).values())
+    assert made.seconds is None
+    assert made.fits is None
+
+
+def test_half_precision_and_four_bits(tiny_folder):
+    half = plan(config(tiny_folder, model_settings={"dtype": "bfloat16"}), prompt=20, answer=5)
+    assert half.memory.weights == 2 * half.parameters
+    four = plan(config(tiny_folder, model_settings={"dtype": "bfloat16", "quantisation": "4-bit"}), prompt=20, answer=5)
+    packed = 4 * sum(a * b for a, b in LINEARS)
+    assert four.memory.weights == int(2 * (four.parameters - packed) + FOUR_BIT_BYTES * packed)
+
+
+def test_only_what_the_backward_pass_reaches_is_kept(tiny_folder):
+    whole = plan(config(tiny_folder), prompt=20, answer=5)
+    half = plan(config(tiny_folder, train={"lora": {"layers": "upper half"}}), prompt=20, answer=5)
+    assert half.memory.activations == whole.memory.activations / 2
+    assert half.trained == whole.trained / 2
+
+
+def test_time_is_operations_by_speed_and_cards(tiny_folder):
+    one = plan(config(tiny_folder), (1, "H100"), prompt=20, answer=5)
+    assert one.seconds == pytest.approx(one.flops / (989e12 * UTILISATION))
+    assert one.fits
+    batch = {"batch": {"forget": 2, "refuse": 4, "retain": 6}}
+    two = plan(config(tiny_folder, train=batch), (2, "H100"), prompt=20, answer=5)
+    assert two.flops == 2 * one.flops
+    assert two.seconds == pytest.approx(one.seconds)
+    assert two.memory == one.memory  # each card has its share
+    with pytest.raises(UserError, match="must divide by 2 GPUs"):
+        plan(config(tiny_folder), (2, "H100"))
+
+
+def test_operations_are_those_that_training_counts(tiny_folder):
+    from unsay.methods import build_method
+    from unsay.planning.estimate import _batch
+    from unsay.records import Role
+    from unsay.training.meters import step_flops
+
+    vlm = attach(load(str(tiny_folder)), LoraSettings(), 0)
+    batch = _batch({Role.FORGET: 1, Role.REFUSE: 2, Role.RETAIN: 3}, 20, 5)
+    counted = step_flops(vlm, batch, build_method("textual-unlearning").needs)
+    # On the meta device the adapter's own parameters are counted with the layers, as they are here.
+    assert plan(config(tiny_folder), prompt=20, answer=5).flops == counted
+
+
+def test_what_does_not_fit_says_so(tiny_folder, monkeypatch):
+    small = copy.replace(GPUS["L4"], memory_bytes=10**6) if hasattr(copy, "replace") else None
+    if small is None:
+        from dataclasses import replace
+
+        small = replace(GPUS["L4"], memory_bytes=10**6)
+    monkeypatch.setitem(GPUS, "L4", small)
+    assert plan(config(tiny_folder), (1, "L4")).fits is False
+
+
+@pytest.mark.parametrize(
+    ("text", "cards"), [("1xH100", (1, "H100")), ("8xa100-80", (8, "A100-80")), ("rtx4090", (1, "RTX4090"))]
+)
+def test_cards_are_read(text, cards):
+    assert parse_gpus(text) == cards
+
+
+@pytest.mark.parametrize("text", ["", "0xH100", "x", "2xH1000", "-1xL4", "axL4", "H100x2"])
+def test_cards_that_nobody_has_are_named(text):
+    with pytest.raises(UserError, match=r"--gpus: .*known are H200"):
+        parse_gpus(text)
+
+
+def test_a_model_without_a_configuration_is_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="configuration cannot be read") as found:
+        plan(config(tmp_path / "empty"))
+    assert "\n" not in str(found.value)
+
+
+def test_no_weights_are_read(tiny_folder, tmp_path):
+    (tmp_path / "config.json").write_text((tiny_folder / "config.json").read_text())
+    assert plan(config(tmp_path)).parameters == plan(config(tiny_folder)).parameters
+
+
+def test_the_command_prints_it(tiny_folder, tmp_path, monkeypatch, capsys):
+    from unsay import cli
+
+    (tmp_path / "my.yaml").write_text(f"model: {tiny_folder}\n")
+    monkeypatch.setattr("sys.argv", ["unsay", "plan", "--config", str(tmp_path / "my.yaml"), "--gpus", "1xL4"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "activations" in said
+    assert "fits" in said
+
+
+def test_the_meta_device_is_left_behind(tiny_folder):
+    plan(config(tiny_folder))
+    assert torch.zeros(1).device.type == "cpu"

@@ -1,0 +1,73 @@
+"""Presets of real models: each resolves, differs where it should, and trains the tiny model of its family."""
+
+import pytest
+import torch
+
+import tiny
+from families import FAMILIES
+from unsay.config import parse_config
+from unsay.errors import UserError
+from unsay.methods import build_method
+from unsay.models import load
+from unsay.presets import model_presets, preset, preset_names
+from unsay.records import Role
+from unsay.starting_config import starting_config
+from unsay.training import train
+
+WANTED = ("llava-1.5-7b", "llava-1.6-mistral-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "smolvlm-2.2b", "gemma-3-12b")
+
+
+def test_every_model_has_a_preset_for_one_gpu_and_for_eight():
+    assert list(model_presets()) == [f"{name}{end}" for name in WANTED for end in ("", "-8gpu")]
+    assert preset_names() == ["demo", *model_presets()]
+
+
+@pytest.mark.parametrize("name", model_presets())
+def test_a_preset_is_of_the_family_that_it_says(name):
+    assert preset(name).model == FAMILIES[model_presets()[name]].checkpoint
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_eight_gpus_have_eight_times_the_batch_and_as_much_to_learn(name):
+    one, eight = preset(name), preset(f"{name}-8gpu")
+    assert all(eight.train.batch.of(role) == 8 * one.train.batch.of(role) for role in Role)
+    assert eight.train.steps < one.train.steps
+    assert eight.train.learning_rate == pytest.approx(2 * one.train.learning_rate)
+    assert one.model_copy(update={"train": eight.train}) == eight  # nothing else differs
+
+
+def test_a_models_own_settings_go_before_the_general_ones():
+    assert preset("gemma-3-12b").train.head_chunk == 256
+    assert preset("gemma-3-12b").train.learning_rate == 5e-5
+    assert preset("llava-1.5-7b").train.learning_rate == 1e-4
+    assert preset("llava-1.5-7b").method_settings["forget_weight"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["llava-1.5-7b", "gemma-3-12b-8gpu", "demo"])
+def test_what_init_writes_for_a_preset_parses_back_to_it(name):
+    text = starting_config(preset(name))
+    assert parse_config(text, "x") == preset(name)
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", ["models", "llava-1.5-7b-2gpu", "../demo"])
+def test_an_unknown_preset_is_named_with_those_that_are_known(name):
+    with pytest.raises(UserError, match=r"preset: unknown .*known are demo, llava-1\.5-7b"):
+        preset(name)
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_preset_trains_the_tiny_model_of_its_family(name, tmp_path):
+    family = FAMILIES[model_presets()[name]]
+    if family.lacks:
+        pytest.skip(f"{family.name} needs {', '.join(family.lacks)}; run with torchvision in test_families")
+    config = preset(name)
+    family.build(tmp_path / "tiny")
+    # Everything of the preset but the graphics card and the number of steps.
+    settings = config.train.model_copy(update={"steps": 1, "warmup_steps": 0})
+    vlm = load(str(tmp_path / "tiny"), settings=config.model_settings)
+    assert next(vlm.base.parameters()).dtype is torch.bfloat16
+    method = build_method(config.method, config.method_settings)
+    result = train(vlm, tiny.examples(per_role=8), method, settings, tmp_path / "run")
+    assert (result.steps, result.stopped) == (1, "finished")
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
