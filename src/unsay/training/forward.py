@@ -7,13 +7,15 @@ rows of like length go together, and the original starts above the layers that b
 the result: positions, attention and gradients are those of one row at a time (tests compare them).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.models.sharing import keeping, starting_after
+from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
 from unsay.records import Role
 from unsay.training.encoding import MixedBatch
@@ -39,6 +41,8 @@ def answer_hidden(
         Of the current model [N, H], and of the original [N, H] without gradient, zero for other roles; the latter is
         None if there are no roles to read.
     """
+    if batch.whole:
+        return _apart(vlm, batch, original_roles)
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
     prefix = common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
@@ -74,9 +78,73 @@ def answer_hidden(
         return current, _scored(batch, chosen, prefix, outputs)
 
 
+def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role]) -> tuple[Tensor, Tensor | None]:
+    """Rows that need the whole model by way of it, the others as ever: correct for every family, and slower."""
+    whole = torch.tensor([seen is not None and seen.features is None for seen in batch.pictures])
+    whole = whole.to(batch.input_ids.device)
+    current: list[Tensor] = []
+    original: list[Tensor] = []
+    places: list[Tensor] = []
+    for keep, hidden_of in ((whole, _whole_model), (~whole, answer_hidden)):
+        if bool(keep.any()):
+            part, chosen = batch.subset(keep)
+            now, before = hidden_of(vlm, part, original_roles & frozenset(part.roles))
+            current.append(now)
+            original.append(torch.zeros_like(now) if before is None else before)
+            places.append(chosen.nonzero()[:, 0])
+    back = torch.cat(places).argsort()
+    return torch.cat(current)[back], torch.cat(original)[back] if original_roles else None
+
+
+def _whole_model(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role]) -> tuple[Tensor, Tensor | None]:
+    """`answer_hidden` for rows with pictures, by forwards of the whole model."""
+    groups = list(pixel_groups(batch))
+    current = _scored(batch, groups, 0, [whole_hidden(vlm, _inputs(batch, rows)) for rows in groups])
+    if not original_roles:
+        return current, None
+    wanted: list[bool] = batch.rows_of(original_roles).tolist()
+    groups = [kept for rows in groups if (kept := [row for row in rows if wanted[row]])]
+    with torch.no_grad(), vlm.model.disable_adapter():
+        return current, _scored(batch, groups, 0, [whole_hidden(vlm, _inputs(batch, rows)) for rows in groups])
+
+
+def pixel_groups(batch: MixedBatch) -> list[list[int]]:
+    """Rows whose processor tensors can be joined: equal in all but the first dimension, or one value per token."""
+    groups: dict[object, list[int]] = {}
+    for row, seen in enumerate(batch.pictures):
+        assert seen is not None
+        assert seen.inputs is not None
+        shapes = tuple(
+            (name, None if _per_token(seen.inputs, name) else tuple(value.shape[1:]))
+            for name, value in sorted(seen.inputs.items())
+        )
+        groups.setdefault(shapes, []).append(row)
+    return list(groups.values())
+
+
+def _inputs(batch: MixedBatch, rows: list[int]) -> dict[str, Tensor]:
+    """The whole model's inputs for these rows, answers included."""
+    mask = batch.attention_mask[rows]
+    longest = int(mask.sum(dim=1).max())
+    inputs = {"input_ids": batch.input_ids[rows, :longest], "attention_mask": mask[:, :longest]}
+    made = [seen.inputs for row in rows if (seen := batch.pictures[row]) is not None and seen.inputs is not None]
+    for name in made[0].keys() - inputs.keys():
+        # Per-token values, such as kinds of tokens, are about the prompt; an answer's are those of plain text, 0.
+        values = [
+            pad(one[name], (0, longest - one[name].shape[1])) if _per_token(one, name) else one[name] for one in made
+        ]
+        inputs[name] = torch.cat(values)
+    return inputs
+
+
+def _per_token(inputs: Mapping[str, Tensor], name: str) -> bool:
+    return inputs[name].shape == inputs["input_ids"].shape
+
+
 def common_prefix(batch: MixedBatch, lengths: Sequence[int]) -> int:
-    """Tokens that begin every row alike, and that come before the first predicting position of every row."""
-    limit = min(int(batch.predictors.min()), *lengths)
+    """Tokens that begin every row alike, and that come before any picture and the first predicting position."""
+    pictures = [int(seen.columns.min()) for seen in batch.pictures if seen is not None]
+    limit = min(int(batch.predictors.min()), *lengths, *pictures)
     same = (batch.input_ids[:, :limit] == batch.input_ids[:1, :limit]).all(dim=0)
     return limit if bool(same.all()) else int((~same).nonzero()[0])
 
@@ -100,12 +168,25 @@ def _decoded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, cache: D
     mask = batch.attention_mask[rows]
     longest = int(mask.sum(dim=1).max())
     hidden: Tensor = vlm.decoder(
-        input_ids=batch.input_ids[rows, prefix:longest],
+        **_entering(vlm, batch, rows, prefix, longest),
         attention_mask=mask[:, :longest],
         past_key_values=None if cache is None else _repeated(cache, len(rows)),
         use_cache=cache is not None,
     ).last_hidden_state
     return hidden
+
+
+def _entering(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, longest: int) -> dict[str, Tensor]:
+    """What these rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    ids = batch.input_ids[rows, prefix:longest]
+    placed = [(place, batch.pictures[row]) for place, row in enumerate(rows)] if batch.pictures else []
+    pictured = [(place, seen) for place, seen in placed if seen is not None and seen.features is not None]
+    if not pictured:
+        return {"input_ids": ids}
+    places = torch.cat([torch.full_like(seen.columns, place) for place, seen in pictured])
+    columns = torch.cat([seen.columns - prefix for _, seen in pictured])
+    features = torch.cat([seen.features for _, seen in pictured if seen.features is not None])
+    return {"inputs_embeds": with_features(vlm, ids, places, columns, features)}
 
 
 def _scored(batch: MixedBatch, groups: list[list[int]], prefix: int, outputs: list[Tensor]) -> Tensor:
