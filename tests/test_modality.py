@@ -17,10 +17,11 @@ from unsay.models.flops import forward_flops
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
-from unsay.training.encoding import Seen, collate, encode
-from unsay.training.forward import common_prefix, pixel_groups
+from unsay.training.encoding import collate, encode
+from unsay.training.forward import common_prefix
 from unsay.training.logprobs import role_views
 from unsay.training.meters import step_flops
+from unsay.training.pictures import Seen, joined, pixel_groups
 from unsay.training.vision import Vision
 
 ONLY_REFUSE = Needs(roles=frozenset({Role.REFUSE}))
@@ -270,7 +271,7 @@ def test_a_model_without_placeholder_tokens_gets_pixels(tiny_vlm, pictures, tmp_
     torch.testing.assert_close(got, expected[Role.REFUSE].policy, rtol=1e-4, atol=1e-5)
 
 
-def test_pixels_are_joined_where_they_fit(tiny_vlm):
+def test_pixels_are_joined_where_they_fit():
     """By hand: two rows with like pixels, one with others; per-token values are padded, not compared."""
 
     def seen(length, size):
@@ -279,15 +280,20 @@ def test_pixels_are_joined_where_they_fit(tiny_vlm):
             None,
             {
                 "input_ids": torch.zeros(1, length),
-                "pixel_values": torch.zeros(1, 3, size, size),
+                "pixel_values": torch.full((1, 3, size, size), float(length)),
                 "token_type_ids": torch.ones(1, length),
             },
         )
 
-    rows = encoded(tiny_vlm, tiny.examples(1))
-    batch = collate(rows)
-    batch = type(batch)(**{**vars(batch), "pictures": (seen(5, 8), seen(6, 9), seen(7, 8))})
-    assert pixel_groups(batch) == [[0, 2], [1]]
+    rows = [seen(5, 8), seen(6, 9), seen(7, 8)]
+    assert pixel_groups(rows) == [[0, 2], [1]]
+    together = joined([rows[0], rows[2]], 8)
+    assert set(together) == {"pixel_values", "token_type_ids"}
+    assert together["token_type_ids"].tolist() == [[1] * 5 + [0] * 3, [1] * 7 + [0]]
+    assert together["pixel_values"].shape == (2, 3, 8, 8)
+    assert together["pixel_values"][:, 0, 0, 0].tolist() == [5, 7]
+    with pytest.raises(ValueError, match="without pixels"):
+        pixel_groups([*rows, None])
 
 
 # ------------------------------------------------------------------------------------------------------- seen only once

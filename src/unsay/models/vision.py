@@ -56,7 +56,12 @@ def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
         handle.remove()
     if not caught or caught[0] is None or vlm.image_token_id is None:
         raise UserError(f"{vlm.name}: pictures do not enter its language model as embeddings of placeholder tokens")
-    return caught[0][0, inputs["input_ids"][0] == vlm.image_token_id].clone()
+    return caught[0][_places(vlm, inputs["input_ids"])].clone()
+
+
+def _places(vlm: VLM, ids: Tensor) -> Tensor:
+    """Where pictures stand among token ids, bool of their shape."""
+    return torch.isin(ids, torch.tensor([vlm.image_token_id], device=ids.device))
 
 
 def with_features(vlm: VLM, ids: Tensor, rows: Tensor, columns: Tensor, features: Tensor) -> Tensor:
@@ -101,7 +106,7 @@ def injects(vlm: VLM, prompt: str, image: Image.Image) -> bool:
         features = picture_features(vlm, image)
         inputs = on_device(vlm, vlm.encode_picture(prompt, image))
         ids = inputs["input_ids"]
-        rows, columns = (ids == vlm.image_token_id).nonzero(as_tuple=True)
+        rows, columns = torch.where(_places(vlm, ids))
         embedded = with_features(vlm, ids, rows, columns, features)
         short = vlm.decoder(
             inputs_embeds=embedded, attention_mask=inputs["attention_mask"], use_cache=False

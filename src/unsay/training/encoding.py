@@ -1,6 +1,6 @@
 """Examples as token ids, and mixed batches of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,23 +10,7 @@ from unsay.data.images import pixel_key, read_image
 from unsay.errors import UserError
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An example's picture and its place in the prompt.
-
-    Attributes:
-        path: the file.
-        key: content key of its pixels.
-        prompt: the words beside it.
-        columns: positions of its placeholder tokens in the prompt; empty where the model has none.
-    """
-
-    path: str
-    key: str
-    prompt: str
-    columns: tuple[int, ...]
+from unsay.training.pictures import Picture, Seen
 
 
 @dataclass(frozen=True)
@@ -112,27 +96,6 @@ def _check_room(vlm: VLM, encoded: Encoded) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A picture as it enters the forward pass of one row: as features, or as what the processor made of it.
-
-    Attributes:
-        columns: positions of its tokens in the row, [n].
-        features: what stands there in the language model's input, [n, H]; None where the whole model must run.
-        inputs: then the processor's tensors for this row alone: `input_ids` of the prompt, pixels and more.
-    """
-
-    columns: Tensor
-    features: Tensor | None
-    inputs: Mapping[str, Tensor] | None = None
-
-    def to(self, device: torch.device) -> "Seen":
-        """The same on a device."""
-        features = None if self.features is None else self.features.to(device, non_blocking=True)
-        inputs = None if self.inputs is None else {name: value.to(device) for name, value in self.inputs.items()}
-        return Seen(self.columns.to(device), features, inputs)
-
-
-@dataclass(frozen=True)
 class MixedBatch:
     """All roles in one right-padded batch of B rows and L columns; N answer tokens in all.
 
@@ -174,8 +137,9 @@ class MixedBatch:
     def to(self, device: torch.device) -> "MixedBatch":
         """The same batch on a device."""
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
+        ids, mask, rows, predictors, columns, targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
         pictures = tuple(None if seen is None else seen.to(device) for seen in self.pictures)
-        return MixedBatch(self.roles, *(tensor.to(device, non_blocking=True) for tensor in tensors), pictures=pictures)
+        return MixedBatch(self.roles, ids, mask, rows, predictors, columns, targets, pictures)
 
     def rows_of(self, roles: frozenset[Role]) -> Tensor:
         """Which rows have one of these roles, [B] bool."""

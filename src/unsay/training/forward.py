@@ -7,11 +7,10 @@ rows of like length go together, and the original starts above the layers that b
 the result: positions, attention and gradients are those of one row at a time (tests compare them).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.models.sharing import keeping, starting_after
@@ -19,6 +18,7 @@ from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
 from unsay.records import Role
 from unsay.training.encoding import MixedBatch
+from unsay.training.pictures import joined, pixel_groups
 
 WASTE = 0.15
 """Padding that a group may have, as a share of its size, before another group is begun."""
@@ -98,47 +98,22 @@ def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role]) -> tupl
 
 def _whole_model(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Role]) -> tuple[Tensor, Tensor | None]:
     """`answer_hidden` for rows with pictures, by forwards of the whole model."""
-    groups = list(pixel_groups(batch))
-    current = _scored(batch, groups, 0, [whole_hidden(vlm, _inputs(batch, rows)) for rows in groups])
+    groups = pixel_groups(batch.pictures)
+    current = _scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
     if not original_roles:
         return current, None
     wanted: list[bool] = batch.rows_of(original_roles).tolist()
     groups = [kept for rows in groups if (kept := [row for row in rows if wanted[row]])]
     with torch.no_grad(), vlm.model.disable_adapter():
-        return current, _scored(batch, groups, 0, [whole_hidden(vlm, _inputs(batch, rows)) for rows in groups])
+        return current, _scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
 
 
-def pixel_groups(batch: MixedBatch) -> list[list[int]]:
-    """Rows whose processor tensors can be joined: equal in all but the first dimension, or one value per token."""
-    groups: dict[object, list[int]] = {}
-    for row, seen in enumerate(batch.pictures):
-        assert seen is not None
-        assert seen.inputs is not None
-        shapes = tuple(
-            (name, None if _per_token(seen.inputs, name) else tuple(value.shape[1:]))
-            for name, value in sorted(seen.inputs.items())
-        )
-        groups.setdefault(shapes, []).append(row)
-    return list(groups.values())
-
-
-def _inputs(batch: MixedBatch, rows: list[int]) -> dict[str, Tensor]:
+def _pixels_in(batch: MixedBatch, rows: list[int]) -> dict[str, Tensor]:
     """The whole model's inputs for these rows, answers included."""
     mask = batch.attention_mask[rows]
     longest = int(mask.sum(dim=1).max())
-    inputs = {"input_ids": batch.input_ids[rows, :longest], "attention_mask": mask[:, :longest]}
-    made = [seen.inputs for row in rows if (seen := batch.pictures[row]) is not None and seen.inputs is not None]
-    for name in made[0].keys() - inputs.keys():
-        # Per-token values, such as kinds of tokens, are about the prompt; an answer's are those of plain text, 0.
-        values = [
-            pad(one[name], (0, longest - one[name].shape[1])) if _per_token(one, name) else one[name] for one in made
-        ]
-        inputs[name] = torch.cat(values)
-    return inputs
-
-
-def _per_token(inputs: Mapping[str, Tensor], name: str) -> bool:
-    return inputs[name].shape == inputs["input_ids"].shape
+    pixels = joined([batch.pictures[row] for row in rows], longest)
+    return {"input_ids": batch.input_ids[rows, :longest], "attention_mask": mask[:, :longest], **pixels}
 
 
 def common_prefix(batch: MixedBatch, lengths: Sequence[int]) -> int:

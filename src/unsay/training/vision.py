@@ -13,7 +13,7 @@ from unsay.errors import UserError
 from unsay.files import atomic_path, content_key
 from unsay.models.vision import injects, on_device, picture_features
 from unsay.models.vlm import VLM
-from unsay.training.encoding import Picture, Seen
+from unsay.training.pictures import Picture, Seen
 
 
 class Vision:
