@@ -139,6 +139,9 @@ def naive_logits(vlm, row):
         with Image.open(row.picture.path) as image:
             made = vlm.encode_picture(row.picture.prompt, image)
         more = {name: value for name, value in made.items() if name not in ("input_ids", "attention_mask")}
+        for name, value in more.items():
+            if value.shape[:2] == made["input_ids"].shape:  # one per token: an answer's as the prompt's last
+                more[name] = torch.cat([value, value[:, -1:].repeat_interleave(len(row.answer_ids), dim=1)], dim=1)
     logits = vlm.base(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits[0]
     return torch.log_softmax(logits, dim=-1)[len(row.prompt_ids) - 1 : -1]
 
@@ -272,7 +275,7 @@ def test_a_model_without_placeholder_tokens_gets_pixels(tiny_vlm, pictures, tmp_
 
 
 def test_pixels_are_joined_where_they_fit():
-    """By hand: two rows with like pixels, one with others; per-token values are padded, not compared."""
+    """By hand: two rows with like pixels, one with others; per-token values go on, and are not compared."""
 
     def seen(length, size):
         return Seen(
@@ -281,15 +284,17 @@ def test_pixels_are_joined_where_they_fit():
             {
                 "input_ids": torch.zeros(1, length),
                 "pixel_values": torch.full((1, 3, size, size), float(length)),
-                "token_type_ids": torch.ones(1, length),
+                "token_type_ids": torch.arange(length)[None],
+                "sees": torch.arange(2.0 * length).view(1, length, 2, 1),
             },
         )
 
     rows = [seen(5, 8), seen(6, 9), seen(7, 8)]
     assert pixel_groups(rows) == [[0, 2], [1]]
     together = joined([rows[0], rows[2]], 8)
-    assert set(together) == {"pixel_values", "token_type_ids"}
-    assert together["token_type_ids"].tolist() == [[1] * 5 + [0] * 3, [1] * 7 + [0]]
+    assert set(together) == {"pixel_values", "token_type_ids", "sees"}
+    assert together["token_type_ids"].tolist() == [[0, 1, 2, 3, 4, 4, 4, 4], [0, 1, 2, 3, 4, 5, 6, 6]]
+    assert together["sees"][0, 4:, :, 0].tolist() == [[8, 9]] * 4
     assert together["pixel_values"].shape == (2, 3, 8, 8)
     assert together["pixel_values"][:, 0, 0, 0].tolist() == [5, 7]
     with pytest.raises(ValueError, match="without pixels"):

@@ -179,7 +179,10 @@ def _scored(batch: MixedBatch, groups: list[list[int]], prefix: int, outputs: li
 def _prefix_states(vlm: VLM, ids: Tensor) -> DynamicCache | None:
     """Keys and values of the common prefix, with gradient; None where the model keeps another kind of cache."""
     cache = vlm.decoder(input_ids=ids, use_cache=True).past_key_values
-    plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    plain = type(cache) is DynamicCache and all(
+        type(layer) is DynamicLayer and layer.keys is not None  # cross attention without a picture keeps nothing
+        for layer in cache.layers
+    )
     return cache if plain else None
 
 

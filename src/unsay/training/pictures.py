@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -51,26 +50,30 @@ def pixel_groups(rows: Sequence[Seen | None]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     for row, inputs in enumerate(map(_inputs, rows)):
         shapes = tuple(
-            (name, None if _per_token(inputs, name) else tuple(value.shape[1:]))
-            for name, value in sorted(inputs.items())
+            (name, tuple(value.shape[2 if _per_token(inputs, name) else 1 :])) for name, value in sorted(inputs.items())
         )
         groups.setdefault(shapes, []).append(row)
     return list(groups.values())
 
 
 def joined(rows: Sequence[Seen | None], length: int) -> dict[str, Tensor]:
-    """The processor's tensors of rows of one group, ids and mask left out; per-token ones padded to `length`.
+    """The processor's tensors of rows of one group, ids and mask left out; per-token ones go on to `length`.
 
-    Per-token values, such as kinds of tokens, are about the prompt; an answer's are those of plain text, 0.
+    Per-token values, such as kinds of tokens or what each of them may see, are about the prompt; an answer's are those
+    of the prompt's last token, as in generation.
     """
     inputs = [_inputs(row) for row in rows]
     return {
-        name: torch.cat(
-            [pad(one[name], (0, length - one[name].shape[1])) if _per_token(one, name) else one[name] for one in inputs]
-        )
+        name: torch.cat([_continued(one[name], length) if _per_token(one, name) else one[name] for one in inputs])
         for name in inputs[0]
         if name not in ("input_ids", "attention_mask")
     }
+
+
+def _continued(values: Tensor, length: int) -> Tensor:
+    """[1, L, ...] → [1, length, ...], the last value repeated."""
+    last = torch.full((length - values.shape[1],), values.shape[1] - 1, device=values.device)
+    return torch.cat([values, values.index_select(1, last)], dim=1)
 
 
 def _inputs(row: Seen | None) -> Mapping[str, Tensor]:
@@ -80,4 +83,4 @@ def _inputs(row: Seen | None) -> Mapping[str, Tensor]:
 
 
 def _per_token(inputs: Mapping[str, Tensor], name: str) -> bool:
-    return inputs[name].shape == inputs["input_ids"].shape
+    return inputs[name].shape[:2] == inputs["input_ids"].shape
