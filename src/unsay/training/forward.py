@@ -48,6 +48,8 @@ def answer_hidden(
     shared = vlm.layers[: vlm.shared_layers]
     with keeping(shared) as kept:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
+        if cache is not None and any(layer.keys is None for layer in cache.layers):
+            cache = None  # cross attention, without a picture, keeps nothing
         prefix = prefix if cache is not None else 0
         # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
         on_cpu = vlm.device.type == "cpu"
@@ -179,10 +181,7 @@ def _scored(batch: MixedBatch, groups: list[list[int]], prefix: int, outputs: li
 def _prefix_states(vlm: VLM, ids: Tensor) -> DynamicCache | None:
     """Keys and values of the common prefix, with gradient; None where the model keeps another kind of cache."""
     cache = vlm.decoder(input_ids=ids, use_cache=True).past_key_values
-    plain = type(cache) is DynamicCache and all(
-        type(layer) is DynamicLayer and layer.keys is not None  # cross attention without a picture keeps nothing
-        for layer in cache.layers
-    )
+    plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
     return cache if plain else None
 
 
