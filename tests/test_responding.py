@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
+from unsay.data.images import read_image
 from unsay.errors import UserError
 from unsay.models.typed import typed
 from unsay.records import Kind, Modality, Prompt
-from unsay.responding import GenerationSettings, check_images, read_image, respond
+from unsay.responding import GenerationSettings, check_images, respond
 from unsay.responding import local as local_module
 from unsay.responding.cache import ResponseCache
 from unsay.responding.local import generate, model_key

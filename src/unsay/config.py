@@ -10,12 +10,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from unsay.data.modality import Mixture
 from unsay.data.recipe import RecipeSettings
 from unsay.errors import UserError
 from unsay.files import first_problem, read_text, write_text
 from unsay.judging import judge_settings
 from unsay.methods import METHODS, build_method
 from unsay.models.settings import ModelSettings
+from unsay.records import Modality
 from unsay.responding.endpoint import EndpointResponderSettings
 from unsay.responding.settings import GenerationSettings
 from unsay.training.settings import TrainSettings
@@ -29,8 +31,17 @@ class DataConfig(BaseModel):
     examples: Path | None = Field(
         None,
         description="your own training examples: a JSONL file, its path relative to this one, with id, role (forget, "
-        "refuse, retain), prompt, answer and source in each row; null builds them from AdvBench's train half, written "
-        "prompts, Magpie and TruthfulQA",
+        "refuse, retain), prompt, answer and source in each row, and with image where it has a picture; null builds "
+        "them from AdvBench's train half, written prompts, Magpie and TruthfulQA",
+    )
+    modality: Mixture = Field(
+        Modality.TEXT,
+        description="how training requests reach the model: text, typographic (drawn as pixels), image (in words, "
+        "beside a picture of shapes), or shares of these such as {text: 0.5, typographic: 0.5}; an example of your own "
+        "that has a picture keeps it",
+    )
+    retain_modality: Mixture | None = Field(
+        None, description="the same for retain examples, where they are to differ from forget and refuse; null is alike"
     )
     answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
     recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")

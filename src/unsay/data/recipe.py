@@ -1,8 +1,8 @@
-"""The training data of a text-only run: forget, refuse and retain examples from licence-clean sources.
+"""The training data of a run, as text: forget, refuse and retain examples from licence-clean sources.
 
 Forget answers are the model's own: it unlearns what it would really say. Retain answers are the base model's own too
 where it has written any (Magpie, and its packaged answers to our written prompts), so that holding the model to the
-original costs it nothing it would have said differently.
+original costs it nothing it would have said differently. `modality` draws the same examples as pictures.
 """
 
 import random
@@ -34,6 +34,13 @@ class RecipeSettings(BaseModel):
     plain: int = Field(400, ge=0, description="retain: everyday requests")
     magpie: int = Field(800, ge=0, description="retain: instructions that SmolLM2 wrote itself")
     truthfulqa: int = Field(400, ge=0, description="retain: TruthfulQA questions with their best answer")
+    visual_questions: float = Field(
+        0.25,
+        ge=0,
+        le=0.5,
+        description="share of retain examples with pictures that ask about the picture itself: what it says, where the "
+        "requests are pixels, and what it shows, where they stand beside it",
+    )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
 
 

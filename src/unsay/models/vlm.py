@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from unsay.errors import UserError
 from unsay.models.typed import typed
@@ -184,6 +185,21 @@ class VLM:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""
         ids: list[int] = self.tokenizer(self.render(self.typed(prompt)), add_special_tokens=False)["input_ids"]
         return ids
+
+    def encode_picture(self, prompt: str, image: Image.Image) -> dict[str, Tensor]:
+        """A prompt with a picture before it, as the processor makes it: ids, mask, pixels and more, in a batch of one.
+
+        Raises:
+            UserError: the processor does not take the two together, whatever the reason.
+        """
+        text = self.render(self.typed(prompt), image=True)
+        try:
+            inputs = self.processor(images=[[image]], text=[text], return_tensors="pt", add_special_tokens=False)
+        except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
+            # Its message may quote the prompt.
+            kind = type(error).__name__
+            raise UserError(f"{self.name}: its processor does not take this prompt with a picture ({kind})") from error
+        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of an answer and its end; tokenised apart from the prompt, so no token spans both."""

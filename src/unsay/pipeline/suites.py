@@ -1,22 +1,27 @@
 """The suites of a run as files of prompts, and the proof that none of them is trained on."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from unsay.data.images import pixel_key, read_image
 from unsay.data.sources.published import Published
 from unsay.data.sources.reading import data_dir
 from unsay.data.splits import OverlapIndex, request_of
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_rows, write_rows
 from unsay.pipeline.run import Run
-from unsay.records import Example, Kind, Prompt
+from unsay.records import Example, Kind, Prompt, SourceRow
 from unsay.stages import Spent
 from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite
 from unsay.suites.base import GRADER
 
 ALL = "all-available"
 """In a list of suites: every listed suite that can be run here, without a network."""
+
+Pictured = TypeVar("Pictured", Example, Prompt)
+"""A row that may have a picture."""
 
 
 def chosen(names: Sequence[str], judge: str | None = None) -> list[Suite]:
@@ -77,7 +82,7 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
         {file.path: _content(file) for suite in suites for file in suite.files if isinstance(file, Published)},
     ]
     run.stages.run("suites", "Build the test suites", inputs, outputs, work, total=len(suites))
-    return {name: [_found(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
+    return {name: [found(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
 
 
 def _content(file: Published) -> str | None:
@@ -90,16 +95,16 @@ def _content(file: Published) -> str | None:
     return content_key([[each.name, each.stat().st_size] for each in sorted(path.iterdir())])
 
 
-def stored(run: Run, prompt: Prompt) -> Prompt:
-    """The prompt with its picture's path relative to the run directory, if the picture is in there."""
-    if prompt.image is None or not Path(prompt.image).is_relative_to(run.folder):
-        return prompt
-    return prompt.model_copy(update={"image": Path(prompt.image).relative_to(run.folder).as_posix()})
+def stored(run: Run, row: Pictured) -> Pictured:
+    """The row with its picture's path relative to the run directory, if the picture is in there."""
+    if row.image is None or not Path(row.image).is_relative_to(run.folder):
+        return row
+    return row.model_copy(update={"image": Path(row.image).relative_to(run.folder).as_posix()})
 
 
-def _found(run: Run, prompt: Prompt) -> Prompt:
-    """The prompt with a path that opens; one that is absolute stays as it is."""
-    return prompt if prompt.image is None else prompt.model_copy(update={"image": str(run.folder / prompt.image)})
+def found(run: Run, row: Pictured) -> Pictured:
+    """The row with a path that opens; one that is absolute stays as it is."""
+    return row if row.image is None else row.model_copy(update={"image": str(run.folder / row.image)})
 
 
 def _readable(path: Path) -> list[Prompt]:
@@ -122,22 +127,45 @@ def suite_code_key() -> str:
 
 
 def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]]) -> None:
-    """Assert that no training prompt is, or is nearly, a prompt of a suite.
+    """Assert that no training prompt is, or is nearly, a prompt of a suite, and no training picture is a suite's.
 
-    Utility suites that ask one and the same question of many pictures are left out: their prompts say nothing.
+    Utility suites that ask one and the same question of many pictures are left out: their prompts say nothing. The
+    words that stand in their pictures are looked for in training pictures instead.
 
     Raises:
         UserError: names the first example and the suite; the texts are not repeated.
     """
+    pictured = [example for example in examples if example.image is not None]
+    pictures = {pixel_key(read_image(str(example.image))): example for example in pictured}
     for suite, prompts in suites.items():
         known = find_suite(suite)
         likelihood = known is not None and known.likely
-        if not prompts or (prompts[0].kind is Kind.UTILITY and not likelihood):
-            continue
-        index = OverlapIndex(prompt.request for prompt in prompts)
-        for example in examples:
-            if index.overlaps(request_of(example)):
-                raise UserError(
-                    f"training example {example.id} ({example.role.value}) is also asked in suite '{suite}', or "
-                    "nearly: remove it from the training data, or leave that suite out (evaluation.suites)"
-                )
+        if prompts and (prompts[0].kind is not Kind.UTILITY or likelihood):
+            _refuse_overlap(examples, (prompt.request for prompt in prompts), suite)
+        if pictured:
+            _refuse_overlap(pictured, (row.text for row in words_in_pictures(prompts)), suite)
+            for prompt in prompts:
+                if prompt.image is not None and (same := pictures.get(pixel_key(read_image(prompt.image)))):
+                    raise UserError(
+                        f"training example {same.id} ({same.role.value}) shows a picture of suite '{suite}': remove it "
+                        "from the training data, or leave that suite out (evaluation.suites)"
+                    )
+
+
+def words_in_pictures(prompts: Iterable[Prompt]) -> list[SourceRow]:
+    """The texts that utility pictures show: right answers of several words."""
+    return [
+        SourceRow(text=prompt.reference, source=prompt.suite)
+        for prompt in prompts
+        if prompt.image is not None and prompt.reference is not None and " " in prompt.reference.strip()
+    ]
+
+
+def _refuse_overlap(examples: Sequence[Example], texts: Iterable[str], suite: str) -> None:
+    index = OverlapIndex(texts)
+    for example in examples:
+        if index.overlaps(request_of(example)):
+            raise UserError(
+                f"training example {example.id} ({example.role.value}) is also asked in suite '{suite}', or "
+                "nearly: remove it from the training data, or leave that suite out (evaluation.suites)"
+            )

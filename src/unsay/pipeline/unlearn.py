@@ -1,25 +1,30 @@
 """The training half of a run: the model's own harmful answers, the examples, the adapter."""
 
-import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from unsay.data.drawn import LONGEST
+from unsay.data.modality import VISUAL, Rendering, shares, visual_questions
 from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap, prompt_key
-from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_json, write_rows
+from unsay.files import content_key, file_key, read_rows, write_json, write_rows
 from unsay.judging import judge_all
 from unsay.methods import build_method
 from unsay.models.lora import adapter_key
 from unsay.pipeline.evaluate import note_cost
+from unsay.pipeline.own_examples import pictures_key, read_examples, readable
 from unsay.pipeline.run import Run
-from unsay.pipeline.suites import check_disjoint, suite_code_key
-from unsay.records import Example, Kind, Label, Modality, Prompt, Role, SourceRow
+from unsay.pipeline.suites import check_disjoint, found, stored, suite_code_key, words_in_pictures
+from unsay.records import Example, Kind, Label, Modality, Prompt, SourceRow
 from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
-from unsay.training import train
+from unsay.training import TrainSettings, train
 from unsay.training.hidden import check_blocks
 from unsay.training.schedule import batches
+from unsay.training.trainer import example_content
 
 
 def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Example], list[Example]]:
@@ -31,15 +36,22 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     paths = [run.folder / "train" / name for name in ("examples.jsonl", "probe.jsonl")]
     given = run.config.data.examples
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    rendering = _rendering(run)
 
     def work(spent: Spent) -> None:
+        shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not be taken for a fresh one
         if given is not None:
-            examples, probe = _given(given, run.config.data.recipe.probe, run.config.seed)
+            examples, probe = read_examples(given, run.config.data.recipe.probe, run.config.seed)
+            examples, probe = rendering.render(examples), rendering.render(probe)
         else:
-            examples, probe = _recipe(run, held_out, spent)
+            examples, probe = _recipe(run, held_out, rendering, spent)
         check_disjoint([*examples, *probe], suites)
-        write_rows(paths[0], examples)
-        write_rows(paths[1], probe)
+        write_rows(paths[0], [stored(run, example) for example in examples])
+        write_rows(paths[1], [stored(run, example) for example in probe])
+
+    def outputs() -> list[Path]:
+        drawn = {run.folder / row.image for path in paths for row in readable(path) if row.image is not None}
+        return [*paths, *sorted(path for path in drawn if path.is_relative_to(run.folder))]
 
     inputs = [
         run.model_key,
@@ -47,14 +59,14 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         run.config.seed,
         content_key([prompt.request for prompt in held_out]),
         suite_code_key(),
-        file_key(given) if given is not None and given.is_file() else None,
+        [file_key(given), pictures_key(given)] if given is not None and given.is_file() else None,
         run.judge.key,
     ]
-    run.stages.run("examples", "Collect what the model itself would say", inputs, paths, work)
-    examples, probe = read_rows(paths[0], Example), read_rows(paths[1], Example)
+    run.stages.run("examples", "Collect what the model itself would say", inputs, outputs, work)
+    examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
     needs = build_method(run.config.method, run.config.method_settings).needs
-    batches(examples, needs, run.config.train)
+    batches(examples, needs, _settings(run, examples))
     if needs.hidden:
         check_blocks(run.original(), needs)
     return examples, probe
@@ -67,7 +79,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
         UserError: an unknown method or setting, data that does not fit the method, NaN or collapse.
     """
     config = run.config
-    settings = config.train
+    settings = _settings(run, examples)
     method = build_method(config.method, config.method_settings)
     outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
     inputs = [
@@ -75,7 +87,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
         config.method,
         config.method_settings,
         settings,
-        content_key([example.model_dump(mode="json") for example in [*examples, *probe]]),
+        content_key([example_content(example) for example in [*examples, *probe]]),
     ]
 
     def work(spent: Spent) -> None:
@@ -90,36 +102,63 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
             key=content_key(config.method, config.method_settings),
         )
         run.keep(result.vlm)
-        spent.text_tokens, spent.flops, spent.seconds = result.tokens, result.flops, result.seconds
+        spent.text_tokens, spent.image_tokens = result.tokens, result.image_tokens
+        spent.flops, spent.seconds = result.flops, result.seconds
         write_json(run.folder / "train" / "result.json", {"steps": result.steps, "stopped": result.stopped})
 
-    run.stages.run("unlearn", "Unlearn, on text alone", inputs, outputs, work, total=settings.steps)
+    pictured = any(example.image is not None for example in examples)
+    title = "Unlearn, on pictures too" if pictured else "Unlearn, on text alone"
+    run.stages.run("unlearn", title, inputs, outputs, work, total=settings.steps)
     return adapter_key(run.adapter_folder)
 
 
-def _given(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """The user's examples; a part of the retain ones, never more than a tenth, is set aside as the probe."""
-    numbered = read_numbered_rows(path, Example)
-    if not numbered:
-        raise UserError(f"{path}: holds no examples")
-    seen: set[str] = set()
-    for line, example in numbered:
-        if example.id in seen:
-            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
-        seen.add(example.id)
-    examples = [example for _, example in numbered]
-    retain = [example for example in examples if example.role is Role.RETAIN]
-    aside = set(random.Random(seed).sample([e.id for e in retain], min(probe, len(retain) // 10)))
-    return [e for e in examples if e.id not in aside], [e for e in retain if e.id in aside]
+def _rendering(run: Run) -> Rendering:
+    data = run.config.data
+    harmful = shares(data.modality)
+    retain = harmful if data.retain_modality is None else shares(data.retain_modality)
+    return Rendering(harmful, retain, data.recipe, run.config.seed, run.folder / "train" / "images")
 
 
-def _recipe(run: Run, held_out: list[Prompt], spent: Spent) -> tuple[list[Example], list[Example]]:
+def _settings(run: Run, examples: list[Example]) -> TrainSettings:
+    """The run's training settings; a mix of retain sources makes room for visual questions, unless it names them."""
+    settings = run.config.train
+    visual = Counter(example.source for example in examples if example.source in VISUAL)
+    mix = settings.retain_mix
+    if run.config.data.examples is not None or not visual or mix is None or set(mix) & set(VISUAL):
+        return settings
+    share = _visual_share(run)
+    room = {source: share * sum(mix.values()) * count / visual.total() for source, count in sorted(visual.items())}
+    shrunk = {source: (1 - share) * part for source, part in mix.items()}
+    return settings.model_copy(update={"retain_mix": {**shrunk, **room}})
+
+
+def _visual_share(run: Run) -> float:
+    """Share of visual questions among all retain examples."""
+    return run.config.data.recipe.visual_questions * _rendering(run).pictured
+
+
+def _recipe(
+    run: Run, held_out: list[Prompt], rendering: Rendering, spent: Spent
+) -> tuple[list[Example], list[Example]]:
     settings, seed = run.config.data.recipe, run.config.seed
     requests = drop_overlap(advbench.halves()[0], held_out)
     answers = _own_answers(run, requests, spent)
-    pools = retain_pools(contrast.halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
+    chat, plain = benign.magpie_halves()[0], benign.plain_halves()[0]
+    pools = retain_pools(contrast.halves()[0], plain, chat)
+    if rendering.pictured:
+        pools = [_drawable(pool, held_out) for pool in pools]
     retain, probe = retain_examples(pools, held_out, settings, seed)
-    return harmful_examples(requests, answers, settings, seed) + retain, probe
+    share = _visual_share(run)
+    texts = drop_overlap(_drawable([*plain, *chat], held_out), held_out) if share else []
+    visual = visual_questions(texts, rendering, round(len(retain) * share / (1 - share)))
+    visual = drop_overlap(visual, held_out)
+    examples = rendering.render(harmful_examples(requests, answers, settings, seed) + retain)
+    return examples + visual, rendering.render(probe)
+
+
+def _drawable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
+    """Rows that can be read as pictures, and that no suite's picture shows."""
+    return drop_overlap([row for row in rows if len(row.text) <= LONGEST], words_in_pictures(held_out))
 
 
 def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnAnswer]:

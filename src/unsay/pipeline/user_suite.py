@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
+from unsay.data.images import read_image
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import file_key, read_numbered_rows, write_rows
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Modality, Prompt, Record
-from unsay.responding import read_image
 
 
 class Question(Record):

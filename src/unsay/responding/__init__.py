@@ -1,7 +1,7 @@
 """Batched generation, resumable."""
 
-from unsay.responding.images import check_images, read_image
+from unsay.responding.images import check_images
 from unsay.responding.respond import respond
 from unsay.responding.settings import GenerationSettings
 
-__all__ = ["GenerationSettings", "check_images", "read_image", "respond"]
+__all__ = ["GenerationSettings", "check_images", "respond"]

@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import Field
 
+from unsay.data.images import read_image
 from unsay.endpoint import ChatClient, Completion, EndpointError, EndpointSettings, in_parallel
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
 from unsay.records import Prompt, Record, Response
 from unsay.responding.cache import ResponseCache
-from unsay.responding.images import check_images, read_image
+from unsay.responding.images import check_images
 from unsay.responding.settings import GenerationSettings
 
 FINISHED = frozenset({"stop", "length"})

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
+from unsay.data.images import read_image
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
-from unsay.responding.images import read_image
 from unsay.responding.settings import GenerationSettings
 
 

@@ -28,6 +28,7 @@ class Checkpoint:
         flops: estimated operations so far.
         seconds: training time so far.
         key: content key of the run's inputs; a checkpoint of other inputs is not continued.
+        image_tokens: image tokens seen.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Checkpoint:
     flops: float
     seconds: float
     key: str
+    image_tokens: int = 0
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

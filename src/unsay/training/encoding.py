@@ -1,16 +1,18 @@
 """Examples as token ids, and mixed batches of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from unsay.data.images import pixel_key, read_image
 from unsay.errors import UserError
 from unsay.methods.base import Part
 from unsay.models.vlm import VLM
 from unsay.records import Example
 from unsay.training.companions import part_of
+from unsay.training.pictures import Picture, Seen
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Encoded:
     role: Part
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
+    picture: Picture | None = None
 
     @property
     def length(self) -> int:
@@ -35,28 +38,63 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     scored without an end token: the model must not learn to stop there.
 
     Args:
-        vlm: gives the tokenizer and the chat format.
-        example: a text example.
-        max_prompt_tokens: a longer prompt is an error, for a cut one would ask something else.
+        vlm: gives the tokenizer, the chat format and, for pictures, the processor.
+        example: with or without an image.
+        max_prompt_tokens: a longer prompt is an error, for a cut one would ask something else; a picture's tokens do
+            not count.
         max_answer_tokens: a longer answer is cut.
 
     Raises:
-        UserError: the prompt is too long, the answer is empty, or the example has an image.
+        UserError: the prompt is too long, the answer is empty, the image is missing or unreadable, or the answer
+            spells the model's image placeholder.
     """
-    if example.image is not None:
-        raise UserError(f"example {example.id}: has an image; text-only training takes text examples")
-    prompt = vlm.encode_prompt(example.prompt)
+    picture = None
+    if example.image is None:
+        prompt = vlm.encode_prompt(example.prompt)
+    else:
+        prompt, picture = _pictured(vlm, example)
     answer = vlm.encode_answer(example.answer)
     if not example.complete:
         answer = answer[: len(answer) - len(vlm.answer_end)]
-    if len(prompt) > max_prompt_tokens:
+    words = len(prompt) - (len(picture.columns) if picture is not None else 0)
+    if words > max_prompt_tokens:
         raise UserError(
-            f"example {example.id}: its prompt has {len(prompt)} tokens, the limit is {max_prompt_tokens} "
+            f"example {example.id}: its prompt has {words} tokens, the limit is {max_prompt_tokens} "
             "(train.max_prompt_tokens)"
         )
     if not example.answer.strip() or not answer:
         raise UserError(f"example {example.id}: its answer is empty")
-    return Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]))
+    encoded = Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]), picture)
+    if picture is not None:
+        _check_room(vlm, encoded)
+    return encoded
+
+
+def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
+    """Token ids of the prompt with its picture, as the model's own processor lays them out, and the picture's place."""
+    assert example.image is not None
+    spelled = getattr(vlm.processor, "image_token", None)
+    if isinstance(spelled, str) and spelled and spelled in example.answer:
+        raise UserError(
+            f"example {example.id}: its answer spells the model's image placeholder; only its picture may stand there"
+        )
+    try:
+        image = read_image(example.image)
+        ids: list[int] = vlm.encode_picture(example.prompt, image)["input_ids"][0].tolist()
+    except UserError as error:
+        raise UserError(f"example {example.id}: {error}") from None
+    columns = tuple(column for column, token in enumerate(ids) if token == vlm.image_token_id)
+    return ids, Picture(example.image, pixel_key(image), example.prompt, columns)
+
+
+def _check_room(vlm: VLM, encoded: Encoded) -> None:
+    most = getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and encoded.length > most:
+        assert encoded.picture is not None
+        raise UserError(
+            f"example {encoded.id}: {encoded.length} tokens, {len(encoded.picture.columns)} of them its picture's, do "
+            f"not fit the model's {most}: shorten the prompt, or take a smaller picture"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,6 +109,7 @@ class MixedBatch:
         predictors: column of the hidden state that predicts each scored token, [N].
         columns: position of each scored token in its answer, [N].
         targets: the scored tokens, [N].
+        pictures: the picture of each row, or None; empty where no row has one.
     """
 
     roles: tuple[Part, ...]
@@ -80,16 +119,29 @@ class MixedBatch:
     predictors: Tensor
     columns: Tensor
     targets: Tensor
+    pictures: tuple[Seen | None, ...] = ()
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted."""
+        """Real tokens, those of pictures too, padding not counted."""
         return int(self.attention_mask.sum())
+
+    @property
+    def image_tokens(self) -> int:
+        """How many of the tokens are pictures'."""
+        return sum(len(seen.columns) for seen in self.pictures if seen is not None)
+
+    @property
+    def whole(self) -> int:
+        """Rows that need a forward of the whole model, pixels included."""
+        return sum(seen is not None and seen.features is None for seen in self.pictures)
 
     def to(self, device: torch.device) -> "MixedBatch":
         """The same batch on a device."""
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
-        return MixedBatch(self.roles, *(tensor.to(device, non_blocking=True) for tensor in tensors))
+        ids, mask, rows, predictors, columns, targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        pictures = tuple(None if seen is None else seen.to(device) for seen in self.pictures)
+        return MixedBatch(self.roles, ids, mask, rows, predictors, columns, targets, pictures)
 
     def rows_of(self, roles: frozenset[Part]) -> Tensor:
         """Which rows have one of these roles, [B] bool."""
@@ -97,24 +149,34 @@ class MixedBatch:
 
     def select(self, roles: frozenset[Part]) -> tuple["MixedBatch", Tensor]:
         """The sub-batch of the rows with these roles, and which of the N scored tokens are in it, [N] bool."""
-        keep = self.rows_of(roles)
+        return self.subset(self.rows_of(roles))
+
+    def subset(self, keep: Tensor) -> tuple["MixedBatch", Tensor]:
+        """The sub-batch of the rows where `keep`, [B] bool, and which of the N scored tokens are in it, [N] bool."""
+        kept: list[bool] = keep.tolist()
         chosen = keep[self.rows]
         new_row = torch.cumsum(keep, dim=0) - 1
-        length = int(self.attention_mask[keep].sum(dim=1).max()) if bool(keep.any()) else 0
+        length = int(self.attention_mask[keep].sum(dim=1).max()) if any(kept) else 0
         sub = MixedBatch(
-            tuple(role for role in self.roles if role in roles),
+            tuple(role for role, wanted in zip(self.roles, kept, strict=True) if wanted),
             self.input_ids[keep][:, :length],
             self.attention_mask[keep][:, :length],
             new_row[self.rows[chosen]],
             self.predictors[chosen],
             self.columns[chosen],
             self.targets[chosen],
+            tuple(seen for seen, wanted in zip(self.pictures, kept, strict=True) if wanted) if self.pictures else (),
         )
         return sub, chosen
 
 
-def collate(examples: Sequence[Encoded]) -> MixedBatch:
-    """Right-pad to the longest example; padded positions are masked and never scored, so their id is of no account."""
+def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None = None) -> MixedBatch:
+    """Right-pad to the longest example; padded positions are masked and never scored, so their id is of no account.
+
+    Args:
+        examples: the rows.
+        see: makes of a picture what enters the forward pass; not needed where no example has one.
+    """
     longest = max(example.length for example in examples)
     input_ids = torch.zeros(len(examples), longest, dtype=torch.long)
     attention_mask = torch.zeros(len(examples), longest, dtype=torch.long)
@@ -137,4 +199,13 @@ def collate(examples: Sequence[Encoded]) -> MixedBatch:
         torch.tensor(predictors),
         torch.tensor(columns),
         torch.tensor(targets),
+        _seen(examples, see),
     )
+
+
+def _seen(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None) -> tuple[Seen | None, ...]:
+    if all(example.picture is None for example in examples):
+        return ()
+    if see is None:
+        raise UserError("an example has a picture; text examples alone are taken here")
+    return tuple(None if example.picture is None else see(example.picture) for example in examples)

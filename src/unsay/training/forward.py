@@ -16,9 +16,11 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.methods.base import Part
 from unsay.models.sharing import keeping, starting_after
+from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
 from unsay.training.encoding import MixedBatch
 from unsay.training.hidden import keeping_each
+from unsay.training.pictures import joined, pixel_groups
 
 WASTE = 0.15
 """Padding that a group may have, as a share of its size, before another group is begun."""
@@ -54,12 +56,16 @@ def answer_hidden(
         original_roles: roles whose rows the original model (the adapter switched off) is to read too.
         blocks: numbers of the decoder's blocks whose output is wanted too.
     """
+    if batch.whole:
+        return _apart(vlm, batch, original_roles, blocks)
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
     prefix = common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
     read = [vlm.layers[number] for number in blocks]
     with keeping(shared) as kept, keeping_each(read) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
+        if cache is not None and any(layer.keys is None for layer in cache.layers):
+            cache = None  # cross attention, without a picture, keeps nothing
         prefix = prefix if cache is not None else 0
         # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
         on_cpu = vlm.device.type == "cpu"
@@ -103,9 +109,75 @@ def answer_hidden(
         return AnswerStates(current, original, states, torch.stack(before, dim=1).detach())
 
 
+def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
+    """Rows that need the whole model by way of it, the others as ever: correct for every family, and slower."""
+    whole = torch.tensor([seen is not None and seen.features is None for seen in batch.pictures])
+    whole = whole.to(batch.input_ids.device)
+    parts: list[AnswerStates] = []
+    places: list[Tensor] = []
+    for keep, hidden_of in ((whole, _whole_model), (~whole, answer_hidden)):
+        if bool(keep.any()):
+            part, chosen = batch.subset(keep)
+            parts.append(hidden_of(vlm, part, original_roles & frozenset(part.roles), blocks))
+            places.append(chosen.nonzero()[:, 0])
+    back = torch.cat(places).argsort()
+
+    def again(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        """The parts' tensors in the order of the whole batch; zero where the original model read nothing of a part."""
+        known = [tensor for tensor in tensors if tensor is not None]
+        if not known:
+            return None
+        sizes = [len(part.current) for part in parts]
+        filled = [
+            known[0].new_zeros(size, *known[0].shape[1:]) if tensor is None else tensor
+            for tensor, size in zip(tensors, sizes, strict=True)
+        ]
+        return torch.cat(filled)[back]
+
+    return AnswerStates(
+        torch.cat([part.current for part in parts])[back],
+        again([part.original for part in parts]),
+        again([part.blocks for part in parts]),
+        again([part.original_blocks for part in parts]),
+    )
+
+
+def _whole_model(
+    vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int] = ()
+) -> AnswerStates:
+    """`answer_hidden` for rows with pictures, by forwards of the whole model."""
+    groups = pixel_groups(batch.pictures)
+    current, seen = _whole_groups(vlm, batch, groups, blocks)
+    if not original_roles:
+        return AnswerStates(current, blocks=seen)
+    wanted: list[bool] = batch.rows_of(original_roles).tolist()
+    groups = [kept for rows in groups if (kept := [row for row in rows if wanted[row]])]
+    with torch.no_grad(), vlm.model.disable_adapter():
+        original, before = _whole_groups(vlm, batch, groups, blocks)
+    return AnswerStates(current, original, seen, before)
+
+
+def _whole_groups(
+    vlm: VLM, batch: MixedBatch, groups: list[list[int]], blocks: Sequence[int]
+) -> tuple[Tensor, Tensor | None]:
+    with keeping_each([vlm.layers[number] for number in blocks]) as outs:
+        states = _scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
+    seen = [_scored(batch, groups, 0, out) for out in outs]
+    return states, torch.stack(seen, dim=1) if seen else None
+
+
+def _pixels_in(batch: MixedBatch, rows: list[int]) -> dict[str, Tensor]:
+    """The whole model's inputs for these rows, answers included."""
+    mask = batch.attention_mask[rows]
+    longest = int(mask.sum(dim=1).max())
+    pixels = joined([batch.pictures[row] for row in rows], longest)
+    return {"input_ids": batch.input_ids[rows, :longest], "attention_mask": mask[:, :longest], **pixels}
+
+
 def common_prefix(batch: MixedBatch, lengths: Sequence[int]) -> int:
-    """Tokens that begin every row alike, and that come before the first predicting position of every row."""
-    limit = min(int(batch.predictors.min()), *lengths)
+    """Tokens that begin every row alike, and that come before any picture and the first predicting position."""
+    pictures = [int(seen.columns.min()) for seen in batch.pictures if seen is not None]
+    limit = min(int(batch.predictors.min()), *lengths, *pictures)
     same = (batch.input_ids[:, :limit] == batch.input_ids[:1, :limit]).all(dim=0)
     return limit if bool(same.all()) else int((~same).nonzero()[0])
 
@@ -129,12 +201,25 @@ def _decoded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, cache: D
     mask = batch.attention_mask[rows]
     longest = int(mask.sum(dim=1).max())
     hidden: Tensor = vlm.decoder(
-        input_ids=batch.input_ids[rows, prefix:longest],
+        **_entering(vlm, batch, rows, prefix, longest),
         attention_mask=mask[:, :longest],
         past_key_values=None if cache is None else _repeated(cache, len(rows)),
         use_cache=cache is not None,
     ).last_hidden_state
     return hidden
+
+
+def _entering(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, longest: int) -> dict[str, Tensor]:
+    """What these rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    ids = batch.input_ids[rows, prefix:longest]
+    placed = [(place, batch.pictures[row]) for place, row in enumerate(rows)] if batch.pictures else []
+    pictured = [(place, seen) for place, seen in placed if seen is not None and seen.features is not None]
+    if not pictured:
+        return {"input_ids": ids}
+    places = torch.cat([torch.full_like(seen.columns, place) for place, seen in pictured])
+    columns = torch.cat([seen.columns - prefix for _, seen in pictured])
+    features = torch.cat([seen.features for _, seen in pictured if seen.features is not None])
+    return {"inputs_embeds": with_features(vlm, ids, places, columns, features)}
 
 
 def _scored(batch: MixedBatch, groups: list[list[int]], prefix: int, outputs: list[Tensor]) -> Tensor:

@@ -10,9 +10,11 @@ def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
     """Estimated operations of one step, each row counted whole: a prefix that rows share is counted for each of them.
 
     Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. In the
-    backward pass the output head's logits are computed once more, those of the original too.
+    backward pass the output head's logits are computed once more, those of the original too. Pictures' tokens count in
+    the language model like any other; the vision tower counts here only where the whole model runs in every step.
     """
-    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets)) + backward_flops(vlm, batch.tokens)
+    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
+    current += backward_flops(vlm, batch.tokens)
     head_backward = forward_flops(vlm, 0, head_tokens=len(batch.targets))
     head_again = forward_flops(vlm, 0, head_tokens=len(batch.targets))
     return current + head_backward + head_again + original_flops(vlm, batch, needs, head_passes=2)
@@ -20,13 +22,15 @@ def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
 
 def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
     """Estimated operations of one look at the probe: no backward pass."""
-    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets))
+    current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
     return current + original_flops(vlm, batch, needs, head_passes=1)
 
 
 def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: int) -> float:
     """Estimated operations of the original model's forward; layers shared with the current model cost nothing more."""
-    original, _ = batch.select(needs.original)
-    _, chosen = batch.select(needs.reference | needs.kl)
-    body = forward_flops(vlm, original.tokens) * (1 - vlm.shared_layers / len(vlm.layers))
+    original = batch.select(needs.original)[0]
+    chosen = batch.select(needs.reference | needs.kl)[1]
+    below = 0 if batch.whole else vlm.shared_layers  # a forward of the whole model shares none
+    body = forward_flops(vlm, original.tokens) * (1 - below / len(vlm.layers))
+    body += forward_flops(vlm, 0, images=original.whole)
     return body + forward_flops(vlm, 0, head_tokens=head_passes * int(chosen.sum()))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from torch.optim import AdamW
 from transformers import get_scheduler
 
 from unsay.errors import UserError
-from unsay.files import content_key
+from unsay.files import content_key, file_key
 from unsay.methods.base import Method, Needs, RoleBatch
+from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
@@ -26,6 +27,7 @@ from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
+from unsay.training.vision import Vision
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after every step with (steps done, steps in all, the step's meters)."""
@@ -45,8 +47,9 @@ class TrainResult:
         steps: optimiser steps whose effect is in the adapter.
         stopped: `finished`, or why it ended early.
         tokens: text tokens that passed the language model forward with gradient, in steps that were given up too.
-        flops: estimated operations, the original model's forward included.
+        flops: estimated operations, the original model's forward included, and the vision tower's where it ran.
         seconds: training time, summed over resumptions.
+        image_tokens: pictures' tokens that passed the language model likewise.
     """
 
     vlm: VLM
@@ -55,6 +58,7 @@ class TrainResult:
     tokens: int
     flops: float
     seconds: float
+    image_tokens: int = 0
 
 
 def train(
@@ -74,6 +78,9 @@ def train(
     result is the same bit for bit, however often the run was killed, as long as torch uses the same number of threads:
     another number adds up in another order.
 
+    Text and pictures are trained on by the same steps. Features of pictures are kept in `train/vision/`; without
+    pictures the vision tower never runs.
+
     Args:
         vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
         examples: training examples of every role that the method needs.
@@ -89,11 +96,12 @@ def train(
         UserError: bad data, or NaN or collapse before the first checkpoint.
     """
     key = content_key(
-        key, type(method).__name__, vlm.key, settings, [e.model_dump(mode="json") for e in (*examples, *probe_examples)]
+        key, type(method).__name__, vlm.key, settings, [example_content(e) for e in (*examples, *probe_examples)]
     )
     plan = batches(examples, method.needs, settings)
     made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
-    encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings)
+    planned = {example.id for batch in plan for example in batch} | {example.id for example in probe_examples}
+    encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings, planned)
     steps = [[encoded[example.id] for example in batch] for batch in plan]
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
@@ -105,7 +113,7 @@ def train(
     except BaseException:
         detach(adapted)
         raise
-    return TrainResult(trained, run.step, stopped, run.tokens, run.flops, run.seconds)
+    return TrainResult(trained, run.step, stopped, run.tokens, run.flops, run.seconds, run.image_tokens)
 
 
 class _Training:
@@ -124,12 +132,14 @@ class _Training:
             SCHEDULES[settings.schedule], self.optimizer, settings.warmup_steps, settings.steps
         )
         self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
+        self.image_tokens, self.vision = 0, Vision(vlm, folder / "vision")
         self.checkpoints = folder / "checkpoints"
         self.metrics = Metrics(folder / "metrics.jsonl")
         last = latest_checkpoint(self.checkpoints, key)
         if last is not None:
             self._restore(last)
             self.tokens, self.flops, self.seconds = last.tokens, last.flops, last.seconds
+            self.image_tokens = last.image_tokens
         self.metrics.keep_until(self.step)
 
     def through(self, steps: Sequence[Sequence[Encoded]], progress: Progress | None) -> str:
@@ -153,8 +163,9 @@ class _Training:
 
     def _one(self, examples: Sequence[Encoded]) -> tuple[dict[str, float], str | None]:
         """One step and, where due, a look at the probe: its meters, and what is wrong with it, if anything."""
-        batch = collate(examples).to(self.vlm.device)
-        self.tokens += batch.tokens
+        batch = self._collated(examples)
+        self.tokens += batch.tokens - batch.image_tokens
+        self.image_tokens += batch.image_tokens
         self.flops += step_flops(self.vlm, batch, self.method.needs)
         rate = self.scheduler.get_last_lr()[0]
         meters = self._optimise(batch)
@@ -162,11 +173,19 @@ class _Training:
             return {}, f"the loss or its gradient was not a number at step {self.step + 1}"
         self.scheduler.step()
         self.step += 1
-        row = {"step": self.step, "tokens": self.tokens, "learning_rate": rate, **meters}
+        counts = {"tokens": self.tokens, "image_tokens": self.image_tokens}
+        row = {"step": self.step, **counts, "learning_rate": rate, **meters}
         if self.probe and (self.step % self.settings.stop.probe_every == 0 or self._checkpoint_due()):
             row["probe_kl"] = self._probe_kl()
             return row, self._collapse(row["probe_kl"])
         return row, None
+
+    def _collated(self, examples: Sequence[Encoded]) -> MixedBatch:
+        """The examples as a batch on the model's device; seeing pictures for the first time is counted here."""
+        before = self.vision.passed
+        batch = collate(examples, self.vision.see).to(self.vlm.device)
+        self.flops += forward_flops(self.vlm, 0, images=self.vision.passed - before)
+        return batch
 
     def _optimise(self, batch: MixedBatch) -> dict[str, float] | None:
         """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
@@ -194,7 +213,7 @@ class _Training:
         """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of the adapter as used."""
         total, size = 0.0, sum(self.settings.batch.of(role) for role in Role)
         for start in range(0, len(self.probe), size):
-            batch = collate(self.probe[start : start + size]).to(self.vlm.device)
+            batch = self._collated(self.probe[start : start + size])
             self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
             with multiplied(self.parameters, self.method.needs.adapter_factor):
                 view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
@@ -226,6 +245,7 @@ class _Training:
                 self.flops,
                 self.seconds,
                 self.key,
+                self.image_tokens,
             ),
         )
 
@@ -247,11 +267,28 @@ class _Training:
         self.step = checkpoint.step
 
 
-def _encode_all(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> dict[str, Encoded]:
+def example_content(example: Example) -> dict[str, object]:
+    """All that an example says; its picture by content, for the file may lie elsewhere tomorrow.
+
+    Raises:
+        UserError: the picture is missing or cannot be read.
+    """
+    content = example.model_dump(mode="json")
+    return content if example.image is None else {**content, "image": file_key(Path(example.image))}
+
+
+def _encode_all(
+    vlm: VLM, examples: Sequence[Example], settings: TrainSettings, planned: Set[str]
+) -> dict[str, Encoded]:
+    """Examples by id; of those with pictures, which take longer, only the planned ones."""
     encoded: dict[str, Encoded] = {}
+    seen: set[str] = set()
     for example in examples:
-        if example.id in encoded:
+        if example.id in seen:
             raise UserError(f"training data: two examples have the id {example.id}")
+        seen.add(example.id)
+        if example.image is not None and example.id not in planned:
+            continue
         encoded[example.id] = encode(
             vlm,
             example,

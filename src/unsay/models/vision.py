@@ -1,0 +1,127 @@
+"""Pictures in front of a language model: what the frozen vision tower puts in, taken out once.
+
+Vision tower and projector are never trained, so what a picture becomes at its placeholder tokens is the same in every
+step. Taken out once, it can be put in again as plain input embeddings, and a training step runs the language model
+alone. Not every family allows that: some hand the picture to deeper layers too, give its tokens positions on a grid, or
+let them see each other. `injects` finds out by trying.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unsay.errors import UserError
+from unsay.models.checks import PROMPT
+from unsay.models.vlm import VLM
+
+LOOSE = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""Largest difference of logits, as a share of the largest logit, that passes as rounding; 3e-2 in half precision."""
+
+
+class _ReachedError(Exception):
+    """The forward pass has come to the language model; what follows is not wanted."""
+
+
+@torch.no_grad()
+def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
+    """What a picture becomes at its placeholder tokens in the language model's input, [tokens, H].
+
+    The model's own forward is run up to its language model, so that no family's way of making features need be known.
+
+    Args:
+        vlm: the model.
+        image: an RGB picture.
+
+    Raises:
+        UserError: the model has no placeholder tokens, or hands its language model something else than embeddings.
+    """
+    caught: list[Tensor | None] = []
+
+    def stop(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        caught.append(kwargs.get("inputs_embeds"))
+        raise _ReachedError
+
+    # Beside a neutral prompt: features that depend on the words must not pass for features of the picture.
+    inputs = on_device(vlm, vlm.encode_picture(PROMPT, image))
+    handle = vlm.decoder.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        vlm.base(**inputs, use_cache=False)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    if not caught or caught[0] is None or vlm.image_token_id is None:
+        raise UserError(f"{vlm.name}: pictures do not enter its language model as embeddings of placeholder tokens")
+    return caught[0][_places(vlm, inputs["input_ids"])].clone()
+
+
+def _places(vlm: VLM, ids: Tensor) -> Tensor:
+    """Where pictures stand among token ids, bool of their shape."""
+    return torch.isin(ids, torch.tensor([vlm.image_token_id], device=ids.device))
+
+
+def with_features(vlm: VLM, ids: Tensor, rows: Tensor, columns: Tensor, features: Tensor) -> Tensor:
+    """Input embeddings of token ids with pictures' features in their places.
+
+    Args:
+        vlm: the model.
+        ids: [B, L].
+        rows: row of each feature, [n].
+        columns: its column, [n].
+        features: [n, H].
+
+    Returns:
+        [B, L, H].
+    """
+    embedded: Tensor = vlm.base.get_input_embeddings()(ids)
+    return embedded.index_put((rows, columns), features.to(embedded.dtype))
+
+
+def whole_hidden(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Last hidden states of the language model in a forward of the whole model, pixels included, [B, L, H].
+
+    Args:
+        vlm: the model.
+        inputs: `input_ids`, `attention_mask` and whatever its processor makes of pictures, on the model's device.
+    """
+    kept: list[Tensor] = []
+    handle = vlm.decoder.register_forward_hook(lambda *call: kept.append(call[-1].last_hidden_state))
+    # The head runs on answer positions elsewhere; here one position keeps its cost down where the family allows it.
+    few = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(type(vlm.base).forward).parameters else {}
+    try:
+        vlm.base(**inputs, use_cache=False, **few)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+@torch.no_grad()
+def injects(vlm: VLM, prompt: str, image: Image.Image) -> bool:
+    """Whether features put in as embeddings give the logits of a forward of the whole model, on this example."""
+    try:
+        features = picture_features(vlm, image)
+        inputs = on_device(vlm, vlm.encode_picture(prompt, image))
+        ids = inputs["input_ids"]
+        rows, columns = torch.where(_places(vlm, ids))
+        embedded = with_features(vlm, ids, rows, columns, features)
+        short = vlm.decoder(
+            inputs_embeds=embedded, attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state
+    except (UserError, AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        return False
+    whole = vlm.lm_head(whole_hidden(vlm, inputs)).float()
+    difference = (vlm.lm_head(short).float() - whole).abs().max()
+    return bool(difference <= LOOSE.get(short.dtype, 3e-2) * whole.abs().max())
+
+
+def on_device(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors where the model is; pixels in its precision."""
+    weights = next(vlm.decoder.parameters())
+    return {
+        name: value.to(weights.device, weights.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+    }
