@@ -8,7 +8,7 @@ and a file of them is larger than the picture.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -77,11 +77,8 @@ def features_of(vlm: VLM) -> Features:
 
 def _computed(vlm: VLM, rows: Sequence[Asked]) -> dict[str, Tensor]:
     inputs = model_inputs(vlm, rows).to(vlm.device)
-    with _captured(vlm) as seen:
-        try:
-            vlm.base(**inputs, use_cache=False)
-        except _CapturedError:
-            pass
+    with _captured(vlm) as seen, suppress(_CapturedError):
+        vlm.base(**inputs, use_cache=False)
     if not seen:
         raise NotPlainError("the decoder was given no input embeddings")
     embeddings, picture = seen[0], inputs["input_ids"] == vlm.base.config.image_token_id

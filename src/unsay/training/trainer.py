@@ -18,9 +18,11 @@ from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.encoding import Encoded, MixedBatch, collate, encode
+from unsay.training.head import Reference
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
+from unsay.training.reference import ReferenceCache
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 
@@ -119,6 +121,7 @@ class _Training:
         )
         self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
         self.checkpoints = folder / "checkpoints"
+        self.cache = ReferenceCache(folder / "reference", settings) if settings.reference == "cached" else None
         self.metrics = Metrics(folder / "metrics.jsonl")
         last = latest_checkpoint(self.checkpoints, key)
         if last is not None:
@@ -132,6 +135,7 @@ class _Training:
         Raises:
             UserError: NaN or collapse before the first checkpoint.
         """
+        self._remember(steps[self.step :])
         while self.step < len(steps):
             began = time.monotonic()
             row, problem = self._one(steps[self.step])
@@ -145,13 +149,23 @@ class _Training:
                 progress(self.step, len(steps), row)
         return "finished"
 
+    def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
+        """With a cached reference, run the original model once on every example that it must read."""
+        if self.cache is None:
+            return
+        began, original = time.monotonic(), self.method.needs.original
+        ahead = [example for examples in steps for example in examples if example.role in original]
+        self.flops += self.cache.fill(self.vlm, ahead, self.method.needs)
+        self.seconds += time.monotonic() - began
+
     def _one(self, examples: Sequence[Encoded]) -> tuple[dict[str, float], str | None]:
         """One step and, where due, a look at the probe: its meters, and what is wrong with it, if anything."""
         batch = collate(examples).to(self.vlm.device)
         self.tokens += batch.tokens
-        self.flops += step_flops(self.vlm, batch, self.method.needs)
+        cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
+        self.flops += step_flops(self.vlm, batch, self.method.needs, original=cached is None)
         rate = self.scheduler.get_last_lr()[0]
-        meters = self._optimise(batch)
+        meters = self._optimise(batch, cached)
         if meters is None:
             return {}, f"the loss or its gradient was not a number at step {self.step + 1}"
         self.scheduler.step()
@@ -162,25 +176,26 @@ class _Training:
             return row, self._collapse(row["probe_kl"])
         return row, None
 
-    def _optimise(self, batch: MixedBatch) -> dict[str, float] | None:
+    def _optimise(self, batch: MixedBatch, cached: Mapping[Role, Reference] | None) -> dict[str, float] | None:
         """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
-        terms = self.method.loss(role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk))
+        terms = self.method.loss(role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached))
         loss = terms.total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-        if finite:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if not finite:
-            return None
         scalars = {
             "loss": loss,
             "grad_norm": norm,
             **{f"{name}_loss": term for name, term in terms.terms.items()},
             **terms.meters,
         }
-        return {name: float(value.detach()) for name, value in scalars.items()}
+        # Gathered first: the one time that a step waits for an accelerator.
+        values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
+        row = dict(zip(scalars, values, strict=True))
+        finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return row if finite else None
 
     @torch.no_grad()
     def _probe_kl(self) -> float:
