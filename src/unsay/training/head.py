@@ -6,10 +6,10 @@ is frozen, and for one position with logits z = W h + b, current probabilities p
 
     ∂ log p_y / ∂h = W^T (onehot(y) − p)            ∂ KL(q ‖ p) / ∂h = W^T (p − q)
 
-Neither depends on the loss that stands above, which only scales them. So both are computed while the logits are at hand,
-and the backward pass is a product of two [N, H] tensors with the incoming gradients: a third of the head's operations
-are saved, those of the original model included. The idea of making gradients in the forward pass is that of fused linear
-cross-entropy (Liger, arXiv 2410.10989); KL and per-position outputs are added here.
+Neither depends on the loss that stands above, which only scales them. So they are computed while the logits are at
+hand, and the backward pass is a product with the incoming gradients: a third of the head's operations are saved. Making
+gradients in the forward pass is the idea of fused linear cross-entropy (Liger, arXiv 2410.10989); KL and one value per
+position are added here.
 """
 
 from dataclasses import dataclass

@@ -58,8 +58,8 @@ class TrainSettings(Section):
     head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
     reference: Literal["live", "cached"] = Field(
         "live",
-        description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once per "
-        "example, before training, and keeps what it said: worth it where examples are seen several times",
+        description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once "
+        "per example, before training, and keeps what it said: worth it where examples are seen several times",
     )
     reference_top_k: int = Field(
         64,
