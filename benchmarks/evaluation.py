@@ -1,17 +1,16 @@
 """Table 3: answers a second, against one-by-one and plain batched `generate`."""
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from data import prompts
-from machine import synchronise
 from PIL import Image, ImageDraw
 
+from data import prompts
+from machine import now, synchronise
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
 from unsay.responding import GenerationSettings
@@ -46,10 +45,10 @@ def _suite(
         for way, answers in ways.items():
             features_module._STORES.clear()
             synchronise(device)
-            began = time.perf_counter()
+            began = now()
             said[way] = answers()
             synchronise(device)
-            seconds[way].append(time.perf_counter() - began)
+            seconds[way].append(now() - began)
     taken = {way: median(values) for way, values in seconds.items()}
     return {
         "suite": name,

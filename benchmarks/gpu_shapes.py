@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from machine import describe, matmul_rate, peak_bytes, synchronise
 from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
@@ -26,6 +25,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
+from machine import describe, matmul_rate, peak_bytes, synchronise
 from unsay.methods import build_method
 from unsay.models import VLM, LoraSettings, attach
 from unsay.records import Role
@@ -63,8 +63,13 @@ def llava(toy: bool) -> tuple[Any, int]:
         else {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
               "num_key_value_heads": 32, "vocab_size": 32064}
     )  # fmt: skip
-    config = LlavaConfig(CLIPVisionConfig(**vision), LlamaConfig(**text), image_token_index=IMAGE_TOKEN,
-                         vision_feature_layer=-2, vision_feature_select_strategy="default")  # fmt: skip
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**vision),
+        text_config=LlamaConfig(**text),
+        image_token_index=IMAGE_TOKEN,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
     return LlavaForConditionalGeneration(config), (vision["image_size"] // 14) ** 2
 
 

@@ -13,10 +13,10 @@ from statistics import median
 from typing import Any
 
 import torch
+
 from data import SETTINGS, examples
 from machine import peak_bytes, timed
 from recipes import plan, this_project, transformers_trainer, trl_dpo, usual_recipe
-
 from unsay.models import load
 from unsay.training.settings import TrainSettings
 

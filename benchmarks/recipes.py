@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from machine import now
 from unsay.methods import METHODS, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
@@ -74,8 +75,6 @@ def transformers_trainer(vlm: VLM, steps: list[list[Encoded]], settings: TrainSe
     Returns:
         The moments at which its steps ended, in seconds; the loop is its own.
     """
-    import time
-
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     adapted = attach(vlm, settings.lora, settings.seed)
@@ -83,10 +82,10 @@ def transformers_trainer(vlm: VLM, steps: list[list[Encoded]], settings: TrainSe
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            ended.append(time.perf_counter())
+            ended.append(now())
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            ended.append(time.perf_counter())
+            ended.append(now())
 
     class ThreeTerms(Trainer):
         def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Tensor:
@@ -131,8 +130,6 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
     Raises:
         ImportError: TRL is not installed (`pip install -e .[bench]`).
     """
-    import time
-
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -153,10 +150,10 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            ended.append(time.perf_counter())
+            ended.append(now())
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            ended.append(time.perf_counter())
+            ended.append(now())
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = DPOConfig(

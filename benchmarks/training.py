@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 import torch
+
 from machine import matmul_rate
 from recipes import has_dpo
-
 from unsay.models.vlm import VLM
 
 NAMES = {

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values, [B, heads, room, D], of which the first `length` positions are filled.
 
     Args:

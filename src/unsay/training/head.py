@@ -101,7 +101,7 @@ class FusedHead(torch.autograd.Function):
         return policy, before, kl
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         context: Any, to_policy: Tensor | None, _to_before: Tensor | None, to_kl: Tensor | None
     ) -> tuple[Tensor | None, ...]:

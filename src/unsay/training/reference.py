@@ -106,7 +106,7 @@ class ReferenceCache:
         whole = {name: torch.cat(values).cpu() for name, values in parts.items()}
         lengths = [len(example.answer_ids) for example in examples]
         for name, values in whole.items():
-            for key, kl, rows in zip(keys, wanted, values.split(lengths), strict=True):
+            for key, kl, rows in zip(keys, wanted, torch.split(values, lengths), strict=True):
                 if kl or name == "logp":
                     self._kept.setdefault(key, {})[name] = rows.clone()
         return original_flops(vlm, batch, needs, head_passes=1)
