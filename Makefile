@@ -8,13 +8,15 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3.14 pyth
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo "$$python"; break; }; done)
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint bench clean help
 
 help:
 	@echo "make demo    install, then unlearn the pocket VLM and write runs/demo/report.html"
 	@echo "             (more settings: make demo ARGS='--seed 1 --out runs/demo-1')"
 	@echo "make test    install with the test tools, then lint, type check and run the tests"
 	@echo "make lint    the same without the tests"
+	@echo "make bench   speed and memory against what people do without unsay (about 10 minutes on 2 cores)"
+	@echo "             (another model, more rounds: make bench ARGS='--model FOLDER --device cuda --rounds 5')"
 	@echo "make clean   remove $(VENV) and the caches of the tools; runs/ stays"
 	@echo
 	@echo "Linux without an NVIDIA GPU: the CPU build of torch is a far smaller download:"
@@ -32,6 +34,9 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 # The stamps are older than pyproject.toml or constraints.txt exactly when something has to be installed again.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing unsay into $(VENV); the first time this takes a few minutes, most of them for torch."
@@ -41,6 +46,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing unsay and its test tools into $(VENV); the first time this takes a few minutes, most of them for torch."
 	@$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing unsay and what it is compared with into $(VENV)."
+	@$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@ $(VENV)/installed
 
 $(BIN)/python:

@@ -70,13 +70,13 @@ def test_batches_give_what_one_by_one_gives(any_vlm, mixed, tmp_path):
 def test_batches_keep_to_the_token_budget(tiny_vlm, mixed, monkeypatch):
     budget = GenerationSettings(max_new_tokens=8, batch_tokens=600)
     sizes = []
-    real = local_module._answer
+    real = local_module.greedy
 
-    def spied(vlm, batch, inputs, *rest):
-        sizes.append((len(batch), inputs["input_ids"].shape[1] + 8, {row.image is None for row in batch}))
-        return real(vlm, batch, inputs, *rest)
+    def spied(vlm, batch, longest):
+        sizes.append((len(batch), max(len(row.ids) for row in batch) + longest, {row.image is None for row in batch}))
+        return real(vlm, batch, longest)
 
-    monkeypatch.setattr(local_module, "_answer", spied)
+    monkeypatch.setattr(local_module, "greedy", spied)
     answers = [row for batch in generate(tiny_vlm, mixed, budget) for row in batch]
     assert sorted(row.id for row in answers) == sorted(row.id for row in mixed)
     assert all(rows == 1 or rows * width <= 600 for rows, width, _ in sizes)
@@ -84,8 +84,9 @@ def test_batches_keep_to_the_token_budget(tiny_vlm, mixed, monkeypatch):
     assert 2 < len(sizes) < len(mixed)
 
 
-def scripted(vlm, answers):
+def scripted(vlm, answers, monkeypatch):
     """Make the model say these token ids, one list per batch row, padded as `generate` pads."""
+    monkeypatch.setattr(local_module, "fits", lambda *_: False)
 
     def say(**inputs):
         longest = max(map(len, answers))
@@ -95,7 +96,7 @@ def scripted(vlm, answers):
     vlm.base.generate = say
 
 
-def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path):
+def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path, monkeypatch):
     def ids(text):
         return tiny_vlm.tokenizer(text)["input_ids"]
 
@@ -103,7 +104,7 @@ def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path):
     rows = [prompt(f"Question {number}", number) for number in range(3)]
     spoken = {"p0": [*ids(" One two."), end], "p1": ids("On and on and on and on and on"), "p2": [end]}
     order = sorted((row.id for row in rows), reverse=True)
-    scripted(tiny_vlm, [spoken[name] for name in order])
+    scripted(tiny_vlm, [spoken[name] for name in order], monkeypatch)
     found = {row.id: row for row in respond(tiny_vlm, rows, SHORT, tmp_path / "r.jsonl")}
     assert (found["p0"].response, found["p0"].finish_reason) == ("One two.", "stop")
     assert found["p0"].tokens == len(spoken["p0"])
@@ -116,7 +117,7 @@ def test_an_answer_ends_where_the_model_ended_it(tiny_vlm, tmp_path):
 
 def test_what_was_answered_is_not_asked_again(tiny_vlm, mixed, tmp_path, monkeypatch):
     first = respond(tiny_vlm, mixed, SHORT, tmp_path / "r.jsonl")
-    monkeypatch.setattr(local_module, "_answer", None)
+    monkeypatch.setattr(local_module, "greedy", None)
     renamed = [row.model_copy(update={"id": f"new-{row.id}", "suite": "other"}) for row in reversed(mixed)]
     told = []
     again = respond(tiny_vlm, renamed, SHORT, tmp_path / "s.jsonl", lambda done, total: told.append((done, total)))
@@ -162,7 +163,7 @@ def test_a_torn_or_foreign_line_costs_one_answer_and_no_more(tiny_vlm, mixed, tm
 
 def test_a_run_that_breaks_in_the_middle_continues(tiny_vlm, mixed, tmp_path, monkeypatch):
     one = GenerationSettings(max_new_tokens=8, batch_tokens=1)
-    real, calls = local_module._answer, []
+    real, calls = local_module.greedy, []
 
     def failing(*arguments):
         if len(calls) == 4:
@@ -170,14 +171,14 @@ def test_a_run_that_breaks_in_the_middle_continues(tiny_vlm, mixed, tmp_path, mo
         calls.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(local_module, "_answer", failing)
+    monkeypatch.setattr(local_module, "greedy", failing)
     with pytest.raises(KeyboardInterrupt):
         respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
-    monkeypatch.setattr(local_module, "_answer", lambda *arguments: (calls.append(1), real(*arguments))[1])
+    monkeypatch.setattr(local_module, "greedy", lambda *arguments: (calls.append(1), real(*arguments))[1])
     found = respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")
     assert len(calls) == len(mixed)
-    monkeypatch.setattr(local_module, "_answer", real)
+    monkeypatch.setattr(local_module, "greedy", real)
     assert found == respond(tiny_vlm, mixed, one, tmp_path / "fresh" / "r.jsonl")
 
 
@@ -235,7 +236,7 @@ def bad_pictures(folder):
 
 
 def test_an_unreadable_image_is_named_before_anything_is_generated(tiny_vlm, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(local_module, "_answer", None)
+    monkeypatch.setattr(local_module, "greedy", None)
     for name in bad_pictures(tmp_path):
         rows = [prompt("Say hello.", 1), prompt("a", 2, pictures[0]), prompt("b", 3, tmp_path / name)]
         with pytest.raises(UserError, match=name):

@@ -4,20 +4,30 @@ from unsay.methods.base import Needs
 from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.vlm import VLM
 from unsay.training.encoding import MixedBatch
+from unsay.training.head import fusible
 
 
-def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
+def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = True) -> float:
     """Estimated operations of one step, each row counted whole: a prefix that rows share is counted for each of them.
 
-    Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. In the
-    backward pass the output head's logits are computed once more, those of the original too. Pictures' tokens count in
-    the language model like any other; the vision tower counts here only where the whole model runs in every step.
+    Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. A head
+    that is not a plain linear has its logits computed once more in the backward pass, those of the original too.
+    Pictures' tokens count in the language model like any other; the vision tower counts here only where the whole model
+    runs in every step.
+
+    Args:
+        vlm: the model.
+        batch: the step's batch.
+        needs: the method's.
+        original: whether the original model is run in this step, and not taken from a cache.
     """
+    again = 0 if fusible(vlm.lm_head) else 1
     current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
     current += backward_flops(vlm, batch.tokens)
     head_backward = forward_flops(vlm, 0, head_tokens=len(batch.targets))
-    head_again = forward_flops(vlm, 0, head_tokens=len(batch.targets))
-    return current + head_backward + head_again + original_flops(vlm, batch, needs, head_passes=2)
+    head_again = forward_flops(vlm, 0, head_tokens=again * len(batch.targets))
+    before = original_flops(vlm, batch, needs, head_passes=1 + again) if original else 0.0
+    return current + head_backward + head_again + before
 
 
 def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:

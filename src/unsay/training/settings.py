@@ -56,6 +56,17 @@ class TrainSettings(Section):
     max_prompt_tokens: int = Field(256, ge=8)
     max_answer_tokens: int = Field(48, ge=1)
     head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
+    reference: Literal["live", "cached"] = Field(
+        "live",
+        description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once "
+        "per example, before training, and keeps what it said: worth it where examples are seen several times",
+    )
+    reference_top_k: int = Field(
+        64,
+        ge=1,
+        description="of a cached original, tokens per position whose probabilities are kept for KL; the rest counts as "
+        "one token, so that KL comes out too small, never too large",
+    )
     lora: LoraSettings = LoraSettings()
     checkpoint_every: int = Field(10, ge=1)
     stop: StopSettings = StopSettings()

@@ -12,7 +12,7 @@ from transformers import get_scheduler
 
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
-from unsay.methods.base import Method, Needs, RoleBatch
+from unsay.methods.base import Method, Needs, Part, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.vlm import VLM
@@ -21,10 +21,12 @@ from unsay.training.adapter_factor import multiplied, multiply
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
 from unsay.training.encoding import Encoded, MixedBatch, collate, encode
+from unsay.training.head import Reference
 from unsay.training.hidden import check_blocks
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
+from unsay.training.reference import ReferenceCache
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 from unsay.training.vision import Vision
@@ -134,6 +136,7 @@ class _Training:
         self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
         self.image_tokens, self.vision = 0, Vision(vlm, folder / "vision")
         self.checkpoints = folder / "checkpoints"
+        self.cache = ReferenceCache(folder / "reference", settings) if settings.reference == "cached" else None
         self.metrics = Metrics(folder / "metrics.jsonl")
         last = latest_checkpoint(self.checkpoints, key)
         if last is not None:
@@ -148,6 +151,7 @@ class _Training:
         Raises:
             UserError: NaN or collapse before the first checkpoint.
         """
+        self._remember(steps[self.step :])
         while self.step < len(steps):
             began = time.monotonic()
             row, problem = self._one(steps[self.step])
@@ -161,14 +165,24 @@ class _Training:
                 progress(self.step, len(steps), row)
         return "finished"
 
+    def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
+        """With a cached reference, run the original model once on every example that it must read."""
+        if self.cache is None:
+            return
+        began, original = time.monotonic(), self.method.needs.original
+        ahead = [example for examples in steps for example in examples if example.role in original]
+        self.flops += self.cache.fill(self.vlm, ahead, self.method.needs)
+        self.seconds += time.monotonic() - began
+
     def _one(self, examples: Sequence[Encoded]) -> tuple[dict[str, float], str | None]:
         """One step and, where due, a look at the probe: its meters, and what is wrong with it, if anything."""
         batch = self._collated(examples)
         self.tokens += batch.tokens - batch.image_tokens
         self.image_tokens += batch.image_tokens
-        self.flops += step_flops(self.vlm, batch, self.method.needs)
+        cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
+        self.flops += step_flops(self.vlm, batch, self.method.needs, original=cached is None)
         rate = self.scheduler.get_last_lr()[0]
-        meters = self._optimise(batch)
+        meters = self._optimise(batch, cached)
         if meters is None:
             return {}, f"the loss or its gradient was not a number at step {self.step + 1}"
         self.scheduler.step()
@@ -187,26 +201,27 @@ class _Training:
         self.flops += forward_flops(self.vlm, 0, images=self.vision.passed - before)
         return batch
 
-    def _optimise(self, batch: MixedBatch) -> dict[str, float] | None:
+    def _optimise(self, batch: MixedBatch, cached: Mapping[Part, Reference] | None) -> dict[str, float] | None:
         """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
-        views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk)
+        views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached)
         terms = self.method.loss(RoleBatch(views, progress=self.step / self.settings.steps))
         loss = terms.total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-        if finite:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if not finite:
-            return None
         scalars = {
             "loss": loss,
             "grad_norm": norm,
             **{f"{name}_loss": term for name, term in terms.terms.items()},
             **terms.meters,
         }
-        return {name: float(value.detach()) for name, value in scalars.items()}
+        # Gathered first: the one time that a step waits for an accelerator.
+        values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
+        row = dict(zip(scalars, values, strict=True))
+        finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return row if finite else None
 
     @torch.no_grad()
     def _probe_kl(self) -> float:

@@ -1,0 +1,37 @@
+"""The examples of the benchmarks: real lengths, harmless text in all three roles."""
+
+from collections.abc import Sequence
+
+from unsay.data import written
+from unsay.records import Example, Kind, Modality, Prompt, Role
+from unsay.training import BatchSettings, TrainSettings
+
+SETTINGS = TrainSettings(
+    steps=64, batch=BatchSettings(forget=5, refuse=7, retain=14), max_answer_tokens=24, learning_rate=1e-3
+)
+"""The demo's."""
+
+
+def examples(most: int = 300) -> list[Example]:
+    """Everyday prompts with the pocket VLM's own answers, dealt to the roles in turn: only lengths matter here."""
+    rows = [row for row in written.answered(written.plain() + written.contrast()) if row.answers[0].strip()][:most]
+    roles = list(Role)
+    return [
+        Example(
+            id=f"bench-{number}", role=roles[number % 3], prompt=row.text, answer=row.answers[0], source="bench",
+            complete=row.complete,
+        )
+        for number, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def prompts(count: int, images: Sequence[str] = ()) -> list[Prompt]:
+    """Prompts to answer; each with one of the images, if there are any."""
+    modality = Modality.IMAGE if images else Modality.TEXT
+    return [
+        Prompt(
+            id=f"bench-{number}", suite="bench", kind=Kind.BENIGN, modality=modality, prompt=row.prompt,
+            request=row.prompt, group=row.id, image=images[number % len(images)] if images else None,
+        )
+        for number, row in enumerate(examples(3 * count)[::3][:count])
+    ]  # fmt: skip

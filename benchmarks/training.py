@@ -1,0 +1,74 @@
+"""Table 1: a training step of this project against what people do without it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from machine import matmul_rate
+from recipes import has_dpo
+from unsay.models.vlm import VLM
+
+NAMES = {
+    "unsay": "unsay",
+    "recipe": "usual recipe: 3 forwards, 2 models, all logits",
+    "trainer": "transformers.Trainer, same loss",
+    "unsay-dpo": "unsay, method `dpo`",
+    "trl-dpo": "TRL DPOTrainer",
+}
+
+
+def table(vlm: VLM, model: str, device: str, rounds: int, steps: int) -> dict[str, Any]:
+    """Rows by contender; each round runs every contender once, in a process of its own."""
+    contenders = [name for name in NAMES if has_dpo() or not name.endswith("dpo")]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name in contenders:
+            if not any("missing" in row for row in found[name]):
+                found[name].append(_one(name, model, device, steps))
+    rate = matmul_rate(device, next(vlm.decoder.parameters()).dtype)
+    parameters = sum(p.numel() for layer in vlm.layers for p in layer.parameters())
+    rows = []
+    for name, results in found.items():
+        if missing := next((row["missing"] for row in results if "missing" in row), None):
+            rows.append({"name": NAMES[name], "missing": missing})
+            continue
+        other = "unsay-dpo" if name.endswith("dpo") else "unsay"
+        seconds = median(row["seconds"] for row in results)
+        ours = median(row["seconds"] for row in found[other])
+        # TRL makes its own batches of the same pairs: as many real tokens as ours.
+        tokens = results[0]["tokens"] or found[other][0]["tokens"]
+        peak = median(row["bytes"] for row in results)
+        rows.append(
+            {
+                "name": NAMES[name],
+                "slower": seconds / ours,
+                "memory": peak / median(row["bytes"] for row in found[other]),
+                "tokens_per_second": tokens / seconds,
+                "peak_bytes": peak,
+                # Forward and activation gradients: four operations per parameter and real token.
+                "matmul_share": 4 * parameters * tokens / seconds / rate,
+            }
+        )
+    return {"rate": rate, "rows": rows}
+
+
+def _one(contender: str, model: str, device: str, steps: int) -> dict[str, Any]:
+    spec = {
+        "contender": contender,
+        "model": model,
+        "device": device,
+        "steps": steps,
+        "threads": torch.get_num_threads(),
+    }
+    command = [sys.executable, str(Path(__file__).with_name("one.py")), json.dumps(spec)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            result: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+            return result
+    return {"contender": contender, "missing": (done.stderr.strip().splitlines() or ["it printed nothing"])[-1][:200]}

@@ -1,0 +1,187 @@
+"""The output head's pass over answer positions: log-probabilities and KL, with their gradients made on the way.
+
+Vocabularies have 50,000 to 260,000 entries, so logits of all positions are never held: a chunk's are made, used and
+dropped. Keeping nothing usually means making them a second time in the backward pass. That is not needed here. The head
+is frozen, and for one position with logits z = W h + b, current probabilities p and original ones q,
+
+    ∂ log p_y / ∂h = W^T (onehot(y) − p)            ∂ KL(q ‖ p) / ∂h = W^T (p − q)
+
+Neither depends on the loss that stands above, which only scales them. So they are computed while the logits are at
+hand, and the backward pass is a product with the incoming gradients: a third of the head's operations are saved. Making
+gradients in the forward pass is the idea of fused linear cross-entropy (Liger, arXiv 2410.10989); KL and one value per
+position are added here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the original model says at N positions: either its hidden states, or what was kept of its answers.
+
+    Attributes:
+        hidden: its last hidden states, [N, H], where it was run in this step.
+        logp: its log-probability of each target, [N], where that was kept.
+        kept: token ids of its likeliest tokens, [N, k], where KL is wanted of what was kept.
+        kept_logp: their log-probabilities, [N, k].
+    """
+
+    hidden: Tensor | None = None
+    logp: Tensor | None = None
+    kept: Tensor | None = None
+    kept_logp: Tensor | None = None
+
+    def part(self, here: slice) -> "Reference":
+        """The same of some positions."""
+        values = (self.hidden, self.logp, self.kept, self.kept_logp)
+        return Reference(*(None if value is None else value[here] for value in values))
+
+
+def fusible(head: object) -> bool:
+    """Whether the gradients above are this head's: a frozen linear with nothing hooked onto it."""
+    return (
+        type(head) is nn.Linear
+        and not head.weight.requires_grad
+        and (head.bias is None or not head.bias.requires_grad)
+        and not head._forward_hooks
+        and not head._forward_pre_hooks
+    )
+
+
+class FusedHead(torch.autograd.Function):
+    """(hidden, head, targets, reference, with KL, chunk) → log p(target), log q(target), KL(q ‖ p), each [N] or [0].
+
+    Where KL is wanted, its gradient is made on the way and that of the log-probabilities only if somebody asks for it:
+    the methods that hold a role by KL do not look at its log-probabilities.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        hidden: Tensor,
+        head: nn.Linear,
+        targets: Tensor,
+        reference: Reference | None,
+        with_kl: bool,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, and the gradients that the backward pass will scale."""
+        context.set_materialize_grads(False)
+        wanted = context.needs_input_grad[0]
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        count = len(targets)
+        policy, before = hidden.new_empty(count, dtype=exact), hidden.new_empty(count, dtype=exact)
+        kl = hidden.new_empty(count if with_kl else 0, dtype=exact)
+        gradient = torch.empty_like(hidden) if wanted else None
+        for start in range(0, count, chunk):
+            here = slice(start, start + chunk)
+            log_p = _log_softmax(head, hidden[here], exact)
+            policy[here] = log_p.gather(1, targets[here, None])[:, 0]
+            if reference is not None:
+                before[here], kl_here, pull = _against(
+                    head, log_p, targets[here], reference.part(here), with_kl, wanted
+                )
+                if kl_here is not None:
+                    kl[here] = kl_here
+                if gradient is not None and pull is not None:
+                    gradient[here] = pull.to(hidden.dtype) @ head.weight
+                    continue
+            if gradient is not None:
+                gradient[here] = _of_log_p(head, log_p, targets[here])
+        context.save_for_backward(hidden, targets, gradient)
+        context.head, context.chunk, context.of_kl = head, chunk, with_kl
+        before = before[: count if reference is not None else 0]
+        context.mark_non_differentiable(before)
+        return policy, before, kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        context: Any, to_policy: Tensor | None, _to_before: Tensor | None, to_kl: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """Scale what was made on the way; make what was not."""
+        hidden, targets, gradient = context.saved_tensors
+        total = torch.zeros_like(hidden)
+        ready = to_kl if context.of_kl else to_policy
+        if ready is not None:
+            total += gradient * ready[:, None].to(gradient.dtype)
+        if context.of_kl and to_policy is not None:
+            for start in range(0, len(targets), context.chunk):
+                here = slice(start, start + context.chunk)
+                log_p = _log_softmax(context.head, hidden[here], to_policy.dtype)
+                late = _of_log_p(context.head, log_p, targets[here])
+                total[here] += late * to_policy[here, None].to(late.dtype)
+        return total, None, None, None, None, None
+
+
+def _log_softmax(head: nn.Linear, hidden: Tensor, exact: torch.dtype) -> Tensor:
+    """Log-probabilities, [n, V], in the place of the logits: no second tensor of that size stays."""
+    logits = linear(hidden, head.weight, head.bias).to(exact)
+    return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
+
+
+def _of_log_p(head: nn.Linear, log_p: Tensor, targets: Tensor) -> Tensor:
+    """∂ log p(target) / ∂h, [n, H]; `log_p` is used up."""
+    p = log_p.exp_().to(head.weight.dtype)
+    return head.weight[targets] - p @ head.weight  # W^T onehot(y) is row y of W
+
+
+def _against(
+    head: nn.Linear, log_p: Tensor, targets: Tensor, reference: Reference, with_kl: bool, wanted: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The original's log-probability of each target; KL; and ∂KL/∂z = p − q, which uses `log_p` up, where wanted."""
+    if reference.hidden is None:
+        assert reference.logp is not None  # a reference is one or the other
+        if not with_kl:
+            return reference.logp, None, None
+        kl, pull = kl_of_kept(log_p, reference, wanted)
+        return reference.logp, kl, pull
+    log_q = _log_softmax(head, reference.hidden, log_p.dtype)
+    before = log_q.gather(1, targets[:, None])[:, 0]
+    if not with_kl:
+        return before, None, None
+    q = log_q.exp()
+    kl = torch.einsum("nv,nv->n", q, log_q.sub_(log_p))
+    return before, kl, q.neg_().add_(log_p.exp_()) if wanted else None
+
+
+def kl_of_kept(log_p: Tensor, reference: Reference, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    """KL(q ‖ p) where of q only the likeliest tokens K are known, and the mass r_q of the rest together.
+
+        KL_K = Σ_{i ∈ K} q_i log(q_i / p_i) + r_q log(r_q / r_p)
+
+    The rest counts as one token. By the log-sum inequality KL_K is never more than KL; what is missing is
+    r_q · KL(q given the rest ‖ p given the rest). Its gradient is p − q̂ with q̂_i = q_i in K and r_q p_i / r_p
+    elsewhere.
+
+    Args:
+        log_p: the current model's log-probabilities, [n, V]; used up where the gradient is wanted.
+        reference: with `kept` and `kept_logp`.
+        wanted: whether the gradient by the logits is.
+
+    Returns:
+        KL_K [n], and its gradient [n, V] or None.
+    """
+    assert reference.kept is not None
+    assert reference.kept_logp is not None
+    kept, log_q = reference.kept.long(), reference.kept_logp.to(log_p.dtype)
+    q, kept_log_p = log_q.exp(), log_p.gather(1, kept)
+    p = log_p.exp_() if wanted else log_p.exp()
+    kept_p = p.gather(1, kept)
+    tiny = torch.finfo(log_p.dtype).tiny
+    # Summed over the rest itself: one minus the sum over K would lose a small rest to rounding.
+    rest_p = p.scatter_(1, kept, 0.0) if wanted else p.scatter(1, kept, 0.0)
+    r_p = rest_p.sum(dim=1).clamp_min(tiny)
+    r_q = (1 - q.sum(dim=1)).clamp_min(0)
+    rest = torch.where(r_q > 0, r_q * (r_q.clamp_min(tiny).log() - r_p.log()), 0)
+    kl = (q * (log_q - kept_log_p)).sum(dim=1) + rest
+    if not wanted:
+        return kl, None
+    p.mul_((1 - r_q / r_p)[:, None])  # outside K: p − r_q p / r_p
+    return kl, p.scatter_(1, kept, kept_p - q)

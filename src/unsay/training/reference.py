@@ -1,0 +1,121 @@
+"""What the original model says of each example, computed once and kept.
+
+Running the original in every step costs a forward pass; where examples are seen several times, or several runs train on
+the same data, that work is done again and again. Kept are the exact log-probability of every answer token and, where
+KL is wanted, the k likeliest tokens with theirs (see `head.kl_of_kept` for what is lost).
+
+Each file holds some examples whole, under keys of everything that decides them: the model, the token ids (and so the
+chat template), k. Files are written whole or not at all, so a killed run loses the last of them at most.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unsay.errors import UserError
+from unsay.files import atomic_path, content_key
+from unsay.methods.base import Needs, Part
+from unsay.models.vlm import VLM
+from unsay.training.encoding import Encoded, collate
+from unsay.training.forward import answer_hidden
+from unsay.training.head import Reference
+from unsay.training.meters import original_flops
+from unsay.training.settings import TrainSettings
+
+FORMAT = 1
+"""Raise when the code changes what is kept, so that it is computed anew."""
+
+BATCH = 16
+"""Examples that the original model reads together."""
+
+PER_FILE = 64
+"""Examples in one file: what a killed run may have to do again."""
+
+
+class ReferenceCache:
+    """The original model's log-probabilities by example, in memory and under `folder`."""
+
+    def __init__(self, folder: Path, settings: TrainSettings) -> None:
+        self.folder, self.settings = folder, settings
+        self._model = ""
+        self._kept: dict[str, dict[str, Tensor]] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                tensors = load_file(path)
+            except (SafetensorError, OSError, ValueError):
+                continue  # damaged: its examples are computed anew
+            for name, tensor in tensors.items():
+                key, part = name.split(".", 1)
+                self._kept.setdefault(key, {})[part] = tensor
+
+    def fill(self, vlm: VLM, examples: Sequence[Encoded], needs: Needs) -> float:
+        """Compute what is missing, with the adapter switched off; returns the operations that took.
+
+        Raises:
+            UserError: the disk is full or a file cannot be written; the method needs more of the original model than
+                log-probabilities; an example has a picture.
+        """
+        if needs.reference_hidden:
+            raise UserError("train.reference: the method compares hidden states, which are not cached: set it to live")
+        if pictured := next((e.id for e in examples if e.picture is not None), None):
+            raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
+        self._model = vlm.key
+        missing = {key: e for e in examples if (key := self._key(e, needs)) not in self._kept}
+        order = sorted(missing, key=lambda key: (missing[key].length, key))
+        flops = 0.0
+        for start in range(0, len(order), PER_FILE):
+            part = order[start : start + PER_FILE]
+            for first in range(0, len(part), BATCH):
+                keys = part[first : first + BATCH]
+                flops += self._compute(vlm, keys, [missing[key] for key in keys], needs)
+            flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
+            with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
+                save_file(flat, path)
+        return flops
+
+    def of(self, examples: Sequence[Encoded], needs: Needs, device: torch.device) -> dict[Part, Reference]:
+        """What `fill` has computed, for each role that needs the original, in the order of a batch's answer tokens."""
+        found = {}
+        for role in needs.parts:
+            rows = [self._kept[self._key(e, needs)] for e in examples if e.role is role and role in needs.original]
+            if rows:
+                found[role] = Reference(
+                    logp=_joined(rows, "logp", device),
+                    kept=_joined(rows, "kept", device) if role in needs.kl else None,
+                    kept_logp=_joined(rows, "kept_logp", device) if role in needs.kl else None,
+                )
+        return found
+
+    def _key(self, example: Encoded, needs: Needs) -> str:
+        k = self.settings.reference_top_k if example.role in needs.kl else 0
+        return content_key(FORMAT, self._model, example.prompt_ids, example.answer_ids, k)
+
+    @torch.no_grad()
+    def _compute(self, vlm: VLM, keys: Sequence[str], examples: Sequence[Encoded], needs: Needs) -> float:
+        batch = collate(examples).to(vlm.device)
+        with vlm.model.disable_adapter():
+            hidden = answer_hidden(vlm, batch).current
+        wanted = [example.role in needs.kl for example in examples]
+        parts: dict[str, list[Tensor]] = {"logp": [], "kept": [], "kept_logp": []}
+        for start in range(0, len(hidden), self.settings.head_chunk):
+            here = slice(start, start + self.settings.head_chunk)
+            log_q = torch.log_softmax(vlm.lm_head(hidden[here]).float(), dim=-1)
+            top = log_q.topk(min(self.settings.reference_top_k, log_q.shape[-1]) if any(wanted) else 1, dim=-1)
+            parts["logp"].append(log_q.gather(1, batch.targets[here, None])[:, 0])
+            parts["kept"].append(top.indices.int())
+            parts["kept_logp"].append(top.values)
+        whole = {name: torch.cat(values).cpu() for name, values in parts.items()}
+        lengths = [len(example.answer_ids) for example in examples]
+        for name, values in whole.items():
+            for key, kl, rows in zip(keys, wanted, torch.split(values, lengths), strict=True):
+                if kl or name == "logp":
+                    self._kept.setdefault(key, {})[name] = rows.clone()
+        return original_flops(vlm, batch, needs, head_passes=1)
+
+
+def _joined(rows: Iterable[Mapping[str, Tensor]], name: str, device: torch.device) -> Tensor:
+    return torch.cat([row[name] for row in rows]).to(device, non_blocking=True)
