@@ -10,8 +10,8 @@ from unsay.pipeline.evaluate import evaluate_phase
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
-from unsay.pipeline.unlearn import prepare_examples, unlearn_stage
 from unsay.pipeline.user_suite import read_suite_file
+from unsay.pipeline.whole import unlearn_run
 from unsay.presets import preset
 from unsay.records import Phase
 from unsay.reporting import write_report
@@ -49,14 +49,7 @@ def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -
     Raises:
         UserError: bad settings or data, NaN or collapse in training.
     """
-    run = Run.open(out, config, progress)
-    suites = build_suites(run)
-    examples, probe = prepare_examples(run, suites)
-    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    key = unlearn_stage(run, examples, probe)
-    evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    scores, _ = finish(run, suites, list(Phase), {"method": config.method})
-    return scores
+    return unlearn_run(Run.open(out, config, progress))
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
+from unsay.data.recipe import OwnAnswer, choose_requests, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_json, write_rows
@@ -13,7 +13,7 @@ from unsay.models.lora import adapter_key
 from unsay.pipeline.evaluate import note_cost
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import check_disjoint, suite_code_key
-from unsay.records import Example, Kind, Label, Modality, Prompt, Role, SourceRow
+from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role, SourceRow, Verdict
 from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
@@ -30,12 +30,14 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     paths = [run.folder / "train" / name for name in ("examples.jsonl", "probe.jsonl")]
     given = run.config.data.examples
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    requests = [] if given is not None else requests_of(run, suites)
+    answers = [] if given is not None else own_answers(run, requests)
 
     def work(spent: Spent) -> None:
         if given is not None:
             examples, probe = _given(given, run.config.data.recipe.probe, run.config.seed)
         else:
-            examples, probe = _recipe(run, held_out, spent)
+            examples, probe = _recipe(run, held_out, requests, answers)
         check_disjoint([*examples, *probe], suites)
         write_rows(paths[0], examples)
         write_rows(paths[1], probe)
@@ -48,8 +50,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         suite_code_key(),
         file_key(given) if given is not None and given.is_file() else None,
         run.judge.key,
+        answers,
     ]
-    run.stages.run("examples", "Collect what the model itself would say", inputs, paths, work)
+    run.stages.run("examples", "Put the training examples together", inputs, paths, work)
     examples, probe = read_rows(paths[0], Example), read_rows(paths[1], Example)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
     batches(examples, build_method(run.config.method, run.config.method_settings).needs, run.config.train)
@@ -109,17 +112,31 @@ def _given(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Examp
     return [e for e in examples if e.id not in aside], [e for e in retain if e.id in aside]
 
 
-def _recipe(run: Run, held_out: list[Prompt], spent: Spent) -> tuple[list[Example], list[Example]]:
+def _recipe(
+    run: Run, held_out: list[Prompt], requests: list[SourceRow], answers: list[OwnAnswer]
+) -> tuple[list[Example], list[Example]]:
     settings, seed = run.config.data.recipe, run.config.seed
-    requests = drop_overlap(advbench.halves()[0], held_out)
-    answers = _own_answers(run, requests, spent)
     pools = retain_pools(contrast.halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
     retain, probe = retain_examples(pools, held_out, settings, seed)
     return harmful_examples(requests, answers, settings, seed) + retain, probe
 
 
-def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnAnswer]:
-    """What the model says to harmful requests before training, where the judge finds that it complied."""
+def requests_of(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
+    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as far as wanted.
+
+    Raises:
+        UserError: a category that no request has.
+    """
+    held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
+
+
+def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
+    """What the model says to harmful requests before training, where the judge finds that it complied.
+
+    A stage of its own, which knows nothing of method, formats or seed: runs that share a model can share its files.
+    """
+    paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
     prompts = [
         Prompt(
             id=prompt_key(row.text),
@@ -133,16 +150,22 @@ def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnA
         )
         for row in requests
     ]
-    vlm = run.original()
-    responses = respond(
-        vlm,
-        prompts,
-        GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
-        run.folder / "train" / "own_answers.jsonl",
-        lambda done, total: run.stages.progress.update(done, total, "own answers"),
-    )
-    note_cost(vlm, responses, spent)
-    verdicts = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
+
+    def work(spent: Spent) -> None:
+        vlm = run.original()
+        responses = respond(
+            vlm,
+            prompts,
+            GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
+            paths[0],
+            lambda done, total: run.stages.progress.update(done, total, "own answers"),
+        )
+        note_cost(vlm, responses, spent)
+        write_rows(paths[1], judge_all(run.judge, list(zip(prompts, responses, strict=True))))
+
+    inputs = [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key]
+    run.stages.run("own-answers", "Collect what the model itself would say", inputs, paths, work, total=len(prompts))
+    rows = zip(prompts, read_rows(paths[0], Response), read_rows(paths[1], Verdict), strict=True)
     return [
         OwnAnswer(
             request=prompt.request,
@@ -150,6 +173,6 @@ def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnA
             complete=response.finish_reason == "stop",
             category=prompt.category,
         )
-        for prompt, response, verdict in zip(prompts, responses, verdicts, strict=True)
+        for prompt, response, verdict in rows
         if verdict.label is Label.HARMFUL
     ]
