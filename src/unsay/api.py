@@ -17,8 +17,10 @@ from unsay.records import Phase
 from unsay.reporting import write_report
 from unsay.scoring import Scores
 from unsay.stages import Progress
+from unsay.study import StudyResult, StudySettings, launcher, read_study, run_study
+from unsay.study.plan import quickened
 
-__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 
 
 def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Scores:
@@ -84,6 +86,34 @@ def evaluate(
     about = {} if adapter is None else {"adapter": str(adapter)}
     scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about)
     return scores
+
+
+def study(
+    settings: StudySettings | str,
+    out: Path,
+    *,
+    quick: bool = False,
+    launch: str = "sequential",
+    progress: Progress | None = None,
+    command: str = "",
+) -> StudyResult:
+    """Train and evaluate several arms at equal budgets, and compare them; writes `study.json` and `study.html`.
+
+    Args:
+        settings: the study, or the name of a packaged one, or the path of a study file.
+        out: the study's directory; runs that are finished in it are not done again.
+        quick: the study's smaller variant.
+        launch: `sequential`, or `ray`.
+        progress: told what is going on.
+        command: how to do this again, for the report.
+
+    Raises:
+        UserError: bad settings, found before anything is run; a run that fails is reported instead.
+    """
+    chosen = read_study(settings) if isinstance(settings, str) else settings
+    if quick:
+        chosen = quickened(chosen)
+    return run_study(chosen, out, launcher(launch, progress), command=command)
 
 
 def report(run_dir: Path) -> Path:

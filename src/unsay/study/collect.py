@@ -153,7 +153,7 @@ def _arm(name: str, variant: Variant, planned: Plan, folders: Folders, answers: 
         state=("partial" if failed else "finished") if done else "failed",
         seeds=tuple(run.seed for run in runs),
         failed=tuple(failed),
-        notes=tuple(dict.fromkeys(note for folder in done if (note := _ended(folder)))),
+        notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
         **_numbers(answers),
         suites=tuple(row.pooled for row in pooled.rows if row.pooled.phase is Phase.AFTER) if pooled else (),
         utility=tuple(row.pooled for row in pooled.utility if row.pooled.phase is Phase.AFTER) if pooled else (),
@@ -172,10 +172,14 @@ def _numbers(answers: Outcomes) -> dict[str, object]:
     }
 
 
-def _ended(folder: Path) -> str | None:
-    """Why training ended early; None if it did not."""
-    stopped = str(read_json(folder / "train" / "result.json").get("stopped"))
-    return None if stopped == "finished" else stopped
+def _ended(run: FinishedRun, rule: str) -> str | None:
+    """Why training ended before its budget was used; None if it did not."""
+    ended = read_json(run.folder / "train" / "result.json")
+    if ended.get("stopped") != "finished":
+        return f"seed {run.seed}: {ended.get('stopped')}"
+    if rule != "steps" and ended.get("steps") == run.config.train.steps:
+        return f"seed {run.seed}: ended at {ended.get('steps')} steps, before its {rule} were used (train.steps)"
+    return None
 
 
 def _cost(runs: Sequence[FinishedRun]) -> Cost:
@@ -260,5 +264,3 @@ def _commits(planned: Plan, folders: Folders, originals: dict[str, FinishedRun])
             if path.exists():
                 found[read_json(path).get("commit")] = None
     return tuple(found)
-
-

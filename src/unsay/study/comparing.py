@@ -67,7 +67,7 @@ def rank(
 
     Coherent safety and not attack success decides: a model that babbles complies with nothing.
     """
-    better_than = {name: 0 for name in arms}
+    better_than = dict.fromkeys(arms, 0)
     for pair in comparisons:
         if (pair.model, pair.rule, pair.measure) == (model, rule, COHERENT) and pair.better is not None:
             better_than[pair.second if pair.better == pair.first else pair.first] += 1
@@ -84,6 +84,7 @@ def rank(
         rule=rule,
         limit=limit,
         places=tuple(
-            Place(place=place, tied=places.count(place) > 1, arm=name) for name, place in zip(ranked, places, strict=True)
+            Place(place=place, tied=places.count(place) > 1, arm=name)
+            for name, place in zip(ranked, places, strict=True)
         ),
     )

@@ -6,8 +6,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from unsay.config import RunConfig
-from unsay.methods import METHODS
-from unsay.methods.retain import RetainSettings
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = RunConfig) -> dict[str, Any]:
@@ -15,8 +13,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[Base
 
     A section of the configuration is merged key by key. Any other value is replaced whole, a mapping too: half of one
     mixture and half of another would be neither. A method's settings are merged as long as the method is the same;
-    another method takes over only those that say how the model is held to the original (`RetainSettings`), if it has
-    them, so that methods differ in what they forget with and not in what they retain with.
+    another method starts from its own defaults.
     """
     result = dict(under)
     for name, value in over.items():
@@ -41,6 +38,4 @@ def _method_settings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[
     after = over.get("method", before)
     if after == before:
         return {"method_settings": {**theirs, **mine}}
-    entry = METHODS.get(after)
-    shared = RetainSettings.model_fields if entry is not None and issubclass(entry.settings, RetainSettings) else ()
-    return {"method_settings": {**{name: value for name, value in theirs.items() if name in shared}, **mine}}
+    return {"method_settings": dict(mine)}

@@ -56,7 +56,9 @@ class Outcomes:
     def attacks(self, *modalities: Modality) -> dict[Cell, float]:
         """Harm among the answers to attacks of these modalities."""
         return {
-            cell: value for cell, value in self.measures.get(ASR, {}).items() if self.modalities[cell.suite] in modalities
+            cell: value
+            for cell, value in self.measures.get(ASR, {}).items()
+            if self.modalities[cell.suite] in modalities
         }
 
     def by_category(self) -> dict[str, dict[Cell, float]]:

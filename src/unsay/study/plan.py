@@ -13,8 +13,9 @@ from unsay.presets import preset
 from unsay.study.merge import merged
 from unsay.study.settings import Arm, Modality, Rule, StudySettings, folder_name
 
-CEILING = 200
-"""Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for."""
+CEILING = 4
+"""Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for; the report
+says of a run that it was ended so."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from unsay.errors import UserError
 from unsay.files import first_problem, read_text
+from unsay.study.plan import quickened
 from unsay.study.settings import StudySettings
 
 
@@ -69,6 +70,38 @@ def parse_study(text: str, where: str) -> StudySettings:
         return StudySettings.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: {first_problem(error)}") from None
+
+
+def adjusted(
+    study: StudySettings, *, model: str | None = None, seeds: str = "", device: str | None = None, quick: bool = False
+) -> StudySettings:
+    """The study with what the command line says instead.
+
+    Args:
+        study: as it was read.
+        model: in place of its models.
+        seeds: comma-separated, in place of its seeds, those of `--quick` too.
+        device: in place of its device.
+        quick: its smaller variant.
+
+    Raises:
+        UserError: seeds that are no numbers, or one that stands twice.
+    """
+    if quick:
+        study = quickened(study)
+    more: dict[str, Any] = {}
+    if model is not None:
+        more["models"] = (model,)
+    if seeds.strip():
+        try:
+            more["seeds"] = tuple(int(seed) for seed in seeds.split(","))
+        except ValueError:
+            raise UserError(f"--seeds: '{seeds}': expected whole numbers like 0,1,2") from None
+        if len(set(more["seeds"])) < len(more["seeds"]):
+            raise UserError(f"--seeds: '{seeds}': one of them stands twice")
+    if device is not None:
+        more["settings"] = {**study.settings, "device": device}
+    return study.model_copy(update=more)
 
 
 def _anchored(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from unsay.study.schema import StudyResult, write_result
 from unsay.study.settings import Folders, StudySettings
 
 
-
 def run_study(study: StudySettings, out: Path, launcher: Launcher, *, command: str = "") -> StudyResult:
     """Do every run that is not done yet; write `study.json` and `study.html`.
 

@@ -73,7 +73,8 @@ class StudySettings(Section):
     grid: Grid | None = None
     arms: dict[Name, Arm] = Field(default_factory=dict)
     reference: str | None = Field(
-        None, description="the arm that the others are compared with, and whose tokens and seconds count; null: the first"
+        None,
+        description="the arm that the others are compared with, and whose tokens and seconds count; null: the first",
     )
     budget: Budget = Budget()
     quick: Quick = Quick()
