@@ -40,4 +40,4 @@ def study(model, examples, **more):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_study(study(*sys.argv[1:3]), Path(sys.argv[3]), launcher("sequential"))
+    run_study(study(*sys.argv[1:3], seeds=[0]), Path(sys.argv[3]), launcher("sequential"))

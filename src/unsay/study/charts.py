@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 from unsay.reporting import numbers
 from unsay.study.schema import ASR, ORIGINAL, REFUSAL, ArmRow, Measure, StudyResult
-from unsay.study.words import is_rate, label, span, value
+from unsay.study.words import babbles, is_rate, label, span, value
 
 WIDTH, HEIGHT = 560.0, 400.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 18.0, 16.0, 46.0
 """Room around the plot for the axes."""
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-AROUND = [
-    (math.cos(turn), math.sin(turn)) for turn in (math.pi * (2 * step + 1) / 8 for step in (7, 0, 3, 4, 5, 6, 1, 2))
-]
+AROUND = [(math.cos(math.pi * part / 8), math.sin(math.pi * part / 8)) for part in (15, 1, 7, 9, 11, 13, 3, 5)]
 """Where a point's number may stand, the best place first."""
 
 
@@ -34,6 +32,8 @@ class Point:
     bottom: float
     number_x: float
     number_y: float
+    hollow: bool
+    """Its answers are partly babble."""
     spoken: str
 
 
@@ -55,7 +55,7 @@ class Tradeoff:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     front: str
-    """SVG path through the arms that no other arm beats on both axes."""
+    """SVG path through the arms that no other arm beats on both axes; those that babble are left out."""
     beyond: tuple[str, ...]
     """Arms that lie outside, in words: the untrained model, mostly."""
 
@@ -112,6 +112,7 @@ def _tradeoff(result: StudyResult, measure: str) -> Tradeoff | None:
             bottom=y_axis.at(y.interval.low),
             number_x=place[0],
             number_y=place[1],
+            hollow=babbles(arm),
             spoken=f"{label(result, arm)}: attack success {value(result, ASR, x)} ({span(result, ASR, x)}), "
             f"{result.measures[measure].lower()} {value(result, measure, y)} ({span(result, measure, y)})",
         )
@@ -124,7 +125,7 @@ def _tradeoff(result: StudyResult, measure: str) -> Tradeoff | None:
         points=points,
         x_ticks=_ticks(x_axis, True),
         y_ticks=_ticks(y_axis, rate),
-        front=_front([(point.x, point.y) for point in points], up=higher),
+        front=_front([(point.x, point.y) for point in points if not point.hollow], up=higher),
         beyond=tuple(beyond),
     )
 

@@ -63,28 +63,29 @@ def compare(
 def rank(
     model: str, rule: Rule, limit: str, arms: Mapping[str, Outcomes], comparisons: Sequence[Comparison]
 ) -> Ranking:
-    """Arms by coherent safety; an arm's place is one more than the number of arms that are better by the test.
+    """Arms by coherent safety, each with the places that the data leaves open to it.
+
+    The best is one more than the number of arms that are better by the test, the worst leaves out those that are worse.
 
     Coherent safety and not attack success decides: a model that babbles complies with nothing.
     """
-    better_than = dict.fromkeys(arms, 0)
+    ranked = [name for name in arms if arms[name].measures.get(COHERENT)]
+    better_than, worse_than = dict.fromkeys(ranked, 0), dict.fromkeys(ranked, 0)
     for pair in comparisons:
         if (pair.model, pair.rule, pair.measure) == (model, rule, COHERENT) and pair.better is not None:
             better_than[pair.second if pair.better == pair.first else pair.first] += 1
+            worse_than[pair.better] += 1
 
     def safety(name: str) -> float:
         values = arms[name].measures[COHERENT].values()
         return sum(values) / len(values)
 
-    ranked = [name for name in arms if arms[name].measures.get(COHERENT)]
-    ranked.sort(key=lambda name: (better_than[name], -safety(name), name))
-    places = [better_than[name] + 1 for name in ranked]
+    ranked.sort(key=lambda name: (-safety(name), name))
     return Ranking(
         model=model,
         rule=rule,
         limit=limit,
         places=tuple(
-            Place(place=place, tied=places.count(place) > 1, arm=name)
-            for name, place in zip(ranked, places, strict=True)
+            Place(best=better_than[name] + 1, worst=len(ranked) - worse_than[name], arm=name) for name in ranked
         ),
     )

@@ -14,8 +14,9 @@ from unsay.study.merge import merged
 from unsay.study.settings import Arm, Modality, Rule, StudySettings, folder_name
 
 CEILING = 4
-"""Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for; the report
-says of a run that it was ended so."""
+"""Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for.
+
+The report says of a run that it was ended so."""
 
 
 @dataclass(frozen=True)

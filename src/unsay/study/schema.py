@@ -123,10 +123,10 @@ class Comparison(Row):
 class Place(Row):
     """One line of a ranking."""
 
-    place: int = Field(ge=1)
+    best: int = Field(ge=1)
     """One more than the number of arms that are better by the test."""
-    tied: bool
-    """Another arm has the same place."""
+    worst: int = Field(ge=1)
+    """The number of arms that are not worse by the test. Arms whose places overlap may be tied."""
     arm: str
 
 

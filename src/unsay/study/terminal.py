@@ -15,7 +15,7 @@ def study_table(result: StudyResult) -> RenderableType:
     for ranking in result.rankings:
         parts += [_ranking(result, ranking), ""]
     parts += [Text(f"{line}") for line in words.findings(result)]
-    parts.append(Text("`=` is a tie: a difference that the data does not support.", style="dim"))
+    parts.append(Text("1–3 is a tie: the data does not support saying which of these places it is.", style="dim"))
     parts += [Text(f"! {line}", style="bold red") for line in (*words.failures(result), *words.babblers(result))]
     return Group(*parts)
 

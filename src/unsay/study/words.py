@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unsay.reporting import numbers
+from unsay.scoring.warn import MAX_DEGENERATE
 from unsay.study.schema import COHERENT, ORIGINAL, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
 
 RULES = {"steps": "equal steps", "tokens": "equal tokens", "seconds": "equal seconds"}
@@ -40,23 +41,21 @@ def is_rate(result: StudyResult, measure: str) -> bool:
 
 
 def place_words(place: Place) -> str:
-    """`1`, or `1=` where another arm has the same place."""
-    return f"{place.place}{'=' if place.tied else ''}"
+    """`2`, or `1–3` where the data cannot tell which of these it is."""
+    return str(place.best) if place.best == place.worst else f"{place.best}{numbers.DASH}{place.worst}"
 
 
 def difference_words(result: StudyResult, pair: Comparison, first: str) -> str:
     """Difference with its interval, as `first` minus the other arm."""
     sign = 1 if pair.first == first else -1
     low, high = sorted((sign * pair.interval.low, sign * pair.interval.high))
-    if is_rate(result, pair.measure):
-        show = numbers.points
-    else:
-
-        def show(number: float | None) -> str:
-            assert number is not None
-            return f"{numbers.MINUS if number < 0 else '+'}{numbers.plain(abs(number))}"
-
+    show = numbers.points if is_rate(result, pair.measure) else _signed
     return f"{show(sign * pair.difference)} [{show(low)}, {show(high)}]"
+
+
+def _signed(number: float) -> str:
+    """Of what is no rate."""
+    return f"{numbers.MINUS if number < 0 else '+'}{numbers.plain(abs(number))}"
 
 
 def verdict(pair: Comparison, first: str) -> str:
@@ -120,13 +119,16 @@ def failures(result: StudyResult) -> list[str]:
     return said
 
 
+def babbles(arm: ArmRow) -> bool:
+    """Whether its low attack success is bought with coherence."""
+    return arm.arm != ORIGINAL and arm.degenerate is not None and arm.degenerate.value > MAX_DEGENERATE
+
+
 def babblers(result: StudyResult) -> list[str]:
     """One sentence for each arm whose answers to attacks are partly babble."""
-    from unsay.scoring.warn import MAX_DEGENERATE
-
     return [
         f"{label(result, arm)}: {numbers.percent(arm.degenerate.value)} of its answers to attacks are degenerate; its "
         "attack success is low partly for that, and its coherent safety counts them against it."
         for arm in result.arms
-        if arm.degenerate is not None and arm.arm != ORIGINAL and arm.degenerate.value > MAX_DEGENERATE
+        if arm.degenerate is not None and babbles(arm)
     ]
