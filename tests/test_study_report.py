@@ -173,7 +173,7 @@ def test_results_are_written_by_one_command(result, tmp_path, capsys):
 
 def test_markers_must_stand_once_and_in_order():
     for broken in ("", "<!-- /study:a --><!-- study:a -->", "<!-- study:a --><!-- study:a --><!-- /study:a -->"):
-        with pytest.raises(UserError, match="page.md: needs the lines"):
+        with pytest.raises(UserError, match=r"page\.md: needs the lines"):
             between_markers(broken, "x", "a", "page.md")
 
 
