@@ -9,8 +9,6 @@ from unsay.judging import rules
 from unsay.study import launcher, run_study
 from unsay.study.settings import StudySettings
 
-del rules.RulesJudge.accuracy  # its agreement with people takes seconds to measure and is of no account here
-
 
 def study(model, examples, **more):
     """Two methods on a tiny model, at equal steps and equal tokens."""
@@ -40,4 +38,5 @@ def study(model, examples, **more):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    del rules.RulesJudge.accuracy  # its agreement with people takes seconds to measure and is of no account here
     run_study(study(*sys.argv[1:3], seeds=[0]), Path(sys.argv[3]), launcher("sequential"))

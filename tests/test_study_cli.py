@@ -38,7 +38,6 @@ def test_packaged_studies_are_listed(run):
         (("nothing",), "unknown 'nothing'; known are coverage"),
         (("samples", "--seeds", "a"), "--seeds: 'a': expected whole numbers"),
         (("samples", "--launcher", "slurm"), "--launcher: unknown 'slurm'"),
-        (("samples", "--model", "/no/such/model"), "cannot be loaded"),
     ],
 )
 def test_mistakes_are_one_line_with_exit_code_2(run, tmp_path, arguments, needle):
