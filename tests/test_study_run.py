@@ -225,9 +225,9 @@ def test_ray_that_is_not_installed_says_how_to_get_it(monkeypatch):
 def test_two_workers_of_a_local_ray_come_to_the_same_result(finished, tiny_folder, examples, tmp_path, monkeypatch):
     import ray
 
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)])
-    )
+    tests = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests.parent / "src"), str(tests)]))
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it ends tasks when others fill the machine's memory
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         settings = study_of_tiny.study(tiny_folder, examples)
