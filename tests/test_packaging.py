@@ -37,10 +37,16 @@ DATA = {
     "models/pocket/weights/vision_tower.safetensors": 20_000_000,
     "presets/demo.yaml": 500,
     "presets/models.yaml": 1_000,
+    "presets/studies/coverage.yaml": 1_000,
+    "presets/studies/methods.yaml": 1_000,
+    "presets/studies/paper.yaml": 1_000,
+    "presets/studies/samples.yaml": 1_000,
     "py.typed": 0,
     "reporting/report.css": 1_000,
     "reporting/report.html.j2": 1_000,
     "reporting/report.js": 100,
+    "study/study.css": 1_000,
+    "study/study.html.j2": 5_000,
 }
 """Every packaged file that is not Python, and a size in bytes below which it must be damaged."""
 

@@ -10,15 +10,17 @@ from unsay.pipeline.evaluate import askable, evaluate_phase
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
-from unsay.pipeline.unlearn import prepare_examples, unlearn_stage
 from unsay.pipeline.user_suite import read_suite_file
+from unsay.pipeline.whole import unlearn_run
 from unsay.presets import preset
 from unsay.records import Phase
 from unsay.reporting import write_report
 from unsay.scoring import Scores
 from unsay.stages import Progress
+from unsay.study import StudyResult, StudySettings, launcher, read_study, run_study
+from unsay.study.plan import quickened
 
-__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 
 
 def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Scores:
@@ -49,16 +51,7 @@ def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -
     Raises:
         UserError: bad settings or data, NaN or collapse in training.
     """
-    if config.evaluation.responder is not None:
-        raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
-    run = Run.open(out, config, progress)
-    suites = build_suites(run)
-    examples, probe = prepare_examples(run, suites)
-    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    key = unlearn_stage(run, examples, probe)
-    evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    scores, _ = finish(run, suites, list(Phase), {"method": config.method})
-    return scores
+    return unlearn_run(Run.open(out, config, progress))
 
 
 def evaluate(
@@ -95,6 +88,34 @@ def evaluate(
     about = {} if adapter is None else {"adapter": str(adapter)}
     scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about)
     return scores
+
+
+def study(
+    settings: StudySettings | str,
+    out: Path,
+    *,
+    quick: bool = False,
+    launch: str = "sequential",
+    progress: Progress | None = None,
+    command: str = "",
+) -> StudyResult:
+    """Train and evaluate several arms at equal budgets, and compare them; writes `study.json` and `study.html`.
+
+    Args:
+        settings: the study, or the name of a packaged one, or the path of a study file.
+        out: the study's directory; runs that are finished in it are not done again.
+        quick: the study's smaller variant.
+        launch: `sequential`, or `ray`.
+        progress: told what is going on.
+        command: how to do this again, for the report.
+
+    Raises:
+        UserError: bad settings, found before anything is run; a run that fails is reported instead.
+    """
+    chosen = read_study(settings) if isinstance(settings, str) else settings
+    if quick:
+        chosen = quickened(chosen)
+    return run_study(chosen, out, launcher(launch, progress), command=command)
 
 
 def report(run_dir: Path) -> Path:

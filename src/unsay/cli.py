@@ -153,6 +153,51 @@ def evaluate(
 
 
 @app.command()
+def study(
+    name: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="A packaged study (see --list), or a study file in YAML.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the packaged studies.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="`pocket`, a checkpoint folder, or a model id; the study's own.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps, prompts and seeds.")] = False,
+    seeds: Annotated[str, typer.Option(metavar="NUMBERS", help="Seeds, comma-separated; the study's own.")] = "",
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device; the study's own.")] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="NAME", help="`sequential`, or `ray` (needs `unsay[ray]`).")
+    ] = "sequential",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Study directory; finished runs in it are kept. runs/study-STUDY."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare methods, data and budgets: every arm trained, evaluated and ranked side by side."""
+    from unsay.study.reading import packaged, parse_study
+
+    if listing or name is None:
+        for known, file in packaged().items():
+            _say(f"{known:12} {parse_study(file.read_text(encoding='utf-8'), known).title}")
+        return
+    _use_data(data_dir)
+    from unsay import api
+    from unsay.study.reading import adjusted, read_study
+    from unsay.study.terminal import study_table
+
+    chosen = adjusted(read_study(name), model=model, seeds=seeds, device=device, quick=quick)
+    folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
+    options = [f"--model {model}"] * bool(model) + ["--quick"] * quick + [f"--seeds {seeds}"] * bool(seeds)
+    with display(console) as progress:
+        result = api.study(
+            chosen, folder, launch=launcher, progress=progress, command=" ".join(["unsay study", name, *options])
+        )
+    console.print()
+    console.print(study_table(result))
+    _say(f"\nReport: {folder / 'study.html'}")
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = Path("unsay.yaml"),
     preset: Annotated[

@@ -60,6 +60,9 @@ class LiveProgress:
 
     def start(self, title: str, total: int | None) -> None:
         """A stage begins."""
+        # Lines beyond the screen's last would hide the one that moves.
+        for done in self._bars.task_ids[: max(0, len(self._bars.task_ids) - self._bars.console.height + 4)]:
+            self._bars.remove_task(done)
         self._task = self._bars.add_task(escape(title), total=total, note="")
 
     def update(self, done: int, total: int, note: str = "") -> None:

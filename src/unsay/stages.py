@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -111,6 +112,7 @@ class Stages:
             self.records.append((record, True))
             self.progress.finish("unchanged, reused")
             return key
+        forget_peak_memory()
         began, spent = time.monotonic(), Spent()
         work(spent)
         seconds = time.monotonic() - began if spent.seconds is None else spent.seconds
@@ -155,6 +157,16 @@ class Stages:
 
 
 def peak_memory() -> int:
-    """This process's peak resident memory so far, in bytes."""
+    """This process's peak resident memory in bytes, since `forget_peak_memory` where that can be forgotten."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Start the peak again from what is in use now, on Linux; elsewhere, and where it is not allowed, do nothing.
+
+    Without it, a stage that follows a larger one, perhaps of another run in the same process, would be said to have
+    needed as much.
+    """
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

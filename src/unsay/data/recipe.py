@@ -14,6 +14,7 @@ from unsay.data import written
 from unsay.data.formats import draw_format
 from unsay.data.sources import truthfulqa
 from unsay.data.splits import drop_overlap, prompt_key
+from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
@@ -42,6 +43,12 @@ class RecipeSettings(BaseModel):
         "requests are pixels, and what it shows, where they stand beside it",
     )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
+    requests: int | None = Field(
+        None, ge=1, description="harmful requests to forget and refuse, drawn by seed; null takes all"
+    )
+    categories: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only harmful requests of these categories; null takes all"
+    )
 
 
 class OwnAnswer(Record):
@@ -51,6 +58,27 @@ class OwnAnswer(Record):
     answer: str
     complete: bool
     category: str | None = None
+
+
+def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[SourceRow]:
+    """The harmful requests to learn from: those of the wanted categories, and of them the wanted number, in row order.
+
+    Draws of one seed are nested: whatever stands among the first 5 also stands among the first 20.
+
+    Raises:
+        UserError: a category that no request has.
+    """
+    wanted = list(rows)
+    if settings.categories is not None:
+        known = sorted({row.category for row in rows if row.category is not None})
+        if strange := next((name for name in settings.categories if name not in known), None):
+            raise UserError(f"data.recipe.categories: no requests of '{strange}'; there are {', '.join(known)}")
+        wanted = [row for row in wanted if row.category in settings.categories]
+    if settings.requests is None:
+        return wanted
+    drawn = sorted(wanted, key=lambda row: content_key(seed, "requests", prompt_key(row.text)))[: settings.requests]
+    chosen = {row.text for row in drawn}
+    return [row for row in wanted if row.text in chosen]
 
 
 def harmful_examples(

@@ -91,7 +91,7 @@ def read_run(folder: Path) -> FinishedRun:
     )
 
 
-def pool(folders: Sequence[Path]) -> Results:
+def pool(folders: Sequence[Path], *, budgets: bool = False) -> Results:
     """Pool runs that differ in their seed alone.
 
     Counts are added up. With several seeds, intervals redraw requests and seeds (`clustered_mean`); with one, they are
@@ -99,12 +99,14 @@ def pool(folders: Sequence[Path]) -> Results:
 
     Args:
         folders: finished run directories, at least one.
+        budgets: whether they may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got what
+            another run of the same seed had used.
 
     Raises:
         UserError: the runs differ in more than the seed, or two have the same seed.
     """
     runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.seed)
-    _check_alike(runs)
+    _check_alike(runs, budgets)
     first = runs[0]
     rows = tuple(_pooled_suite(runs, index) for index in range(len(first.scores.rows)))
     utility = tuple(_pooled_utility(runs, index) for index in range(len(first.scores.utility)))
@@ -151,14 +153,14 @@ def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Seque
     return clustered_mean(values, groups, seeds).interval
 
 
-def _check_alike(runs: Sequence[FinishedRun]) -> None:
+def _check_alike(runs: Sequence[FinishedRun], budgets: bool) -> None:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}: each must have a seed of its own")
     first = runs[0]
     for run in runs[1:]:
         where = f"{run.folder}: cannot be pooled with {first.folder}"
-        if _but_seed(run.config) != _but_seed(first.config):
+        if _but_seed(run.config, budgets) != _but_seed(first.config, budgets):
             raise UserError(f"{where}: their config.yaml differ in more than the seed")
         for name in ("unsay", "libraries"):
             if run.environment.get(name) != first.environment.get(name):
@@ -174,8 +176,9 @@ def _check_alike(runs: Sequence[FinishedRun]) -> None:
                 raise UserError(f"{where}: they were not asked the same prompts in suite '{row.suite}'")
 
 
-def _but_seed(config: RunConfig) -> dict[str, Any]:
-    return config.model_dump(exclude={"seed": True, "train": {"seed"}})
+def _but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
+    train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
+    return config.model_dump(exclude={"seed": True, "train": train})
 
 
 def _shape(run: FinishedRun) -> object:

@@ -78,6 +78,14 @@ class Run:
         """Use this model, just trained, from now on."""
         self._vlm = trained
 
+    def share(self, earlier: "Run") -> None:
+        """Take over what an earlier run of this process has loaded, as far as it is what this run would load."""
+        mine, theirs = self.config, earlier.config
+        if (mine.model, mine.device) == (theirs.model, theirs.device):
+            self._vlm = earlier._vlm
+        if mine.evaluation.judge == theirs.evaluation.judge:
+            self._judge = earlier._judge
+
     @property
     def judge(self) -> Judge:
         """The run's judge, built at first use."""

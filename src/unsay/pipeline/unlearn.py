@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unsay.data.drawn import LONGEST
 from unsay.data.modality import VISUAL, Rendering, shares, visual_questions
-from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
+from unsay.data.recipe import OwnAnswer, choose_requests, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.files import content_key, file_key, read_rows, write_json, write_rows
 from unsay.judging import judge_all
@@ -17,7 +17,7 @@ from unsay.pipeline.evaluate import note_cost
 from unsay.pipeline.own_examples import pictures_key, read_examples, readable
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import check_disjoint, found, stored, suite_code_key, words_in_pictures
-from unsay.records import Example, Kind, Label, Modality, Prompt, SourceRow
+from unsay.records import Example, Kind, Label, Modality, Prompt, Response, SourceRow, Verdict
 from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
@@ -37,6 +37,8 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     given = run.config.data.examples
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     rendering = _rendering(run)
+    requests = [] if given is not None else requests_of(run, suites)
+    answers = [] if given is not None else own_answers(run, requests)
 
     def work(spent: Spent) -> None:
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not be taken for a fresh one
@@ -44,7 +46,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
             examples, probe = read_examples(given, run.config.data.recipe.probe, run.config.seed)
             examples, probe = rendering.render(examples), rendering.render(probe)
         else:
-            examples, probe = _recipe(run, held_out, rendering, spent)
+            examples, probe = _recipe(run, held_out, rendering, requests, answers)
         check_disjoint([*examples, *probe], suites)
         write_rows(paths[0], [stored(run, example) for example in examples])
         write_rows(paths[1], [stored(run, example) for example in probe])
@@ -61,8 +63,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         suite_code_key(),
         [file_key(given), pictures_key(given)] if given is not None and given.is_file() else None,
         run.judge.key,
+        answers,
     ]
-    run.stages.run("examples", "Collect what the model itself would say", inputs, outputs, work)
+    run.stages.run("examples", "Put the training examples together", inputs, outputs, work)
     examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
     needs = build_method(run.config.method, run.config.method_settings).needs
@@ -138,11 +141,13 @@ def _visual_share(run: Run) -> float:
 
 
 def _recipe(
-    run: Run, held_out: list[Prompt], rendering: Rendering, spent: Spent
+    run: Run,
+    held_out: list[Prompt],
+    rendering: Rendering,
+    requests: list[SourceRow],
+    answers: list[OwnAnswer],
 ) -> tuple[list[Example], list[Example]]:
     settings, seed = run.config.data.recipe, run.config.seed
-    requests = drop_overlap(advbench.halves()[0], held_out)
-    answers = _own_answers(run, requests, spent)
     chat, plain = benign.magpie_halves()[0], benign.plain_halves()[0]
     pools = retain_pools(contrast.halves()[0], plain, chat)
     if rendering.pictured:
@@ -161,8 +166,22 @@ def _drawable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceR
     return drop_overlap([row for row in rows if len(row.text) <= LONGEST], words_in_pictures(held_out))
 
 
-def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnAnswer]:
-    """What the model says to harmful requests before training, where the judge finds that it complied."""
+def requests_of(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
+    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as far as wanted.
+
+    Raises:
+        UserError: a category that no request has.
+    """
+    held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
+
+
+def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
+    """What the model says to harmful requests before training, where the judge finds that it complied.
+
+    A stage of its own, which knows nothing of method, formats or seed: runs that share a model can share its files.
+    """
+    paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
     prompts = [
         Prompt(
             id=prompt_key(row.text),
@@ -176,16 +195,22 @@ def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnA
         )
         for row in requests
     ]
-    vlm = run.original()
-    responses = respond(
-        vlm,
-        prompts,
-        GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
-        run.folder / "train" / "own_answers.jsonl",
-        lambda done, total: run.stages.progress.update(done, total, "own answers"),
-    )
-    note_cost(vlm, responses, spent)
-    verdicts = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
+
+    def work(spent: Spent) -> None:
+        vlm = run.original()
+        responses = respond(
+            vlm,
+            prompts,
+            GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
+            paths[0],
+            lambda done, total: run.stages.progress.update(done, total, "own answers"),
+        )
+        note_cost(vlm, responses, spent)
+        write_rows(paths[1], judge_all(run.judge, list(zip(prompts, responses, strict=True))))
+
+    inputs = [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key]
+    run.stages.run("own-answers", "Collect what the model itself would say", inputs, paths, work, total=len(prompts))
+    rows = zip(prompts, read_rows(paths[0], Response), read_rows(paths[1], Verdict), strict=True)
     return [
         OwnAnswer(
             request=prompt.request,
@@ -193,6 +218,6 @@ def _own_answers(run: Run, requests: list[SourceRow], spent: Spent) -> list[OwnA
             complete=response.finish_reason == "stop",
             category=prompt.category,
         )
-        for prompt, response, verdict in zip(prompts, responses, verdicts, strict=True)
+        for prompt, response, verdict in rows
         if verdict.label is Label.HARMFUL
     ]

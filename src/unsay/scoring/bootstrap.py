@@ -7,6 +7,7 @@ the wide side.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,13 @@ def weights(clusters: int, draws: int, generator: np.random.Generator) -> Array:
     """How often each cluster is drawn in each resample. Shape (draws, clusters); rows sum to `clusters`."""
     equal = np.full(clusters, 1.0 / clusters)
     return generator.multinomial(clusters, equal, size=draws).astype(np.float64)
+
+
+@lru_cache(maxsize=8)
+def _redrawn(groups: int, runs: int, draws: int, seed: int) -> tuple[Array, Array]:
+    """Weights of groups and of runs; remembered, for a study asks for the same ones hundreds of times."""
+    generator = np.random.default_rng(seed)
+    return weights(groups, draws, generator), weights(runs, draws, generator)
 
 
 def percentile_interval(draws: Array, confidence: float = 0.95) -> Interval:
@@ -72,11 +80,9 @@ def clustered_mean(
     np.add.at(sums, (run_of, group_of), np.asarray(values, dtype=np.float64))
     np.add.at(counts, (run_of, group_of), 1.0)
 
-    generator = np.random.default_rng(seed)
-    by_group = weights(shape[1], draws, generator)
-    by_run = weights(shape[0], draws, generator)
-    total = np.einsum("dr,rg,dg->d", by_run, sums, by_group)
-    size = np.einsum("dr,rg,dg->d", by_run, counts, by_group)
+    by_group, by_run = _redrawn(shape[1], shape[0], draws, seed)
+    total = np.einsum("dg,dg->d", by_run @ sums, by_group)
+    size = np.einsum("dg,dg->d", by_run @ counts, by_group)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = total / size
     return Estimate(float(np.mean(values)), percentile_interval(means), len(values), shape[1])

@@ -23,7 +23,7 @@ class Checkpoint:
         step: optimiser steps done.
         adapter: trainable parameters by name.
         optimizer: the optimiser's state dict.
-        scheduler: the learning-rate scheduler's state dict.
+        scheduler: the learning-rate schedule's state.
         tokens: text tokens seen.
         flops: estimated operations so far.
         seconds: training time so far.

@@ -44,6 +44,15 @@ class TrainSettings(Section):
     """One training run; every field has a default that suits the pocket VLM."""
 
     steps: int = Field(50, ge=1)
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="training ends before the step that would bring its tokens, image tokens included, above this; the "
+        "learning rate's schedule then runs over whichever limit is nearest: steps, tokens or seconds; null sets none",
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, description="the same for training seconds, as far as a step's time can be foretold"
+    )
     batch: BatchSettings = BatchSettings()
     retain_mix: dict[str, NonNegativeFloat] | None = Field(
         None, description="share of each source in the retain examples; null draws every example equally often"

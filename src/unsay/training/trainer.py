@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch.optim import AdamW
-from transformers import get_scheduler
 
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
@@ -26,6 +25,7 @@ from unsay.training.hidden import check_blocks
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
+from unsay.training.pace import Pace
 from unsay.training.reference import ReferenceCache
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
@@ -36,9 +36,6 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 PROBE_NEEDS = Needs(roles=frozenset({Role.RETAIN}), kl=frozenset({Role.RETAIN}))
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-"""Our names of learning-rate schedules → those of transformers whose warm-up is not silently left out."""
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -47,7 +44,7 @@ class TrainResult:
     Attributes:
         vlm: the model with its trained adapter.
         steps: optimiser steps whose effect is in the adapter.
-        stopped: `finished`, or why it ended early.
+        stopped: `finished` where the budget of steps, tokens or seconds is used up, or why it ended early.
         tokens: text tokens that passed the language model forward with gradient, in steps that were given up too.
         flops: estimated operations, the original model's forward included, and the vision tower's where it ran.
         seconds: training time, summed over resumptions.
@@ -130,11 +127,10 @@ class _Training:
         self.vlm, self.method, self.settings, self.key, self.probe = vlm, method, settings, key, probe
         self.parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
         self.optimizer = AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self.scheduler = get_scheduler(
-            SCHEDULES[settings.schedule], self.optimizer, settings.warmup_steps, settings.steps
-        )
+        self.pace = Pace(settings)
         self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
         self.image_tokens, self.vision = 0, Vision(vlm, folder / "vision")
+        self.look = 0.0  # seconds that the last look at the probe took
         self.checkpoints = folder / "checkpoints"
         self.cache = ReferenceCache(folder / "reference", settings) if settings.reference == "cached" else None
         self.metrics = Metrics(folder / "metrics.jsonl")
@@ -146,23 +142,34 @@ class _Training:
         self.metrics.keep_until(self.step)
 
     def through(self, steps: Sequence[Sequence[Encoded]], progress: Progress | None) -> str:
-        """All steps that are left; returns `finished`, or why it ended early.
+        """All steps that are left and fit the budget; returns `finished`, or why it ended early.
 
         Raises:
-            UserError: NaN or collapse before the first checkpoint.
+            UserError: not one step fits the budget; NaN or collapse before the first checkpoint.
         """
+        if self.step == 0 and self._spent(steps):
+            raise UserError(
+                f"train.max_tokens: {self.settings.max_tokens} is less than one batch has "
+                f"({_tokens(steps[0])}): raise it, or make train.batch smaller"
+            )
         self._remember(steps[self.step :])
-        while self.step < len(steps):
+        ended = self._spent(steps)
+        while not ended:
             began = time.monotonic()
-            row, problem = self._one(steps[self.step])
+            row = self._one(steps[self.step])
             self.seconds += time.monotonic() - began
-            if problem is not None:
+            if row is None:
+                return self._fall_back(f"the loss or its gradient was not a number at step {self.step + 1}")
+            # Asked once, before the look at the probe: the last step must have one, and a checkpoint.
+            ended = self._spent(steps)
+            due = ended or self.step % self.settings.checkpoint_every == 0
+            if (problem := self._probed(row, due)) is not None:
                 return self._fall_back(problem)
             self.metrics.add({**row, "seconds": round(self.seconds, 3)})
-            if self._checkpoint_due():
+            if due:
                 self._save()
             if progress is not None:
-                progress(self.step, len(steps), row)
+                progress(self.step, self._expected(ended), row)
         return "finished"
 
     def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
@@ -174,25 +181,52 @@ class _Training:
         self.flops += self.cache.fill(self.vlm, ahead, self.method.needs)
         self.seconds += time.monotonic() - began
 
-    def _one(self, examples: Sequence[Encoded]) -> tuple[dict[str, float], str | None]:
-        """One step and, where due, a look at the probe: its meters, and what is wrong with it, if anything."""
+    @property
+    def _passed(self) -> int:
+        """Tokens that passed the language model with gradient, pictures' included: what a token budget counts."""
+        return self.tokens + self.image_tokens
+
+    def _used(self) -> float:
+        return self.pace.progress(self.step, self._passed, self.seconds)
+
+    def _spent(self, steps: Sequence[Sequence[Encoded]]) -> bool:
+        following = _tokens(steps[self.step]) if self.step < len(steps) else 0
+        return self.pace.spent(self.step, self._passed, self.seconds, following, self.look)
+
+    def _expected(self, ended: bool) -> int:
+        """How many steps there will be, as far as can be told."""
+        return self.step if ended else max(self.step + 1, round(self.step / self._used()))
+
+    def _one(self, examples: Sequence[Encoded]) -> dict[str, float] | None:
+        """One step: its meters, or None if its loss or gradient is no number."""
         batch = self._collated(examples)
+        used = self._used()
+        rate = self.settings.learning_rate * self.pace.factor(self.step, used)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.tokens += batch.tokens - batch.image_tokens
         self.image_tokens += batch.image_tokens
         cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
         self.flops += step_flops(self.vlm, batch, self.method.needs, original=cached is None)
-        rate = self.scheduler.get_last_lr()[0]
-        meters = self._optimise(batch, cached)
+        meters = self._optimise(batch, cached, used)
         if meters is None:
-            return {}, f"the loss or its gradient was not a number at step {self.step + 1}"
-        self.scheduler.step()
+            return None
         self.step += 1
         counts = {"tokens": self.tokens, "image_tokens": self.image_tokens}
-        row = {"step": self.step, **counts, "learning_rate": rate, **meters}
-        if self.probe and (self.step % self.settings.stop.probe_every == 0 or self._checkpoint_due()):
-            row["probe_kl"] = self._probe_kl()
-            return row, self._collapse(row["probe_kl"])
-        return row, None
+        return {"step": self.step, **counts, "learning_rate": rate, **meters}
+
+    def _probed(self, row: dict[str, float], due: bool) -> str | None:
+        """Where due, look at the probe and note it in the row; what is wrong with it, if anything.
+
+        Every checkpoint is probed before it is written, so that there is never a collapsed one to fall back to.
+        """
+        if not self.probe or not (due or self.step % self.settings.stop.probe_every == 0):
+            return None
+        began = time.monotonic()
+        row["probe_kl"] = self._probe_kl()
+        self.look = time.monotonic() - began
+        self.seconds += self.look
+        return self._collapse(row["probe_kl"])
 
     def _collated(self, examples: Sequence[Encoded]) -> MixedBatch:
         """The examples as a batch on the model's device; seeing pictures for the first time is counted here."""
@@ -201,10 +235,12 @@ class _Training:
         self.flops += forward_flops(self.vlm, 0, images=self.vision.passed - before)
         return batch
 
-    def _optimise(self, batch: MixedBatch, cached: Mapping[Part, Reference] | None) -> dict[str, float] | None:
+    def _optimise(
+        self, batch: MixedBatch, cached: Mapping[Part, Reference] | None, used: float
+    ) -> dict[str, float] | None:
         """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
         views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached)
-        terms = self.method.loss(RoleBatch(views, progress=self.step / self.settings.steps))
+        terms = self.method.loss(RoleBatch(views, progress=used))
         loss = terms.total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
@@ -243,10 +279,6 @@ class _Training:
         reason = "it must be finite" if limit is None else f"the limit is {limit} (train.stop.max_probe_kl)"
         return f"collapse at step {self.step}: KL on held-out normal answers is {kl:.2f} nats per token, {reason}"
 
-    def _checkpoint_due(self) -> bool:
-        """Every checkpoint is probed before it is written, so that there is never a collapsed one to fall back to."""
-        return self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps
-
     def _save(self) -> None:
         adapter = {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
         save_checkpoint(
@@ -255,7 +287,7 @@ class _Training:
                 self.step,
                 adapter,
                 self.optimizer.state_dict(),
-                self.scheduler.state_dict(),
+                {"warm_end": self.pace.warm_end},
                 self.tokens,
                 self.flops,
                 self.seconds,
@@ -278,8 +310,13 @@ class _Training:
             for name, parameter in self.parameters.items():
                 parameter.copy_(checkpoint.adapter[name])
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.scheduler.load_state_dict(checkpoint.scheduler)
+        self.pace.warm_end = checkpoint.scheduler["warm_end"]
         self.step = checkpoint.step
+
+
+def _tokens(examples: Sequence[Encoded]) -> int:
+    """What a batch will cost; equal to `MixedBatch.tokens`, known before it is made."""
+    return sum(example.length for example in examples)
 
 
 def example_content(example: Example) -> dict[str, object]:

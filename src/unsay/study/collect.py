@@ -1,0 +1,266 @@
+"""From finished run directories to `study.json`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unsay.errors import UserError
+from unsay.files import read_json
+from unsay.pipeline.results import MADE_WITH, FinishedRun, pool, read_run
+from unsay.records import Modality, Phase
+from unsay.reporting.curves import read_metrics
+from unsay.scoring import CostRow, Scores
+from unsay.study.comparing import compare, rank
+from unsay.study.job import MADE, read_outcome
+from unsay.study.outcomes import Outcomes
+from unsay.study.plan import Plan, Variant, modality_name
+from unsay.study.schema import (
+    ASR,
+    COHERENT,
+    ORIGINAL,
+    REFUSAL,
+    ArmRow,
+    CategoryRow,
+    Comparison,
+    Cost,
+    FailedSeed,
+    Ranking,
+    StudyResult,
+)
+from unsay.study.settings import Folders
+
+TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
+
+
+def collect(planned: Plan, folders: Folders, *, command: str = "") -> StudyResult:
+    """Read every run of a study and compare its arms; runs that are missing or failed are said to be.
+
+    Args:
+        planned: the study's plan.
+        folders: where its runs are.
+        command: how to do it again.
+
+    Raises:
+        UserError: there is no evaluation of any untrained model.
+    """
+    originals = {}
+    for model in planned.study.models:
+        outcome = read_outcome(folders.original(model))
+        if outcome is not None and outcome.state == "finished":
+            originals[model] = read_run(folders.original(model))
+    if not originals:
+        raise UserError(f"{folders.root}: the untrained model was not evaluated; run the study first")
+    first = next(iter(originals.values()))
+    arms, answers = _arms(planned, folders, originals)
+    rankings, comparisons = _compared(planned, arms, answers, _higher(first.scores))
+    return StudyResult(
+        title=planned.study.title,
+        about=" ".join(planned.study.about.split()),
+        command=command,
+        models=tuple(_shown(model) for model in planned.study.models),
+        seeds=planned.study.seeds,
+        reference=planned.reference,
+        judge=first.scores.judge,
+        environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
+        commits=_commits(planned, folders, originals),
+        measures={**TITLES, **{row.suite: row.title for row in first.scores.utility}},
+        units={row.suite: row.unit for row in first.scores.utility},
+        higher_is_better=_higher(first.scores),
+        arms=tuple(arms),
+        rankings=rankings,
+        comparisons=comparisons,
+        categories=_categories(arms, answers),
+    )
+
+
+def _higher(scores: Scores) -> tuple[str, ...]:
+    return (COHERENT, *dict.fromkeys(row.suite for row in scores.utility if row.higher_is_better))
+
+
+def _shown(model: str) -> str:
+    """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
+    return Path(model).name if Path(model).is_dir() else model
+
+
+def _arms(
+    planned: Plan, folders: Folders, originals: dict[str, FinishedRun]
+) -> tuple[list[ArmRow], dict[str, Outcomes]]:
+    rows: list[ArmRow] = []
+    answers: dict[str, Outcomes] = {}
+    for model in planned.study.models:
+        prefix = f"{_shown(model)}/" if len(planned.study.models) > 1 else ""
+        if model in originals:
+            name = prefix + ORIGINAL
+            answers[name] = Outcomes()
+            answers[name].add(originals[model], Phase.BEFORE, planned.study.seeds)
+            rows.append(_original(name, _shown(model), planned, originals[model], answers[name]))
+        costs: dict[str, Cost] = {}
+        for variant in planned.variants:
+            if variant.model == model:
+                name = prefix + variant.name
+                answers[name] = Outcomes()
+                row = _arm(name, variant, planned, folders, answers[name])
+                if row.cost is not None and planned.is_reference(variant):
+                    costs.setdefault("reference", row.cost)
+                rows.append(_with_ratios(row, costs.get("reference")))
+    return rows, answers
+
+
+def _original(name: str, model: str, planned: Plan, run: FinishedRun, answers: Outcomes) -> ArmRow:
+    return ArmRow(
+        name=name,
+        title="Untrained",
+        model=model,
+        arm=ORIGINAL,
+        rules=planned.study.budget.equal,
+        method=None,
+        modality="",
+        state="finished",
+        seeds=planned.study.seeds,
+        **_numbers(answers),
+        suites=run.scores.rows,
+        utility=run.scores.utility,
+    )
+
+
+def _arm(name: str, variant: Variant, planned: Plan, folders: Folders, answers: Outcomes) -> ArmRow:
+    done: list[Path] = []
+    failed: list[FailedSeed] = []
+    for seed in planned.study.seeds:
+        folder = folders.run(variant.model, variant.name, seed)
+        outcome = read_outcome(folder)
+        if outcome is None:
+            failed.append(FailedSeed(seed=seed, reason="it was not run to its end"))
+        elif outcome.state == "failed":
+            failed.append(FailedSeed(seed=seed, reason=outcome.reason))
+        elif not all((folder / path).exists() for path in MADE):
+            failed.append(FailedSeed(seed=seed, reason="some of its files are gone"))
+        else:
+            done.append(folder)
+    runs = [read_run(folder) for folder in done]
+    for run in runs:
+        answers.add(run, Phase.AFTER, [run.seed])
+    pooled = pool(done, budgets=True) if done else None
+    config = planned.config(variant, planned.study.seeds[0], 1)
+    data = config.data.model_dump(mode="json")
+    return ArmRow(
+        name=name,
+        title=variant.title,
+        model=_shown(variant.model),
+        arm=variant.arm,
+        rules=variant.rules,
+        method=config.method,
+        modality=modality_name(data.get("modality", Modality.TEXT.value)),
+        state=("partial" if failed else "finished") if done else "failed",
+        seeds=tuple(run.seed for run in runs),
+        failed=tuple(failed),
+        notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
+        **_numbers(answers),
+        suites=tuple(row.pooled for row in pooled.rows if row.pooled.phase is Phase.AFTER) if pooled else (),
+        utility=tuple(row.pooled for row in pooled.utility if row.pooled.phase is Phase.AFTER) if pooled else (),
+        cost=_cost(runs) if runs else None,
+        categories=config.data.recipe.categories,
+    )
+
+
+def _numbers(answers: Outcomes) -> dict[str, object]:
+    measures = {name: found for name, cells in answers.measures.items() if (found := answers.mean(cells)) is not None}
+    return {
+        "measures": measures,
+        "text_attacks": answers.mean(answers.attacks(Modality.TEXT)),
+        "image_attacks": answers.mean(answers.attacks(Modality.TYPOGRAPHIC, Modality.IMAGE)),
+        "degenerate": answers.mean(answers.babble),
+    }
+
+
+def _ended(run: FinishedRun, rule: str) -> str | None:
+    """Why training ended before its budget was used; None if it did not."""
+    ended = read_json(run.folder / "train" / "result.json")
+    if ended.get("stopped") != "finished":
+        return f"seed {run.seed}: {ended.get('stopped')}"
+    if rule != "steps" and ended.get("steps") == run.config.train.steps:
+        return f"seed {run.seed}: ended at {ended.get('steps')} steps, before its {rule} were used (train.steps)"
+    return None
+
+
+def _cost(runs: Sequence[FinishedRun]) -> Cost:
+    rows: list[CostRow] = [row for run in runs for row in run.scores.cost if row.stage == "unlearn"]
+    steps = [len(read_metrics(run.folder / "train" / "metrics.jsonl")) for run in runs]
+    return Cost(
+        steps=sum(steps) / len(steps),
+        tokens=sum(row.text_tokens for row in rows) / len(rows),
+        image_tokens=sum(row.image_tokens for row in rows) / len(rows),
+        flops=sum(row.flops for row in rows) / len(rows),
+        seconds=sum(row.seconds for row in rows) / len(rows),
+        peak_memory_bytes=max(row.peak_memory_bytes for row in rows),
+    )
+
+
+def _with_ratios(row: ArmRow, reference: Cost | None) -> ArmRow:
+    if row.cost is None or reference is None:
+        return row
+    mine, theirs = (
+        {
+            "tokens": cost.tokens + cost.image_tokens,
+            "flops": cost.flops,
+            "seconds": cost.seconds,
+            "memory": float(cost.peak_memory_bytes),
+        }
+        for cost in (row.cost, reference)
+    )
+    ratios = {name: mine[name] / theirs[name] for name in mine if theirs[name] > 0}
+    return row.model_copy(update={"cost": row.cost.model_copy(update={"ratios": ratios})})
+
+
+def _compared(
+    planned: Plan, arms: Sequence[ArmRow], answers: dict[str, Outcomes], higher: Sequence[str]
+) -> tuple[tuple[Ranking, ...], tuple[Comparison, ...]]:
+    rankings, comparisons = [], []
+    for model in dict.fromkeys(arm.model for arm in arms):
+        for rule in planned.study.budget.equal:
+            names = [arm.name for arm in arms if arm.model == model and rule in arm.rules and arm.state != "failed"]
+            chosen = {name: answers[name] for name in names}
+            measures = dict.fromkeys(measure for name in names for measure in answers[name].measures)
+            found = [
+                pair
+                for measure in measures
+                for pair in compare(model, rule, measure, chosen, higher_is_better=measure in higher)
+            ]
+            comparisons += found
+            rankings.append(rank(model, rule, _limit_words(planned, rule), chosen, found))
+    return tuple(rankings), tuple(comparisons)
+
+
+def _limit_words(planned: Plan, rule: str) -> str:
+    budget = planned.study.budget
+    if rule == "steps":
+        steps = budget.steps or planned.config(planned.variants[0], planned.study.seeds[0]).train.steps
+        return f"{steps:,} steps"
+    given = budget.tokens if rule == "tokens" else budget.seconds
+    if given is not None:
+        return f"{given:,.0f} training {rule}"
+    after = f" after {budget.at_steps} steps" if budget.at_steps is not None else ""
+    return f"the training {rule} of {planned.reference}{after}"
+
+
+def _categories(arms: Sequence[ArmRow], answers: dict[str, Outcomes]) -> tuple[CategoryRow, ...]:
+    """Only where arms differ in the categories that they learn from."""
+    if len({arm.categories for arm in arms if arm.arm != ORIGINAL}) < 2:
+        return ()
+    rows = []
+    for arm in arms:
+        for category, cells in sorted(answers[arm.name].by_category().items()):
+            measure = answers[arm.name].mean(cells)
+            assert measure is not None, "a category stands there because it has answers"
+            covered = arm.arm != ORIGINAL and (arm.categories is None or category in arm.categories)
+            rows.append(CategoryRow(arm=arm.name, category=category, covered=covered, asr=measure))
+    return tuple(rows)
+
+
+def _commits(planned: Plan, folders: Folders, originals: dict[str, FinishedRun]) -> tuple[str | None, ...]:
+    found: dict[str | None, None] = {run.environment.get("commit"): None for run in originals.values()}
+    for variant in planned.variants:
+        for seed in planned.study.seeds:
+            path = folders.run(variant.model, variant.name, seed) / "environment.json"
+            if path.exists():
+                found[read_json(path).get("commit")] = None
+    return tuple(found)

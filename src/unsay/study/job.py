@@ -1,0 +1,141 @@
+"""One run of a study: a plain value that any process can do, and what came of it."""
+
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from unsay.config import RunConfig
+from unsay.errors import UserError
+from unsay.files import content_key, read_json, write_json, write_text
+from unsay.pipeline.evaluate import evaluate_phase
+from unsay.pipeline.run import Run
+from unsay.pipeline.score import finish
+from unsay.pipeline.suites import build_suites, suite_code_key
+from unsay.pipeline.unlearn import own_answers, requests_of
+from unsay.pipeline.whole import unlearn_run
+from unsay.records import Phase, Record
+from unsay.stages import Progress
+from unsay.study.adopting import adopt
+
+STATE = "arm.json"
+MADE = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
+"""Files without which a run is not finished, whatever its state says."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        title: for people.
+        folder: its run directory.
+        original: run directory of the untrained model, to share its answers; None if this is that one.
+        config: a run's configuration, as plain values.
+    """
+
+    title: str
+    folder: Path
+    original: Path | None
+    config: dict[str, Any]
+
+    @property
+    def settings(self) -> RunConfig:
+        """The configuration."""
+        return RunConfig.model_validate(self.config)
+
+
+class Outcome(Record):
+    """How a run ended; also the content of its `arm.json`."""
+
+    state: Literal["finished", "failed"]
+    reason: str = ""
+    """Why it failed, in one line that repeats no prompt and no answer."""
+    key: str = ""
+    """Content key of everything that decides the run; another one is run again."""
+
+
+@dataclass
+class Bench:
+    """What runs in one process hand on to each other: the model and the judge that are loaded."""
+
+    last: Run | None = field(default=None)
+
+    def open(self, job: Job, progress: Progress | None) -> Run:
+        """The job's run, with what the last one had loaded."""
+        run = Run.open(job.folder, job.settings, progress)
+        if self.last is not None:
+            run.share(self.last)
+        self.last = run
+        return run
+
+
+def job_key(job: Job) -> str:
+    """Content key of what decides a run's result: settings, the original's evaluation, and the code of the suites."""
+    shared = "none"
+    if job.original is not None:
+        record = job.original / "stages" / "evaluate-before.json"
+        shared = str(read_json(record).get("key")) if record.exists() else "none"
+    return content_key(job.config, shared, suite_code_key())
+
+
+def finished(job: Job, key: str) -> bool:
+    """Whether the job has been done before, with the same inputs, and its files are still there."""
+    outcome = read_outcome(job.folder)
+    return (
+        job.original is not None
+        and outcome is not None
+        and outcome.state == "finished"
+        and outcome.key == key
+        and all((job.folder / name).exists() for name in MADE)
+    )
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """How the run in a folder ended; None if it has not."""
+    try:
+        return Outcome.model_validate(read_json(folder / STATE))
+    except (UserError, ValidationError):
+        return None
+
+
+def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
+    """Do a run, from where it was left; whatever goes wrong in it is its outcome and nobody else's.
+
+    A `KeyboardInterrupt` is passed on: it is meant for the study.
+    """
+    key = job_key(job)
+    if finished(job, key):
+        return Outcome(state="finished", key=key)
+    try:
+        if job.original is None:
+            _original(bench.open(job, progress))
+        else:
+            adopt(job.original, job.folder)
+            unlearn_run(bench.open(job, progress))
+        outcome = Outcome(state="finished", key=key)
+    except Exception as error:  # an arm that fails must not take the study with it
+        bench.last = None  # the model may be in any state
+        outcome = Outcome(state="failed", reason=_reason(error), key=key)
+        write_text(job.folder / "error.txt", traceback.format_exc())
+    write_json(job.folder / STATE, outcome.model_dump(mode="json"))
+    return outcome
+
+
+def _original(run: Run) -> None:
+    suites = build_suites(run)
+    if run.config.data.examples is None:
+        own_answers(run, requests_of(run, suites))
+    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
+    finish(run, suites, [Phase.BEFORE], {})
+
+
+def _reason(error: Exception) -> str:
+    """One line. The message of a stranger's error may quote a prompt, so only its kind and place are told."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}; see error.txt in its folder"

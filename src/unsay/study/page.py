@@ -1,0 +1,228 @@
+"""The committed results of a study, from the study's directory.
+
+    python -m unsay.study.page runs/study-paper --out docs/results/paper
+
+writes `docs/results/paper.json`, the study's numbers, and `docs/results/paper.md`, the same as a page. With `--readme
+FILE`, the findings and the rankings also go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->`
+of that file.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unsay.errors import UserError
+from unsay.files import read_text, write_text
+from unsay.reporting import numbers
+from unsay.study import words
+from unsay.study.schema import COHERENT, ORIGINAL, REFUSAL, Measure, Ranking, StudyResult, read_result, write_result
+
+
+def markdown(result: StudyResult, name: str) -> str:
+    """The whole page."""
+    parts = [f"# {result.title}", result.about, "\n".join(f"- {line}" for line in words.findings(result))]
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking), _ranking(result, ranking)]
+    parts += [f"## Differences from {result.reference}", _differences_note(result)]
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking, "###"), _differences(result, ranking)]
+    parts += ["## What training took", _cost(result)]
+    if result.categories:
+        parts += [
+            "## Coverage",
+            "Attack success by harm category; **bold** where the arm learned from it.",
+            _coverage(result),
+        ]
+    cautions = [f"- {line}" for line in (*words.failures(result), *words.babblers(result))]
+    if cautions:
+        parts += ["## Before you believe a number", "\n".join(cautions)]
+    parts += ["## How", _how(result, name)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rankings(result: StudyResult) -> str:
+    """Findings and every ranking: what a README shows of a study whose rules are its question."""
+    parts = ["\n".join(f"- {line}" for line in words.findings(result))]
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking, "**"), _ranking(result, ranking)]
+    return "\n\n".join(parts)
+
+
+def _heading(result: StudyResult, ranking: Ranking, mark: str = "##") -> str:
+    text = f"{words.RULES[ranking.rule].capitalize()}: {ranking.limit}"
+    text += f", {ranking.model}" if len(result.models) > 1 else ""
+    return f"**{text}**" if mark == "**" else f"{mark} {text}"
+
+
+def _ranking(result: StudyResult, ranking: Ranking) -> str:
+    utility = [name for name in result.measures if name in result.units]
+    head = ["", "arm", "coherent safety", "ASR, text", "ASR, image", "over-refusal"]
+    head += [_utility_title(result, name) for name in utility] + ["tokens", "operations", "seconds"]
+    lines = []
+    for place in ranking.places:
+        arm = result.find(place.arm)
+        line = [
+            words.place_words(place),
+            arm.title,
+            _cell(result, COHERENT, arm.measures.get(COHERENT)),
+            _cell(result, COHERENT, arm.text_attacks),
+            _cell(result, COHERENT, arm.image_attacks),
+            _cell(result, REFUSAL, arm.measures.get(REFUSAL)),
+            *(_cell(result, name, arm.measures.get(name)) for name in utility),
+        ]
+        ratios = arm.cost.ratios if arm.cost is not None else {}
+        line += [f"× {ratios[name]:.2f}" if name in ratios else "" for name in ("tokens", "flops", "seconds")]
+        lines.append(line)
+    return _table(head, lines)
+
+
+def _utility_title(result: StudyResult, name: str) -> str:
+    better = "higher" if name in result.higher_is_better else "lower"
+    unit = "" if words.is_rate(result, name) else f", {result.units[name]}"
+    return f"{result.measures[name]} ({better} is better{unit})"
+
+
+def _cell(result: StudyResult, name: str, found: Measure | None) -> str:
+    return "" if found is None else f"{words.value(result, name, found)} ({words.span(result, name, found)})"
+
+
+def _differences_note(result: StudyResult) -> str:
+    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
+    return (
+        f"Arm minus {result.reference}, on the same requests and seeds; rates in points. In brackets: 95% intervals "
+        f"({redrawn} redrawn). p: signs of whole requests flipped, corrected after Holm for all pairs of arms."
+    )
+
+
+def _differences(result: StudyResult, ranking: Ranking) -> str:
+    lines = []
+    for place in ranking.places:
+        cells = []
+        for name in result.measures:
+            pair = words.against(result, ranking, place.arm, name)
+            if pair is None:
+                cells.append("")
+                continue
+            said = words.verdict(pair, place.arm)
+            shown = said if said == "tie" else f"**{said}**"
+            difference = words.difference_words(result, pair, place.arm)
+            cells.append(f"{difference}, p {numbers.p_value(pair.p_holm)}, {shown}")
+        if any(cells):
+            lines.append([result.find(place.arm).title, *cells])
+    return _table(["arm", *result.measures.values()], lines)
+
+
+def _cost(result: StudyResult) -> str:
+    head = ["arm", "steps", "text tokens", "image tokens", "operations", "time", "peak memory"]
+    lines = []
+    for arm in result.arms:
+        if (cost := arm.cost) is None:
+            continue
+        lines.append(
+            [
+                words.label(result, arm),
+                f"{cost.steps:.0f}",
+                numbers.count(cost.tokens),
+                numbers.count(cost.image_tokens),
+                f"{numbers.flops(cost.flops)}{_times(cost.ratios, 'flops')}",
+                f"{numbers.seconds(cost.seconds)}{_times(cost.ratios, 'seconds')}",
+                f"{numbers.memory(cost.peak_memory_bytes)}{_times(cost.ratios, 'memory')}",
+            ]
+        )
+    return _table(head, lines)
+
+
+def _times(ratios: dict[str, float], name: str) -> str:
+    return f" (× {ratios[name]:.2f})" if name in ratios else ""
+
+
+def _coverage(result: StudyResult) -> str:
+    arms = [arm for arm in result.arms if any(row.arm == arm.name for row in result.categories)]
+    found = {(row.arm, row.category): row for row in result.categories}
+    lines = []
+    for category in dict.fromkeys(row.category for row in result.categories):
+        line = [category]
+        for arm in arms:
+            row = found.get((arm.name, category))
+            text = "" if row is None else f"{numbers.percent(row.asr.value, 0)} ({numbers.span(row.asr.interval, 0)})"
+            line.append(f"**{text}**" if row is not None and row.covered else text)
+        lines.append(line)
+    return _table(["category", *(words.label(result, arm) for arm in arms)], lines)
+
+
+def _how(result: StudyResult, name: str) -> str:
+    untrained = next(arm for arm in result.arms if arm.arm == ORIGINAL)
+    answers = sum(row.n for row in untrained.suites)
+    lines = [
+        f"- In brackets: 95% intervals. Seeds {', '.join(map(str, result.seeds))}; {answers} judged answers a run."
+    ]
+    if (measured := result.judge.headline()) is not None:
+        what, value = measured
+        lines.append(
+            f"- Judge `{result.judge.name}`: {what.replace('_', ' ')} {numbers.percent(value.value)} against {value.n} "
+            f"human labels ({value.dataset})."
+        )
+    else:
+        lines.append(f"- Judge `{result.judge.name}`: never compared with human labels.")
+    if result.command:
+        lines.append(
+            f"- Made with `{result.command}`, then `python -m unsay.study.page DIR --out docs/results/{name}`."
+        )
+    cores = result.environment.get("cores")
+    lines.append(f"- unsay {result.environment.get('unsay')}{f', {cores} cores' if cores else ''}.")
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    if not rows:
+        return ""
+    rule = ["---", *("---:" for _ in head[1:])]
+    if not head[0]:
+        rule[1] = "---"
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), rule, *rows])
+
+
+def between_markers(page: str, text: str, name: str, where: str) -> str:
+    """The page with `text` between the markers of a study.
+
+    Raises:
+        UserError: the markers are not there exactly once, in order.
+    """
+    begin, end = f"<!-- study:{name} -->", f"<!-- /study:{name} -->"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise UserError(f"{where}: needs the lines '{begin}' and '{end}' once each, in this order")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files and say where; returns the exit code (2 for a study that cannot be read)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m unsay.study.page", description="Results of a study, to be committed."
+    )
+    parser.add_argument("study", type=Path, help="a study's directory, or its study.json")
+    parser.add_argument("--out", required=True, type=Path, help="where to write, without an ending")
+    parser.add_argument("--readme", type=Path, help="a page with the study's markers")
+    options = parser.parse_args(arguments)
+    name = options.out.name
+    try:
+        source = options.study if options.study.suffix == ".json" else options.study / "study.json"
+        result = read_result(source)
+        readme = None
+        if options.readme is not None:
+            readme = between_markers(read_text(options.readme), rankings(result), name, str(options.readme))
+        write_result(options.out.with_name(f"{name}.json"), result)
+        write_text(options.out.with_name(f"{name}.md"), markdown(result, name))
+        if readme is not None:
+            write_text(options.readme, readme)
+    except UserError as error:
+        print(f"unsay: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}.json, {options.out}.md: {len(result.arms)} arms, seeds {', '.join(map(str, result.seeds))}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

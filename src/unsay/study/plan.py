@@ -1,0 +1,191 @@
+"""From a study file to the runs that it asks for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from unsay.config import DataConfig, RunConfig
+from unsay.errors import UserError
+from unsay.files import first_problem
+from unsay.presets import preset
+from unsay.study.merge import merged
+from unsay.study.settings import Arm, Modality, Rule, StudySettings, folder_name
+
+CEILING = 4
+"""Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for.
+
+The report says of a run that it was ended so."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One arm under one rule on one model, with all its seeds.
+
+    Attributes:
+        arm: the arm's name.
+        title: for people.
+        model: as in a run's configuration.
+        rule: what it has in common with the other arms under the same rule.
+        rules: the rules that its runs serve: more than one only for the reference.
+        values: settings of its runs, without seed and budget.
+    """
+
+    arm: str
+    title: str
+    model: str
+    rule: Rule
+    rules: tuple[Rule, ...]
+    values: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name within its model, also of its folder."""
+        return f"{self.arm}@{self.rule}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be run.
+
+    Attributes:
+        study: the settings.
+        reference: the arm that the others are compared with.
+        variants: all, the reference of each model before whatever needs it.
+    """
+
+    study: StudySettings
+    reference: str
+    variants: tuple[Variant, ...]
+
+    def base_config(self, model: str) -> RunConfig:
+        """The run that evaluates a model without training."""
+        return _config({**_base_values(self.study), "model": model, "seed": 0}, "study")
+
+    def is_reference(self, variant: Variant) -> bool:
+        """Whether the others are compared with this one."""
+        return variant.arm == self.reference
+
+    def config(self, variant: Variant, seed: int, limit: float | None = None) -> RunConfig:
+        """Settings of one run.
+
+        Args:
+            variant: which.
+            seed: of data and training.
+            limit: tokens or seconds, as the variant's rule has it; None for steps.
+        """
+        values = {**variant.values, "seed": seed}
+        train = dict(values.get("train", {}))
+        steps = self.study.budget.steps or _config(values, variant.arm).train.steps
+        train["steps"] = steps if variant.rule == "steps" else CEILING * steps
+        if variant.rule == "tokens" and limit is not None:
+            train["max_tokens"] = int(limit)
+        if variant.rule == "seconds" and limit is not None:
+            train["max_seconds"] = limit
+        return _config({**values, "train": train}, variant.arm)
+
+
+def plan(study: StudySettings) -> Plan:
+    """All runs of a study; every configuration is checked here, before anything is run.
+
+    Raises:
+        UserError: an unknown preset, an arm of an unknown name, or settings that a run refuses; names the arm.
+    """
+    arms = dict(_arms(study))
+    reference = study.reference if study.reference is not None else next(iter(arms))
+    if reference not in arms:
+        raise UserError(f"study: reference: there is no arm '{reference}'; there are {', '.join(arms)}")
+    slugs = [folder_name(model) for model in study.models]
+    if len(set(slugs)) < len(slugs):
+        raise UserError("study: models: two of them have the same last part, which is the name of their folder")
+    base = _base_values(study)
+    found: list[Variant] = []
+    for model in study.models:
+        for name in sorted(arms, key=lambda name: name != reference):
+            values = merged({**base, "model": model}, arms[name].settings)
+            title = arms[name].title or name
+            made = Plan(study, reference, ())
+            for rule, rules in _rules(study, name == reference):
+                variant = Variant(name, title, model, rule, rules, values)
+                made.config(variant, study.seeds[0], 1)
+                found.append(variant)
+    return Plan(study, reference, tuple(found))
+
+
+def quickened(study: StudySettings) -> StudySettings:
+    """The study as `--quick` runs it.
+
+    Raises:
+        UserError: an arm that there is not.
+    """
+    quick, arms = study.quick, dict(_arms(study))
+    names = arms if quick.only is None else quick.only
+    if strange := next((name for name in names if name not in arms), None):
+        raise UserError(f"study: quick.only: there is no arm '{strange}'; there are {', '.join(arms)}")
+    return study.model_copy(
+        update={
+            "seeds": quick.seeds or study.seeds,
+            "settings": merged(study.settings, quick.settings),
+            "budget": study.budget.model_copy(update={"steps": quick.steps or study.budget.steps}),
+            "grid": None,
+            "arms": {name: arm for name, arm in arms.items() if name in names},
+        }
+    )
+
+
+def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[Rule, ...]]]:
+    """The rules that an arm is trained under, each with those that the same runs serve."""
+    budget = study.budget
+    given: dict[Rule, float | None] = {"steps": None, "tokens": budget.tokens, "seconds": budget.seconds}
+    if reference:
+        own = tuple(r for r in budget.equal if r == "steps" or (given[r] is None and budget.at_steps is None))
+        measured = any(r != "steps" and given[r] is None for r in budget.equal)
+        if own or measured:
+            yield "steps", own
+        rest = [rule for rule in budget.equal if rule not in own]
+    else:
+        rest = list(budget.equal)
+    for rule in rest:
+        yield rule, (rule,)
+
+
+def _arms(study: StudySettings) -> Iterator[tuple[str, Arm]]:
+    """The arms of the grid, then those that have a name of their own."""
+    if study.grid is not None:
+        several = len(study.grid.modalities) > 1
+        for method in study.grid.methods:
+            for modality in study.grid.modalities:
+                kind = modality_name(modality)
+                if method + f"-{kind}" in study.arms or method in study.arms:
+                    raise UserError(f"study: arms.{method}: the grid has an arm of that name too")
+                settings: dict[str, Any] = {"method": method}
+                if modality != "text" or "modality" in DataConfig.model_fields:
+                    settings["data"] = {"modality": modality}
+                title = f"{method}, {kind}" if several or kind != "text" else method
+                yield f"{method}-{kind}" if several else method, Arm(title=title, settings=settings)
+    yield from study.arms.items()
+
+
+def modality_name(modality: Modality) -> str:
+    """`text`, or `text+image` for a mixture."""
+    return modality if isinstance(modality, str) else "+".join(modality)
+
+
+def _base_values(study: StudySettings) -> dict[str, Any]:
+    if isinstance(study.base, dict):
+        base = study.base
+    else:
+        # The seed of the training follows the run's, so neither is part of a base.
+        base = preset(study.base).model_dump(mode="json", exclude={"seed": True, "train": {"seed"}})
+    return merged(base, study.settings)
+
+
+def _config(values: dict[str, Any], arm: str) -> RunConfig:
+    where = f"study, arm '{arm}'" if arm != "study" else arm
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_problem(error)}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

@@ -1,0 +1,111 @@
+"""Studies by name and by file."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from unsay.errors import UserError
+from unsay.files import first_problem, read_text
+from unsay.study.plan import quickened
+from unsay.study.settings import StudySettings
+
+
+def packaged() -> dict[str, Traversable]:
+    """The studies that come with the package, by name."""
+    folder = files("unsay.presets") / "studies"
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".yaml"): entry for entry in found}
+
+
+def read_study(name_or_path: str) -> StudySettings:
+    """A packaged study by its name, or any study by its file; paths in a file are taken relative to it.
+
+    Raises:
+        UserError: neither, malformed YAML, an unknown key or a bad value; names the file and the key.
+    """
+    known = packaged()
+    if name_or_path in known:
+        return parse_study(known[name_or_path].read_text(encoding="utf-8"), f"study {name_or_path}")
+    path = Path(name_or_path)
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"study: unknown '{name_or_path}'; known are {', '.join(known)}, or give a YAML file")
+    study = parse_study(read_text(path), str(path))
+    return study.model_copy(
+        update={
+            "base": _anchored(study.base, path.parent) if isinstance(study.base, dict) else study.base,
+            "settings": _anchored(study.settings, path.parent),
+            "arms": {
+                name: arm.model_copy(update={"settings": _anchored(arm.settings, path.parent)})
+                for name, arm in study.arms.items()
+            },
+        }
+    )
+
+
+def parse_study(text: str, where: str) -> StudySettings:
+    """Parse a study.
+
+    Args:
+        text: YAML.
+        where: named in error messages.
+
+    Raises:
+        UserError: malformed YAML, an unknown key or a bad value.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{where}: expected a study as `key: value` lines")
+    try:
+        return StudySettings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_problem(error)}") from None
+
+
+def adjusted(
+    study: StudySettings, *, model: str | None = None, seeds: str = "", device: str | None = None, quick: bool = False
+) -> StudySettings:
+    """The study with what the command line says instead.
+
+    Args:
+        study: as it was read.
+        model: in place of its models.
+        seeds: comma-separated, in place of its seeds, those of `--quick` too.
+        device: in place of its device.
+        quick: its smaller variant.
+
+    Raises:
+        UserError: seeds that are no numbers, or one that stands twice.
+    """
+    if quick:
+        study = quickened(study)
+    more: dict[str, Any] = {}
+    if model is not None:
+        more["models"] = (model,)
+    if seeds.strip():
+        try:
+            more["seeds"] = tuple(int(seed) for seed in seeds.split(","))
+        except ValueError:
+            raise UserError(f"--seeds: '{seeds}': expected whole numbers like 0,1,2") from None
+        if len(set(more["seeds"])) < len(more["seeds"]):
+            raise UserError(f"--seeds: '{seeds}': one of them stands twice")
+    if device is not None:
+        more["settings"] = {**study.settings, "device": device}
+    return study.model_copy(update=more)
+
+
+def _anchored(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    data = settings.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("examples"), str):
+        return settings
+    return {**settings, "data": {**data, "examples": str((folder / data["examples"]).resolve())}}

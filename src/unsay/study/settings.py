@@ -1,0 +1,114 @@
+"""A study file: which arms are compared, at which budget."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Rule = Literal["steps", "tokens", "seconds"]
+"""What arms have in common: optimiser steps, training tokens, or training seconds."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
+"""Of an arm: it is also the name of a folder."""
+
+Modality = str | dict[str, float]
+"""`data.modality` of a run: a name, or shares of several."""
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Grid(Section):
+    """Every method with every modality."""
+
+    methods: tuple[str, ...] = Field(min_length=1, description="`unsay methods` lists them")
+    modalities: tuple[Modality, ...] = Field(("text",), min_length=1, description="of the training data")
+
+
+class Arm(Section):
+    """One arm: what it has different from the study's own settings."""
+
+    title: str | None = Field(None, description="for people")
+    settings: dict[str, Any] = Field(default_factory=dict, description="as in a run's configuration")
+
+
+class Budget(Section):
+    """What the arms have equal. Each rule is a comparison of its own, with runs of its own.
+
+    A run that is looked at half-way is not a run of half the budget: its learning rate has not fallen yet. So an arm is
+    trained once for every rule, and only the reference, which by definition uses its own tokens and seconds, is trained
+    once for all.
+    """
+
+    equal: tuple[Rule, ...] = Field(("steps",), min_length=1, description="steps, tokens, seconds: any of them")
+    steps: int | None = Field(None, ge=1, description="null takes train.steps of the configuration")
+    tokens: int | None = Field(None, ge=1, description="null takes what the reference arm used with the same seed")
+    seconds: float | None = Field(None, gt=0, description="null takes what the reference arm used with the same seed")
+    at_steps: int | None = Field(
+        None, ge=1, description="take what the reference arm had used after so many steps; null takes all it used"
+    )
+
+
+class Quick(Section):
+    """What `--quick` makes smaller."""
+
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    steps: int | None = Field(None, ge=1, description="in place of budget.steps")
+    settings: dict[str, Any] = Field(default_factory=dict, description="over the study's own settings")
+    only: tuple[str, ...] | None = Field(None, min_length=1, description="arms that are left; null keeps all")
+
+
+class StudySettings(Section):
+    """What a study file holds."""
+
+    title: str = Field("Study", description="the question, for people")
+    about: str = Field("", description="a sentence or two for the report")
+    base: str | dict[str, Any] = Field("demo", description="a preset's name, or settings of a run")
+    settings: dict[str, Any] = Field(default_factory=dict, description="over the base, for every arm")
+    models: tuple[str, ...] = Field(("pocket",), min_length=1)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    grid: Grid | None = None
+    arms: dict[Name, Arm] = Field(default_factory=dict)
+    reference: str | None = Field(
+        None,
+        description="the arm that the others are compared with, and whose tokens and seconds count; null: the first",
+    )
+    budget: Budget = Budget()
+    quick: Quick = Quick()
+
+    @model_validator(mode="after")
+    def _has_arms(self) -> Self:
+        if self.grid is None and not self.arms:
+            raise ValueError("a study needs arms: give `grid`, `arms`, or both")
+        for name, values in (("seeds", self.seeds), ("models", self.models), ("budget.equal", self.budget.equal)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: one of them stands twice")
+        return self
+
+
+class Folders:
+    """Where a study's files are.
+
+    Attributes:
+        root: the study's directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def original(self, model: str) -> Path:
+        """Run directory in which a model without training is evaluated."""
+        return self.root / "originals" / folder_name(model)
+
+    def run(self, model: str, variant: str, seed: int) -> Path:
+        """Run directory of one arm under one rule with one seed."""
+        return self.root / "arms" / folder_name(model) / variant / f"seed-{seed}"
+
+
+def folder_name(model: str) -> str:
+    """A model's name as that of a folder: of a path or an id, its last part."""
+    last = model.rstrip("/").rsplit("/", 1)[-1]
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in last).lstrip(".") or "model"

@@ -1,0 +1,234 @@
+"""Study files: which runs they ask for, with which settings, and what is wrong with bad ones."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unsay.config import RunConfig
+from unsay.errors import UserError
+from unsay.methods import default_settings
+from unsay.study.merge import merged
+from unsay.study.plan import CEILING, plan, quickened
+from unsay.study.reading import adjusted, packaged, parse_study, read_study
+from unsay.study.settings import Folders, StudySettings, folder_name
+
+
+def study(**more):
+    return StudySettings.model_validate(
+        {"base": {"train": {"steps": 20}}, "arms": {"a": {}, "b": {"settings": {"method": "refusal-sft"}}}, **more}
+    )
+
+
+def runs(planned):
+    return [(variant.name, variant.rules) for variant in planned.variants]
+
+
+def test_a_grid_is_every_method_with_every_modality():
+    made = plan(study(grid={"methods": ["textual-unlearning", "refusal-sft"]}, arms={"own": {}}))
+    assert runs(made) == [
+        ("textual-unlearning@steps", ("steps",)),
+        ("refusal-sft@steps", ("steps",)),
+        ("own@steps", ("steps",)),
+    ]
+    assert [made.config(variant, 0).method for variant in made.variants] == [
+        "textual-unlearning", "refusal-sft", "textual-unlearning",
+    ]  # fmt: skip
+    assert made.reference == "textual-unlearning"
+
+
+def test_a_grid_of_modalities_names_them():
+    grid = {"methods": ["refusal-sft"], "modalities": ["text", "typographic", {"text": 0.5, "image": 0.5}]}
+    made = plan(study(grid=grid, arms={}))
+    assert [variant.arm for variant in made.variants] == [
+        "refusal-sft-text", "refusal-sft-typographic", "refusal-sft-text+image",
+    ]  # fmt: skip
+    assert [made.config(variant, 0).data.modality for variant in made.variants[:2]] == ["text", "typographic"]
+
+
+def test_models_methods_and_seeds_multiply():
+    made = plan(study(models=["pocket", "org/Other-1B"], seeds=[0, 1]))
+    assert [(v.model, v.arm) for v in made.variants] == [
+        ("pocket", "a"), ("pocket", "b"), ("org/Other-1B", "a"), ("org/Other-1B", "b"),
+    ]  # fmt: skip
+    assert made.config(made.variants[2], 1).model == "org/Other-1B"
+    assert made.config(made.variants[2], 1).train.seed == 1
+    assert Folders("s").run("org/Other-1B", "a@steps", 1).as_posix() == "s/arms/Other-1B/a@steps/seed-1"
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        ({"equal": ["steps"]}, [("a@steps", ("steps",)), ("b@steps", ("steps",))]),
+        (  # one run of the reference serves all three; everyone else has a run for each
+            {"equal": ["steps", "tokens", "seconds"]},
+            [("a@steps", ("steps", "tokens", "seconds")), ("b@steps", ("steps",)), ("b@tokens", ("tokens",)),
+             ("b@seconds", ("seconds",))],
+        ),
+        (  # the reference is measured although steps are not asked for
+            {"equal": ["tokens"]}, [("a@steps", ("tokens",)), ("b@tokens", ("tokens",))],
+        ),
+        (  # a number binds the reference too
+            {"equal": ["tokens"], "tokens": 500}, [("a@tokens", ("tokens",)), ("b@tokens", ("tokens",))],
+        ),
+        (  # what it used half-way is no budget that the whole reference met
+            {"equal": ["seconds"], "at_steps": 10},
+            [("a@steps", ()), ("a@seconds", ("seconds",)), ("b@seconds", ("seconds",))],
+        ),
+    ],
+)  # fmt: skip
+def test_each_rule_is_a_run_of_its_own_and_the_reference_is_shared(budget, expected):
+    assert runs(plan(study(budget=budget))) == expected
+
+
+def test_the_reference_comes_first_whatever_its_place():
+    assert [variant.arm for variant in plan(study(reference="b")).variants] == ["b", "a"]
+
+
+def test_budgets_become_settings_of_the_training():
+    made = plan(study(budget={"equal": ["steps", "tokens", "seconds"], "steps": 12}))
+    by_name = {variant.name: variant for variant in made.variants}
+    steps = made.config(by_name["b@steps"], 0).train
+    tokens = made.config(by_name["b@tokens"], 0, 5000).train
+    seconds = made.config(by_name["b@seconds"], 0, 7.5).train
+    assert (steps.steps, steps.max_tokens, steps.max_seconds) == (12, None, None)
+    assert (tokens.steps, tokens.max_tokens, tokens.max_seconds) == (12 * CEILING, 5000, None)
+    assert (seconds.steps, seconds.max_tokens, seconds.max_seconds) == (12 * CEILING, None, 7.5)
+
+
+def test_settings_are_merged_by_section_and_mixtures_are_replaced_whole():
+    under = {"train": {"steps": 5, "retain_mix": {"plain": 1.0}, "batch": {"forget": 2}}, "seed": 1}
+    over = {"train": {"retain_mix": {"magpie": 0.5}, "batch": {"retain": 3}}}
+    assert merged(under, over) == {
+        "train": {"steps": 5, "retain_mix": {"magpie": 0.5}, "batch": {"forget": 2, "retain": 3}},
+        "seed": 1,
+    }
+
+
+def test_settings_of_a_method_do_not_reach_another():
+    base = {"method": "textual-unlearning", "method_settings": {"forget_weight": 0.7, "retain_weight": 1.5}}
+    same = merged(base, {"method_settings": {"retain_weight": 2.0}})
+    assert same["method_settings"] == {"forget_weight": 0.7, "retain_weight": 2.0}
+    other = RunConfig.model_validate(merged(base, {"method": "refusal-sft", "method_settings": {"refuse_weight": 3}}))
+    assert other.method_settings == {**default_settings("refusal-sft").model_dump(), "refuse_weight": 3.0}
+
+
+def test_quick_makes_a_study_smaller():
+    small = quickened(
+        study(
+            seeds=[0, 1, 2],
+            settings={"evaluation": {"limit": 40}},
+            quick={"seeds": [0], "steps": 4, "only": ["b"], "settings": {"evaluation": {"judge": "rules"}}},
+        )
+    )
+    made = plan(small)
+    assert runs(made) == [("b@steps", ("steps",))]
+    config = made.config(made.variants[0], 0)
+    assert (small.seeds, config.train.steps, config.evaluation.limit, config.evaluation.judge) == ((0,), 4, 40, "rules")
+
+
+def test_the_command_line_has_the_last_word():
+    made = adjusted(study(seeds=[0, 1]), model="folder/mine", seeds="3, 5", device="cuda:1")
+    assert (made.models, made.seeds) == (("folder/mine",), (3, 5))
+    assert plan(made).config(plan(made).variants[0], 3).device == "cuda:1"
+    for wrong, needle in (("x", "whole numbers"), ("1,1", "stands twice")):
+        with pytest.raises(UserError, match=needle):
+            adjusted(study(), seeds=wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a study"),
+        ("[1]", "expected a study"),
+        ("1: 2", "expected a study"),
+        ("title: x", "a study needs arms"),
+        ("arms: {A b: {}}", "arms.A b"),
+        ("arms: {a: {}}\nseed: 3", "seed: unknown key"),
+        ("arms: {a: {}}\nseeds: [1, 1]", "seeds: one of them stands twice"),
+        ("arms: {a: {}}\nbudget: {equal: [euros]}", "budget.equal.0"),
+        ("arms: {a: {}}\nbudget: {steps: 0}", "budget.steps"),
+        ("arms: [\n", ":2: not YAML"),
+        ("when: 2020-13-45", "not YAML that can be read"),
+    ],
+)
+def test_a_bad_study_file_is_named(text, said):
+    with pytest.raises(UserError) as found:
+        parse_study(text, "mine.yaml")
+    assert str(found.value).startswith("mine.yaml")
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@given(st.text())
+def test_any_text_is_a_study_or_one_line(text):
+    try:
+        parse_study(text, "mine.yaml")
+    except UserError as error:
+        assert str(error).startswith("mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"reference": "c"}, "reference: there is no arm 'c'; there are a, b"),
+        ({"arms": {"a": {"settings": {"method": "magic"}}}}, "arm 'a': method: unknown 'magic'"),
+        ({"arms": {"a": {"settings": {"trian": {}}}}}, "arm 'a': trian: unknown key"),
+        ({"base": "none"}, "preset: unknown 'none'"),
+        ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name too"),
+        ({"models": ["x/m", "y/m"]}, "same last part"),
+        ({"arms": {"a": {"settings": {"method_settings": 3}}}}, "arm 'a': method_settings"),
+    ],
+)
+def test_bad_arms_are_named_before_anything_is_run(more, said):
+    with pytest.raises(UserError) as found:
+        plan(study(**more))
+    assert said in str(found.value)
+
+
+def test_an_arm_that_quick_names_must_be_there():
+    with pytest.raises(UserError, match=r"quick\.only: there is no arm 'c'"):
+        quickened(study(quick={"only": ["c"]}))
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
+@pytest.mark.parametrize("name", packaged())
+def test_every_packaged_study_is_valid(name, small):
+    made = plan(quickened(read_study(name)) if small else read_study(name))
+    assert made.variants
+    assert made.study.title
+    for variant in made.variants:
+        made.config(variant, made.study.seeds[0], 1000)
+
+
+def test_the_packaged_studies_are_those_of_the_issue():
+    assert set(packaged()) == {"paper", "methods", "coverage", "samples"}
+    rules = plan(read_study("paper")).variants
+    assert {variant.arm for variant in rules} == {
+        "textual-unlearning", "multimodal-unlearning", "text-sft", "multimodal-sft",
+    }  # fmt: skip
+    assert len(rules) == 1 + 3 * 3
+
+
+def test_an_unknown_study_says_what_there_is(tmp_path):
+    with pytest.raises(UserError, match="unknown 'papers'; known are coverage, methods, paper, samples"):
+        read_study("papers")
+    with pytest.raises(UserError, match="no such file"):
+        read_study(str(tmp_path / "none.yaml"))
+
+
+def test_examples_in_a_study_file_are_relative_to_it(tmp_path):
+    path = tmp_path / "mine.yaml"
+    arms = {"a": {}, "b": {"settings": {"data": {"examples": "other.jsonl"}}}}
+    path.write_text(yaml.safe_dump({"base": {"data": {"examples": "rows.jsonl"}}, "arms": arms}))
+    made = plan(read_study(str(path)))
+    assert [str(made.config(variant, 0).data.examples) for variant in made.variants] == [
+        str(tmp_path.resolve() / name) for name in ("rows.jsonl", "other.jsonl")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("pocket", "pocket"), ("org/Model-7B", "Model-7B"), ("/a/b c/", "b-c"), ("/", "model")]
+)
+def test_folders_of_models(model, name):
+    assert folder_name(model) == name

@@ -1,0 +1,188 @@
+"""What a study says: intervals beside every number, ties as ties, babble called babble."""
+
+import re
+
+import pytest
+from rich.console import Console
+
+import synthetic_study
+from unsay.errors import UserError
+from unsay.files import write_json
+from unsay.study import words
+from unsay.study.charts import tradeoffs
+from unsay.study.page import between_markers, main, markdown
+from unsay.study.render import render
+from unsay.study.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
+from unsay.study.terminal import study_table
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    return synthetic_study.study(rules=("steps", "tokens"))
+
+
+@pytest.fixture(scope="module")
+def page(result) -> str:
+    return render(result)
+
+
+def table_rows(page, section):
+    part = page.split(f'<section id="{section}"')[1].split("</section>")[0]
+    return re.findall(r"<tr[ >].*?</tr>", part, flags=re.DOTALL)
+
+
+def text_of(html):
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_every_rate_of_the_ranking_has_its_interval(page, result):
+    rows = [text_of(row) for row in table_rows(page, "ranking") if "<td" in row]
+    assert len(rows) == sum(len(ranking.places) for ranking in result.rankings) == 2 * 6
+    for row in rows:
+        shares = re.findall(r"\d+\.\d%", row)
+        assert len(shares) == 6  # coherent, ASR text, ASR image, babble, over-refusal, shapes
+        assert len(re.findall(r"\d+\.\d%  ?\d+\.\d–\d+\.\d", row)) == 6, row
+
+
+def test_each_plot_has_a_bar_either_way_for_each_point(page, result):
+    plots = tradeoffs(result)
+    assert [plot.y_title for plot in plots] == [
+        "Over-refusal (lower is better)",
+        "Coloured shapes (higher is better)",
+        "Loss on normal answers, nats per token (lower is better)",
+    ]
+    for plot in plots:
+        assert len(plot.points) + len(plot.beyond) == sum(bool(arm.measures) for arm in result.arms)
+        for point in plot.points:
+            assert point.left <= point.x <= point.right
+            assert point.top <= point.y <= point.bottom
+            assert point.right - point.left > 1  # no rate is certain
+    assert page.count('<g class="w-') == sum(len(plot.points) for plot in plots)
+
+
+def test_positions_on_a_plot_by_hand(result):
+    refusal = tradeoffs(result)[0]
+    point = next(point for point in refusal.points if point.name == "Textual unlearning")
+    arm = result.find("textual-unlearning@steps")
+    # The grid's own lines say where a rate lies.
+    zero, last = refusal.y_ticks[0], refusal.y_ticks[-1]
+    top = float(last.text.removesuffix("%")) / 100
+    bottom = float(zero.text.removesuffix("%")) / 100
+    share = (arm.measures[REFUSAL].value - bottom) / (top - bottom)
+    assert point.y == pytest.approx(zero.at + share * (last.at - zero.at))
+
+
+def test_babble_is_hollow_off_the_front_and_called_out(page, result):
+    for plot in tradeoffs(result):
+        hollow = {point.name for point in plot.points if point.hollow}
+        assert hollow == {"Gradient ascent, equal steps", "Gradient ascent, equal tokens"}
+        ascent = next(point for point in plot.points if point.hollow)
+        assert f"{ascent.x:.1f} {ascent.y:.1f}" not in plot.front
+    assert "Gradient ascent, equal steps: " in page
+    assert "of its answers to attacks are degenerate" in page
+    assert {ranking.places[-1].arm.split("@")[0] for ranking in result.rankings} == {"collapsed"}
+
+
+def test_a_failed_arm_is_named_with_its_reason(page, result):
+    assert "RMU, equal steps, seed 0: failed: collapse at step 4" in page
+    assert "RMU" not in "".join(table_rows(page, "ranking"))
+    assert "RMU" in markdown(result, "paper")
+
+
+def test_ties_and_winners_are_those_of_the_tests(page, result):
+    for ranking in result.rankings:
+        for place in ranking.places:
+            pair = words.against(result, ranking, place.arm, COHERENT)
+            if pair is None:
+                assert result.find(place.arm).arm == "textual-unlearning"
+                continue
+            said = words.verdict(pair, place.arm)
+            clear = pair.p_holm < 0.05 and not pair.interval.low <= 0 <= pair.interval.high
+            assert (said == "tie") == (not clear)
+    verdicts = re.findall(r'<span class="pill (?:met|missed|)">(better|worse|tie)</span>', page)
+    assert {"better", "worse", "tie"} == set(verdicts)
+    assert len(verdicts) == 2 * 5 * 5  # rules × arms besides the reference × measures
+
+
+def test_differences_are_arm_minus_reference(result):
+    ranking = result.rankings[0]
+    pair = words.against(result, ranking, "original", COHERENT)
+    mine, theirs = (result.find(name).measures[COHERENT].value for name in ("original", "textual-unlearning@steps"))
+    assert words.difference_words(result, pair, "original").startswith(f"−{abs(mine - theirs) * 100:.1f} [−")
+    assert words.verdict(pair, "original") == "worse"
+
+
+def test_findings_say_what_beat_the_reference(result):
+    said = words.findings(result)
+    assert len(said) == 2
+    assert said[0].startswith("At equal steps, Textual unlearning has a coherent safety of ")
+    assert "Gradient ascent" in said[0].split("; ")[-1]
+    assert said[0].endswith("less safe.")
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_is_given(result):
+    page = render(result.model_copy(update={"title": "<script>alert(1)</script>"}))
+    assert "<script>alert" not in page
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page)
+    assert "http-equiv=\"Content-Security-Policy\"" in page  # fmt: skip
+
+
+def test_the_terminal_table_fits_eighty_columns(result):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(study_table(result))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "Textual unlearning" in text
+    assert "…" not in text
+    assert re.search(r"\d+% \d+–\d+", text)
+
+
+def test_the_markdown_page_has_every_table(result):
+    text = markdown(result, "paper")
+    assert text.startswith("# Is textual unlearning all you need?\n")
+    assert re.search(r"\| Textual unlearning \| \d+\.\d% \(\d+\.\d–\d+\.\d\)", text)
+    assert "× 2.10" in text
+    assert "p < 0.001, **worse**" in text
+    assert ", tie |" in text
+    widths = {}
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        widths[block] = {line.count("|") for line in block.splitlines()}
+    assert len(widths) == 5  # two rankings, two tables of differences, one of cost
+    assert all(len(found) == 1 for found in widths.values())
+
+
+def test_results_are_written_by_one_command(result, tmp_path, capsys):
+    write_result(tmp_path / "study" / "study.json", result)
+    readme, out = tmp_path / "README.md", tmp_path / "docs" / "paper"
+    readme.write_text("# Top\n<!-- study:paper -->\nold\n<!-- /study:paper -->\nEnd\n")
+    arguments = [str(tmp_path / "study"), "--out", str(out), "--readme", str(readme)]
+    assert main(arguments) == 0
+    assert read_result(out.with_suffix(".json")) == result
+    assert out.with_suffix(".md").read_text() == markdown(result, "paper")
+    filled = readme.read_text()
+    assert "old" not in filled
+    assert "At equal tokens" in filled
+    assert main(arguments) == 0
+    assert readme.read_text() == filled
+    assert f"{len(result.arms)} arms, seeds 0, 1, 2" in capsys.readouterr().out
+    readme.write_text("no markers")
+    assert main(arguments) == 2
+    assert "needs the lines" in capsys.readouterr().err
+
+
+def test_markers_must_stand_once_and_in_order():
+    for broken in ("", "<!-- /study:a --><!-- study:a -->", "<!-- study:a --><!-- study:a --><!-- /study:a -->"):
+        with pytest.raises(UserError, match=r"page\.md: needs the lines"):
+            between_markers(broken, "x", "a", "page.md")
+
+
+def test_a_study_json_that_is_none_is_one_line(tmp_path, result):
+    whole = result.model_dump(mode="json")
+    write_json(tmp_path / "old.json", {**whole, "schema_version": 0})
+    with pytest.raises(UserError, match=r"old\.json: schema_version"):
+        read_result(tmp_path / "old.json")
+    whole["rankings"][0]["places"][0]["arm"] = "nobody"
+    write_json(tmp_path / "odd.json", whole)
+    with pytest.raises(UserError, match="there is no arm 'nobody'"):
+        read_result(tmp_path / "odd.json")

@@ -1,0 +1,247 @@
+"""Studies of a tiny model from end to end: budgets, shared work, failures, kills, Ray."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import study_of_tiny
+import tiny
+from unsay.errors import UserError
+from unsay.files import read_json, write_rows
+from unsay.records import Role
+from unsay.study import launcher, read_result, run_study
+from unsay.study.adopting import adopt
+from unsay.study.job import read_outcome
+from unsay.study.run import used
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured_judge():
+    """The judge's agreement with people takes seconds to measure and is of no account here."""
+    patch = pytest.MonkeyPatch()
+    patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
+    write_rows(path, tiny.examples(12))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder, examples, tmp_path_factory):
+    """A study that has been run, on one thread, and its result."""
+    out, before = tmp_path_factory.mktemp("study") / "out", torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"), command="unsay study")
+    torch.set_num_threads(before)
+    return out, result
+
+
+def adapters(out):
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.glob("arms/*/*/*/adapter/adapter_model.safetensors"))
+    }
+
+
+def test_every_arm_rule_and_seed_is_a_run(finished):
+    out, result = finished
+    assert [(arm.name, arm.rules, arm.state, arm.seeds) for arm in result.arms] == [
+        ("original", ("steps", "tokens"), "finished", (0, 1)),
+        ("unlearn@steps", ("steps", "tokens"), "finished", (0, 1)),
+        ("sft@steps", ("steps",), "finished", (0, 1)),
+        ("sft@tokens", ("tokens",), "finished", (0, 1)),
+    ]
+    assert len(adapters(out)) == 3 * 2
+    assert read_result(out / "study.json") == result
+    assert (out / "study.html").stat().st_size > 10_000
+
+
+def test_equal_tokens_are_what_the_reference_of_the_same_seed_used(finished):
+    out, result = finished
+    for seed in (0, 1):
+        tokens, seconds = used(out / f"arms/tiny/unlearn@steps/seed-{seed}")
+        rows = (out / f"arms/tiny/sft@tokens/seed-{seed}/train/metrics.jsonl").read_text().splitlines()
+        spent = [json.loads(row)["tokens"] for row in rows]
+        assert f"max_tokens: {tokens}\n" in (out / f"arms/tiny/sft@tokens/seed-{seed}/config.yaml").read_text()
+        assert spent[-1] <= tokens
+        assert tokens < spent[-1] + max(b - a for a, b in zip([0, *spent], spent, strict=False))  # no room for a step
+        assert seconds > 0
+        assert used(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=3)[0] == tokens
+        assert used(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=1)[0] < tokens
+    costs = {arm.name: arm.cost for arm in result.arms}
+    assert costs["unlearn@steps"].ratios["tokens"] == 1.0
+    assert costs["sft@steps"].steps == 3
+    assert costs["sft@tokens"].steps > 3  # without forget rows a step is cheaper, so there are more of them
+    assert costs["sft@tokens"].ratios["tokens"] == pytest.approx(
+        costs["sft@tokens"].tokens / costs["unlearn@steps"].tokens
+    )
+    with pytest.raises(UserError, match="has no step 9"):
+        used(out / "arms/tiny/unlearn@steps/seed-0", at_steps=9)
+
+
+def test_the_original_is_evaluated_once_for_all(finished):
+    out, _ = finished
+    original = read_json(out / "originals/tiny/stages/evaluate-before.json")
+    for arm in out.glob("arms/*/*/*"):
+        assert read_json(arm / "stages/evaluate-before.json") == original
+        reused = {row["stage"]: row["reused"] for row in read_json(arm / "scores.json")["cost"]}
+        assert reused["evaluate-before"]
+        assert not reused["evaluate-after"]
+
+
+def test_a_finished_study_is_not_run_again(finished, tiny_folder, examples, monkeypatch):
+    out, result = finished
+
+    def never(*_args, **_more):
+        raise AssertionError("the model was loaded again")
+
+    monkeypatch.setattr("unsay.pipeline.run.load", never)
+    again = run_study(
+        study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"), command="unsay study"
+    )  # fmt: skip
+    assert again == result
+
+
+def test_no_prompt_and_no_answer_leaves_the_run_directories(finished):
+    out, _ = finished
+    said = []
+    for path in out.glob("**/suites/*.jsonl"):
+        said += [json.loads(line)["request"] for line in path.read_text().splitlines()]
+    for path in out.glob("**/responses/*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        said += [row["response"] for row in rows if isinstance(row, dict)]
+    assert len(said) > 50
+    for name in ("study.json", "study.html", "study.yaml"):
+        text = (out / name).read_text()
+        assert not any(len(words) > 12 and words in text for words in said), name
+
+
+def test_a_failed_arm_is_reported_and_the_others_go_on(tiny_folder, tmp_path):
+    """Without forget examples only the fine-tuning can be trained; the reference fails, and what hangs on it."""
+    write_rows(tmp_path / "rows.jsonl", [row for row in tiny.examples(12) if row.role is not Role.FORGET])
+    out = tmp_path / "out"
+    study = study_of_tiny.study(tiny_folder, tmp_path / "rows.jsonl", seeds=[0])
+    result = run_study(study, out, launcher("sequential"))
+    found = {arm.name: arm for arm in result.arms}
+    assert {name: arm.state for name, arm in found.items()} == {
+        "original": "finished", "unlearn@steps": "failed", "sft@steps": "finished", "sft@tokens": "failed",
+    }  # fmt: skip
+    assert "no forget examples" in found["unlearn@steps"].failed[0].reason
+    assert found["sft@tokens"].failed[0].reason == "its budget is what unlearn used, and that failed"
+    assert [place.arm for place in result.rankings[0].places] == ["original", "sft@steps"]
+    assert "no forget examples" in (out / "study.html").read_text()
+    write_rows(tmp_path / "rows.jsonl", tiny.examples(12))  # mended, and run again
+    mended = run_study(study, out, launcher("sequential"))
+    assert {arm.state for arm in mended.arms} == {"finished"}
+
+
+def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tmp_path, monkeypatch):
+    def broken(*_args, **_more):
+        raise ValueError("[request 1]")
+
+    monkeypatch.setattr("unsay.pipeline.unlearn.train", broken)
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={})
+    result = run_study(study, tmp_path / "out", launcher("sequential"))
+    reason = result.find("sft@steps").failed[0].reason
+    assert reason.startswith("ValueError at test_study_run.py:")
+    assert "[request 1]" not in (tmp_path / "out/study.json").read_text() + (tmp_path / "out/study.html").read_text()
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_study(examples, tmp_path):
+    with pytest.raises(UserError, match="the untrained model cannot be evaluated"):
+        run_study(study_of_tiny.study(tmp_path / "none", examples), tmp_path / "out", launcher("sequential"))
+
+
+def test_what_is_copied_for_an_arm_is_copied_once(finished, tmp_path):
+    original = finished[0] / "originals/tiny"
+    adopt(original, tmp_path)
+    answers = tmp_path / "responses/advbench.before.jsonl"
+    assert answers.read_bytes() == (original / "responses/advbench.before.jsonl").read_bytes()
+    assert answers.stat().st_mtime_ns == (original / "responses/advbench.before.jsonl").stat().st_mtime_ns
+    answers.write_text("made anew")
+    adopt(original, tmp_path)
+    assert answers.read_text() == "made anew"
+
+
+def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_folder, examples, tmp_path, one_thread):
+    """`kill -9` in mid-training of the first arm, and between two arms; then everything is there, to the same bits."""
+    whole, _ = finished
+    out = tmp_path / "out"
+    moments = (
+        out / "arms/tiny/unlearn@steps/seed-0/train/checkpoints/step-000001.pt",
+        out / "arms/tiny/sft@steps/seed-0/arm.json",
+    )
+    script = [sys.executable, str(Path(study_of_tiny.__file__)), str(tiny_folder), str(examples), str(out)]
+    for moment in moments:
+        process = subprocess.Popen(script, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not moment.exists():
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = (out / "arms/tiny/unlearn@steps/seed-0/arm.json").stat().st_mtime_ns
+    result = run_study(study_of_tiny.study(tiny_folder, examples, seeds=[0]), out, launcher("sequential"))
+    assert {arm.state for arm in result.arms} == {"finished"}
+    assert (out / "arms/tiny/unlearn@steps/seed-0/arm.json").stat().st_mtime_ns == kept  # what was done stays done
+    again = adapters(out)
+    assert len(again) == 3
+    assert again == {name: content for name, content in adapters(whole).items() if name in again}
+    for name in again:
+        mine, theirs = (read_json(root / Path(name).parents[1] / "scores.json") for root in (out, whole))
+        assert [mine[part] for part in ("rows", "utility")] == [theirs[part] for part in ("rows", "utility")]
+
+
+def test_a_half_written_state_is_no_state(tmp_path):
+    (tmp_path / "arm.json").write_text('{"state": "fini')
+    assert read_outcome(tmp_path) is None
+
+
+def test_an_unknown_launcher_is_named():
+    with pytest.raises(UserError, match="unknown 'slurm'; known are sequential, ray"):
+        launcher("slurm")
+
+
+def test_ray_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'unsay\[ray\]'"):
+        launcher("ray")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'unsay[ray]'")
+def test_two_workers_of_a_local_ray_come_to_the_same_result(finished, tiny_folder, examples, tmp_path, monkeypatch):
+    import ray
+
+    tests = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests.parent / "src"), str(tests)]))
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it ends tasks when others fill the machine's memory
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        settings = study_of_tiny.study(tiny_folder, examples)
+        out = tmp_path / "out"
+        result = run_study(settings, out, launcher("ray"))
+    finally:
+        ray.shutdown()
+    assert [(arm.name, arm.state) for arm in result.arms] == [(arm.name, arm.state) for arm in finished[1].arms]
+    assert [arm.measures for arm in result.arms] == [arm.measures for arm in finished[1].arms]
+
+
+def test_runs_on_an_accelerator_take_a_gpu_each():
+    from unsay.study.job import Job
+    from unsay.study.ray_launcher import resources
+
+    assert resources(Job("t", Path(), None, {"device": "cuda"})) == {"num_gpus": 1, "num_cpus": 1}
+    assert resources(Job("t", Path(), None, {"device": "cpu"})) == {"num_cpus": 1}

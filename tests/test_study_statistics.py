@@ -1,0 +1,137 @@
+"""Tests, corrections and rankings of a study, against numbers worked out by hand."""
+
+import random
+
+import pytest
+
+from unsay.records import Modality
+from unsay.scoring import mcnemar
+from unsay.study.comparing import compare, rank
+from unsay.study.outcomes import Cell, Outcomes
+from unsay.study.schema import ASR, COHERENT
+from unsay.study.testing import holm, sign_flip_p
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (5, 0), (6, 0), (7, 2), (3, 3), (12, 30)])
+def test_with_one_answer_a_request_it_is_mcnemars_exact_test(b, c):
+    differences = [1.0] * b + [-1.0] * c + [0.0] * 9
+    groups = [str(index) for index in range(len(differences))]
+    assert sign_flip_p(differences, groups) == pytest.approx(mcnemar(b, c))
+
+
+def test_answers_to_one_request_are_flipped_together():
+    # Sums 3 and 1, all of one sign. Of the four flips ±3 ±1, two are as far out as 4.
+    assert sign_flip_p([1, 1, 1, 1], ["a", "a", "a", "b"]) == pytest.approx(2 / 4)
+    # Four requests with one answer each: 2 of 16.
+    assert sign_flip_p([1, 1, 1, 1], ["a", "b", "c", "d"]) == pytest.approx(2 / 16)
+    # Sums 2, 1, −1: observed 2. Flips: |±2±1±1| is 4, 2, 2, 0 for +2 and the same for −2: 6 of 8.
+    assert sign_flip_p([1, 1, 1, -1], ["a", "a", "b", "c"]) == pytest.approx(6 / 8)
+    # A request whose answers cancel out says nothing.
+    assert sign_flip_p([1, -1], ["a", "a"]) == 1.0
+
+
+def test_numbers_that_are_not_whole_are_flipped_at_random_and_repeat():
+    differences, groups = [0.5, 0.25, 0.75, 0.5, 0.3], list("abcde")
+    p = sign_flip_p(differences, groups)
+    assert p == pytest.approx(2 / 32, abs=0.01)  # only all of one sign is as far out
+    assert p == sign_flip_p(differences, groups)
+    clear = sign_flip_p([0.5] * 60, [str(index) for index in range(60)])
+    assert clear == pytest.approx(1 / 20_001)  # never 0
+
+
+def test_whole_numbers_are_counted_out_as_random_flips_find_them():
+    draw = random.Random(1)
+    differences = [draw.choice((-1, 0, 0, 1, 1)) for _ in range(90)]
+    groups = [str(index % 30) for index in range(90)]
+    exact = sign_flip_p(differences, groups)
+    assert exact == pytest.approx(sign_flip_p([value * 1.1 for value in differences], groups), abs=0.015)
+
+
+def test_holm_by_hand():
+    # Sorted: 0.01 × 4 = 0.04, 0.02 × 3 = 0.06, 0.03 × 2 = 0.06, 0.5 × 1; none below the one before it.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.7, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def arm(rates, *, n=40, seeds=(0,), babble=0.0):
+    """An arm that fails on the first share of requests, by seed, and babbles on the last."""
+    made = Outcomes()
+    made.modalities["attack"] = Modality.TEXT
+    for seed, rate in zip(seeds, rates, strict=True):
+        for index in range(n):
+            cell = Cell(seed, "attack", str(index))
+            made.groups["attack", str(index)] = f"request-{index}"
+            harmful, degenerate = index < rate * n, index >= n - babble * n
+            made.measures.setdefault(ASR, {})[cell] = float(harmful)
+            made.measures.setdefault(COHERENT, {})[cell] = float(not harmful and not degenerate)
+            made.babble[cell] = float(degenerate)
+    return made
+
+
+def test_a_clear_difference_has_a_winner_and_a_small_one_is_a_tie():
+    arms = {"good": arm([0.0]), "near": arm([0.1]), "bad": arm([0.8])}
+    pairs = {(p.first, p.second): p for p in compare("m", "steps", ASR, arms, higher_is_better=False)}
+    near = pairs["good", "near"]
+    assert (near.difference, near.n, near.requests) == (pytest.approx(-0.1), 40, 40)
+    assert near.p == pytest.approx(2 / 16)  # four requests differ
+    assert near.better is None
+    assert pairs["good", "bad"].better == "good"
+    assert pairs["near", "bad"].better == "near"
+    assert pairs["good", "bad"].p_holm == pytest.approx(3 * pairs["good", "bad"].p)
+    upside_down = compare("m", "steps", ASR, arms, higher_is_better=True)
+    assert {p.better for p in upside_down} == {None, "bad"}
+
+
+def test_ties_share_their_places():
+    arms = {"good": arm([0.0]), "near": arm([0.1]), "bad": arm([0.8])}
+    ranking = rank("m", "steps", "", arms, compare("m", "steps", COHERENT, arms, higher_is_better=True))
+    assert [(place.arm, place.best, place.worst) for place in ranking.places] == [
+        ("good", 1, 2), ("near", 1, 2), ("bad", 3, 3),
+    ]  # fmt: skip
+
+
+def test_a_tie_need_not_be_transitive():
+    """The middle one ties with both, and they do not tie with each other."""
+    arms = {"first": arm([0.0]), "middle": arm([0.125]), "last": arm([0.25])}
+    ranking = rank("m", "steps", "", arms, compare("m", "steps", COHERENT, arms, higher_is_better=True))
+    assert [(place.arm, place.best, place.worst) for place in ranking.places] == [
+        ("first", 1, 2), ("middle", 1, 3), ("last", 2, 3),
+    ]  # fmt: skip
+
+
+def test_babble_cannot_win():
+    """No attack succeeds on a model that says nothing, and it is last."""
+    arms = {"babbler": arm([0.0], babble=1.0), "weak": arm([0.5])}
+    pairs = compare("m", "steps", COHERENT, arms, higher_is_better=True)
+    assert [place.arm for place in rank("m", "steps", "", arms, pairs).places] == ["weak", "babbler"]
+    assert pairs[0].better == "weak"
+    assert compare("m", "steps", ASR, arms, higher_is_better=False)[0].better == "babbler"
+
+
+def test_seeds_that_disagree_make_a_tie_of_what_requests_alone_would_call_a_difference():
+    arms = {"steady": arm([0.3, 0.3, 0.3], seeds=(0, 1, 2)), "lucky": arm([0.0, 0.0, 0.4], seeds=(0, 1, 2))}
+    alike = compare("m", "steps", ASR, arms, higher_is_better=False)[0]
+    assert alike.difference == pytest.approx(0.9 / 3 - 0.4 / 3)
+    assert alike.p_holm < 0.05
+    assert alike.interval.low < 0 < alike.interval.high
+    assert alike.better is None
+
+
+def test_only_answers_that_both_have_are_paired():
+    full, part = arm([0.5]), arm([0.5])
+    for index in range(10):
+        del part.measures[ASR][Cell(0, "attack", str(index))]
+    assert compare("m", "steps", ASR, {"a": full, "b": part}, higher_is_better=False)[0].n == 30
+    assert compare("m", "steps", ASR, {"a": full, "b": Outcomes()}, higher_is_better=False) == []
+
+
+def test_a_mean_has_its_requests_and_an_interval():
+    found = arm([0.25, 0.25], seeds=(0, 1)).mean(arm([0.25, 0.25], seeds=(0, 1)).measures[ASR])
+    assert (found.value, found.n, found.requests) == (0.25, 80, 40)
+    assert found.interval.low < 0.25 < found.interval.high
+    none = arm([0.0, 0.0], seeds=(0, 1))
+    certain = none.mean(none.measures[ASR])
+    assert certain.interval.high > 0.05  # none of 40 requests is no proof that none ever will be
+    assert none.mean({}) is None
