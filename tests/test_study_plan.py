@@ -178,6 +178,10 @@ def test_any_text_is_a_study_or_one_line(text):
         ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name too"),
         ({"models": ["x/m", "y/m"]}, "same last part"),
         ({"arms": {"a": {"settings": {"method_settings": 3}}}}, "arm 'a': method_settings"),
+        (
+            {"settings": {"evaluation": {"responder": {"url": "http://localhost:1/v1", "model": "m"}}}},
+            "arm 'a': evaluation.responder: a server cannot answer for an arm",
+        ),
     ],
 )
 def test_bad_arms_are_named_before_anything_is_run(more, said):

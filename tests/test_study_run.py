@@ -245,3 +245,18 @@ def test_runs_on_an_accelerator_take_a_gpu_each():
 
     assert resources(Job("t", Path(), None, {"device": "cuda"})) == {"num_gpus": 1, "num_cpus": 1}
     assert resources(Job("t", Path(), None, {"device": "cpu"})) == {"num_cpus": 1}
+
+
+def test_image_tokens_count_towards_equal_tokens(tiny_folder, examples, tmp_path):
+    """Pictures make a step dearer, so that the same tokens are fewer steps."""
+    arms = {"words": {}, "pictures": {"settings": {"data": {"modality": "typographic"}}}}
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0], arms=arms, budget={"equal": ["tokens"], "steps": 6})
+    out = tmp_path / "out"
+    found = {arm.name: arm for arm in run_study(study, out, launcher("sequential")).arms}
+    words, pictures = found["words@steps"].cost, found["pictures@tokens"].cost
+    tokens, _ = used(out / "arms/tiny/words@steps/seed-0")
+    assert (words.image_tokens, words.tokens) == (0, tokens)
+    assert pictures.image_tokens > 0
+    assert pictures.tokens + pictures.image_tokens <= tokens
+    assert pictures.ratios["tokens"] == pytest.approx((pictures.tokens + pictures.image_tokens) / tokens)
+    assert found["pictures@tokens"].modality == "typographic"

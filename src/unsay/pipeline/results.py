@@ -236,7 +236,7 @@ def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
             values += [value for _, value in graded]
             groups += [prompt.group for prompt, _ in graded]
             seeds += [run.seed] * len(graded)
-        mean = _is_mean(first.suite)
+        mean = is_mean(first.suite)
         pooled = first.model_copy(
             update={
                 "n": sum(row.n for row in rows),
@@ -248,7 +248,7 @@ def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
     return PooledUtility(pooled=pooled, seeds=tuple(row.value for row in rows))
 
 
-def _is_mean(name: str) -> bool:
+def is_mean(name: str) -> bool:
     """Whether a utility suite's number is the plain mean of its items'."""
     suite = find_suite(name)
     return suite is None or (suite.grade is None and (suite.measure is None or suite.measure.total is None))

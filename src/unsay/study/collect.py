@@ -51,6 +51,8 @@ def collect(planned: Plan, folders: Folders, *, command: str = "") -> StudyResul
         raise UserError(f"{folders.root}: the untrained model was not evaluated; run the study first")
     first = next(iter(originals.values()))
     arms, answers = _arms(planned, folders, originals)
+    known = {measure for found in answers.values() for measure in found.measures}
+    paired = [row for row in first.scores.utility if row.suite in known]
     rankings, comparisons = _compared(planned, arms, answers, _higher(first.scores))
     return StudyResult(
         title=planned.study.title,
@@ -62,8 +64,8 @@ def collect(planned: Plan, folders: Folders, *, command: str = "") -> StudyResul
         judge=first.scores.judge,
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
         commits=_commits(planned, folders, originals),
-        measures={**TITLES, **{row.suite: row.title for row in first.scores.utility}},
-        units={row.suite: row.unit for row in first.scores.utility},
+        measures={**TITLES, **{row.suite: row.title for row in paired}},
+        units={row.suite: row.unit for row in paired},
         higher_is_better=_higher(first.scores),
         arms=tuple(arms),
         rankings=rankings,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unsay.files import read_rows
 from unsay.pipeline.grading import Value
-from unsay.pipeline.results import FinishedRun, pooled_interval
+from unsay.pipeline.results import FinishedRun, is_mean, pooled_interval
 from unsay.records import Kind, Label, Modality, Phase, Prompt
 from unsay.scoring import Interval, mean_interval
 from unsay.scoring.pairing import by_id
@@ -70,13 +70,16 @@ class Outcomes:
         return found
 
     def add(self, run: FinishedRun, phase: Phase, seeds: Iterable[int]) -> None:
-        """Take in the answers of one run; with several seeds, the same answers as each of them."""
+        """Take in the answers of one run; with several seeds, the same answers as each of them.
+
+        A utility suite whose number is no mean of its items cannot be paired item by item, and is left to the tables.
+        """
         for seed in seeds:
             for row in run.scores.rows:
                 if row.phase is phase:
                     self._judged(seed, row.suite, row.kind, run.prompts(row), run.labels(row))
             for measured in run.scores.utility:
-                if measured.phase is phase:
+                if measured.phase is phase and is_mean(measured.suite):
                     self._values(seed, measured.suite, run.prompts(measured), run.folder, phase)
 
     def _judged(self, seed: int, suite: str, kind: Kind, prompts: Sequence[Prompt], labels: Sequence[Label]) -> None:

@@ -108,7 +108,8 @@ def plan(study: StudySettings) -> Plan:
             made = Plan(study, reference, ())
             for rule, rules in _rules(study, name == reference):
                 variant = Variant(name, title, model, rule, rules, values)
-                made.config(variant, study.seeds[0], 1)
+                if made.config(variant, study.seeds[0], 1).evaluation.responder is not None:
+                    raise UserError(f"study, arm '{name}': evaluation.responder: a server cannot answer for an arm")
                 found.append(variant)
     return Plan(study, reference, tuple(found))
 
