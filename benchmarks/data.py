@@ -11,6 +11,9 @@ SETTINGS = TrainSettings(
 )
 """The demo's."""
 
+PAIRS = SETTINGS.model_copy(update={"max_answer_tokens": 48})
+"""For preference pairs: no answer is cut, for TRL cuts none."""
+
 
 def examples(most: int = 300) -> list[Example]:
     """Everyday prompts with the pocket VLM's own answers, dealt to the roles in turn: only lengths matter here."""
@@ -22,6 +25,18 @@ def examples(most: int = 300) -> list[Example]:
             complete=row.complete,
         )
         for number, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def pairs(most: int = 150) -> list[Example]:
+    """Preference pairs: each prompt with its own answer, to forget, and with the next prompt's, to give instead."""
+    rows = examples(most)
+    return [
+        Example(
+            id=f"{row.id}-{role.value}", role=role, prompt=row.prompt, answer=other.answer, source="bench",
+        )
+        for row, following in zip(rows, [*rows[1:], rows[0]], strict=True)
+        for role, other in ((Role.FORGET, row), (Role.REFUSE, following))
     ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class NumberTokens:
     """Stands where a tokenizer would: random weights know no language, and no download is needed."""
 
     eos_token_id, bos_token, bos_token_id, pad_token, pad_token_id = 2, None, None, "0", 0
+    all_special_tokens = ()  # no text spells one
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         """One token per character."""

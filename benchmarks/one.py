@@ -14,26 +14,19 @@ from typing import Any
 
 import torch
 
-from data import SETTINGS, examples
+from data import PAIRS, SETTINGS, examples, pairs
 from machine import peak_bytes, timed
-from recipes import plan, this_project, transformers_trainer, trl_dpo, usual_recipe
+from recipes import DPO, METHOD, plan, this_project, transformers_trainer, trl_dpo, usual_recipe
 from unsay.models import load
-from unsay.training.settings import TrainSettings
 
 
-def run(spec: dict[str, Any], settings: TrainSettings = SETTINGS) -> dict[str, Any]:
+def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Seconds per step, real tokens per step, and peak bytes above the loaded weights."""
     contender, count, device = spec["contender"], spec["steps"], spec["device"]
     vlm = load(spec["model"], device=device)
-    rows = examples()
-    method = "dpo" if contender == "unsay-dpo" else "textual-unlearning"
-    if contender.endswith("dpo"):
-        settings = settings.model_copy(
-            update={"batch": settings.batch.model_copy(update={"forget": 5, "refuse": 5, "retain": 0})}
-        )
-        steps = plan(vlm, rows, settings, method) if contender == "unsay-dpo" else []
-    else:
-        steps = plan(vlm, rows, settings)
+    dpo = contender.endswith("dpo")
+    rows, method, settings = (pairs(), DPO, PAIRS) if dpo else (examples(), METHOD, SETTINGS)
+    steps = [] if contender == "trl-dpo" else plan(vlm, rows, settings, method)
     gc.collect()
     base = start_of_peak(device)
     losses: list[float] = []
@@ -44,8 +37,8 @@ def run(spec: dict[str, Any], settings: TrainSettings = SETTINGS) -> dict[str, A
             ended = trl_dpo(vlm, rows, settings, count + 1)
         seconds = median(after - before for before, after in list(pairwise(ended))[1:])
     else:
-        make = usual_recipe if contender == "recipe" else this_project
-        step = make(vlm, steps, settings) if method != "dpo" else this_project(vlm, steps, settings, method)
+        recipe = contender == "recipe"
+        step = usual_recipe(vlm, steps, settings) if recipe else this_project(vlm, steps, settings, method)
         seconds = timed(lambda: losses.append(step()), device, warm=1, runs=count)
     tokens = median(sum(row.length for row in batch) for batch in steps[1 : count + 1]) if steps else None
     return {"contender": contender, "seconds": seconds, "tokens": tokens, "bytes": top(device) - base, "losses": losses}

@@ -6,6 +6,7 @@ modules, the same loss and the same precision, and returns the loss.
 
 import copy
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from machine import now
-from unsay.methods import METHODS, build_method
+from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
 from unsay.training.encoding import Encoded, collate, encode
@@ -24,24 +25,28 @@ from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 from unsay.training.trainer import _Training
 
-METHOD = "textual-unlearning"
+METHOD = build_method("textual-unlearning")
+DPO = build_method("dpo", {"retain_ce_weight": 0.0, "preference_weight": 0.05})
+"""The loss of the DPO paper, as in TRL: pairs alone, and with this weight a factor of 1 instead of 2/β."""
 Step = Callable[[], float]
 
 
-def plan(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, method: str = METHOD) -> list[list[Encoded]]:
+def plan(
+    vlm: VLM, examples: Sequence[Example], settings: TrainSettings, method: Method = METHOD
+) -> list[list[Encoded]]:
     """The batches that every contender trains on."""
-    made = batches(examples, build_method(method).needs, settings)
+    made = batches(examples, method.needs, settings)
     limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_answer_tokens": settings.max_answer_tokens}
     return [[encode(vlm, example, **limits) for example in batch] for batch in made]
 
 
-def this_project(vlm: VLM, steps: list[list[Encoded]], settings: TrainSettings, method: str = METHOD) -> Step:
-    """The trainer's own step."""
+def this_project(vlm: VLM, steps: list[list[Encoded]], settings: TrainSettings, method: Method = METHOD) -> Step:
+    """The trainer's own step; its loss is NaN where the trainer would have given it up."""
     adapted = attach(vlm, settings.lora, settings.seed)
     folder = Path(tempfile.mkdtemp())
-    training = _Training(adapted, build_method(method), settings, folder, "bench", [])
+    training = _Training(adapted, method, settings, folder, "bench", [])
     rows = itertools.cycle(steps)
-    return lambda: training._one(next(rows))[0]["loss"]
+    return lambda: (training._one(next(rows)) or {"loss": math.nan})["loss"]
 
 
 def usual_recipe(vlm: VLM, steps: list[list[Encoded]], settings: TrainSettings) -> Step:
@@ -135,17 +140,16 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
     from trl import DPOConfig, DPOTrainer
 
     adapted = attach(vlm, settings.lora, settings.seed)
-    chosen = [e for e in examples if e.role is Role.REFUSE]
-    rejected = [e for e in examples if e.role is Role.FORGET]
-    pairs = min(settings.batch.refuse, settings.batch.forget)
+    pairs = settings.batch.forget
     rows = [
         {
-            "prompt": [{"role": "user", "content": one.prompt}],
-            "chosen": [{"role": "assistant", "content": one.answer}],
-            "rejected": [{"role": "assistant", "content": other.answer}],
+            "prompt": adapted.render(adapted.typed(rejected.prompt)),  # TRL adds the end of an answer itself
+            "chosen": chosen.answer,
+            "rejected": rejected.answer,
         }
-        for one, other in zip(itertools.cycle(chosen), (rejected * count)[: pairs * count], strict=False)
-    ][: pairs * count]
+        for batch in batches(examples, DPO.needs, settings)[:count]
+        for rejected, chosen in zip(batch[:pairs], batch[pairs:], strict=True)
+    ]
     ended: list[float] = []
 
     class Clock(TrainerCallback):
@@ -161,12 +165,17 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
             per_device_train_batch_size=pairs,
             max_steps=count,
             max_length=settings.max_prompt_tokens + settings.max_answer_tokens,
+            beta=0.1,
             learning_rate=settings.learning_rate,
+            lr_scheduler_type=settings.schedule,
+            warmup_steps=settings.warmup_steps,
+            max_grad_norm=settings.max_grad_norm,
             report_to=[],
             save_strategy="no",
             logging_strategy="no",
             gradient_checkpointing=False,
             disable_tqdm=True,
+            train_sampling_strategy="sequential",
             bf16=False,
             use_cpu=adapted.device.type == "cpu",
         )
@@ -180,11 +189,6 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
     return ended
 
 
-def has_dpo() -> bool:
-    """Whether this project has the DPO method to compare."""
-    return "dpo" in METHODS
-
-
 def padded(rows: Sequence[Encoded], device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
     """Right-padded inputs of the whole model, and labels that are −100 but on answer tokens, [B, L] each."""
     batch = collate(rows).to(device)
@@ -195,7 +199,7 @@ def padded(rows: Sequence[Encoded], device: torch.device) -> tuple[dict[str, Ten
 
 def three_terms(logits: dict[Role, Tensor], before: Tensor, labels: dict[Role, Tensor]) -> Tensor:
     """The paper's loss with this project's defaults, from whole logits [B, L, V]."""
-    settings = METHODS[METHOD].settings().model_dump()
+    settings = METHODS["textual-unlearning"].settings().model_dump()
     forget = _per_example(_token_ce(logits[Role.FORGET], labels[Role.FORGET]), labels[Role.FORGET])
     refuse = _per_example(_token_ce(logits[Role.REFUSE], labels[Role.REFUSE]), labels[Role.REFUSE])
     current, original = (log_softmax(part[:, :-1].float(), -1) for part in (logits[Role.RETAIN], before))

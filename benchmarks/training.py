@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from machine import matmul_rate
-from recipes import has_dpo
 from unsay.models.vlm import VLM
 
 NAMES = {
@@ -24,10 +23,9 @@ NAMES = {
 
 def table(vlm: VLM, model: str, device: str, rounds: int, steps: int) -> dict[str, Any]:
     """Rows by contender; each round runs every contender once, in a process of its own."""
-    contenders = [name for name in NAMES if has_dpo() or not name.endswith("dpo")]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
     for _ in range(rounds):
-        for name in contenders:
+        for name in NAMES:
             if not any("missing" in row for row in found[name]):
                 found[name].append(_one(name, model, device, steps))
     rate = matmul_rate(device, next(vlm.decoder.parameters()).dtype)
@@ -40,7 +38,7 @@ def table(vlm: VLM, model: str, device: str, rounds: int, steps: int) -> dict[st
         other = "unsay-dpo" if name.endswith("dpo") else "unsay"
         seconds = median(row["seconds"] for row in results)
         ours = median(row["seconds"] for row in found[other])
-        # TRL makes its own batches of the same pairs: as many real tokens as ours.
+        # TRL reads the same pairs, and does not say how many tokens it made of them.
         tokens = results[0]["tokens"] or found[other][0]["tokens"]
         peak = median(row["bytes"] for row in results)
         rows.append(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 import tiny
 from unsay.models import LoraSettings
+from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -20,10 +22,11 @@ import evaluation  # noqa: E402
 import gpu_shapes  # noqa: E402
 import growth  # noqa: E402
 import multimodal  # noqa: E402
+import one  # noqa: E402
 import recipes  # noqa: E402
 import run  # noqa: E402
 import training  # noqa: E402
-from data import examples, prompts  # noqa: E402
+from data import examples, pairs, prompts  # noqa: E402
 
 SMALL = TrainSettings(steps=6, batch=BatchSettings(forget=2, refuse=2, retain=3), lora=LoraSettings(rank=4),
                       learning_rate=5e-3, warmup_steps=0, schedule="constant")  # fmt: skip
@@ -51,6 +54,44 @@ def test_the_trainers_loss_is_the_same_too(tiny_vlm, monkeypatch):
     other = copy.deepcopy(tiny_vlm)
     first = recipes.this_project(other, recipes.plan(other, tiny.examples(), SMALL), SMALL)()
     assert float(seen[0].detach()) == pytest.approx(first, abs=1e-4)
+
+
+def test_trl_minimises_the_same_preference_loss(tiny_vlm, monkeypatch, one_thread):
+    """The same pairs in the same order, the same tokens, loss and steps: 0.693 at first, then what was learnt."""
+    trl = pytest.importorskip("trl", reason="of the extra `bench`")
+    rows, settings = pairs(6), SMALL.model_copy(update={"max_answer_tokens": 200})
+    vlm = copy.deepcopy(tiny_vlm)
+    step = recipes.this_project(vlm, recipes.plan(vlm, rows, settings, recipes.DPO), settings, recipes.DPO)
+    ours = [step() for _ in range(3)]
+    theirs, real = [], trl.DPOTrainer.compute_loss
+
+    def noted(*args, **kwargs):
+        loss = real(*args, **kwargs)
+        theirs.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(trl.DPOTrainer, "compute_loss", noted)
+    ended = recipes.trl_dpo(copy.deepcopy(tiny_vlm), rows, settings, 3)
+    assert len(ended) == 4
+    assert theirs == pytest.approx(ours, abs=1e-4)
+    assert theirs[0] == pytest.approx(math.log(2))
+    assert abs(theirs[2] - theirs[0]) > 0.05
+
+
+def test_pairs_ask_the_same_and_answer_differently():
+    rows = pairs(20)
+    assert len({row.id for row in rows}) == len(rows) == 40
+    for forget, refuse in zip(rows[::2], rows[1::2], strict=True):
+        assert (forget.role, refuse.role) == (Role.FORGET, Role.REFUSE)
+        assert forget.prompt == refuse.prompt
+        assert forget.answer != refuse.answer
+
+
+def test_this_projects_dpo_is_measured_on_the_pairs_alone(tiny_folder):
+    row = one.run({"contender": "unsay-dpo", "model": str(tiny_folder), "device": "cpu", "steps": 1})
+    assert row["seconds"] > 0
+    assert row["tokens"] > 0
+    assert row["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_the_data_has_every_role_and_real_lengths():
@@ -87,7 +128,12 @@ def test_a_contender_runs_in_a_process_of_its_own(tiny_folder):
     assert row["seconds"] > 0
     assert row["bytes"] > 0
     assert len(row["losses"]) == 2
-    assert "missing" in training._one("unsay", "/nowhere", "cpu", 1)
+
+
+def test_a_contender_that_fails_is_missing_with_its_last_word(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, stdout="half a line", stderr="Traceback\nUserError: no such model\n")
+    monkeypatch.setattr(training.subprocess, "run", lambda *_, **__: failed)
+    assert training._one("unsay", "/nowhere", "cpu", 1)["missing"] == "UserError: no such model"
 
 
 def test_a_missing_contender_is_said_to_be_missing():
@@ -104,8 +150,8 @@ def test_the_shapes_of_large_models_run_at_toy_size(shape):
     json.dumps(row)
 
 
-def test_large_shapes_are_refused_on_a_cpu():
-    command = [sys.executable, str(BENCHMARKS / "gpu_shapes.py"), "--device", "cpu"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "need an accelerator" in done.stderr
+def test_large_shapes_are_refused_on_a_cpu(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_shapes.py", "--device", "cpu"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_shapes.main()
+    assert "need an accelerator" in capsys.readouterr().err

@@ -353,7 +353,15 @@ def relabel(run: Path, change: Callable[[dict], None]) -> Scores:
 def test_headline_does_not_boast(run: Path) -> None:
     def no_effect(value: dict) -> None:
         for row in value["changes"]:
-            row["p"] = 0.4
+            row["p"] = row["p_adjusted"] = 0.4
+
+    def one_of_many(value: dict) -> None:
+        for row in value["changes"]:
+            row["p"], row["p_adjusted"] = 0.01, 0.06
+
+    def alone(value: dict) -> None:
+        for row in value["changes"]:
+            row["p"], row["p_adjusted"] = 0.4, None
 
     def worse(value: dict) -> None:
         for row in value["changes"]:
@@ -366,7 +374,8 @@ def test_headline_does_not_boast(run: Path) -> None:
     def weak_judge(value: dict) -> None:
         value["judge"]["accuracy"]["accuracy"]["value"] = 0.7
 
-    assert "did not change measurably" in headline(relabel(run, no_effect)).sentence
+    for change in (no_effect, one_of_many, alone):
+        assert "did not change measurably" in headline(relabel(run, change)).sentence
     assert "rose from" in headline(relabel(run, worse)).sentence
     assert headline(relabel(run, before_only)).sentence.startswith("The model answers 6")
     bad = [finding.text for finding in headline(relabel(run, weak_judge)).findings if finding.tone == "bad"]
