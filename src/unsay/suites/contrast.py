@@ -27,5 +27,5 @@ SUITE = Suite(
     source="contrast prompts written for unsay, held-out part",
     licence="Apache-2.0",
     prompts=_prompts,
-    size=224,
+    size=306,
 )
