@@ -25,6 +25,7 @@ from unsay.methods import build_method
 from unsay.models import VLM, load
 from unsay.models.families import Layout, layout
 from unsay.models.merging import write_merged
+from unsay.presets import model_presets
 from unsay.records import Example, Kind, Modality, Prompt, Role
 from unsay.responding import GenerationSettings
 from unsay.responding.local import generate
@@ -215,12 +216,15 @@ def test_families_that_need_torchvision(tmp_path):
         pytest.skip("torchvision cannot be had from the package index")
     tests = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-p", "torchvision_beside_torch", "-p", "no:cacheprovider", "--tb=short"]
-    names = " or ".join(["trains_the_tiny", *CHECKS])
-    files = [str(tests / "test_families.py"), str(tests / "test_presets.py")]
+    skipped = [family.name for family in FAMILIES.values() if family.lacks]
+    cases = [f"{__file__}::{check}[{name}]" for name in skipped for check in CHECKS]
+    presets = [name for name, family in model_presets().items() if family in skipped and not name.endswith("-8gpu")]
+    trains = f"{tests / 'test_presets.py'}::test_a_preset_trains_the_tiny_model_of_its_family"
+    cases += [f"{trains}[{name}]" for name in presets]
+    assert presets
     path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "UNSAY_TEST_TORCHVISION": str(folder), "PYTHONPATH": path}
-    done = subprocess.run(
-        [*command, *files, "-k", names], capture_output=True, text=True, env=environment, cwd=tests.parent
-    )
+    done = subprocess.run([*command, *cases], capture_output=True, text=True, env=environment, cwd=tests.parent)
     assert done.returncode == 0, done.stdout[-3000:]
+    assert f"{len(cases)} passed" in done.stdout, done.stdout[-3000:]
     assert " skipped" not in done.stdout, done.stdout[-3000:]
