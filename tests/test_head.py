@@ -6,11 +6,14 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 import tiny
 from test_logprobs import EVERYTHING, by_example, encoded_examples, trained_looking
+from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.methods import Needs, build_method
+from unsay.models import detach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
 from unsay.training.encoding import collate
@@ -236,6 +239,31 @@ def test_a_damaged_file_costs_its_examples_and_no_more(tiny_vlm, tmp_path, monke
     assert 0 < len(mended._kept) < len(whole._kept)
     mended.fill(vlm, rows, NEEDS)
     assert mended._kept.keys() == whole._kept.keys()
+
+
+def test_a_method_of_hidden_states_cannot_have_a_kept_original(tiny_vlm, tmp_path):
+    method = build_method("circuit-breaker")
+    settings = TrainSettings(steps=1, batch=BatchSettings(forget=1, refuse=1, retain=1), reference="cached")
+    with pytest.raises(UserError, match=r"train\.reference: .*hidden states.*set it to live") as caught:
+        train(tiny_vlm, tiny.examples(2), method, settings, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "adapter").exists()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    train(detach(tiny_vlm), tiny.examples(2), method, settings.model_copy(update={"reference": "live"}), tmp_path)
+
+
+def test_a_kept_original_of_pictured_rows_is_refused_by_their_name(tiny_vlm, tmp_path):
+    Image.new("RGB", (tiny.IMAGE_SIZE, tiny.IMAGE_SIZE), "red").save(tmp_path / "a.png")
+    rows = tiny.examples(2)
+    rows[-1] = rows[-1].model_copy(update={"image": str(tmp_path / "a.png")})
+    settings = TrainSettings(steps=1, batch=BatchSettings(forget=1, refuse=1, retain=1), reference="cached")
+    method, out = build_method("textual-unlearning"), tmp_path / "run"
+    with pytest.raises(UserError, match=rf"train\.reference: example {rows[-1].id} has a picture") as caught:
+        train(tiny_vlm, rows, method, settings, out)
+    assert "set it to live" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(out.rglob("*.safetensors"))
+    train(detach(tiny_vlm), rows[:-1], method, settings, out)
 
 
 def test_a_run_on_kept_originals_is_the_run_on_live_ones(tiny_vlm, tmp_path, one_thread):

@@ -399,9 +399,9 @@ def test_the_probe_watches_the_adapter_that_will_be_used(tmp_path, monkeypatch):
     """A probe on the unused sign would see no collapse where there is one."""
     signs, look = [], trainer.role_views
 
-    def watched(vlm, batch, needs, chunk):
+    def watched(vlm, batch, needs, *more):
         signs.append((needs is trainer.PROBE_NEEDS, {k: v for k, v in lora_b(vlm).items() if v.abs().sum() > 0}))
-        return look(vlm, batch, needs, chunk)
+        return look(vlm, batch, needs, *more)
 
     monkeypatch.setattr(trainer, "role_views", watched)
     settings = QUICK.model_copy(update={"steps": 3, "checkpoint_every": 2})

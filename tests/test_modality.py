@@ -13,12 +13,14 @@ import tiny
 from test_logprobs import EVERYTHING, by_example, trained_looking
 from unsay.errors import UserError
 from unsay.methods import Needs, build_method
+from unsay.methods.blocks import block_numbers
 from unsay.models.flops import forward_flops
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
 from unsay.training.encoding import collate, encode
 from unsay.training.forward import common_prefix
+from unsay.training.hidden import keeping_each
 from unsay.training.logprobs import role_views
 from unsay.training.meters import step_flops
 from unsay.training.pictures import Seen, joined, pixel_groups
@@ -132,6 +134,11 @@ def test_where_text_is_expected_a_picture_is_refused(tiny_vlm, pictures):
 
 def naive_logits(vlm, row):
     """One example through the whole model, pixels and all: logits that predict its answer."""
+    logits = vlm.base(**whole_inputs(vlm, row)).logits[0]
+    return torch.log_softmax(logits, dim=-1)[len(row.prompt_ids) - 1 : -1]
+
+
+def whole_inputs(vlm, row):
     ids = torch.tensor([[*row.prompt_ids, *row.answer_ids]])
     more = {}
     if row.picture is not None:
@@ -141,8 +148,7 @@ def naive_logits(vlm, row):
         for name, value in more.items():
             if value.shape[:2] == made["input_ids"].shape:  # one per token: an answer's as the prompt's last
                 more[name] = torch.cat([value, value[:, -1:].repeat_interleave(len(row.answer_ids), dim=1)], dim=1)
-    logits = vlm.base(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits[0]
-    return torch.log_softmax(logits, dim=-1)[len(row.prompt_ids) - 1 : -1]
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **more}
 
 
 def naive(vlm, rows):
@@ -179,6 +185,66 @@ def test_losses_and_gradients_are_those_of_the_whole_model(any_vlm, pictures, tm
     wanted = torch.autograd.grad(objective(expected[0], expected[2]), parameters)
     for one, other in zip(got, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+
+
+def naive_blocks(vlm, row):
+    """One example through the whole model: what every block puts out where its answer is predicted, [T, blocks, H]."""
+    with keeping_each(vlm.layers) as kept:
+        vlm.base(**whole_inputs(vlm, row))
+    return torch.stack([out[0][len(row.prompt_ids) - 1 : -1] for (out,) in kept], dim=1)
+
+
+@pytest.mark.parametrize("layers", ["all", "upper half"])
+@pytest.mark.parametrize("sight", [Vision, by_pixels])
+@pytest.mark.parametrize("name", ["circuit-breaker", "rmu"])
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_hidden_states_of_blocks_are_those_of_the_whole_model(family, pictures, tmp_path, name, sight, layers):
+    """Rows with pictures and without, roles that the original reads and one that it does not."""
+    vlm = trained_looking(tiny.FAMILIES[family](4), layers)
+    needs = build_method(name, {"layer": 2} if name == "rmu" else {"layers": [2, 3]}).needs
+    asked = [row for row in tiny.examples(3) if row.role in needs.roles]
+    asked[1::2] = [row.model_copy(update={"image": path}) for row, path in zip(asked[1::2], pictures, strict=False)]
+    rows = encoded(vlm, asked)
+    batch = collate(rows, sight(vlm, tmp_path / "vision").see)
+    assert batch.whole == (0 if sight is Vision else 3)
+    views = role_views(vlm, batch, needs, 16)
+    with torch.no_grad(), vlm.model.disable_adapter():
+        before = [naive_blocks(vlm, row) for row in rows]
+    current = [naive_blocks(vlm, row) for row in rows]
+    got, wanted = [], []
+    for role in needs.parts:
+        view = views[role]
+        numbers = block_numbers(needs.hidden[role], len(vlm.layers))
+        places = [place for place, row in enumerate(rows) if row.role is role]
+        assert (view.reference_hidden is None) == (role not in needs.reference_hidden)
+        for mine, place in enumerate(places):
+            got.append(view.hidden[mine][view.mask[mine]])
+            wanted.append(current[place][:, numbers])
+            torch.testing.assert_close(got[-1], wanted[-1], rtol=1e-4, atol=1e-4)
+            assert (got[-1] - before[place][:, numbers]).abs().max() > 0.01  # or the comparison says little
+            if view.reference_hidden is not None:
+                was = view.reference_hidden[mine][view.mask[mine]]
+                torch.testing.assert_close(was, before[place][:, numbers], rtol=1e-4, atol=1e-4)
+
+    parameters = [p for p in vlm.model.parameters() if p.requires_grad]
+    one, other = (
+        torch.autograd.grad(sum(h.square().mean() for h in states), parameters, materialize_grads=True)
+        for states in (got, wanted)
+    )
+    assert max(float(right.abs().max()) for right in other) > 0.001
+    for left, right in zip(one, other, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
+
+
+def test_a_method_of_hidden_states_trains_alike_by_features_and_by_pixels(tiny_vlm, pictures, tmp_path, monkeypatch):
+    method = build_method("circuit-breaker")
+    features = train(copy.deepcopy(tiny_vlm), mixed(pictures, 4), method, QUICK, tmp_path / "features")
+    monkeypatch.setattr("unsay.training.vision.injects", lambda *_: False)
+    pixels = train(tiny_vlm, mixed(pictures, 4), method, QUICK, tmp_path / "pixels")
+    assert 0 < features.flops < pixels.flops  # where the tower ran in every step
+    for one, other in zip(metrics(tmp_path / "features"), metrics(tmp_path / "pixels"), strict=True):
+        for name in ("reroute_loss", "drift_loss", "cosine", "drift_distance"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5)
 
 
 def test_only_some_roles_are_read_by_the_original(any_vlm, pictures, tmp_path):

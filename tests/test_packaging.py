@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DATA = {
     "data/sources/magpie.json.gz": 4_000_000,
-    "data/written/answers.jsonl.gz": 1_000,
+    "data/written/answers.jsonl.gz": 50_000,
+    "data/written/contrast_imperatives.jsonl": 10_000,
     "data/written/contrast_questions.jsonl": 10_000,
     "data/written/contrast_requests.jsonl": 10_000,
     "data/written/plain_requests.jsonl": 10_000,

@@ -21,16 +21,13 @@ from unsay.suites import Suite, find_suite, get_suite
 from unsay.training.choices import choice_scores
 from unsay.training.likelihood import answer_losses
 
-TEMPLATE = "template.json"
-"""What else decides answers, in the run directory: the chat template's hash, the version of transformers."""
-
 
 def evaluate_phase(
     run: Run, suites: dict[str, list[Prompt]], phase: Phase, vlm: Callable[[], VLM], adapter_key: str | None
 ) -> str:
     """Answer and judge every suite with one model.
 
-    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase.
+    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase, and how it was asked.
 
     Args:
         run: the run.
@@ -48,12 +45,13 @@ def evaluate_phase(
     config = run.config.evaluation
     server = None if config.responder is None else EndpointResponder(config.responder)
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
-    paths.append(run.folder / TEMPLATE)
+    template = template_path(run, phase)
+    paths.append(template)
 
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = cache(vlm)
-        write_json(run.folder / TEMPLATE, template_of(None if server is not None else model()))
+        write_json(template, template_of(None if server is not None else model()))
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
@@ -85,6 +83,14 @@ def evaluate_phase(
     return run.stages.run(
         f"evaluate-{phase.value}", words[phase], inputs, paths, work, total=sum(map(len, suites.values()))
     )
+
+
+def template_path(run: Run, phase: Phase) -> Path:
+    """What else decides a phase's answers: the chat template's hash, the version of transformers.
+
+    One file for each phase: a stage whose file another stage writes again is never taken as done.
+    """
+    return run.folder / f"template.{phase.value}.json"
 
 
 def template_of(vlm: VLM | None) -> dict[str, str]:

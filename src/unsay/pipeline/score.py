@@ -8,7 +8,7 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.judging import Judge
 from unsay.judging.calibration import accuracy_statement
-from unsay.pipeline.evaluate import TEMPLATE, read_values, verdicts_path
+from unsay.pipeline.evaluate import read_values, template_path, verdicts_path
 from unsay.pipeline.run import Run
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
@@ -68,7 +68,7 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
             **about,
             "seed": run.config.seed,
             "generation": run.config.evaluation.generation.model_dump(mode="json"),
-            **how_asked(run),
+            **how_asked(run, phases),
         },
         seed=run.config.seed,
     )
@@ -76,13 +76,15 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
     return scores
 
 
-def how_asked(run: Run) -> dict[str, str]:
-    """What else decides answers: the chat template's hash, and the version of transformers."""
-    path = run.folder / TEMPLATE
-    if not path.exists():
-        return {}
-    found = read_json(path)
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+def how_asked(run: Run, phases: list[Phase]) -> dict[str, str]:
+    """What else decides answers: the chat template's hash and transformers' version; each phase's where they differ."""
+    said: dict[str, list[str]] = {}
+    for phase in phases:
+        path = template_path(run, phase)
+        found = read_json(path) if path.exists() else None
+        for name, value in found.items() if isinstance(found, dict) else ():
+            said.setdefault(str(name), []).append(str(value))
+    return {name: ", then ".join(dict.fromkeys(values)) for name, values in said.items()}
 
 
 def finish(
