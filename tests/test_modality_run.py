@@ -209,6 +209,25 @@ def test_a_run_in_each_modality_trains_and_is_reused(tiny_folder, tmp_path, monk
     assert all(row.reused for row in api.unlearn(settings, moved).cost)
 
 
+@pytest.mark.parametrize(
+    ("method", "modality", "says"),
+    [("circuit-breaker", "text", "hidden states"), ("textual-unlearning", "typographic", "has a picture")],
+)
+def test_what_a_kept_original_cannot_do_is_told_before_it_answers(tiny_folder, tmp_path, method, modality, says):
+    settings = config(tiny_folder, own(tmp_path), modality)
+    settings = settings.model_copy(
+        update={
+            "method": method,
+            "method_settings": {},
+            "train": settings.train.model_copy(update={"reference": "cached"}),
+        }
+    )
+    with pytest.raises(UserError, match=f"train.reference: .*{says}") as caught:
+        api.unlearn(settings, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "responses").exists()
+
+
 def test_a_training_picture_that_is_removed_is_drawn_again(tiny_folder, tmp_path):
     settings, out = config(tiny_folder, own(tmp_path), "typographic"), tmp_path / "run"
     api.unlearn(settings, out)

@@ -23,6 +23,7 @@ from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
 from unsay.training import TrainSettings, train
 from unsay.training.hidden import check_blocks
+from unsay.training.reference import check_cacheable
 from unsay.training.schedule import batches
 from unsay.training.trainer import example_content
 
@@ -69,7 +70,10 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
     needs = build_method(run.config.method, run.config.method_settings).needs
-    batches(examples, needs, _settings(run, examples))
+    settings = _settings(run, examples)
+    plan = batches(examples, needs, settings)
+    if settings.reference == "cached":
+        check_cacheable(plan, needs)
     if needs.hidden:
         check_blocks(run.original(), needs)
     return examples, probe

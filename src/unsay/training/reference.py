@@ -20,6 +20,8 @@ from unsay.errors import UserError
 from unsay.files import atomic_path, content_key
 from unsay.methods.base import Needs, Part
 from unsay.models.vlm import VLM
+from unsay.records import Example
+from unsay.training.companions import part_of
 from unsay.training.encoding import Encoded, collate
 from unsay.training.forward import answer_hidden
 from unsay.training.head import Reference
@@ -34,6 +36,23 @@ BATCH = 16
 
 PER_FILE = 64
 """Examples in one file: what a killed run may have to do again."""
+
+
+def check_cacheable(plan: Iterable[Iterable[Example]], needs: Needs) -> None:
+    """Before anything is computed: what the method asks of the original model can be kept.
+
+    Args:
+        plan: the examples of every step.
+        needs: what the method asks for.
+
+    Raises:
+        UserError: it asks for more than log-probabilities, or for those of an example with a picture.
+    """
+    if needs.reference_hidden:
+        raise UserError("train.reference: the method compares hidden states, which are not cached: set it to live")
+    read = (example for examples in plan for example in examples if part_of(example) in needs.original)
+    if (pictured := next((example.id for example in read if example.image is not None), None)) is not None:
+        raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
 
 
 class ReferenceCache:
@@ -56,13 +75,8 @@ class ReferenceCache:
         """Compute what is missing, with the adapter switched off; returns the operations that took.
 
         Raises:
-            UserError: the disk is full or a file cannot be written; the method needs more of the original model than
-                log-probabilities; an example has a picture.
+            UserError: the disk is full or a file cannot be written.
         """
-        if needs.reference_hidden:
-            raise UserError("train.reference: the method compares hidden states, which are not cached: set it to live")
-        if pictured := next((e.id for e in examples if e.picture is not None), None):
-            raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
         self._model = vlm.key
         missing = {key: e for e in examples if (key := self._key(e, needs)) not in self._kept}
         order = sorted(missing, key=lambda key: (missing[key].length, key))

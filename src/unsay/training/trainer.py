@@ -26,7 +26,7 @@ from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
 from unsay.training.pace import Pace
-from unsay.training.reference import ReferenceCache
+from unsay.training.reference import ReferenceCache, check_cacheable
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 from unsay.training.vision import Vision
@@ -98,6 +98,8 @@ def train(
         key, type(method).__name__, vlm.key, settings, [example_content(e) for e in (*examples, *probe_examples)]
     )
     plan = batches(examples, method.needs, settings)
+    if settings.reference == "cached":
+        check_cacheable(plan, method.needs)
     made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
     planned = {example.id for batch in plan for example in batch} | {example.id for example in probe_examples}
     encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings, planned)
