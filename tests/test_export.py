@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from test_models import acting, logits
-from unsay.config import RunConfig, write_config
+from unsay.config import DataConfig, RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder
 from unsay.models import load, merging, save_adapter
@@ -196,6 +196,39 @@ def test_the_card_has_method_data_scores_judge_limits_and_licence(run, tmp_path,
                   "394 human labels", "| Reading (higher is better) | 12 | 25.0%", "## Limits",
                   "## Licence"):  # fmt: skip
         assert words in card, words
+
+
+def test_the_card_says_what_was_shown_in_training(run, tmp_path):
+    folder, _ = run
+    export(folder, tmp_path / "words")
+    card = (tmp_path / "words" / "README.md").read_text()
+    assert "on text alone: the vision tower" in card
+    assert "were given as" not in card
+    data = DataConfig(modality={Modality.TEXT: 1, Modality.TYPOGRAPHIC: 3}, retain_modality=Modality.IMAGE)
+    config = read_config(folder / "config.yaml")
+    write_config(folder / "config.yaml", config.model_copy(update={"data": data}))
+    (folder / "train").mkdir()
+    (folder / "train" / "metrics.jsonl").write_text('{"step": 1, "tokens": 9, "image_tokens": 4}\n')
+    export(folder, tmp_path / "pictures")
+    card = (tmp_path / "pictures" / "README.md").read_text()
+    assert "on pictures too; yet the vision tower and the projector are as they were" in card
+    assert "text alone" not in card
+    assert "given as: text 25.0%, typographic 75.0%. Ordinary prompts: image 100.0%." in card
+
+
+def test_the_card_has_a_row_for_every_part_of_a_suite(run, tmp_path):
+    """A user's suite may mix words and pictures, attacks and harmless requests."""
+    folder, _ = run
+    one = scores()
+    others = [
+        row.model_copy(update={"title": "Attacks (image)", "modality": Modality.IMAGE, "rate": row.rate / 2})
+        for row in one.rows
+    ]
+    write_scores(folder / "scores.json", one.model_copy(update={"rows": (*one.rows, *others)}))
+    export(folder, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| Attacks | 40 | ASR | 85.0% (75.0–95.0) | 5.0%" in card
+    assert "| Attacks (image) | 40 | ASR | 42.5% (75.0–95.0) | 2.5%" in card
 
 
 def test_the_command_says_what_it_did(run, tmp_path, monkeypatch, capsys):

@@ -3,10 +3,11 @@
 from typing import Any
 
 from unsay.config import RunConfig
+from unsay.data.modality import shares
 from unsay.methods import METHODS
-from unsay.records import Kind, Phase
+from unsay.records import Kind, Modality, Phase
 from unsay.reporting.numbers import measure, measure_span, percent, span
-from unsay.scoring.schema import Scores
+from unsay.scoring.schema import Scores, SuiteRow
 
 BASE_LICENCES = {"pocket": "apache-2.0"}
 """Licence of the base models that this package brings along; every other has its own."""
@@ -26,6 +27,7 @@ def model_card(
     result: dict[str, Any],
     merged: bool,
     dtype: str | None,
+    pictured: bool = False,
 ) -> str:
     """README.md of an export, in Markdown with a metadata header.
 
@@ -36,13 +38,14 @@ def model_card(
         result: content of `train/result.json`.
         merged: a whole checkpoint, not an adapter.
         dtype: precision of a merged checkpoint.
+        pictured: pictures were trained on too.
     """
     parts = [
         _header(config, merged),
         f"# {config.model}, after {config.method}",
         _what(config, merged, dtype),
-        "## Method\n\n" + _method(config, result),
-        "## Data\n\n" + _data(config),
+        "## Method\n\n" + _method(config, result, pictured),
+        "## Data\n\n" + _data(config) + _modality(config),
         "## Scores\n\n" + _scores(scores),
         "## Limits\n\n" + LIMITS,
         "## Licence\n\n" + _licence(config),
@@ -68,14 +71,15 @@ def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
     return f"A LoRA adapter in PEFT format for `{config.model}`."
 
 
-def _method(config: RunConfig, result: dict[str, Any]) -> str:
+def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
     lora, settings = config.train.lora, ", ".join(f"{name} {value}" for name, value in config.method_settings.items())
     done = f"{result.get('steps', config.train.steps)} of {config.train.steps} steps"
     stopped = result.get("stopped", "finished")
     ended = "" if stopped == "finished" else f" It ended early: {stopped}."
+    seen = "on pictures too; yet" if pictured else "on text alone:"
     return (
-        f"`{config.method}` ({METHODS[config.method].paper}), on text alone: the vision tower and the projector are as "
-        f"they were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
+        f"`{config.method}` ({METHODS[config.method].paper}), {seen} the vision tower and the projector are as they "
+        f"were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
         f"of the language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
         f"Settings: {settings}."
     )
@@ -93,6 +97,16 @@ def _data(config: RunConfig) -> str:
     )
 
 
+def _modality(config: RunConfig) -> str:
+    """How requests reached the model, where that is not in words alone."""
+    harmful = shares(config.data.modality)
+    retain = harmful if config.data.retain_modality is None else shares(config.data.retain_modality)
+    if set(harmful) | set(retain) == {Modality.TEXT}:
+        return ""
+    said, kept = (", ".join(f"{name} {percent(share)}" for name, share in mix.items()) for mix in (harmful, retain))
+    return f" Harmful requests were given as: {said}. Ordinary prompts: {kept}."
+
+
 def _scores(scores: Scores | None) -> str:
     if scores is None:
         return "**This run has no scores: nothing was measured.**"
@@ -102,10 +116,12 @@ def _scores(scores: Scores | None) -> str:
         "| Suite | prompts | measure | before | after | coherent safety before | after |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
-    suites = dict.fromkeys((row.suite, row.title, row.kind) for row in scores.rows)
-    for suite, title, kind in suites:
-        rows = {row.phase: row for row in scores.rows if row.suite == suite}
-        cells = [rows.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
+    found: dict[tuple[object, ...], dict[Phase, SuiteRow]] = {}
+    for row in scores.rows:  # a suite of several kinds, modalities or conditions has a row for each
+        found.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
+    for phases in found.values():
+        title, kind = next((row.title, row.kind) for row in phases.values())
+        cells = [phases.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
         rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in cells]
         safety = [
             _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and kind is Kind.ATTACK else ""

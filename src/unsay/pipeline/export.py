@@ -11,6 +11,7 @@ from unsay.files import atomic_folder, read_json, write_text
 from unsay.models.loading import load, stored_precision
 from unsay.models.merging import TOLERANCE, Parity, Precision, write_merged
 from unsay.pipeline.card import model_card
+from unsay.reporting.curves import read_metrics
 from unsay.scoring.schema import Scores, read_scores
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -83,4 +84,7 @@ def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exporte
     environment = run_dir / "environment.json"
     versions = read_json(environment) if environment.exists() else {}
     result = run_dir / "train" / "result.json"
-    return model_card(config, scores, versions, read_json(result) if result.exists() else {}, done.merged, done.dtype)
+    ended = read_json(result) if result.exists() else {}
+    metrics = run_dir / "train" / "metrics.jsonl"
+    pictured = metrics.exists() and any(row.get("image_tokens") for row in read_metrics(metrics))
+    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)
