@@ -10,10 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
+from families.others import mllama
 from test_logprobs import EVERYTHING, by_example, trained_looking
 from unsay.errors import UserError
 from unsay.methods import Needs, build_method
 from unsay.methods.blocks import block_numbers
+from unsay.models import load
 from unsay.models.flops import forward_flops
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
@@ -189,7 +191,7 @@ def test_losses_and_gradients_are_those_of_the_whole_model(any_vlm, pictures, tm
 
 def naive_blocks(vlm, row):
     """One example through the whole model: what every block puts out where its answer is predicted, [T, blocks, H]."""
-    with keeping_each(vlm.layers) as kept:
+    with keeping_each(vlm, range(len(vlm.layers))) as kept:
         vlm.base(**whole_inputs(vlm, row))
     return torch.stack([out[0][len(row.prompt_ids) - 1 : -1] for (out,) in kept], dim=1)
 
@@ -234,6 +236,32 @@ def test_hidden_states_of_blocks_are_those_of_the_whole_model(family, pictures, 
     assert max(float(right.abs().max()) for right in other) > 0.001
     for left, right in zip(one, other, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
+
+
+def test_a_block_that_text_does_not_pass_hands_on_what_it_was_given(pictures, tmp_path):
+    """Mllama's cross-attention runs for rows with a picture alone; a method that reads every block gets it for all."""
+    (tmp_path / "model").mkdir()
+    mllama(tmp_path / "model")
+    vlm = trained_looking(load(str(tmp_path / "model")))
+    rows = tiny.examples(2)
+    rows = [row.model_copy(update={"image": pictures[0]}) if row.id.endswith("1") else row for row in rows]
+    needs = Needs(
+        roles=frozenset({Role.RETAIN}), hidden={Role.RETAIN: "all"}, reference_hidden=frozenset({Role.RETAIN})
+    )
+    retain = encoded(vlm, [row for row in rows if row.role is Role.RETAIN])
+    view = role_views(vlm, collate(retain, Vision(vlm, tmp_path / "vision").see), needs, 64)[Role.RETAIN]
+    for states in (view.hidden, view.reference_hidden):
+        text, pictured = (states[place][view.mask[place]] for place in (0, 1))
+        assert torch.equal(text[:, 1], text[:, 0])
+        assert not torch.equal(pictured[:, 1], pictured[:, 0])
+        assert not torch.equal(text[:, 2], text[:, 1])
+    with torch.no_grad():
+        wanted = vlm.base(**whole_inputs(vlm, retain[1]), output_hidden_states=True).hidden_states
+    start = len(retain[1].prompt_ids) - 1
+    for block in (0, 1):  # what enters block 0 stands first; behind the last block there is a norm
+        torch.testing.assert_close(
+            view.hidden[1][view.mask[1]][:, block], wanted[block + 1][0, start:-1], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_method_of_hidden_states_trains_alike_by_features_and_by_pixels(tiny_vlm, pictures, tmp_path, monkeypatch):

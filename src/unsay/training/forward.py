@@ -61,8 +61,7 @@ def answer_hidden(
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
     prefix = common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
-    read = [vlm.layers[number] for number in blocks]
-    with keeping(shared) as kept, keeping_each(read) as outs:
+    with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
         if cache is not None and any(layer.keys is None for layer in cache.layers):
             cache = None  # cross attention, without a picture, keeps nothing
@@ -81,7 +80,7 @@ def answer_hidden(
     below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
     chosen: list[list[int]] = []
     outputs = []
-    with torch.no_grad(), vlm.model.disable_adapter(), keeping_each(read) as outs:
+    with torch.no_grad(), vlm.model.disable_adapter(), keeping_each(vlm, blocks) as outs:
         if cache is not None:
             with starting_after(shared, kept[0] if shared else None):
                 original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
@@ -160,7 +159,7 @@ def _whole_model(
 def _whole_groups(
     vlm: VLM, batch: MixedBatch, groups: list[list[int]], blocks: Sequence[int]
 ) -> tuple[Tensor, Tensor | None]:
-    with keeping_each([vlm.layers[number] for number in blocks]) as outs:
+    with keeping_each(vlm, blocks) as outs:
         states = _scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
     seen = [_scored(batch, groups, 0, out) for out in outs]
     return states, torch.stack(seen, dim=1) if seen else None

@@ -45,17 +45,31 @@ def check_blocks(vlm: VLM, needs: Needs) -> None:
 
 
 @contextmanager
-def keeping_each(layers: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
-    """Keep what every one of `layers` puts out: a list for each of them, with one item per forward pass."""
-    kept: list[list[Tensor]] = [[] for _ in layers]
+def keeping_each(vlm: VLM, numbers: Sequence[int]) -> Iterator[list[list[Tensor]]]:
+    """Keep what the blocks of these numbers put out: a list for each of them, with one item per pass of the decoder.
 
-    def keep(place: int) -> Any:
+    A block that a pass leaves out, as Mllama's cross-attention where there is no picture, hands on what it was given:
+    what the block below put out is kept for it.
+    """
+    kept: list[list[Tensor]] = [[] for _ in numbers]
+    latest: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Any:
+        above = [number for number in numbers if layer <= number]
+
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            kept[place].append(output[0] if isinstance(output, tuple) else output)
+            latest.update(dict.fromkeys(above, output[0] if isinstance(output, tuple) else output))
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(place)) for place, layer in enumerate(layers)]
+    def finish(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        for place, number in enumerate(numbers):
+            kept[place].append(latest[number])
+        latest.clear()
+
+    layers = vlm.layers[: max(numbers) + 1] if numbers else []
+    handles = [layer.register_forward_hook(keep(number)) for number, layer in enumerate(layers)]
+    handles += [vlm.decoder.register_forward_hook(finish)] if numbers else []
     try:
         yield kept
     finally:
