@@ -398,6 +398,25 @@ def test_terminal_table_fits(run: Path, width: int) -> None:
     assert "91.2%" in text.replace("\n", " ")
 
 
+def test_a_star_belongs_to_one_part_of_a_suite_alone(run: Path) -> None:
+    """A user's suite may hold attacks and harmless requests, both in words; only the attacks changed."""
+
+    def mixed(value: dict) -> None:
+        for row in [*value["rows"], *value["changes"]]:
+            if row["suite"] == "contrast":
+                row["suite"] = "advbench-text"
+        for row in value["changes"]:
+            row["p_adjusted"] = 0.001 if row["title"] == TITLES["advbench-text"] else 0.9
+        value["parts"] = []
+
+    console = Console(width=120, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(relabel(run, mixed)))
+    text = console.export_text()
+    assert f"{TITLES['advbench-text']} *" in text
+    assert f"{TITLES['contrast']} " in text
+    assert f"{TITLES['contrast']} *" not in text
+
+
 def chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)

@@ -116,10 +116,10 @@ def _scores(scores: Scores | None) -> str:
         "| Suite | prompts | measure | before | after | coherent safety before | after |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
-    found: dict[tuple[object, ...], dict[Phase, SuiteRow]] = {}
+    pieces: dict[tuple[object, ...], dict[Phase, SuiteRow]] = {}
     for row in scores.rows:  # a suite of several kinds, modalities or conditions has a row for each
-        found.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
-    for phases in found.values():
+        pieces.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
+    for phases in pieces.values():
         title, kind = next((row.title, row.kind) for row in phases.values())
         cells = [phases.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
         rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in cells]

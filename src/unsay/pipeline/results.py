@@ -55,11 +55,12 @@ class FinishedRun:
         return self.config.seed
 
     def prompts(self, row: SuiteRow | UtilityRow) -> list[Prompt]:
-        """The prompts behind a row; of a suite that mixes kinds or modalities, those of the row's part."""
+        """The prompts behind a row; of a suite that mixes kinds, modalities or conditions, those of the row's part."""
         rows = read_rows(self.folder / "suites" / f"{row.suite}.jsonl", Prompt)
         if isinstance(row, UtilityRow):
             return rows
-        return [prompt for prompt in rows if (prompt.kind, prompt.modality) == (row.kind, row.modality)]
+        mine = (row.kind, row.modality, row.condition)
+        return [prompt for prompt in rows if (prompt.kind, prompt.modality, prompt.condition) == mine]
 
     def labels(self, row: SuiteRow) -> list[Label]:
         """The labels behind a row, in the order of its prompts.
@@ -183,7 +184,7 @@ def _but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
 
 def _shape(run: FinishedRun) -> object:
     return (
-        [(row.suite, row.kind, row.modality, row.phase) for row in run.scores.rows],
+        [(row.suite, row.kind, row.modality, row.condition, row.phase) for row in run.scores.rows],
         [(row.suite, row.phase) for row in run.scores.utility],
         [result.target for result in run.scores.targets],
     )

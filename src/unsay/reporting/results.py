@@ -153,11 +153,11 @@ def _lines(
     results: Results,
     cells: Callable[[dict[Phase, SuiteRow]], list[str]],
 ) -> list[list[str]]:
-    found: dict[tuple[str, str], dict[Phase, SuiteRow]] = {}
+    found: dict[tuple[str, str, str], dict[Phase, SuiteRow]] = {}
     for row in rows:
-        found.setdefault((row.suite, row.modality), {})[row.phase] = row
+        found.setdefault((row.suite, row.modality, row.condition), {})[row.phase] = row
     lines = []
-    for (suite, _), phases in found.items():
+    for (suite, _, _), phases in found.items():
         first = next(iter(phases.values()))
         lines.append(
             [first.title, _prompts(first.n, results), *cells(phases), *_judged(suite, measures, results)],

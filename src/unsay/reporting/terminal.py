@@ -10,7 +10,7 @@ from rich.text import Text
 from unsay.records import Condition, Kind, Modality, Phase
 from unsay.reporting import numbers
 from unsay.reporting.headline import span_words
-from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
+from unsay.scoring import Change, Interval, Scores, SuiteRow, UtilityRow
 
 SECTIONS = (
     (Kind.ATTACK, "Attack success (harmful / judged; lower is better)"),
@@ -20,6 +20,9 @@ SECTIONS = (
 SHOWN = ((Condition.NO_IMAGE, Condition.REAL), (Condition.BLANK,), (Condition.UNRELATED,))
 """Conditions that share a table: the usual ones, for which the modality says what is shown."""
 CLEAR = 0.05
+
+Piece = tuple[str, Kind, Modality, Condition]
+"""What has a row of its own: a suite may mix kinds, modalities and conditions."""
 
 
 def table(scores: Scores) -> RenderableType:
@@ -57,23 +60,25 @@ def _frame(caption: str, width: int) -> Table:
 def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
     """One table of one condition; a star marks a change that holds after Holm's correction."""
     frame = _frame(caption, width)
-    clear = {
-        (row.suite, row.modality) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR
-    }
-    found: dict[tuple[str, Modality], dict[Phase, SuiteRow]] = {}
+    clear = {_piece(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
+    found: dict[Piece, dict[Phase, SuiteRow]] = {}
     for row in rows:
-        found.setdefault((row.suite, row.modality), {})[row.phase] = row
+        found.setdefault(_piece(row), {})[row.phase] = row
     for phases in found.values():
         cells: list[RenderableType] = []
         for phase in Phase:
             found_row = phases.get(phase)
             cells += [numbers.percent(found_row.rate), _span(found_row.interval)] if found_row else [numbers.DASH, ""]
         first = next(iter(phases.values()))
-        title = Text(first.title + (" *" if (first.suite, first.modality) in clear else ""))
+        title = Text(first.title + (" *" if _piece(first) in clear else ""))
         if first.unique < first.n:
             title.append(f" ({first.unique} distinct)", style="dim")
         frame.add_row(title, str(first.n), *cells)
     return frame
+
+
+def _piece(row: SuiteRow | Change) -> Piece:
+    return row.suite, row.kind, row.modality, row.condition
 
 
 def _utility(rows: Sequence[UtilityRow], width: int) -> Table:
