@@ -9,7 +9,7 @@ from PIL import Image
 
 from misbehaving import Reply, says, serving
 from unsay.errors import UserError
-from unsay.records import Kind, Modality, Prompt
+from unsay.records import Kind, Modality, Prompt, Turn
 from unsay.responding import GenerationSettings
 from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings, messages
 
@@ -64,6 +64,16 @@ def test_a_picture_travels_whole_and_first(tmp_path: Path) -> None:
     seen = Image.open(io.BytesIO(base64.b64decode(data)))
     assert (seen.size, seen.getpixel((0, 0))) == ((3, 2), (10, 20, 30))
     assert messages(prompt(0), "Be kind.")[0] == {"role": "system", "content": "Be kind."}
+
+
+def test_a_prompts_own_system_prompt_and_the_turns_before_it_are_sent() -> None:
+    turns = (Turn(role="user", text="[first]"), Turn(role="assistant", text="[said]"))
+    row = prompt(0).model_copy(update={"system": "[its own]", "turns": turns})
+    said = [(message["role"], message["content"]) for message in messages(row, "Be kind.")]
+    conversation = [("user", "[first]"), ("assistant", "[said]"), ("user", "[request 0]")]
+    assert said == [("system", "[its own]"), *conversation]
+    silent = row.model_copy(update={"system": None})
+    assert [(message["role"], message["content"]) for message in messages(silent, None)] == conversation
 
 
 def test_a_failed_request_is_no_answer_and_is_asked_again(tmp_path: Path) -> None:

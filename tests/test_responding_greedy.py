@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 import tiny
 from unsay.models import LoraSettings, attach
-from unsay.records import Kind, Modality, Prompt
+from unsay.records import Kind, Modality, Prompt, Turn
 from unsay.responding import GenerationSettings
 from unsay.responding import greedy as greedy_module
 from unsay.responding import local as local_module
@@ -74,6 +74,32 @@ def test_a_batch_says_token_for_token_what_one_by_one_says(any_vlm, pictures, pi
     assert len({len(answer) for answer in expected}) >= 3  # rows do end at different times
     assert greedy(vlm, asked, 14) == expected
     assert greedy(vlm, asked[:1], 14) == expected[:1]
+
+
+@pytest.mark.parametrize("pictured", [False, True])
+def test_conversations_and_system_prompts_go_through_it_beside_plain_prompts(any_vlm, pictures, pictured, monkeypatch):
+    """What was said before a prompt is a part of its tokens, and so of no batch's common prefix but its own."""
+    vlm = often_ending(any_vlm)
+    turns = (Turn(role="user", text="Say hello."), Turn(role="assistant", text="Hello there!"))
+    before = ({}, {"turns": turns}, {"system": "Be brief."}, {"system": "Be brief.", "turns": turns * 2})
+    plain = [row.prompt for row in rows(vlm, pictures[:1] if pictured else (), tiny.PROMPTS[:2])]
+    prompts = [
+        row.model_copy(update={"id": f"{row.id}-{number}", **said})
+        for number, said in enumerate(before)
+        for row in plain
+    ]
+    monkeypatch.setattr(local_module, "_sampled", None)
+    said = {row.id: row for batch in generate(vlm, prompts, LONG) for row in batch}
+    for row in ask(vlm, prompts, LONG):
+        answer = plainest(vlm, row, 14)
+        found = said[row.prompt.id]
+        assert found.response == vlm.tokenizer.decode(answer, skip_special_tokens=True).strip()
+        assert found.tokens == len(answer)
+        assert found.prompt_tokens + found.image_tokens == len(row.ids)
+    one, other = (row.text for row in ask(vlm, [prompts[0], prompts[2]], LONG))
+    assert one != other
+    assert len({said[f"p0-{number}"].prompt_tokens for number in range(4)}) == 4
+    assert len({said[f"p0-{number}"].response for number in range(4)}) > 1  # what was said before does matter
 
 
 def test_looking_seldom_changes_nothing(tiny_vlm, monkeypatch):

@@ -129,7 +129,13 @@ class EndpointResponder:
 
 
 def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
-    """One prompt in OpenAI's chat format; its picture stands before the text, as PNG in a data URL.
+    """One prompt in OpenAI's chat format, after its own system prompt and the turns before it.
+
+    A picture stands before the prompt's text, as PNG in a data URL.
+
+    Args:
+        prompt: what is asked.
+        system: the run's system prompt, for prompts without one of their own.
 
     Raises:
         UserError: the picture is missing or unreadable.
@@ -138,8 +144,10 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     if prompt.image is not None:
         picture = {"type": "image_url", "image_url": {"url": data_url(Path(prompt.image))}}
         content = [picture, {"type": "text", "text": prompt.prompt}]
-    opening = [] if system is None else [{"role": "system", "content": system}]
-    return [*opening, {"role": "user", "content": content}]
+    spoken = system if prompt.system is None else prompt.system
+    opening = [] if spoken is None else [{"role": "system", "content": spoken}]
+    before = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
+    return [*opening, *before, {"role": "user", "content": content}]
 
 
 def data_url(path: Path) -> str:
