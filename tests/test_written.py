@@ -161,7 +161,7 @@ def test_missing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         written.refusals()
 
 
-@pytest.mark.skipif("UNSAY_DATA_DIR" not in os.environ, reason="XSTest is read only where UNSAY_DATA_DIR points")
+@pytest.mark.skipif(not os.environ.get("UNSAY_DATA_DIR"), reason="XSTest is read only where UNSAY_DATA_DIR points")
 def test_no_written_prompt_is_from_xstest() -> None:
     # Neither equal after normalisation nor with content-word Jaccard 0.6 or more. Failures name rows, never texts.
     path = Path(os.environ["UNSAY_DATA_DIR"]) / "xstest" / "xstest_prompts.csv"

@@ -69,9 +69,10 @@ def split(rows: Sequence[Row], salt: str = "", test_share: float = 0.5) -> tuple
 
     Which rows come out does not depend on the order of `rows`; each side keeps that order.
     """
-    test = [row for row in rows if side(request_of(row), salt, test_share) == "test"]
-    train = [row for row in rows if side(request_of(row), salt, test_share) == "train"]
-    return drop_overlap(train, test), test
+    sides: dict[Side, list[Row]] = {"train": [], "test": []}
+    for row in rows:
+        sides[side(request_of(row), salt, test_share)].append(row)
+    return drop_overlap(sides["train"], sides["test"]), sides["test"]
 
 
 def drop_overlap(train: Sequence[Row], *held_out: Iterable[SourceRow | Example | Prompt]) -> list[Row]:

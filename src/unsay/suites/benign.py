@@ -1,5 +1,7 @@
 """Ordinary requests that nobody should refuse: held-out Magpie instructions and everyday requests of our own."""
 
+from functools import cache
+
 from unsay.data import written
 from unsay.data.sources import magpie
 from unsay.data.splits import split
@@ -13,7 +15,15 @@ HELD_OUT = 0.1
 
 def magpie_halves() -> tuple[list[SourceRow], list[SourceRow]]:
     """Magpie as (train, held out)."""
-    return split(magpie.load(), salt="magpie", test_share=HELD_OUT / 10)
+    train, held_out = _magpie()
+    return list(train), list(held_out)
+
+
+@cache
+def _magpie() -> tuple[tuple[SourceRow, ...], tuple[SourceRow, ...]]:
+    """Thousands of packaged rows, which several suites of a run share."""
+    train, held_out = split(magpie.load(), salt="magpie", test_share=HELD_OUT / 10)
+    return tuple(train), tuple(held_out)
 
 
 def plain_halves() -> tuple[list[SourceRow], list[SourceRow]]:
