@@ -1,16 +1,8 @@
-"""A training run that kills itself, as `kill -9` would; run by test_trainer in a process of its own.
-
-`python killed_training.py RUN_DIR WHERE`, WHERE being a number of steps, `saving` (halfway through writing a
-checkpoint) or `adapter` (halfway through writing the adapter).
-"""
+"""A training run that kills itself, as `kill -9` would; run by test_trainer in a process of its own."""
 
 import os
 import signal
-import sys
 from contextlib import contextmanager
-from pathlib import Path
-
-import torch
 
 import tiny
 from unsay.methods import build_method
@@ -49,12 +41,11 @@ def die_while_writing(module, name):
     module.atomic_path = half_path
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    where = sys.argv[2]
+def run_and_die(folder, where):
+    """`where`: a number of steps, `saving` (half a checkpoint is written) or `adapter` (half the adapter is)."""
     if where == "saving":
         die_while_writing(checkpoints, "step-000006.pt")
     elif where == "adapter":
         die_while_writing(lora, "adapter_model.safetensors")
-    run(Path(sys.argv[1]), lambda step, steps, row: die() if str(step) == where else None)
-    raise SystemExit("nobody killed this run")
+    run(folder, lambda step, steps, row: die() if step == where else None)
+    raise AssertionError("nobody killed this run")

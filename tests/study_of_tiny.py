@@ -1,9 +1,4 @@
-"""A study of a tiny model in a process of its own, to be killed: `python study_of_tiny.py MODEL EXAMPLES OUT`."""
-
-import sys
-from pathlib import Path
-
-import torch
+"""A study of a tiny model, for processes that are killed too."""
 
 from unsay.judging import rules
 from unsay.study import launcher, run_study
@@ -36,7 +31,7 @@ def study(model, examples, **more):
     )
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def run(model, examples, out):
+    """The whole study in a process of its own, with one seed."""
     del rules.RulesJudge.accuracy  # its agreement with people takes seconds to measure and is of no account here
-    run_study(study(*sys.argv[1:3], seeds=[0]), Path(sys.argv[3]), launcher("sequential"))
+    run_study(study(model, examples, seeds=[0]), out, launcher("sequential"))

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import killable
 import study_of_tiny
 import tiny
 from unsay.errors import UserError
@@ -28,6 +28,7 @@ def _unmeasured_judge():
     """The judge's agreement with people takes seconds to measure and is of no account here."""
     patch = pytest.MonkeyPatch()
     patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
+    patch.setattr("unsay.pipeline.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
     yield
     patch.undo()
 
@@ -102,7 +103,7 @@ def test_the_original_is_evaluated_once_for_all(finished):
         assert not reused["evaluate-after"]
 
 
-def test_a_finished_study_is_not_run_again(finished, tiny_folder, examples, monkeypatch):
+def test_a_finished_study_is_not_run_again(finished, tiny_folder, examples, monkeypatch, one_thread):
     out, result = finished
 
     def never(*_args, **_more):
@@ -184,14 +185,13 @@ def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_fo
         out / "arms/tiny/unlearn@steps/seed-0/train/checkpoints/step-000001.pt",
         out / "arms/tiny/sft@steps/seed-0/arm.json",
     )
-    script = [sys.executable, str(Path(study_of_tiny.__file__)), str(tiny_folder), str(examples), str(out)]
     for moment in moments:
-        process = subprocess.Popen(script, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not moment.exists():
-            time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = killable.start(tmp_path / "errors.txt", study_of_tiny.run, tiny_folder, examples, out)
+        while process.is_alive() and not moment.exists():
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
     kept = (out / "arms/tiny/unlearn@steps/seed-0/arm.json").stat().st_mtime_ns
     result = run_study(study_of_tiny.study(tiny_folder, examples, seeds=[0]), out, launcher("sequential"))
     assert {arm.state for arm in result.arms} == {"finished"}

@@ -4,16 +4,14 @@ import errno
 import hashlib
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import killable
 import killed_training
 import tiny
 from unsay.errors import UserError
@@ -176,22 +174,20 @@ def test_a_run_that_fails_leaves_the_model_as_it_was(tiny_vlm, tmp_path):
 
 
 def killed(folder, where):
-    process = subprocess.run(
-        [sys.executable, str(Path(killed_training.__file__)), str(folder), where],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
+    errors = folder.with_suffix(".txt")
+    ended = killable.run(errors, killed_training.run_and_die, folder, where)
+    assert ended == -signal.SIGKILL, errors.exists() and errors.read_text()[-2000:]
 
 
 def test_killed_at_any_step_the_result_is_the_same_bit_for_bit(tmp_path, one_thread):
     whole = killed_training.run(tmp_path / "whole")
     folder = tmp_path / "killed"
-    killed(folder, "3")  # between checkpoints
+    killed(folder, 3)  # between checkpoints
     assert saved_steps(folder) == [2]
     killed(folder, "saving")  # halfway through writing the checkpoint of step 6
     assert saved_steps(folder) == [2, 4]
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4, 5, 6]
-    killed(folder, "6")  # right after a checkpoint
+    killed(folder, 6)  # right after a checkpoint
     assert saved_steps(folder) == [4, 6]
     killed(folder, "adapter")  # halfway through writing the adapter
     assert not (folder / "adapter" / "adapter_model.safetensors").exists()
