@@ -58,7 +58,8 @@ def keeping_each(vlm: VLM, numbers: Sequence[int]) -> Iterator[list[list[Tensor]
         above = [number for number in numbers if layer <= number]
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            latest.update(dict.fromkeys(above, output[0] if isinstance(output, tuple) else output))
+            put_out: Tensor = output[0] if isinstance(output, tuple) else output
+            latest.update({number: put_out for number in above})
 
         return hook
 
