@@ -187,6 +187,21 @@ def test_the_file_is_read_back_equal_and_holds_no_text(runs: list[Path], tmp_pat
     assert str(tmp_path) not in text
 
 
+def test_the_kept_results_are_read_and_stand_in_the_readme() -> None:
+    root = Path(__file__).parents[1]
+    table = markdown(Results.model_validate(read_json(root / "docs" / "results" / "demo.json")))
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert readme == replace_results(readme, table, "README.md")
+
+
+def test_scores_of_an_earlier_version_are_to_be_made_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 0, 2)
+    write_json(folder / "scores.json", read_json(folder / "scores.json") | {"schema_version": 1})
+    for reads in (lambda: pool([folder]), lambda: api.report(folder)):
+        with pytest.raises(UserError, match=r"scores\.json: schema_version is 1, .*score the run again"):
+            reads()
+
+
 def test_tables_state_every_number_target_and_seed(runs: list[Path]) -> None:
     text = markdown(pool(runs))
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}

@@ -23,6 +23,7 @@ from unsay.scoring import (
     wilson,
     write_scores,
 )
+from unsay.scoring.schema import SCHEMA_VERSION
 
 LETTERS = {
     "r": Label.REFUSED,
@@ -304,12 +305,15 @@ def test_scores_survive_the_disk(tmp_path: Path) -> None:
     scores = full()
     write_scores(tmp_path / "scores.json", scores)
     assert read_scores(tmp_path / "scores.json") == scores
+    assert scores.schema_version == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"schema_version": 1, "judge": {"name": "x"}}', "schema_version"),
+        ('{"schema_version": 1, "rows": [{"n": 3}]}', "is 1, and this unsay reads 2: score the run again"),
+        ('{"schema_version": 3, "judge": {"name": "x"}}', "is 3, and this unsay reads 2: update unsay"),
+        ('{"schema_version": "2", "judge": {"name": "x"}}', "schema_version: Input should be 2"),
         ('{"judge": {"name": "x"}, "extra": 1}', "extra"),
         ("[", "not JSON"),
         ('{"judge": {"name": "x"}, "cost": [{"stage": "train", "seconds": NaN}]}', "cost.0.seconds"),

@@ -19,7 +19,7 @@ from unsay.files import read_json, write_rows
 from unsay.records import Role
 from unsay.study import launcher, read_result, run_study
 from unsay.study.adopting import adopt
-from unsay.study.job import read_outcome
+from unsay.study.job import Job, job_key, read_outcome
 from unsay.study.run import used
 
 
@@ -114,6 +114,14 @@ def test_a_finished_study_is_not_run_again(finished, tiny_folder, examples, monk
         study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"), command="unsay study"
     )  # fmt: skip
     assert again == result
+
+
+def test_a_run_with_scores_of_another_version_is_not_finished(tmp_path, monkeypatch):
+    job = Job("again", tmp_path, None, {})
+    key = job_key(job)
+    assert key == job_key(job)
+    monkeypatch.setattr("unsay.study.job.SCHEMA_VERSION", 0)
+    assert job_key(job) != key
 
 
 def test_no_prompt_and_no_answer_leaves_the_run_directories(finished):
@@ -240,7 +248,6 @@ def test_two_workers_of_a_local_ray_come_to_the_same_result(finished, tiny_folde
 
 
 def test_runs_on_an_accelerator_take_a_gpu_each():
-    from unsay.study.job import Job
     from unsay.study.ray_launcher import resources
 
     assert resources(Job("t", Path(), None, {"device": "cuda"})) == {"num_gpus": 1, "num_cpus": 1}

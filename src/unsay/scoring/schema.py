@@ -273,6 +273,9 @@ class Caution(Row):
     severe: bool = False
 
 
+SCHEMA_VERSION = 2
+
+
 class Scores(Row):
     """Everything in `scores.json`."""
 
@@ -305,9 +308,15 @@ def read_scores(path: Path) -> Scores:
     """Read `scores.json`.
 
     Raises:
-        UserError: missing, not JSON, or not of this schema; names the field.
+        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
     """
     value: Any = read_json(path)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        known = f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}"
+        if version > SCHEMA_VERSION:
+            raise UserError(f"{known}: update unsay")
+        raise UserError(f"{known}: score the run again with the command that made it; what is done is not done again")
     try:
         return Scores.model_validate(value)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from unsay.pipeline.suites import build_suites, suite_code_key
 from unsay.pipeline.unlearn import own_answers, requests_of
 from unsay.pipeline.whole import unlearn_run
 from unsay.records import Phase, Record
+from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress
 from unsay.study.adopting import adopt
 
@@ -73,12 +74,15 @@ class Bench:
 
 
 def job_key(job: Job) -> str:
-    """Content key of what decides a run's result: settings, the original's evaluation, and the code of the suites."""
+    """Content key of what decides a run's result and its form.
+
+    That is its settings, the original's evaluation, the code of the suites, and the version of `scores.json`.
+    """
     shared = "none"
     if job.original is not None:
         record = job.original / "stages" / "evaluate-before.json"
         shared = str(read_json(record).get("key")) if record.exists() else "none"
-    return content_key(job.config, shared, suite_code_key())
+    return content_key(job.config, shared, suite_code_key(), SCHEMA_VERSION)
 
 
 def finished(job: Job, key: str) -> bool:
