@@ -59,7 +59,7 @@ def keeping_each(vlm: VLM, numbers: Sequence[int]) -> Iterator[list[list[Tensor]
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             put_out: Tensor = output[0] if isinstance(output, tuple) else output
-            latest.update({number: put_out for number in above})
+            latest.update(dict.fromkeys(above, put_out))
 
         return hook
 
