@@ -265,5 +265,8 @@ def test_image_tokens_count_towards_equal_tokens(tiny_folder, examples, tmp_path
     assert (words.image_tokens, words.tokens) == (0, tokens)
     assert pictures.image_tokens > 0
     assert pictures.tokens + pictures.image_tokens <= tokens
+    assert pictures.steps < words.steps
+    folder = out / "arms/tiny/pictures@tokens/seed-0"
+    assert used(folder)[0] == used(folder, at_steps=int(pictures.steps))[0] == pictures.tokens + pictures.image_tokens
     assert pictures.ratios["tokens"] == pytest.approx((pictures.tokens + pictures.image_tokens) / tokens)
     assert found["pictures@tokens"].modality == "typographic"

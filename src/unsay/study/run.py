@@ -121,7 +121,7 @@ def used(run: Path, at_steps: int | None = None) -> tuple[int, float]:
         return record.text_tokens + record.image_tokens, record.seconds
     for row in read_metrics(run / "train" / "metrics.jsonl"):
         if row["step"] == at_steps:
-            return int(row["tokens"]), float(row["seconds"])
+            return int(row["tokens"] + row.get("image_tokens", 0)), float(row["seconds"])
     raise UserError(f"budget.at_steps: {run} has no step {at_steps}")
 
 
