@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
-from families.others import mllama
+from families import FAMILIES
 from test_logprobs import EVERYTHING, by_example, trained_looking
 from unsay.errors import UserError
 from unsay.methods import Needs, build_method
@@ -238,11 +238,54 @@ def test_hidden_states_of_blocks_are_those_of_the_whole_model(family, pictures, 
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
 
 
+BY_PIXELS = ["Gemma 3", "Mllama", "PaliGemma", "PaliGemma 2"]
+"""Families in which what a picture's tokens may see depends on more than their embeddings."""
+
+
+def family(name, tmp_path):
+    (tmp_path / "model").mkdir()
+    FAMILIES[name].build(tmp_path / "model")
+    return load(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", BY_PIXELS)
+def test_answers_beside_pictures_are_scored_as_they_are_written(name, pictures, tmp_path):
+    """Against the model's own generation, one token after another, made to say the answer."""
+    vlm = trained_looking(family(name, tmp_path))
+    rows = encoded(vlm, [row.model_copy(update={"image": pictures[0]}) for row in tiny.examples(1)[:1]])
+    batch = collate(rows, Vision(vlm, tmp_path / "vision").see)
+    assert batch.whole == 1
+    got = role_views(vlm, batch, Needs(roles=frozenset({Role.FORGET})), 64)[Role.FORGET].policy[0]
+    answer = list(rows[0].answer_ids)
+    with Image.open(pictures[0]) as image:
+        inputs = vlm.encode_picture(rows[0].picture.prompt, image)
+    length = inputs["input_ids"].shape[1]
+
+    def said(ids, scores):
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor(answer[ids.shape[1] - length]), 0.0)
+
+    written = vlm.base.generate(
+        **inputs, logits_processor=[said], max_new_tokens=len(answer), eos_token_id=None, do_sample=False,
+        output_logits=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    logits = torch.cat(written.logits)
+    assert len(logits) == len(answer)
+    wanted = torch.log_softmax(logits, dim=-1)[torch.arange(len(answer)), torch.tensor(answer)]
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_sees_the_rest_of_an_answer_beside_a_picture_is_refused(pictures, tmp_path, monkeypatch):
+    vlm = family("PaliGemma", tmp_path)
+    monkeypatch.setattr("unsay.training.vision.special_case", lambda _config: None)
+    rows = [row.model_copy(update={"image": pictures[0]}) for row in tiny.examples()]
+    with pytest.raises(UserError, match="beside a picture it reads answers in both directions") as caught:
+        train(vlm, rows, METHOD, QUICK, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_block_that_text_does_not_pass_hands_on_what_it_was_given(pictures, tmp_path):
     """Mllama's cross-attention runs for rows with a picture alone; a method that reads every block gets it for all."""
-    (tmp_path / "model").mkdir()
-    mllama(tmp_path / "model")
-    vlm = trained_looking(load(str(tmp_path / "model")))
+    vlm = trained_looking(family("Mllama", tmp_path))
     rows = tiny.examples(2)
     rows = [row.model_copy(update={"image": pictures[0]}) if row.id.endswith("1") else row for row in rows]
     needs = Needs(

@@ -21,12 +21,15 @@ class SpecialCase:
         auto_class: the transformers auto class that opens it.
         template: its chat template, where it is published without one.
         one_way: whether attention over text must be made causal.
+        answer_kind: `token_type_ids` of an answer's tokens behind a prompt with a picture; None if they go on as the
+            prompt ends.
     """
 
     reason: str
     auto_class: str = "AutoModelForImageTextToText"
     template: str | None = None
     one_way: bool = False
+    answer_kind: int | None = None
 
 
 SPECIAL_CASES: dict[str, SpecialCase] = {
@@ -35,6 +38,7 @@ SPECIAL_CASES: dict[str, SpecialCase] = {
         "marked as two-way for the sake of prompts with pictures, which bring their own mask; a text without padding "
         "brings none, and the tokens of an answer would see those that they are to predict",
         one_way=True,
+        answer_kind=1,  # what it calls a suffix, and reads from left to right
         template=(
             "{% for m in messages %}{% if m['role'] == 'assistant' %}"
             "{% if m['content'] is string %}{{ m['content'] }}{% else %}{{ m['content'][0]['text'] }}{% endif %}<eos>"

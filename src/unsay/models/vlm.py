@@ -199,7 +199,8 @@ class VLM:
             # Its message may quote the prompt.
             kind = type(error).__name__
             raise UserError(f"{self.name}: its processor does not take this prompt with a picture ({kind})") from error
-        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        # Some processors make labels of a prompt; there is nothing in it to be scored.
+        return {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of an answer and its end; tokenised apart from the prompt, so no token spans both."""

@@ -11,9 +11,10 @@ from torch import Tensor
 from unsay.data.images import read_image
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key
-from unsay.models.vision import injects, on_device, picture_features
+from unsay.models.families import special_case
+from unsay.models.vision import injects, on_device, picture_features, whole_hidden
 from unsay.models.vlm import VLM
-from unsay.training.pictures import Picture, Seen
+from unsay.training.pictures import Picture, Seen, joined
 
 
 class Vision:
@@ -32,12 +33,14 @@ class Vision:
         self.vlm, self.folder = vlm, folder
         self.passed = 0
         self._injects: bool | None = None
+        self._checked = False
 
     def see(self, picture: Picture) -> Seen:
         """A picture as it enters the forward pass.
 
         Raises:
-            UserError: the image is missing or unreadable, or the disk is full.
+            UserError: the image is missing or unreadable, or the disk is full; beside pictures the model would see the
+                tokens that it is to predict.
         """
         columns = torch.tensor(picture.columns, dtype=torch.long)
         if self._injects is None:
@@ -45,7 +48,13 @@ class Vision:
         if self._injects:
             return Seen(columns, self._features(picture))
         inputs = self.vlm.encode_picture(picture.prompt, read_image(picture.path))
-        return Seen(columns, None, on_device(self.vlm, inputs))
+        case = special_case(self.vlm.base.config)
+        answers = {} if case is None or case.answer_kind is None else {"token_type_ids": case.answer_kind}
+        seen = Seen(columns, None, on_device(self.vlm, inputs), answers)
+        if not self._checked:
+            check_one_way(self.vlm, seen)
+            self._checked = True
+        return seen
 
     def _features(self, picture: Picture) -> Tensor:
         path = self.folder / f"{self._key(picture)}.safetensors"
@@ -72,6 +81,33 @@ class Vision:
             settings.to_json_string() if settings is not None else None,
             str(next(self.vlm.decoder.parameters()).dtype),
             transformers.__version__,
+        )
+
+
+@torch.no_grad()
+def check_one_way(vlm: VLM, seen: Seen) -> None:
+    """Assert that an answer behind a picture and its prompt is read from left to right, as it is written.
+
+    Args:
+        vlm: the model.
+        seen: a picture that goes in as pixels.
+
+    Raises:
+        UserError: another last token changes the states before it.
+    """
+    assert seen.inputs is not None  # of a picture that goes in as features, the decoder alone decides
+    prompt = seen.inputs["input_ids"]
+    more = joined([seen], prompt.shape[1] + 2)
+    word, *_, end = vlm.encode_answer("Yes.")
+
+    def before(last: int) -> Tensor:
+        ids = torch.cat([prompt, prompt.new_tensor([[word, last]])], dim=1)
+        return whole_hidden(vlm, {"input_ids": ids, "attention_mask": torch.ones_like(ids), **more})[:, :-1]
+
+    first, second = before(word), before(end)
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max())):
+        raise UserError(
+            f"{vlm.name}: beside a picture it reads answers in both directions; it cannot be trained on pictures"
         )
 
 
