@@ -251,6 +251,8 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs: list[Path], tm
     with pytest.raises(UserError, match="differ in more than the seed"):
         pool([runs[0], other])
     assert pool([other]).command.startswith("unsay unlearn --config")
+    asked = edited("asked", {"settings": {"adapter": "runs/other/adapter"}}, file="scores.json")
+    assert pool([asked]).command.startswith("unsay evaluate --adapter DIR --suites")
 
 
 def test_a_demo_of_another_seed_differs_in_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
