@@ -12,17 +12,22 @@ def test_a_small_demo(tmp_path):
     demo = preset("demo")
     config = demo.model_copy(
         update={
-            "data": demo.data.model_copy(update={"answer_tokens": 8}),
+            "data": demo.data.model_copy(
+                update={
+                    "answer_tokens": 8,
+                    "recipe": demo.data.recipe.model_copy(update={"requests": 24, "probe": 2}),
+                }
+            ),
             "train": demo.train.model_copy(
                 update={
-                    "steps": 6,
+                    "steps": 5,
                     "warmup_steps": 1,
-                    "batch": demo.train.batch.model_copy(update={"forget": 2, "refuse": 4, "retain": 4}),
+                    "batch": demo.train.batch.model_copy(update={"forget": 2, "refuse": 3, "retain": 1}),
                 }
             ),
             "evaluation": demo.evaluation.model_copy(
                 update={
-                    "suites": ("advbench", "advbench-typographic", "contrast", "shapes", "answer-loss"),
+                    "suites": ("advbench", "advbench-typographic", "shapes", "answer-loss"),
                     "limit": 4,
                     "generation": demo.evaluation.generation.model_copy(update={"max_new_tokens": 12}),
                 }
@@ -34,7 +39,7 @@ def test_a_small_demo(tmp_path):
     assert attacks["advbench", Phase.BEFORE].n == 4
     assert attacks["advbench", Phase.BEFORE].harmful >= 2  # the original complies
     text = attacks["advbench", Phase.AFTER]
-    assert text.harmful < attacks["advbench", Phase.BEFORE].harmful  # six steps already show
+    assert text.harmful < attacks["advbench", Phase.BEFORE].harmful  # five steps already show
     assert all(row.failed == 0 for row in scores.rows)
     assert scores.judge.accuracy["accuracy"].n > 300
     assert {row.stage for row in scores.cost} >= {"evaluate-before", "unlearn", "evaluate-after"}
