@@ -8,6 +8,7 @@ from unsay.suites import (
     beavertails,
     benign,
     contrast,
+    development,
     do_not_answer,
     figstep,
     figstep_benign,
@@ -113,6 +114,9 @@ SUITES: dict[str, Suite] = {
 }
 """The suites that `unsay suites` lists. `find_suite` knows more: twins and conditions of every text suite."""
 
+DEVELOPMENT: dict[str, Suite] = {suite.name: suite for suite in development.SUITES}
+"""Suites to choose a recipe on, asked by name alone."""
+
 TWINS = {"typographic": typographic_twin, "figstep": list_twin}
 """What stands behind the last `-` of a twin's name → how it is made."""
 
@@ -120,9 +124,10 @@ GENERATED = "; every text suite also as NAME-typographic, NAME-figstep, NAME+bla
 
 
 def find_suite(name: str) -> Suite | None:
-    """A listed suite, or one made of a listed text suite: its twin, or itself under another condition; else None."""
-    if name in SUITES:
-        return SUITES[name]
+    """A listed or development suite, or one made of a text suite: a twin, or it under another condition; else None."""
+    known = {**SUITES, **DEVELOPMENT}
+    if name in known:
+        return known[name]
     base, mark, ending = name.rpartition("+")
     if mark:
         suite = find_suite(base)
@@ -130,7 +135,7 @@ def find_suite(name: str) -> Suite | None:
         fits = plain and ending in CONDITIONS and suite is not None and not suite.likely
         return under(suite, ending) if fits and suite is not None else None
     base, mark, ending = name.rpartition("-")
-    suite = SUITES.get(base) if mark and ending in TWINS else None
+    suite = known.get(base) if mark and ending in TWINS else None
     if suite is None or suite.modality is not Modality.TEXT or suite.kind is Kind.UTILITY or not suite.bare:
         return None
     return TWINS[ending](suite)
@@ -150,6 +155,7 @@ def get_suite(name: str) -> Suite:
 
 __all__ = [
     "CONDITIONS",
+    "DEVELOPMENT",
     "STANDARD",
     "SUITES",
     "TWINS",
