@@ -9,7 +9,7 @@ from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.judging import Judge, build_judge
-from unsay.models import VLM, detach, load, load_adapter, model_key
+from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
 from unsay.stages import Progress, Silent, Stages
@@ -39,6 +39,8 @@ class Run:
             UserError: the folder cannot be written, or there is no such device.
         """
         check_device(config.device)
+        # Settled before anything is keyed or written: what is kept says which precision it was made in.
+        config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
