@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import default_settings
+from unsay.presets import preset
 from unsay.study.merge import merged
 from unsay.study.plan import CEILING, plan, quickened
 from unsay.study.reading import adjusted, packaged, parse_study, read_study
@@ -212,6 +213,17 @@ def test_the_packaged_studies_are_those_of_the_issue():
         "textual-unlearning", "multimodal-unlearning", "text-sft", "multimodal-sft",
     }  # fmt: skip
     assert len(rules) == 1 + 3 * 3
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
+def test_fine_tuning_is_the_reference_without_its_forget_term(small):
+    made = plan(quickened(read_study("paper")) if small else read_study("paper"))
+    methods = {v.arm: (made.config(v, 0).method, made.config(v, 0).method_settings) for v in made.variants}
+    reference = methods["textual-unlearning"][1]
+    assert reference == preset("demo").method_settings
+    assert methods["multimodal-unlearning"] == ("textual-unlearning", reference)
+    shared = {name: reference[name] for name in default_settings("refusal-sft").model_dump()}
+    assert methods["text-sft"] == methods["multimodal-sft"] == ("refusal-sft", shared)
 
 
 def test_an_unknown_study_says_what_there_is(tmp_path):
