@@ -7,8 +7,9 @@ import pytest
 from unsay.records import Modality
 from unsay.scoring import mcnemar
 from unsay.study.comparing import compare, rank
+from unsay.study.costs import relative
 from unsay.study.outcomes import Cell, Outcomes
-from unsay.study.schema import ASR, COHERENT
+from unsay.study.schema import ASR, COHERENT, ArmRow, Cost
 from unsay.study.testing import holm, sign_flip_p
 
 
@@ -135,3 +136,59 @@ def test_a_mean_has_its_requests_and_an_interval():
     certain = none.mean(none.measures[ASR])
     assert certain.interval.high > 0.05  # none of 40 requests is no proof that none ever will be
     assert none.mean({}) is None
+
+
+def trained(name, rules, cost):
+    return ArmRow(
+        name=name, title=name, model="m", arm=name.split("@")[0], rules=rules, method="npo", modality="text",
+        state="finished", seeds=(0,), cost=cost,
+    )  # fmt: skip
+
+
+def spent(tokens, image_tokens, flops, seconds, memory):
+    return Cost(
+        steps=1, tokens=tokens, image_tokens=image_tokens, flops=flops, seconds=seconds, peak_memory_bytes=memory
+    )
+
+
+def test_costs_are_relative_to_the_reference_of_the_same_rule():
+    rows = relative(
+        [
+            trained("a@steps", ("steps",), spent(100, 0, 50.0, 10.0, 8)),
+            trained("a@tokens", ("tokens",), spent(300, 100, 200.0, 40.0, 8)),
+            trained("b@steps", ("steps",), spent(150, 50, 100.0, 5.0, 12)),
+            trained("b@tokens", ("tokens",), spent(100, 300, 300.0, 20.0, 16)),
+            trained("b@seconds", ("seconds",), spent(1, 1, 1.0, 1.0, 1)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios for row in rows] == [
+        {"tokens": 1.0, "flops": 1.0, "seconds": 1.0, "memory": 1.0},
+        {"tokens": 1.0, "flops": 1.0, "seconds": 1.0, "memory": 1.0},
+        {"tokens": 2.0, "flops": 2.0, "seconds": 0.5, "memory": 1.5},
+        {"tokens": 1.0, "flops": 1.5, "seconds": 0.5, "memory": 2.0},
+        {},  # no reference has that rule
+    ]
+
+
+def test_a_reference_that_serves_several_rules_is_divided_by_under_each():
+    rows = relative(
+        [
+            trained("a@steps", ("steps", "tokens"), spent(100, 0, 50.0, 10.0, 8)),
+            trained("b@tokens", ("tokens",), spent(200, 0, 100.0, 20.0, 8)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios["seconds"] for row in rows] == [1.0, 2.0]
+
+
+def test_what_the_reference_used_half_way_is_no_cost_of_a_rule():
+    rows = relative(
+        [
+            trained("a@steps", (), spent(100, 0, 50.0, 10.0, 8)),
+            trained("a@seconds", ("seconds",), spent(50, 0, 25.0, 5.0, 8)),
+            trained("b@seconds", ("seconds",), spent(25, 0, 50.0, 5.0, 8)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios.get("tokens") for row in rows] == [None, 1.0, 0.5]

@@ -83,9 +83,9 @@ class Run:
     def share(self, earlier: "Run") -> None:
         """Take over what an earlier run of this process has loaded, as far as it is what this run would load."""
         mine, theirs = self.config, earlier.config
-        if (mine.model, mine.device) == (theirs.model, theirs.device):
+        if _loads(mine) == _loads(theirs):
             self._vlm = earlier._vlm
-        if mine.evaluation.judge == theirs.evaluation.judge:
+        if _judges(mine) == _judges(theirs):
             self._judge = earlier._judge
 
     @property
@@ -95,6 +95,14 @@ class Run:
             evaluation = self.config.evaluation
             self._judge = build_judge(evaluation.judge, evaluation.judge_settings)
         return self._judge
+
+
+def _loads(config: RunConfig) -> object:
+    return config.model, config.device, config.model_settings
+
+
+def _judges(config: RunConfig) -> object:
+    return config.evaluation.judge, config.evaluation.judge_settings
 
 
 def check_device(name: str) -> None:
