@@ -113,6 +113,15 @@ def test_an_edited_benchmark_file_is_read_again(tiny_folder, tmp_path):
     assert (first.rows[0].n, second.rows[0].n) == (2, 1)
 
 
+def test_an_edit_deep_in_a_folder_of_a_benchmark_is_seen(tiny_folder, tmp_path):
+    published.mme(tmp_path / "data")
+    api.evaluate(settings_of(tiny_folder, "mme"), tmp_path / "run")
+    for path in (tmp_path / "data").rglob("*.txt"):
+        path.write_text(path.read_text().replace("[question", "[Question"))  # as long as before
+    api.evaluate(settings_of(tiny_folder, "mme"), tmp_path / "run")
+    assert all("[Question" in row.prompt for row in read_rows(tmp_path / "run/suites/mme.jsonl", Prompt))
+
+
 def test_all_available_is_what_is_here(tmp_path):
     before = {suite.name for suite in chosen(["all-available"], "rules")}
     published.mm_vet(tmp_path / "data")

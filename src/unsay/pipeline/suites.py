@@ -86,13 +86,14 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
 
 
 def _content(file: Published) -> str | None:
-    """A key of a published file that is here; folders are known by what is in them, and by no more than its size."""
+    """A key of a published file that is here; of a folder, every file's path, size and time of change."""
     if not file.here:
         return None
     path = file.find()
     if path.is_file():
         return file_key(path)
-    return content_key([[each.name, each.stat().st_size] for each in sorted(path.iterdir())])
+    inside = [(each.relative_to(path).as_posix(), each.stat()) for each in sorted(path.rglob("*")) if each.is_file()]
+    return content_key([[name, about.st_size, about.st_mtime_ns] for name, about in inside])
 
 
 def stored(run: Run, row: Pictured) -> Pictured:
