@@ -4,8 +4,8 @@ from unsay.scoring.bootstrap import Estimate, clustered_mean
 from unsay.scoring.breakdown import break_down
 from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
-from unsay.scoring.intervals import mean_interval, rate_interval, wilson
-from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
+from unsay.scoring.intervals import mean_interval, rate_interval
+from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval, sign_flip
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
     Accuracy,
@@ -28,6 +28,7 @@ from unsay.scoring.schema import (
 from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility
 from unsay.scoring.targets import check_targets
 from unsay.scoring.transfer import transfer
+from unsay.scoring.wilson import wilson
 
 __all__ = [
     "Accuracy",
@@ -63,6 +64,7 @@ __all__ = [
     "rogan_gladen",
     "score_suite",
     "score_utility",
+    "sign_flip",
     "transfer",
     "wilson",
     "write_scores",

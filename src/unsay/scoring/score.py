@@ -124,22 +124,18 @@ def compare(
     before = by_id(prompts, before_verdicts, suite, "verdicts before")
     after = by_id(prompts, after_verdicts, suite, "verdicts after")
     outcome = OUTCOME[kind]
-    table: Counter[tuple[bool, bool]] = Counter()
-    groups: list[str] = []
-    moved: list[int] = []
-    for row in prompts:
-        labels = before[row.id].label, after[row.id].label
-        if Label.FAILED not in labels:
-            was, became = labels[0] is outcome, labels[1] is outcome
-            table[was, became] += 1
-            groups.append(row.group)
-            moved.append(became - was)
+    kept = [row for row in prompts if Label.FAILED not in (before[row.id].label, after[row.id].label)]
+    groups = [row.group for row in kept]
+    had = [before[row.id].label is outcome for row in kept]
+    has = [after[row.id].label is outcome for row in kept]
+    table = Counter(zip(had, has, strict=True))
     a, b, c, d = table[True, True], table[True, False], table[False, True], table[False, False]
     n = a + b + c + d
-    interval, p = paired_interval(a, b, c, d), mcnemar(b, c)
     repeated = len(set(groups)) < n
-    if repeated and any(moved):
-        interval, p = clustered_change(moved, groups, seed=seed)
+    if repeated:
+        interval, p = clustered_change(had, has, groups, seed=seed)
+    else:
+        interval, p = paired_interval(a, b, c, d), mcnemar(b, c)
     return Change(
         suite=suite,
         title=title or plain_title(suite),
@@ -153,7 +149,7 @@ def compare(
         difference=(c - b) / n if n else None,
         interval=interval,
         p=p,
-        test="sign flip over requests" if repeated and any(moved) else "mcnemar",
+        test="sign flip over requests" if repeated else "mcnemar",
         condition=prompts[0].condition,
         # Answers to one request may all change together, so no more than the requests count.
         detectable=detectable_change(len(set(groups))),
