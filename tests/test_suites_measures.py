@@ -81,6 +81,12 @@ def test_pope_numbers_by_hand():
     assert yes_no.yes_ratio(prompts, values) == pytest.approx(5 / 8)
 
 
+def test_a_number_of_one_category_by_hand():
+    prompts = [item(0, "yes", "random"), item(1, "no", "random"), item(2, "yes", "popular")]
+    assert yes_no.of_category("random", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == pytest.approx(2 / 3)
+    assert yes_no.of_category("popular", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == 0.0
+
+
 def test_mme_adds_accuracy_and_accuracy_plus():
     prompts = [
         item(0, "yes", "count", "count/a"), item(1, "no", "count", "count/a"),

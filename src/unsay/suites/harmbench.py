@@ -116,5 +116,6 @@ MULTIMODAL: Suite = Suite(
     licence="MIT",
     prompts=lambda setting: listed(MULTIMODAL, pictured_items(), setting),
     size=110,
+    harm_in_picture=True,
     files=(PICTURED, PICTURES),
 )

@@ -71,6 +71,7 @@ SUITE: Suite = Suite(
     licence="CC BY-NC 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=60,
+    by_category=True,
     grade=Grade(ask_pair, read_pair, unit="% of the reference"),
     files=(QUESTIONS, CONTEXT, ANSWERS, PICTURES),
 )

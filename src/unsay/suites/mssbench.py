@@ -70,6 +70,7 @@ def _suite(name: str, title: str, kind: Kind, situation: str) -> Suite:
         source=f"MSSBench, huggingface.co/datasets/{DATASET}",
         licence="MIT",
         prompts=lambda setting: listed(suite, items(situation), setting),
+        harm_in_picture=kind is Kind.ATTACK,
         files=(FILE, PICTURES),
     )
     return suite

@@ -55,6 +55,7 @@ SUITE: Suite = Suite(
     licence="MIT",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=9000,
+    by_category=True,
     measure=Measure(
         yes_no.pope_value,
         parts={
@@ -62,6 +63,7 @@ SUITE: Suite = Suite(
             "precision": yes_no.precision,
             "recall": yes_no.recall,
             "yes ratio": yes_no.yes_ratio,
+            **{f"F1, {split}": partial(yes_no.of_category, split, yes_no.f1) for split in SPLITS},
         },
     ),
     files=(*FILES, VAL2014),

@@ -79,5 +79,6 @@ SUITE = Suite(
     licence="Apache-2.0",
     prompts=_prompts,
     size=SCENES,
+    by_category=True,
     measure=Measure(_value),
 )
