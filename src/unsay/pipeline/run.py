@@ -23,11 +23,13 @@ class Run:
         folder: the run directory.
         config: its settings.
         stages: what has been done so far.
+        left_out: suites that its choice names and that cannot be asked here → why.
     """
 
     folder: Path
     config: RunConfig
     stages: Stages
+    left_out: dict[str, str] = field(default_factory=dict)
     _vlm: VLM | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
 

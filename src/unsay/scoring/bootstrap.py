@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unsay.scoring.schema import Interval
+from unsay.scoring.wilson import wilson
 
 DRAWS = 4000
+FEW = 10
+"""Clusters below which a percentile interval of redrawn clusters is too short to be believed alone."""
 Array = NDArray[np.float64]
 
 
@@ -48,6 +51,18 @@ def percentile_interval(draws: Array, confidence: float = 0.95) -> Interval:
     return Interval(low=float(low), high=float(high))
 
 
+def narrow(interval: Interval, clusters: int) -> bool:
+    """Whether a bootstrap interval claims too much: it rests on few clusters, or all of them are alike."""
+    return clusters < FEW or interval.high - interval.low < 1e-9
+
+
+def hull(first: Interval, second: Interval | None) -> Interval:
+    """The shortest interval that holds both."""
+    if second is None:
+        return first
+    return Interval(low=min(first.low, second.low), high=max(first.high, second.high))
+
+
 def clustered_mean(
     values: Sequence[float],
     groups: Sequence[str],
@@ -57,6 +72,9 @@ def clustered_mean(
     draws: int = DRAWS,
 ) -> Estimate:
     """Mean of `values` with a bootstrap interval over groups and, when there are several, over training seeds.
+
+    Of shares (all values from 0 to 1) that rest on few groups, or are alike in all, the interval is no shorter than
+    Wilson's with every group counted once: one request that was asked four times is one observation.
 
     Args:
         values: one number per answer (1.0 where the outcome happened, else 0.0, for a rate).
@@ -85,7 +103,10 @@ def clustered_mean(
     size = np.einsum("dg,dg->d", by_run @ counts, by_group)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = total / size
-    return Estimate(float(np.mean(values)), percentile_interval(means), len(values), shape[1])
+    mean, interval = float(np.mean(values)), percentile_interval(means)
+    if narrow(interval, shape[1]) and 0 <= min(values) <= max(values) <= 1:
+        interval = hull(interval, wilson(min(1.0, mean) * shape[1], shape[1]))
+    return Estimate(mean, interval, len(values), shape[1])
 
 
 TOTAL_DRAWS = 1000
@@ -104,7 +125,7 @@ def clustered_total(
         seed: of the bootstrap.
 
     Returns:
-        None with a single cluster, which says nothing of others.
+        None with a single cluster, which says nothing of others, or where redrawing changes nothing.
     """
     members: dict[str, list[int]] = {}
     for index, group in zip(items, groups, strict=True):
@@ -117,4 +138,4 @@ def clustered_total(
         total([index for place in generator.integers(len(clusters), size=len(clusters)) for index in clusters[place]])
         for _ in range(TOTAL_DRAWS)
     ]
-    return percentile_interval(np.asarray(draws))
+    return percentile_interval(np.asarray(draws)) if np.ptp(draws) > 0 else None

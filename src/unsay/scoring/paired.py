@@ -1,15 +1,17 @@
 """The same prompts before and after: is the change real, how large, and what could have been seen at all."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest
 
-from unsay.scoring.bootstrap import DRAWS, clustered_mean
-from unsay.scoring.intervals import wilson
+from unsay.scoring.bootstrap import DRAWS, clustered_mean, hull, narrow
 from unsay.scoring.schema import Interval
+from unsay.scoring.wilson import wilson
 
 ALPHA = 0.05
 POWER = 0.80
@@ -22,30 +24,55 @@ def mcnemar(b: int, c: int) -> float:
     return float(binomtest(b, b + c, 0.5).pvalue)
 
 
-def clustered_change(changes: Sequence[int], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval, float]:
+def clustered_change(
+    before: Sequence[bool], after: Sequence[bool], groups: Sequence[str], *, seed: int = 0
+) -> tuple[Interval, float]:
     """95 % interval and two-sided p of a paired change where requests repeat: whole requests are redrawn, or flipped.
 
-    The interval is a bootstrap over requests. The p is that of a sign-flip test: if nothing changed, all changes of one
-    request together are as likely to be the other way round.
+    The interval is a bootstrap over requests; with few of them, or all alike, it is no shorter than Newcombe's with
+    every request counted once. The p is that of a sign-flip test (`sign_flip`).
 
     Args:
-        changes: per pair −1 (outcome before only), 1 (after only) or 0.
+        before: per pair, at least one, whether the outcome happened before.
+        after: the same after.
         groups: the request of each pair.
         seed: of both draws.
-
-    Returns:
-        The interval; and p, which is at least 1 ÷ (draws + 1).
     """
-    interval = clustered_mean([float(change) for change in changes], groups, seed=seed).interval
+    changes = [float(became) - float(was) for was, became in zip(before, after, strict=True)]
+    clusters = len(set(groups))
+    interval = clustered_mean(changes, groups, seed=seed).interval
+    if narrow(interval, clusters):
+        table = Counter(zip(before, after, strict=True))
+        share = clusters / len(changes)
+        cells = ((True, True), (True, False), (False, True), (False, False))
+        interval = hull(interval, paired_interval(*(table[cell] * share for cell in cells)))
+    return interval, sign_flip(changes, groups, seed=seed)
+
+
+def sign_flip(changes: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> float:
+    """Two-sided p of no change: if nothing changed, all changes of one request are as likely the other way round.
+
+    Every pattern of signs is tried where there are no more of them than draws; else p is at least 1 ÷ (draws + 1).
+
+    Args:
+        changes: per pair, after minus before.
+        groups: the request, or other cluster, of each pair.
+        seed: of the draws.
+    """
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros(len(names))
     np.add.at(sums, place, np.asarray(changes, dtype=np.float64))
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(names)))
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-    return interval, float((as_far.sum() + 1) / (DRAWS + 1))
+    sums = sums[sums != 0]
+    slack = 1e-9 * np.abs(sums).sum()
+    if 2 ** len(sums) <= DRAWS:
+        every = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
+        return float(np.mean(np.abs(every @ sums) >= abs(sums.sum()) - slack))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(sums)))
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - slack
+    return float((as_far.sum() + 1) / (DRAWS + 1))
 
 
-def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
+def paired_interval(a: float, b: float, c: float, d: float) -> Interval | None:
     """95 % interval of the change (after - before) in a paired rate.
 
     Newcombe 1998, Statistics in Medicine 17:2635, method 10: two Wilson intervals joined through the correlation of
@@ -56,6 +83,8 @@ def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
         b: outcome before only.
         c: outcome after only.
         d: outcome in neither.
+
+    The counts need not be whole: pairs of fewer requests count for as many as these.
 
     Returns:
         None when there are no pairs.
@@ -74,7 +103,7 @@ def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
     return Interval(low=max(-1.0, difference - low), high=min(1.0, difference + high))
 
 
-def _correlation(a: int, b: int, c: int, d: int) -> float:
+def _correlation(a: float, b: float, c: float, d: float) -> float:
     """Phi of the 2 x 2 table, with Newcombe's continuity correction; 0 when a margin is empty."""
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     if margins == 0:

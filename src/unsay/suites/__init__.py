@@ -78,9 +78,11 @@ SUITES: dict[str, Suite] = {
         pku_saferlhf.SUITE,
         do_not_answer.SUITE,
         msts.SUITE,
+        figstep.TEXT,
         in_the_wild.SUITE,
         in_the_wild.SYSTEM,
         # attacks with pictures
+        list_twin(figstep.TEXT),
         *mm_safetybench.SUITES,
         harmbench.MULTIMODAL,
         jailbreakv.SUITE,

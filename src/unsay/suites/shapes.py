@@ -10,7 +10,7 @@ from unsay.data import shapes, typography
 from unsay.records import Kind, Modality, Prompt, Response
 from unsay.suites.base import Measure, Setting, Suite
 
-DEFAULT = 96
+SCENES = 96
 TOPICS = ("colour", "exists", "count")
 KINDS = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow")
@@ -40,7 +40,7 @@ def _question(scene: shapes.ShapeScene, topic: str, rng: random.Random) -> shape
 def scenes(suite: Suite, setting: Setting, seed: str) -> list[Prompt]:
     """One question per scene; topics take turns, so that none dominates."""
     rows = []
-    for number in range(setting.limit or DEFAULT):
+    for number in range(SCENES if setting.limit is None else min(setting.limit, SCENES)):
         rng = random.Random(f"{seed}/{number}")
         scene = _scene(rng)
         question = _question(scene, TOPICS[number % len(TOPICS)], rng)
@@ -82,5 +82,7 @@ SUITE = Suite(
     source="scenes drawn by unsay",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=SCENES,
+    by_category=True,
     measure=Measure(_value),
 )
