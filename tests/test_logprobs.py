@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from unsay.methods import Needs
+from unsay.methods import Needs, build_method
+from unsay.methods.base import RoleBatch
 from unsay.models import LoraSettings, attach, detach
 from unsay.models.packing import packs
 from unsay.records import Role
@@ -323,3 +325,41 @@ def test_a_model_with_another_kind_of_cache_is_read_whole(tiny_vlm, monkeypatch,
     for name in ("policy", "reference", "kl"):
         for one, other in zip(by_example(shared, name), by_example(whole, name), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make a program wait for an accelerator: values read back, and sizes that hang on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        booleans = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        if booleans or name in ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "is_nonzero"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_are_seen():
+    with Waits() as waits:
+        values = torch.arange(3)
+        float(values.sum())
+        values[values > 1].sum()
+        values.nonzero()
+    assert waits.found == ["_local_scalar_dense", "index", "nonzero"]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_between_batch_and_loss_nothing_waits_for_the_device(tiny_vlm, layers):
+    vlm = trained_looking(tiny_vlm, layers)
+    vlm.packs = True
+    method = build_method("textual-unlearning")
+    with Waits() as waits:
+        batch = collate(encoded_examples(vlm))
+        loss = method.loss(RoleBatch(role_views(vlm, batch, method.needs, 64), progress=0.0))
+        loss.total.backward()
+    assert waits.found == []
