@@ -40,6 +40,17 @@ def test_value_and_gradients_are_pefts(shape, bias):
         torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_in_half_precision_the_adapter_stays_whole_and_values_are_pefts_up_to_rounding():
+    _, layer = adapted()
+    layer.base_layer.bfloat16()
+    x = torch.randn(40, 12).bfloat16()
+    exact, quick = results(layer, Linear, x), results(layer, QuickLinear, x)
+    assert [value.dtype for value in quick] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    for ours, pefts in zip(quick, exact, strict=True):
+        assert (ours - pefts).float().norm() < 0.01 * pefts.float().norm()
+        assert ours.dtype == pefts.dtype
+
+
 def test_nothing_is_computed_for_an_input_without_gradient():
     _, layer = adapted()
     layer.__class__ = QuickLinear
@@ -83,11 +94,11 @@ def second(model, layer):
     model.base_model.set_adapter(["default", "other"])
 
 
-def other_precision(model, layer):
-    layer.base_layer.double()
+def narrow(model, layer):
+    layer.base_layer.half()
 
 
-@pytest.mark.parametrize("change", [dropped, merged, second, other_precision])
+@pytest.mark.parametrize("change", [dropped, merged, second, narrow])
 def test_what_is_not_plain_goes_pefts_way(change):
     model, layer = adapted()
     change(model, layer)
