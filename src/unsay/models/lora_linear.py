@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-
 WIDE = (torch.float32, torch.bfloat16)
 """Precisions that hold any gradient's size; in float16 small ones would become 0."""
 
