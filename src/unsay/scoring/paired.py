@@ -22,6 +22,30 @@ def mcnemar(b: int, c: int) -> float:
     return float(binomtest(b, b + c, 0.5).pvalue)
 
 
+def difference_interval(
+    differences: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Interval:
+    """95 % interval of a mean paired difference; turned round, the differences give the same interval turned round.
+
+    A bootstrap over requests and, with several, over seeds. Where all differences are −1, 0 or 1 alike, it would shrink
+    to a point, and would take the requests asked for all there are. Then Wilson's bound says how large a share of
+    requests may yet differ from these: z² ÷ (n + z²) of n requests, as if answers to the same one had added nothing.
+
+    Args:
+        differences: one per pair, at least one; between −1 and 1 for rates.
+        groups: the request of each pair.
+        seeds: the training seed of each; None for one.
+        seed: of the bootstrap.
+    """
+    alike = set(differences)
+    if len(alike) == 1 and (value := alike.pop()) in (-1, 0, 1):
+        none = wilson(0, len(set(groups)))
+        assert none is not None, "there is at least one pair"
+        low, high = max(-1.0, value - none.high), min(1.0, value + none.high)
+        return Interval(low=low, high=high)
+    return clustered_mean(differences, groups, seeds, seed=seed).interval
+
+
 def clustered_change(changes: Sequence[int], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval, float]:
     """95 % interval and two-sided p of a paired change where requests repeat: whole requests are redrawn, or flipped.
 
@@ -36,7 +60,7 @@ def clustered_change(changes: Sequence[int], groups: Sequence[str], *, seed: int
     Returns:
         The interval; and p, which is at least 1 ÷ (draws + 1).
     """
-    interval = clustered_mean([float(change) for change in changes], groups, seed=seed).interval
+    interval = difference_interval([float(change) for change in changes], groups, seed=seed)
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros(len(names))
     np.add.at(sums, place, np.asarray(changes, dtype=np.float64))
