@@ -5,7 +5,7 @@ import random
 import pytest
 
 from unsay.records import Modality
-from unsay.scoring import mcnemar
+from unsay.scoring import difference_interval, mcnemar
 from unsay.study.comparing import compare, rank
 from unsay.study.costs import relative
 from unsay.study.outcomes import Cell, Outcomes
@@ -118,6 +118,37 @@ def test_seeds_that_disagree_make_a_tie_of_what_requests_alone_would_call_a_diff
     assert alike.p_holm < 0.05
     assert alike.interval.low < 0 < alike.interval.high
     assert alike.better is None
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+@pytest.mark.parametrize(
+    ("differences", "groups", "seeds", "low", "high"),
+    [
+        # Alike. z² = 1.96² = 3.8415; of 40 requests, 3.8415 / 43.8415 = 0.08762 may yet differ, whatever the seeds.
+        ([0.0] * 40, list(range(40)), [0] * 40, -0.08762, 0.08762),
+        ([0.0] * 120, list(range(40)) * 3, [0] * 40 + [1] * 40 + [2] * 40, -0.08762, 0.08762),
+        ([1.0] * 40, list(range(40)), [0] * 40, 1 - 0.08762, 1.0),
+        # Two requests redrawn: their mean is 0 in a quarter of the draws, 1/2 in a half and 1 in a quarter. They are
+        # few: 3.8415 / 5.8415 = 0.65762 of them may yet differ.
+        ([1.0, 0.0], [0, 1], [0, 0], 0.5 - 0.65762, 1.0),
+        ([1.0, -1.0], [0, 1], [0, 0], -1.0, 1.0),
+        # One request, two seeds: 0.25, and 3.8415 / 4.8415 = 0.79345.
+        ([0.5, 0.0], [0, 0], [0, 1], 0.25 - 0.79345, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_by_hand_and_turned_round(differences, groups, seeds, low, high, turned):
+    found = difference_interval([turned * value for value in differences], list(map(str, groups)), seeds)
+    expected = (low, high) if turned > 0 else (-high, -low)
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-5)
+
+
+def test_which_arm_comes_first_does_not_decide_the_interval():
+    arms = {"good": arm([0.0]), "near": arm([0.1])}
+    one = compare("m", "steps", ASR, arms, higher_is_better=False)[0]
+    other = compare("m", "steps", ASR, dict(reversed(arms.items())), higher_is_better=False)[0]
+    assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low))
+    same = compare("m", "steps", ASR, {"a": arm([0.5]), "b": arm([0.5])}, higher_is_better=False)[0]
+    assert same.interval.low == -same.interval.high < 0
 
 
 def test_only_answers_that_both_have_are_paired():

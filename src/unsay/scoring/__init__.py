@@ -6,7 +6,14 @@ from unsay.scoring.breakdown import break_down
 from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
 from unsay.scoring.intervals import mean_interval, rate_interval
-from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval, sign_flip
+from unsay.scoring.paired import (
+    clustered_change,
+    detectable_change,
+    difference_interval,
+    mcnemar,
+    paired_interval,
+    sign_flip,
+)
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
     Accuracy,
@@ -61,6 +68,7 @@ __all__ = [
     "compare_utility",
     "detectable_change",
     "detectable_difference",
+    "difference_interval",
     "holm",
     "mcnemar",
     "mean_interval",

@@ -71,10 +71,27 @@ def clustered_mean(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Estimate:
-    """Mean of `values` with a bootstrap interval over groups and, when there are several, over training seeds.
+    """`redrawn_mean`, with an interval of shares that one request asked four times cannot make a point of.
 
-    Of shares (all values from 0 to 1) that rest on few groups, or are alike in all, the interval is no shorter than
-    Wilson's with every group counted once: one request that was asked four times is one observation.
+    Where all values lie from 0 to 1 and rest on few groups, or are alike in all, it is no shorter than Wilson's with
+    every group counted once.
+    """
+    found = redrawn_mean(values, groups, seeds, seed=seed, draws=draws)
+    if not narrow(found.interval, found.clusters) or not 0 <= min(values) <= max(values) <= 1:
+        return found
+    share = wilson(min(1.0, found.value) * found.clusters, found.clusters)
+    return found._replace(interval=hull(found.interval, share))
+
+
+def redrawn_mean(
+    values: Sequence[float],
+    groups: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Estimate:
+    """Mean of `values` with a bootstrap interval over groups and, when there are several, over training seeds.
 
     Args:
         values: one number per answer (1.0 where the outcome happened, else 0.0, for a rate).
@@ -103,10 +120,7 @@ def clustered_mean(
     size = np.einsum("dg,dg->d", by_run @ counts, by_group)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = total / size
-    mean, interval = float(np.mean(values)), percentile_interval(means)
-    if narrow(interval, shape[1]) and 0 <= min(values) <= max(values) <= 1:
-        interval = hull(interval, wilson(min(1.0, mean) * shape[1], shape[1]))
-    return Estimate(mean, interval, len(values), shape[1])
+    return Estimate(float(np.mean(values)), percentile_interval(means), len(values), shape[1])
 
 
 TOTAL_DRAWS = 1000

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest
 
-from unsay.scoring.bootstrap import DRAWS, clustered_mean, hull, narrow
+from unsay.scoring.bootstrap import DRAWS, hull, narrow, redrawn_mean
 from unsay.scoring.schema import Interval
 from unsay.scoring.wilson import wilson
 
@@ -22,6 +22,30 @@ def mcnemar(b: int, c: int) -> float:
     if b + c == 0:
         return 1.0
     return float(binomtest(b, b + c, 0.5).pvalue)
+
+
+def difference_interval(
+    differences: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Interval:
+    """95 % interval of a mean paired difference; turned round, the differences give the same interval turned round.
+
+    A bootstrap over requests and, with several, over seeds. With few requests, or differences that are all alike, it
+    is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ from
+    these, as if answers to the same one had added nothing.
+
+    Args:
+        differences: one per pair, at least one, between −1 and 1.
+        groups: the request of each pair.
+        seeds: the training seed of each; None for one.
+        seed: of the bootstrap.
+    """
+    found = redrawn_mean(differences, groups, seeds, seed=seed)
+    if not narrow(found.interval, found.clusters):
+        return found.interval
+    none = wilson(0, found.clusters)
+    assert none is not None, "there is at least one pair"
+    low, high = max(-1.0, found.value - none.high), min(1.0, found.value + none.high)
+    return hull(found.interval, Interval(low=low, high=high))
 
 
 def clustered_change(
@@ -40,7 +64,7 @@ def clustered_change(
     """
     changes = [float(became) - float(was) for was, became in zip(before, after, strict=True)]
     clusters = len(set(groups))
-    interval = clustered_mean(changes, groups, seed=seed).interval
+    interval = redrawn_mean(changes, groups, seed=seed).interval
     if narrow(interval, clusters):
         table = Counter(zip(before, after, strict=True))
         share = clusters / len(changes)
