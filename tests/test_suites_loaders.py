@@ -17,7 +17,7 @@ from unsay.assets import Hub, Url
 from unsay.data.sources.published import Pictures, Published, github, hub
 from unsay.errors import UserError
 from unsay.records import Condition, Kind, Modality
-from unsay.suites import SUITES, Setting, find_suite, get_suite, hades
+from unsay.suites import SUITES, Setting, find_suite, get_suite, hades, jailbreakv
 from unsay.suites.base import GRADER
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
@@ -48,7 +48,8 @@ def test_a_suite_reads_its_published_files(name, data, tmp_path):
     rows = suite.prompts(Setting(tmp_path / "images"))
     assert (len(rows), len({row.id for row in rows}), len({row.group for row in rows})) == (prompts, prompts, requests)
     for row in rows:
-        assert (row.suite, row.kind, row.modality, row.condition) == (name, suite.kind, suite.modality, suite.shown)
+        shown = jailbreakv.SAYS_NOTHING.get(row.image_type, suite.shown)
+        assert (row.suite, row.kind, row.modality, row.condition) == (name, suite.kind, suite.modality, shown)
         assert (row.image is None) == (suite.modality is Modality.TEXT)
         if row.image is not None:
             with Image.open(row.image) as image:
@@ -147,6 +148,11 @@ def test_jailbreakv_says_what_it_repeats(data, tmp_path):
     assert len({row.prompt for row in rows}) == 3
     transfer = {f"llm_transfer_attack, {kind}" for kind in ("blank", "noise", "nature", "SD")}
     assert {row.image_type for row in rows} == {*transfer, "figstep"}
+    said = {row.image_type.removeprefix("llm_transfer_attack, "): row.condition for row in rows}
+    assert said == {
+        "blank": Condition.BLANK, "noise": Condition.UNRELATED, "nature": Condition.UNRELATED, "SD": Condition.REAL,
+        "figstep": Condition.REAL,
+    }  # fmt: skip
 
 
 def test_hades_points_at_the_picture_instead_of_the_word(data, tmp_path):
@@ -256,9 +262,27 @@ def test_a_condition_changes_the_picture_and_nothing_else(name, condition, tmp_p
     assert len(pictures) == (1 if condition is Condition.BLANK else 6)
 
 
+def test_a_picture_suite_loses_its_pictures_and_nothing_else(data, tmp_path):
+    published.siuo(data)
+    real = get_suite("siuo").prompts(Setting(tmp_path))
+    for name, condition in (("blank", Condition.BLANK), ("unrelated", Condition.UNRELATED)):
+        [row] = get_suite(f"siuo+{name}").prompts(Setting(tmp_path))
+        assert (row.condition, row.prompt, row.group) == (condition, real[0].prompt, real[0].group)
+        assert Image.open(row.image).size == (224, 224)  # not the picture of the set, which is smaller
+    [row] = get_suite("siuo+no-image").prompts(Setting(tmp_path))
+    assert (row.condition, row.image, row.prompt) == (Condition.NO_IMAGE, None, real[0].prompt)
+    assert SUITES["siuo"].harm_in_picture
+    assert not get_suite("siuo+blank").harm_in_picture
+    guessed = get_suite("shapes+no-image").prompts(Setting(tmp_path, 6))
+    assert [row.reference for row in guessed] == [
+        row.reference for row in SUITES["shapes"].prompts(Setting(tmp_path, 6))
+    ]
+
+
 def test_names_that_mean_nothing_are_refused():
     names = """
-        nothing contrast+ contrast+noise shapes+blank contrast+blank+blank mmlu-typographic answer-loss+blank
+        nothing contrast+ contrast+noise contrast+no-image shapes+noise contrast+blank+blank
+        mmlu-typographic answer-loss+blank
         contrast-typographic+blank jailbreakbench-second-turn-figstep +blank
     """
     for name in names.split():

@@ -44,7 +44,7 @@ from unsay.suites import (
     xstest,
 )
 from unsay.suites.base import Grade, Measure, Setting, Suite
-from unsay.suites.conditions import CONDITIONS, under
+from unsay.suites.conditions import CONDITIONS, conditions_of, under
 from unsay.suites.drawing import list_twin, typographic_twin
 
 STANDARD: tuple[Suite, ...] = (
@@ -122,20 +122,21 @@ DEVELOPMENT: dict[str, Suite] = {suite.name: suite for suite in development.SUIT
 TWINS = {"typographic": typographic_twin, "figstep": list_twin}
 """What stands behind the last `-` of a twin's name → how it is made."""
 
-GENERATED = "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated"
+GENERATED = (
+    "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated, "
+    "every picture suite also as NAME+blank, NAME+unrelated and NAME+no-image"
+)
 
 
 def find_suite(name: str) -> Suite | None:
-    """A listed or development suite, or one made of a text suite: a twin, or it under another condition; else None."""
+    """A listed or development suite, or one made of it: a text suite's twin, or under another condition; else None."""
     known = {**SUITES, **DEVELOPMENT}
     if name in known:
         return known[name]
     base, mark, ending = name.rpartition("+")
     if mark:
         suite = find_suite(base)
-        plain = suite is not None and suite.modality is Modality.TEXT and suite.condition is None
-        fits = plain and ending in CONDITIONS and suite is not None and not suite.likely
-        return under(suite, ending) if fits and suite is not None else None
+        return under(suite, ending) if suite is not None and ending in conditions_of(suite) else None
     base, mark, ending = name.rpartition("-")
     suite = known.get(base) if mark and ending in TWINS else None
     if suite is None or suite.modality is not Modality.TEXT or suite.kind is Kind.UTILITY or not suite.bare:
