@@ -15,6 +15,7 @@ from unsay.files import content_key, file_key
 from unsay.methods.base import Method, Needs, Part, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
+from unsay.models.sight import blind
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.adapter_factor import multiplied, multiply
@@ -80,7 +81,7 @@ def train(
     another number adds up in another order.
 
     Text and pictures are trained on by the same steps. Features of pictures are kept in `train/vision/`; without
-    pictures the vision tower never runs.
+    pictures the vision tower never runs, and is not in an accelerator's memory meanwhile.
 
     Args:
         vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
@@ -110,7 +111,8 @@ def train(
     try:
         check_blocks(adapted, method.needs)
         run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe))
-        stopped = run.through(Batches(encoder, plan), progress)
+        with blind(adapted, all(example.image is None for example in (*examples, *probe_examples))):
+            stopped = run.through(Batches(encoder, plan), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter")
     except BaseException:
