@@ -13,6 +13,7 @@ from unsay.study.merge import merged
 from unsay.study.plan import CEILING, plan, quickened
 from unsay.study.reading import adjusted, packaged, parse_study, read_study
 from unsay.study.settings import Folders, StudySettings, folder_name
+from unsay.suites import find_suite
 
 
 def study(**more):
@@ -207,7 +208,7 @@ def test_every_packaged_study_is_valid(name, small):
 
 
 def test_the_packaged_studies_are_those_of_the_issue():
-    assert set(packaged()) == {"paper", "methods", "coverage", "samples"}
+    assert set(packaged()) == {"paper", "methods", "coverage", "samples", "mixture"}
     rules = plan(read_study("paper")).variants
     assert {variant.arm for variant in rules} == {
         "textual-unlearning", "multimodal-unlearning", "text-sft", "multimodal-sft",
@@ -251,8 +252,23 @@ def test_every_method_has_the_references_anchors_and_its_weight_on_refusals(smal
     assert {config.train.stop.max_probe_kl for config in (raw, *configs.values())} == {None}  # collapse is shown
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
+def test_the_mixture_is_chosen_on_development_suites_and_sees_no_harmful_picture(small):
+    made = plan(quickened(read_study("mixture")) if small else read_study("mixture"))
+    assert made.study.base == "demo"
+    configs = {variant.arm: made.config(variant, 0) for variant in made.variants}
+    for config in configs.values():
+        assert all(suite.startswith("dev-") and find_suite(suite) is not None for suite in config.evaluation.suites)
+        assert config.data.modality == "text"
+    assert configs["textual-unlearning"].method_settings == preset("demo").method_settings
+    weights = {name: config.method_settings["decision_weight"] for name, config in configs.items()}
+    ours = preset("demo").method_settings["decision_weight"]
+    assert (weights.pop("decision-half"), weights.pop("decision-double")) == (ours / 2, ours * 2)
+    assert set(weights.values()) == {ours}
+
+
 def test_an_unknown_study_says_what_there_is(tmp_path):
-    with pytest.raises(UserError, match="unknown 'papers'; known are coverage, methods, paper, samples"):
+    with pytest.raises(UserError, match="unknown 'papers'; known are coverage, methods, mixture, paper, samples"):
         read_study("papers")
     with pytest.raises(UserError, match="no such file"):
         read_study(str(tmp_path / "none.yaml"))
