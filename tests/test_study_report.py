@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.study import words
 from unsay.study.charts import tradeoffs
+from unsay.study.figure import figure
 from unsay.study.page import between_markers, main, markdown, rankings
 from unsay.study.render import render
 from unsay.study.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
@@ -153,6 +155,33 @@ def test_the_markdown_page_has_every_table(result):
     assert all(len(found) == 1 for found in widths.values())
 
 
+def test_the_figure_is_one_file_that_shows_every_arm_by_its_number(result):
+    drawn = figure(result)
+    tree = ElementTree.fromstring(drawn)
+    assert not re.search(r"(?:href|src|url)\s*[=(]", drawn)  # it brings all that it needs
+    width, height = (float(tree.get(name)) for name in ("width", "height"))
+    texts = [(node.text, node.get("class")) for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    plots = tradeoffs(result)
+    assert [text for text, kind in texts if kind == "title"] == [plot.y_title for plot in plots]
+    shown = {point.number: point.name for plot in plots for point in plot.points}
+    assert [text for text, kind in texts if kind == "name"] == [shown[number] for number in sorted(shown)]
+    corners = [
+        tuple(map(float, re.findall(r"[\d.]+", node.get("transform"))))
+        for node in tree.iter("{http://www.w3.org/2000/svg}g")
+        if node.get("transform")
+    ]
+    assert len(set(corners)) == len(corners) == len(plots) + len(shown)
+    assert all(0 < x < width and 0 < y < height for x, y in corners)
+
+
+def test_without_a_point_there_is_no_figure_and_the_page_names_none(result):
+    bare = result.model_copy(update={"arms": tuple(a.model_copy(update={"measures": {}}) for a in result.arms)})
+    assert figure(bare) is None
+    empty = bare.model_copy(update={"rankings": (), "comparisons": ()})
+    assert ".svg" not in markdown(empty, "paper")
+    assert "](paper.svg)" in markdown(result, "paper")
+
+
 def test_results_are_written_by_one_command(result, tmp_path, capsys):
     write_result(tmp_path / "study" / "study.json", result)
     readme, out = tmp_path / "README.md", tmp_path / "docs" / "paper"
@@ -161,6 +190,7 @@ def test_results_are_written_by_one_command(result, tmp_path, capsys):
     assert main(arguments) == 0
     assert read_result(out.with_suffix(".json")) == result
     assert out.with_suffix(".md").read_text() == markdown(result, "paper")
+    assert out.with_suffix(".svg").read_text() == figure(result)
     filled = readme.read_text()
     assert "old" not in filled
     assert "At equal tokens" in filled

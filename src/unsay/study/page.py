@@ -2,9 +2,9 @@
 
     python -m unsay.study.page runs/study-paper --out docs/results/paper
 
-writes `docs/results/paper.json`, the study's numbers, and `docs/results/paper.md`, the same as a page. With `--readme
-FILE`, the findings and the rankings also go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->`
-of that file.
+writes `docs/results/paper.json`, the study's numbers, `docs/results/paper.md`, the same as a page, and
+`docs/results/paper.svg`, the trade-offs that the page shows. With `--readme FILE`, the findings and the rankings also
+go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
 """
 
 import argparse
@@ -16,12 +16,15 @@ from unsay.errors import UserError
 from unsay.files import read_text, write_text
 from unsay.reporting import numbers
 from unsay.study import words
+from unsay.study.charts import tradeoffs
+from unsay.study.figure import figure
 from unsay.study.schema import COHERENT, ORIGINAL, REFUSAL, Measure, Ranking, StudyResult, read_result, write_result
 
 
 def markdown(result: StudyResult, name: str) -> str:
     """The whole page."""
     parts = [f"# {result.title}", result.about, "\n".join(f"- {line}" for line in words.findings(result))]
+    parts.append(_tradeoffs(result, name))
     for ranking in result.rankings:
         parts += [_heading(result, ranking), _ranking(result, ranking)]
     parts += [f"## Differences from {result.reference}", _differences_note(result)]
@@ -39,6 +42,22 @@ def markdown(result: StudyResult, name: str) -> str:
         parts += ["## Before you believe a number", "\n".join(cautions)]
     parts += ["## How", _how(result, name)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tradeoffs(result: StudyResult, name: str) -> str:
+    plots = tradeoffs(result)
+    if not plots:
+        return ""
+    beyond = dict.fromkeys(line for plot in plots for line in plot.beyond)
+    return "\n\n".join(
+        [
+            "## What safety costs",
+            f"![{'. '.join(plot.title for plot in plots)}. The numbers are in the tables below.]({name}.svg)",
+            "Bars are 95% intervals; left is safer. The dashed line joins arms that no other beats on both axes, by "
+            "the points alone. Hollow points babble.",
+            "\n".join(f"- {line}" for line in beyond),
+        ]
+    ).strip()
 
 
 def rankings(result: StudyResult) -> str:
@@ -214,6 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.readme is not None:
             readme = between_markers(read_text(options.readme), rankings(result), name, str(options.readme))
         write_result(options.out.with_name(f"{name}.json"), result)
+        if (picture := figure(result)) is not None:
+            write_text(options.out.with_name(f"{name}.svg"), picture)
         write_text(options.out.with_name(f"{name}.md"), markdown(result, name))
         if readme is not None:
             write_text(options.readme, readme)

@@ -18,8 +18,8 @@ def write_page(path: Path, result: StudyResult) -> Path:
     return path
 
 
-def render(result: StudyResult) -> str:
-    """The page as text: numbers and names alone, no prompt and no answer; nothing is loaded from anywhere."""
+def templates() -> Environment:
+    """The templates of this package and of reports, with what they format numbers with."""
     environment = Environment(
         # The stylesheet and the script are those of a run's report.
         loader=ChoiceLoader([PackageLoader("unsay.study", "."), PackageLoader("unsay.reporting", ".")]),
@@ -37,30 +37,39 @@ def render(result: StudyResult) -> str:
         "seconds": numbers.seconds,
         "p_value": numbers.p_value,
     }
+    return environment
+
+
+def render(result: StudyResult) -> str:
+    """The page as text: numbers and names alone, no prompt and no answer; nothing is loaded from anywhere."""
     order = {arm.name: number for number, arm in enumerate(result.arms, start=1)}
     categories = tuple(dict.fromkeys(row.category for row in result.categories))
-    page = environment.get_template("study.html.j2").render(
-        result=result,
-        words=words,
-        rules=words.RULES,
-        order=order,
-        findings=words.findings(result),
-        failures=words.failures(result),
-        babblers=words.babblers(result),
-        plots=tradeoffs(result),
-        width=WIDTH,
-        height=HEIGHT,
-        axis=LEFT,
-        utility=[name for name in result.measures if name in result.units],
-        compared=[name for name in result.measures if name != ASR],
-        rows_against=lambda ranking: _against(result, ranking),
-        categories=categories,
-        by_category={(row.arm, row.category): row for row in result.categories},
-        original=ORIGINAL,
-        coherent=COHERENT,
-        asr=ASR,
-        judge=result.judge.headline(),
-        environment=flatten(result.environment),
+    page = (
+        templates()
+        .get_template("study.html.j2")
+        .render(
+            result=result,
+            words=words,
+            rules=words.RULES,
+            order=order,
+            findings=words.findings(result),
+            failures=words.failures(result),
+            babblers=words.babblers(result),
+            plots=tradeoffs(result),
+            width=WIDTH,
+            height=HEIGHT,
+            axis=LEFT,
+            utility=[name for name in result.measures if name in result.units],
+            compared=[name for name in result.measures if name != ASR],
+            rows_against=lambda ranking: _against(result, ranking),
+            categories=categories,
+            by_category={(row.arm, row.category): row for row in result.categories},
+            original=ORIGINAL,
+            coherent=COHERENT,
+            asr=ASR,
+            judge=result.judge.headline(),
+            environment=flatten(result.environment),
+        )
     )
     return page.strip() + "\n"
 
