@@ -28,7 +28,7 @@ def run(monkeypatch, capsys):
 def test_packaged_studies_are_listed(run):
     code, out, _ = run("--list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["coverage", "methods", "paper", "samples"]
+    assert [line.split()[0] for line in out.splitlines()] == ["coverage", "methods", "mixture", "paper", "samples"]
     assert "Is textual unlearning all you need?" in out
 
 
