@@ -186,3 +186,5 @@ class LabelledResponse(Record):
     response: str
     label: Label
     source: str
+    group: str | None = None
+    """What tells requests apart where their words are not at hand."""
