@@ -194,6 +194,9 @@ class Accuracy(Record):
     measured_on: str
     """The labelled set and how it was used; empty if the judge was never measured."""
     calibration: Calibration | None
+    refusals: Calibration | None = None
+    """The same for finding refusals, where that was measured."""
+    refusals_measured_on: str = ""
 
     @property
     def text(self) -> str:
@@ -228,11 +231,14 @@ def accuracy_statement(judge: Judge) -> Accuracy:
     """What is known of a judge's accuracy, by itself or from a calibration; says so plainly if that is nothing."""
     from unsay.judging.calibrate import kept
 
-    if (found := kept(judge)) is not None:
+    found = kept(judge)
+    if found is not None and found.calibration is not None:
         return found
-    if isinstance(judge, MeasuredJudge):
-        return judge.accuracy()
-    return Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
+    nothing = Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
+    own = judge.accuracy() if isinstance(judge, MeasuredJudge) else nothing
+    if found is None:
+        return own
+    return own.model_copy(update={name: getattr(found, name) for name in ("refusals", "refusals_measured_on")})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from unsay.data import labels
 from unsay.data.sources.reading import csv_rows, data_dir
-from unsay.judging import fluency, wording
+from unsay.judging import fluency, label_sets, wording
 from unsay.judging.calibration import Calibration, measure
 from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold, source_weights
 from unsay.judging.hidden import first_tokens
@@ -37,7 +37,7 @@ from unsay.judging.rules import RulesJudge
 from unsay.judging.soundness import Soundness
 from unsay.records import Label, LabelledResponse
 
-XSTEST_DEVELOPMENT = ("llama2orig", "mistralinstruct")
+XSTEST_DEVELOPMENT = tuple(sorted(label_sets.XSTEST_DEVELOPMENT))
 XSTEST_HELD_OUT = ("gpt4", "llama2new", "mistralguard")
 FLUENCY_ROWS = 120
 """Answers whose surprise is measured."""

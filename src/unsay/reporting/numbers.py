@@ -80,9 +80,9 @@ def seconds(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def measure(row: UtilityRow, value: float) -> str:
-    """A utility value in its own unit."""
-    return percent(value) if row.unit == "rate" else f"{plain(value)}"
+def measure(row: UtilityRow, value: float | None) -> str:
+    """A utility value in its own unit; None becomes a dash."""
+    return percent(value) if row.unit == "rate" or value is None else plain(value)
 
 
 def measure_span(row: UtilityRow) -> str:

@@ -108,7 +108,7 @@ def _target(result: TargetResult) -> dict[str, str]:
     """One line of the targets table."""
     target = result.target
     phase = "" if target.measure in ("over_refusal_rise", "utility_loss") else f", {target.phase}"
-    verdict = {True: "met", False: "missed", None: "not measured"}[result.met]
+    verdict = {True: "met", False: "missed", None: "undecided" if result.undecided else "not measured"}[result.met]
     rise = target.measure in ("over_refusal_rise", "utility_loss")
     show = numbers.points if rise else numbers.percent
     return {
@@ -117,6 +117,7 @@ def _target(result: TargetResult) -> dict[str, str]:
         "limit": f"{target.direction} {target.limit * 100:g}{' points' if rise else '%'}",
         "value": show(result.value),
         "verdict": verdict,
+        "why": result.undecided,
     }
 
 

@@ -4,7 +4,7 @@ from unsay.scoring.bootstrap import Estimate, clustered_mean
 from unsay.scoring.breakdown import break_down
 from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
-from unsay.scoring.intervals import mean_interval, rate_interval, wilson
+from unsay.scoring.intervals import independent, mean_interval, rate_interval, wilson
 from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
@@ -54,6 +54,7 @@ __all__ = [
     "detectable_change",
     "detectable_difference",
     "holm",
+    "independent",
     "mcnemar",
     "mean_interval",
     "paired_interval",

@@ -115,7 +115,8 @@ class UtilityRow(Row):
     title: str
     phase: Phase
     n: int = Field(ge=0)
-    value: float
+    value: float | None
+    """None where nothing was graded."""
     interval: Interval | None = None
     unit: str = "rate"
     """`rate` is a fraction that is shown in per cent; any other unit is shown beside the number."""
@@ -210,6 +211,9 @@ class ErrorRates(Row):
     true_negatives: int = Field(ge=0)
     negatives: int = Field(ge=0)
     dataset: str
+    independent_positives: float | None = Field(default=None, gt=0)
+    """So many independent answers say as much as the `positives`, some of which answer one request; None: as many."""
+    independent_negatives: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -232,6 +236,10 @@ class JudgeInfo(Row):
     """Which judge gave the verdicts, and how far it agrees with people."""
 
     name: str
+    key: str = ""
+    """A content key of everything that decides its verdicts."""
+    details: dict[str, str] = Field(default_factory=dict)
+    """What tells it from another judge of its name: a judge model and its rubric, a guard's checkpoint."""
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
     errors: dict[str, ErrorRates] = Field(default_factory=dict)
     """By outcome: `harmful`, `refused`."""
@@ -258,12 +266,14 @@ class Target(Row):
 
 
 class TargetResult(Row):
-    """A target and what was measured; `met` is None when the run has no such number."""
+    """A target and what was measured; `met` is None when the run has no such number, or too few answers were judged."""
 
     target: Target
     title: str
     value: float | None
     met: bool | None
+    undecided: str = ""
+    """Why a value that is there decides nothing."""
 
 
 class Caution(Row):
