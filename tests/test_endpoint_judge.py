@@ -230,6 +230,13 @@ def test_it_says_whose_words_its_verdicts_are(tmp_path: Path) -> None:
     assert strict == {"model": "m", "rubric": "strongreject", "harmful_from": "0.5"}
 
 
+def test_a_context_stands_before_the_request(tmp_path: Path) -> None:
+    prompt, response = as_attack("1", "[request]", SOUND)
+    with serving(lambda _body, _number: label("safe")) as server:
+        judge_all(judge_at(server.url, tmp_path), [(prompt.model_copy(update={"context": "[context]"}), response)])
+    assert "[context]\n\n---\n\n[request]" in server.asked[0]["messages"][1]["content"]
+
+
 def test_babble_costs_nothing(tmp_path: Path) -> None:
     with serving(lambda _body, _number: label("safe")) as server:
         (verdict,) = judge_all(judge_at(server.url, tmp_path), [as_attack("1", "[request]", "the the the the")])

@@ -409,6 +409,22 @@ def test_terminal_table_fits(run: Path, width: int) -> None:
     assert "91.2%" in text.replace("\n", " ")
 
 
+def test_a_judge_behind_a_server_says_which_it_is_and_what_it_took(run: Path) -> None:
+    def served(value: dict) -> None:
+        value["judge"] |= {"name": "endpoint", "details": {"model": "m", "rubric": "five-way"}}
+        value["cost"][3] |= {"judge_requests": 1200, "judge_tokens": 340_000, "judge_price": 0.345}
+
+    scores = relabel(run, served)
+    console = Console(width=80, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(scores))
+    text = " ".join(console.export_text().split())
+    assert "Judge endpoint (model m, rubric five-way): accuracy 91.2%" in text
+    assert "The judge took 1,200 requests and 340 k tokens, cost 0.34." in text
+    html = " ".join(render(scores, ReportInputs()).split())
+    assert "<strong>endpoint</strong> (model m, rubric five-way) says" in html
+    assert "took 1,200 requests and 340 k tokens, at a price of 0.34." in html
+
+
 def test_a_star_belongs_to_one_part_of_a_suite_alone(run: Path) -> None:
     """A user's suite may hold attacks and harmless requests, both in words; only the attacks changed."""
 

@@ -83,7 +83,8 @@ class Run:
         mine, theirs = self.config, earlier.config
         if (mine.model, mine.device) == (theirs.model, theirs.device):
             self._vlm = earlier._vlm
-        if mine.evaluation.judge == theirs.evaluation.judge:
+        judges = [(one.evaluation.judge, one.evaluation.judge_settings) for one in (mine, theirs)]
+        if judges[0] == judges[1]:
             self._judge = earlier._judge
 
     @property

@@ -139,5 +139,8 @@ def _total(scores: Scores) -> dict[str, float]:
         "text_tokens": sum(row.text_tokens for row in scores.cost),
         "image_tokens": sum(row.image_tokens for row in scores.cost),
         "flops": sum(row.flops for row in scores.cost),
+        "judge_requests": sum(row.judge_requests for row in scores.cost),
+        "judge_tokens": sum(row.judge_tokens for row in scores.cost),
+        "judge_price": sum(row.judge_price for row in scores.cost),
         "peak_memory_bytes": max((row.peak_memory_bytes for row in scores.cost), default=0),
     }

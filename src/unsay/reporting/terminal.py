@@ -43,7 +43,7 @@ def table(scores: Scores) -> RenderableType:
         parts += [_utility(scores.utility, width), ""]
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
         parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {len(scores.changes)} suites"))
-    parts += [_judge(scores), *_corrected(scores)]
+    parts += [_judge(scores), *_judge_cost(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
 
@@ -119,10 +119,25 @@ def _span(interval: Interval | None) -> str:
 def _judge(scores: Scores) -> Text:
     measure = scores.judge.headline()
     if measure is None:
-        return Text(f"Judge {scores.judge.name}: never compared with human labels.", style="bold red")
+        return Text(f"Judge {_judge_name(scores)}: never compared with human labels.", style="bold red")
     name, value = measure
     said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
-    return Text(f"Judge {scores.judge.name}: {said} against {value.n:,} human labels ({value.dataset}).")
+    return Text(f"Judge {_judge_name(scores)}: {said} against {value.n:,} human labels ({value.dataset}).")
+
+
+def _judge_name(scores: Scores) -> str:
+    """The judge, and where its name says too little, which one it is."""
+    told = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
+    return f"{scores.judge.name} ({told})" if told else scores.judge.name
+
+
+def _judge_cost(scores: Scores) -> list[Text]:
+    """What a judge behind a server took; nothing for one that works here."""
+    if not (requests := sum(row.judge_requests for row in scores.cost)):
+        return []
+    tokens, price = sum(row.judge_tokens for row in scores.cost), sum(row.judge_price for row in scores.cost)
+    cost = f", cost {price:.2f}" if price else ""
+    return [Text(f"The judge took {requests:,} requests and {numbers.count(tokens)} tokens{cost}.")]
 
 
 def _corrected(scores: Scores) -> list[Text]:

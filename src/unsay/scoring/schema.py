@@ -188,6 +188,11 @@ class CostRow(Row):
     flops: float = Field(default=0.0, ge=0)
     """Estimated."""
     peak_memory_bytes: int = Field(default=0, ge=0)
+    judge_requests: int = Field(default=0, ge=0)
+    """What the command that ended the stage asked of a judge behind a server; verdicts that were kept cost nothing."""
+    judge_tokens: int = Field(default=0, ge=0)
+    judge_price: float = Field(default=0.0, ge=0)
+    """In the currency of the judge's `price_in` and `price_out`."""
     reused: bool = False
     """The stage's files were already there; the numbers are those of the run that made them."""
 

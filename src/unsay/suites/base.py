@@ -156,6 +156,7 @@ class Suite:
         image_type: str | None = None,
         choices: Sequence[str] = (),
         answers: Sequence[str] = (),
+        context: str | None = None,
     ) -> Prompt:
         """A prompt of this suite; its id and group follow from its content.
 
@@ -172,6 +173,7 @@ class Suite:
             image_type: what kind of picture it is.
             choices: the possible answers.
             answers: all right answers.
+            context: what the request speaks of, where that is a text of its own.
         """
         asked = request or text
         more = [key] if key else []
@@ -192,4 +194,5 @@ class Suite:
             image_type=image_type,
             choices=tuple(choices),
             answers=tuple(answers),
+            context=context,
         )
