@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Phase
-from unsay.scoring import ErrorRates, Interval, JudgeInfo, SuiteRow, independent, rogan_gladen, wilson
+from unsay.scoring import ErrorRates, Interval, JudgeInfo, SuiteRow, independent, rate_interval, rogan_gladen, wilson
 from unsay.scoring.correction import corrected
 
 
@@ -78,6 +78,22 @@ def test_a_wilson_interval_is_worth_its_own_n(counts: tuple[int, int]) -> None:
 def test_an_interval_twice_as_wide_is_worth_a_quarter() -> None:
     assert independent(0.5, 0.49, 0.51) == pytest.approx(4 * independent(0.5, 0.48, 0.52), rel=0.01)
     assert independent(0.5, 0.5, 0.5) == float("inf")
+
+
+def test_few_requests_asked_often_are_worth_few_answers() -> None:
+    # Four requests, each asked ten times and harmful in half: a bootstrap over requests knows no spread, so the rate's
+    # interval is Wilson's of 2 in 4, and the corrected one is drawn from four answers and not from forty.
+    interval, _ = rate_interval([True, False] * 20, [str(n // 10) for n in range(40)])
+    assert interval is not None
+    assert independent(0.5, interval.low, interval.high) == pytest.approx(4)
+    row = SuiteRow(
+        suite="s", title="S", kind=Kind.ATTACK, modality=Modality.TEXT, phase=Phase.BEFORE, n=40, unique=4, refused=20,
+        safe=0, harmful=20, degenerate=0, failed=0, rate=0.5, interval=interval,
+    )  # fmt: skip
+    found = corrected(row, JudgeInfo(name="j", errors={"harmful": errors(0.8, 0.9)}))
+    four = rogan_gladen(20, 40, errors(0.8, 0.9), evidence=4)
+    assert four is not None
+    assert found.corrected_interval == four[1]
 
 
 def test_a_judge_near_chance_corrects_nothing() -> None:

@@ -30,6 +30,7 @@ class VLM:
         adapter_key: content key of the attached adapter, or None for the original model.
         shared_layers: how many of the lowest decoder layers give the same output with the adapter on and off, so that
             a pass with it off may start from what a pass with it on has computed; 0 where that is not known.
+        packs: whether its language model takes packed rows; None where nobody has tried.
     """
 
     name: str
@@ -38,6 +39,7 @@ class VLM:
     key: str
     adapter_key: str | None = None
     shared_layers: int = 0
+    packs: bool | None = None
 
     @property
     def tokenizer(self) -> Any:

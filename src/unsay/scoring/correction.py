@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unsay.records import Kind, Label
-from unsay.scoring.intervals import independent, wilson
+from unsay.scoring.intervals import independent
 from unsay.scoring.schema import ErrorRates, Interval, JudgeInfo, SuiteRow
+from unsay.scoring.wilson import wilson
 
 DRAWS = 4000
 LEAST_INFORMATION = 0.1

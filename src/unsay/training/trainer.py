@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,14 +15,16 @@ from unsay.files import content_key, file_key
 from unsay.methods.base import Method, Needs, Part, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
+from unsay.models.sight import blind
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.adapter_factor import multiplied, multiply
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
-from unsay.training.encoding import Encoded, MixedBatch, collate, encode
+from unsay.training.encoding import Encoded, MixedBatch, collate
 from unsay.training.head import Reference
 from unsay.training.hidden import check_blocks
+from unsay.training.lazily import Batches, Encoder
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
@@ -78,7 +81,7 @@ def train(
     another number adds up in another order.
 
     Text and pictures are trained on by the same steps. Features of pictures are kept in `train/vision/`; without
-    pictures the vision tower never runs.
+    pictures the vision tower never runs, and is not in an accelerator's memory meanwhile.
 
     Args:
         vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
@@ -101,14 +104,15 @@ def train(
     if settings.reference == "cached":
         check_cacheable(plan, method.needs)
     made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
-    planned = {example.id for batch in plan for example in batch} | {example.id for example in probe_examples}
-    encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings, planned)
-    steps = [[encoded[example.id] for example in batch] for batch in plan]
+    encoder = Encoder(vlm, [*examples, *probe_examples, *made.values()], settings)
+    size = sum(settings.batch.of(role) for role in Role)
+    probe = [probe_examples[start : start + size] for start in range(0, len(probe_examples), size)]
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
         check_blocks(adapted, method.needs)
-        run = _Training(adapted, method, settings, run_dir / "train", key, [encoded[e.id] for e in probe_examples])
-        stopped = run.through(steps, progress)
+        run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe))
+        with blind(adapted, all(example.image is None for example in (*examples, *probe_examples))):
+            stopped = run.through(Batches(encoder, plan), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter")
     except BaseException:
@@ -121,7 +125,13 @@ class _Training:
     """A run's moving parts: parameters, optimiser, schedule and counters; starts from the last checkpoint, if any."""
 
     def __init__(
-        self, vlm: VLM, method: Method, settings: TrainSettings, folder: Path, key: str, probe: Sequence[Encoded]
+        self,
+        vlm: VLM,
+        method: Method,
+        settings: TrainSettings,
+        folder: Path,
+        key: str,
+        probe: Sequence[Sequence[Encoded]],
     ) -> None:
         # Evaluation mode: with dropout the current model would differ from the original without having learnt anything,
         # and a resumed run from an uninterrupted one.
@@ -134,7 +144,9 @@ class _Training:
         self.image_tokens, self.vision = 0, Vision(vlm, folder / "vision")
         self.look = 0.0  # seconds that the last look at the probe took
         self.checkpoints = folder / "checkpoints"
-        self.cache = ReferenceCache(folder / "reference", settings) if settings.reference == "cached" else None
+        cached = settings.reference == "cached"
+        self.cache = ReferenceCache(folder / "reference", settings, vlm.key) if cached else None
+        self.remembered = 0  # steps whose examples the cached original has read
         self.metrics = Metrics(folder / "metrics.jsonl")
         last = latest_checkpoint(self.checkpoints, key)
         if last is not None:
@@ -154,9 +166,10 @@ class _Training:
                 f"train.max_tokens: {self.settings.max_tokens} is less than one batch has "
                 f"({_tokens(steps[0])}): raise it, or make train.batch smaller"
             )
-        self._remember(steps[self.step :])
+        self._recall(steps)
         ended = self._spent(steps)
         while not ended:
+            self._remember(steps)
             began = time.monotonic()
             row = self._one(steps[self.step])
             self.seconds += time.monotonic() - began
@@ -174,14 +187,37 @@ class _Training:
                 progress(self.step, self._expected(ended), row)
         return "finished"
 
+    def _recall(self, steps: Sequence[Sequence[Encoded]]) -> None:
+        """What the original's answers cost up to the checkpoint is in the checkpoint's counters already."""
+        self.remembered = self.step
+        if self.cache is not None:
+            self.cache.paid(self._read_by_original(chain.from_iterable(steps[: self.step])), self.method.needs)
+
     def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
-        """With a cached reference, run the original model once on every example that it must read."""
-        if self.cache is None:
+        """With a cached reference, run the original model on what it must read in the steps up to the next checkpoint.
+
+        No further: a budget may end the run there, and what a step costs should not be paid long before it. Up to
+        checkpoints, because a killed run goes on from one and must count what it reads again exactly once.
+        """
+        if self.cache is None or self.step < self.remembered:
             return
-        began, original = time.monotonic(), self.method.needs.original
-        ahead = [example for examples in steps for example in examples if example.role in original]
-        self.flops += self.cache.fill(self.vlm, ahead, self.method.needs)
-        self.seconds += time.monotonic() - began
+        self.remembered = self.step - self.step % self.settings.checkpoint_every + self.settings.checkpoint_every
+        ahead = self._read_by_original(chain.from_iterable(self._affordable(steps[self.step : self.remembered])))
+        price = self.cache.fill(self.vlm, ahead, self.method.needs)
+        self.flops += price.flops
+        self.seconds += price.seconds
+
+    def _read_by_original(self, examples: Iterable[Encoded]) -> list[Encoded]:
+        return [example for example in examples if example.role in self.method.needs.original]
+
+    def _affordable(self, steps: Sequence[Sequence[Encoded]]) -> Iterator[Sequence[Encoded]]:
+        """Of the next steps, those that the budget of tokens leaves room for."""
+        tokens = self._passed
+        for examples in steps:
+            tokens += _tokens(examples)
+            if self.settings.max_tokens is not None and tokens > self.settings.max_tokens:
+                return
+            yield examples
 
     @property
     def _passed(self) -> int:
@@ -192,7 +228,11 @@ class _Training:
         return self.pace.progress(self.step, self._passed, self.seconds)
 
     def _spent(self, steps: Sequence[Sequence[Encoded]]) -> bool:
-        following = _tokens(steps[self.step]) if self.step < len(steps) else 0
+        following = 0
+        if self.settings.max_tokens is not None and self.step < len(steps):
+            began = time.monotonic()
+            following = _tokens(steps[self.step])  # pictures of the next step are laid out here
+            self.seconds += time.monotonic() - began
         return self.pace.spent(self.step, self._passed, self.seconds, following, self.look)
 
     def _expected(self, ended: bool) -> int:
@@ -264,15 +304,16 @@ class _Training:
     @torch.no_grad()
     def _probe_kl(self) -> float:
         """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of the adapter as used."""
-        total, size = 0.0, sum(self.settings.batch.of(role) for role in Role)
-        for start in range(0, len(self.probe), size):
-            batch = self._collated(self.probe[start : start + size])
+        total, count = 0.0, 0
+        for examples in self.probe:
+            batch = self._collated(examples)
+            count += len(examples)
             self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
             with multiplied(self.parameters, self.method.needs.adapter_factor):
                 view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
             assert view.kl is not None  # PROBE_NEEDS asks for it
             total += float(view.per_example(view.kl).sum())
-        return total / len(self.probe)
+        return total / count
 
     def _collapse(self, kl: float) -> str | None:
         limit = self.settings.stop.max_probe_kl
@@ -329,24 +370,3 @@ def example_content(example: Example) -> dict[str, object]:
     """
     content = example.model_dump(mode="json")
     return content if example.image is None else {**content, "image": file_key(Path(example.image))}
-
-
-def _encode_all(
-    vlm: VLM, examples: Sequence[Example], settings: TrainSettings, planned: Set[str]
-) -> dict[str, Encoded]:
-    """Examples by id; of those with pictures, which take longer, only the planned ones."""
-    encoded: dict[str, Encoded] = {}
-    seen: set[str] = set()
-    for example in examples:
-        if example.id in seen:
-            raise UserError(f"training data: two examples have the id {example.id}")
-        seen.add(example.id)
-        if example.image is not None and example.id not in planned:
-            continue
-        encoded[example.id] = encode(
-            vlm,
-            example,
-            max_prompt_tokens=settings.max_prompt_tokens,
-            max_answer_tokens=settings.max_answer_tokens,
-        )
-    return encoded

@@ -38,6 +38,7 @@ class GuardJudge:
         """
         self.name = name
         self.guard: Guard = GUARDS[name]
+        self.reads_pictures = self.guard.pictures
         self._settings = settings
         self._model = model
         self._soundness = Soundness(original_reader if settings.fluency else None)
