@@ -14,6 +14,7 @@ from unsay import __version__
 from unsay.display import display
 from unsay.errors import UserError
 from unsay.judges_commands import judges
+from unsay.preemption import PreemptedError, heeding
 
 if TYPE_CHECKING:
     from unsay.scoring import Scores
@@ -40,7 +41,9 @@ app = typer.Typer(
     help="Make a vision-language model unsay harmful answers with text alone, and prove that it holds on images.",
     epilog="Start with [bold]unsay demo[/bold]: it needs no GPU, no account and no model hub.",
 )
-console = Console()
+RANK = int(os.environ.get("RANK", "0")) if "MASTER_ADDR" in os.environ else 0
+"""The number of this process, where `accelerate launch` or `torchrun` has started several."""
+console = Console(quiet=RANK > 0)
 
 
 def _version(wanted: bool) -> None:
@@ -339,17 +342,22 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app()
+        with heeding():
+            app()
     except UserError as error:
         _complain(" ".join(str(error).split()))
         sys.exit(2)
+    except PreemptedError as told:
+        _say(f"unsay: {told}; run the same command again to continue")
+        sys.exit(0)
     except (_InterruptedError, KeyboardInterrupt):
         _complain("interrupted; run the same command again to continue")
         sys.exit(130)
 
 
 def _complain(line: str) -> None:
-    Console(stderr=True).print(f"unsay: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    who = f"unsay, process {RANK}" if RANK else "unsay"
+    Console(stderr=True).print(f"{who}: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(line: str) -> None:

@@ -59,7 +59,7 @@ def answer_hidden(
     if batch.whole:
         return _apart(vlm, batch, original_roles, blocks)
     lengths: list[int] = batch.attention_mask.sum(dim=1).tolist()
-    prefix = common_prefix(batch, lengths)
+    prefix = 0 if vlm.uniform else common_prefix(batch, lengths)
     shared = vlm.layers[: vlm.shared_layers]
     with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix >= MIN_PREFIX else None
@@ -67,8 +67,8 @@ def answer_hidden(
             cache = None  # cross attention, without a picture, keeps nothing
         prefix = prefix if cache is not None else 0
         # A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
-        on_cpu = vlm.device.type == "cpu"
-        groups = length_groups([n - prefix for n in lengths]) if on_cpu else [list(range(len(lengths)))]
+        grouped = vlm.device.type == "cpu" and not vlm.uniform
+        groups = length_groups([n - prefix for n in lengths]) if grouped else [list(range(len(lengths)))]
         current = _scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
     # The prefix, where it was read alone, came first.
     seen = [_scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unsay.errors import UserError
@@ -56,10 +56,13 @@ def check_cacheable(plan: Iterable[Iterable[Example]], needs: Needs) -> None:
 
 
 class ReferenceCache:
-    """The original model's log-probabilities by example, in memory and under `folder`."""
+    """The original model's log-probabilities by example, in memory and under `folder`.
 
-    def __init__(self, folder: Path, settings: TrainSettings) -> None:
-        self.folder, self.settings = folder, settings
+    Of several processes that train together each computes them, and one `writes`.
+    """
+
+    def __init__(self, folder: Path, settings: TrainSettings, *, writes: bool = True) -> None:
+        self.folder, self.settings, self._writes = folder, settings, writes
         self._model = ""
         self._kept: dict[str, dict[str, Tensor]] = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -86,9 +89,11 @@ class ReferenceCache:
             for first in range(0, len(part), BATCH):
                 keys = part[first : first + BATCH]
                 flops += self._compute(vlm, keys, [missing[key] for key in keys], needs)
+            if not self._writes:
+                continue
             flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
             with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
-                save_file(flat, path)
+                path.write_bytes(save(flat))  # by way of memory: save_file has errors of its own for a full disk
         return flops
 
     def of(self, examples: Sequence[Encoded], needs: Needs, device: torch.device) -> dict[Part, Reference]:
