@@ -15,6 +15,7 @@ from torch import nn
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
+from unsay.models.lora_linear import quicken
 from unsay.models.sharing import shared_layers
 from unsay.models.vlm import VLM
 
@@ -76,6 +77,7 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = get_peft_model(vlm.model, config)
+    quicken(model)
     adapted = VLM(vlm.name, model, vlm.processor, vlm.key, adapter_key="untrained")
     try:
         check_only_language(adapted)
@@ -106,6 +108,7 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         model = get_peft_model(vlm.model, config)
     except (ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}") from error
+    quicken(model)
     adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
     try:
         # PEFT would only warn of names that the model lacks, and load nothing there.
