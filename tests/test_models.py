@@ -28,14 +28,14 @@ def logits(model):
         return model(input_ids=IDS).logits
 
 
-def acting(vlm, seed=3):
+def acting(vlm, seed=3, size=0.1):
     """An adapter whose B is not zero."""
     adapted = attach(vlm, LoraSettings(rank=4), seed=0)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.model.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
     return adapted
 
 
