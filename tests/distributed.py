@@ -3,6 +3,7 @@
 import os
 import signal
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch.distributed as dist
@@ -43,16 +44,25 @@ def run(folder, method="textual-unlearning", processes=ALONE, stop=None, vlm=Non
     )  # fmt: skip
 
 
-def _rank(rank, world, sharded, folder, more):
+def pipeline(folder, config, processes=ALONE):
+    """One process's part of a whole run directory."""
+    from unsay.config import read_config
+    from unsay.judging.rules import RulesJudge
+    from unsay.pipeline.run import Run
+    from unsay.pipeline.whole import unlearn_run
+
+    del RulesJudge.accuracy  # takes seconds and is of no account here
+    unlearn_run(Run.open(folder, read_config(config), None, processes))
+
+
+def _rank(rank, world, sharded, folder, target="run", die=None, **more):
     dist.init_process_group("gloo", init_method=f"file://{folder}.meet", rank=rank, world_size=world)
     control = dist.new_group(backend="gloo", timeout=timedelta(minutes=5))
     processes = Processes(rank, world, rank, sharded, control)
-    die = more.pop("die", None)
     if die is not None and rank == world - 1:
-        more["stop"] = None
         _die_at(die)
     try:
-        run(folder, processes=processes, **more)
+        {"run": run, "pipeline": pipeline}[target](folder, processes=processes, **more)
     except StopError:
         processes.wait()
     dist.destroy_process_group()
@@ -77,9 +87,8 @@ def together(folder: Path, *, world=2, sharded=False, ends=None, **more):
     meeting = Path(f"{folder}.meet")
     meeting.unlink(missing_ok=True)
     errors = [folder.with_name(f"{folder.name}.{rank}.txt") for rank in range(world)]
-    started = [
-        killable.start(file, _rank, rank, world, sharded, folder, dict(more)) for rank, file in enumerate(errors)
-    ]
+    part = partial(_rank, **more)
+    started = [killable.start(file, part, rank, world, sharded, folder) for rank, file in enumerate(errors)]
     for process in started:
         process.join(timeout=120)
     said = [file.read_text() if file.exists() else "" for file in errors]

@@ -206,16 +206,31 @@ def init(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Start from a preset, such as llava-1.5-7b or qwen3-vl-8b-8gpu.")
     ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also write a configuration of accelerate launch: ddp, fsdp2 or zero3. ddp for a -8gpu preset.",
+        ),
+    ] = None,
 ) -> None:
     """Write a commented starting configuration."""
     from unsay.files import write_text
+    from unsay.presets import launch_config, launch_of
     from unsay.presets import preset as ready
-    from unsay.starting_config import starting_config
+    from unsay.starting_config import command, starting_config
 
-    if path.exists() or path.is_symlink():
-        raise UserError(f"{path}: exists already; choose another name or remove it first")
-    write_text(path, starting_config(None if preset is None else ready(preset)))
-    _say(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
+    launch = launch or (None if preset is None else launch_of(preset))
+    launcher = None if launch is None else path.with_suffix(".accelerate.yaml")
+    texts = {path: starting_config(None if preset is None else ready(preset), launcher)}
+    if launch is not None and launcher is not None:
+        texts[launcher] = launch_config(launch)
+    for target in texts:
+        if target.exists() or target.is_symlink():
+            raise UserError(f"{target}: exists already; choose another name or remove it first")
+    for target, text in texts.items():
+        write_text(target, text)
+    _say(f"Wrote {' and '.join(map(str, texts))}. Edit, then run: {command(path, launcher)}")
 
 
 @app.command()
@@ -254,17 +269,25 @@ def plan(
     answer_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of an answer; the longest that is trained on if not given.")
     ] = None,
+    image_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens of a picture beside each prompt, where pictures are trained on.")
+    ] = 0,
+    launch: Annotated[
+        str, typer.Option(metavar="NAME", help="How several cards are used: ddp, fsdp2 or zero3 (see `unsay init`).")
+    ] = "ddp",
 ) -> None:
     """Say what training will take, without loading any weights: parameters, memory, operations, time."""
     from unsay.config import read_config
     from unsay.planning import parse_gpus
     from unsay.planning import plan as estimate
     from unsay.planning.table import table
-    from unsay.presets import preset, preset_names
+    from unsay.presets import launch_config, preset, preset_names
 
     settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
     cards = None if gpus is None else parse_gpus(gpus)
-    console.print(table(estimate(settings, cards, prompt=prompt_tokens, answer=answer_tokens), gpus))
+    launch_config(launch)  # its name is known
+    made = estimate(settings, cards, prompt=prompt_tokens + image_tokens, answer=answer_tokens, sharded=launch != "ddp")
+    console.print(table(made, gpus))
 
 
 @app.command()

@@ -268,7 +268,8 @@ class _Training:
         self.tokens += batch.tokens - batch.image_tokens
         self.image_tokens += batch.image_tokens
         cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
-        self.flops += step_flops(self.vlm, batch, self.method.needs, original=cached is None)
+        needs, again = self.method.needs, self.settings.recompute
+        self.flops += step_flops(self.vlm, batch, needs, original=cached is None, recompute=again)
         views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached)
         terms = self.method.loss(RoleBatch(views, progress=used))
         loss = terms.total
