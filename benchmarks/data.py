@@ -1,15 +1,17 @@
 """The examples of the benchmarks: real lengths, harmless text in all three roles."""
 
 from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
 
+from unsay.config import read_config
 from unsay.data import written
 from unsay.records import Example, Kind, Modality, Prompt, Role
-from unsay.training import BatchSettings, TrainSettings
 
-SETTINGS = TrainSettings(
-    steps=64, batch=BatchSettings(forget=5, refuse=7, retain=14), max_answer_tokens=24, learning_rate=1e-3
+SETTINGS = read_config(Path(str(files("unsay") / "presets" / "demo.yaml"))).train.model_copy(
+    update={"retain_mix": None}
 )
-"""The demo's."""
+"""The demo's; the examples below have one source, so there is nothing to mix."""
 
 PAIRS = SETTINGS.model_copy(update={"max_answer_tokens": 48})
 """For preference pairs: no answer is cut, for TRL cuts none."""

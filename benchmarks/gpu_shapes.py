@@ -1,6 +1,6 @@
-"""Twenty steps at the shapes of 7B models, text-only and multimodal: real configuration, random weights, bf16, LoRA.
+"""Twenty steps at the shapes of 7B models, text-only, multimodal and by the usual recipe: random weights, bf16, LoRA.
 
-Needs one accelerator of 40 GB or so and no download. Usage:
+Needs one accelerator of 80 GB or so and no download; what does not fit is said not to fit. Usage:
 python benchmarks/gpu_shapes.py [--device cuda] [--steps 20] [--shapes llava-1.5-7b qwen2.5-vl-7b] [--toy]
 """
 
@@ -9,6 +9,8 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -26,11 +28,13 @@ from transformers import (
 )
 
 from machine import describe, matmul_rate, peak_bytes, synchronise
+from recipes import operations, usual_recipe
 from unsay.methods import build_method
-from unsay.models import VLM, LoraSettings, attach
+from unsay.models import VLM, LoraSettings, attach, detach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
-from unsay.training.encoding import Encoded
+from unsay.training.encoding import Encoded, collate
+from unsay.training.logprobs import head_pass, role_views
 from unsay.training.trainer import _Training
 
 IMAGE_TOKEN = 7
@@ -121,25 +125,68 @@ def measure(shape: str, device: str, steps: int, toy: bool) -> dict[str, Any]:
     size = BatchSettings(forget=1, refuse=1, retain=2) if toy else BatchSettings(forget=5, refuse=7, retain=14)
     settings = TrainSettings(steps=steps, batch=size, lora=LoraSettings())
     batch = _batch(size, model.config.get_text_config().vocab_size)
-    adapted = attach(vlm, settings.lora, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        training = _Training(adapted, build_method("textual-unlearning"), settings, Path(folder), "shapes", [])
-        text = _timed(lambda: training._one(batch), device, steps)
-    pictured = _timed(lambda: _multimodal(adapted, batch, shape, image_tokens, training), device, steps)
-    rate = matmul_rate(device, dtype)
+    method = build_method("textual-unlearning")
     count = sum(row.length for row in batch)
+    adapted = attach(vlm, settings.lora, 0)
     layers = sum(p.numel() for layer in adapted.layers for p in layer.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        training = _Training(adapted, method, settings, Path(folder), "shapes", [])
+        text = _timed(lambda: training._one(batch), device, steps)
+        parts = {"weights": weights, "adapter": _adapter_bytes(adapted), "activations": _activations(training, batch)}
+        pictured = _as_many_rows_as_fit(
+            lambda rows: _timed(lambda: _multimodal(training, batch, shape, image_tokens, rows), device, steps),
+            len(batch),
+        )
+    usual = _or_out_of_memory(lambda: _timed(usual_recipe(detach(adapted), [batch], settings), device, steps))
+    rate = matmul_rate(device, dtype)
     return {
         "shape": shape + (" (toy)" if toy else ""),
         "machine": describe(device),
         "steps": steps,
-        "weights_bytes": weights,
         "text": {**text, "tokens_per_second": count / text["seconds"],
-                 "matmul_share": 4 * layers * count / text["seconds"] / rate},
+                 "matmul_share": operations(batch, method) * layers / text["seconds"] / rate},
+        "parts_bytes": parts,
+        # The target is 1.2: nothing but these three, and a fifth on top.
+        "peak_times_parts": text["peak_bytes"] / sum(parts.values()) if device.startswith("cuda") else None,
+        "usual_recipe": usual,
+        "usual_recipe_times_text": usual["seconds"] / text["seconds"] if "seconds" in usual else None,
         "multimodal": {**pictured, "image_tokens": image_tokens},
-        "multimodal_times_text": pictured["seconds"] / text["seconds"],
+        "multimodal_times_text": pictured["seconds"] / text["seconds"] if "seconds" in pictured else None,
         "matmul_flops_per_second": rate,
     }  # fmt: skip
+
+
+def _adapter_bytes(vlm: VLM) -> int:
+    """The adapter with its gradients and Adam's two moments."""
+    return sum(4 * p.numel() * p.element_size() for p in vlm.model.parameters() if p.requires_grad)
+
+
+def _activations(training: _Training, batch: list[Encoded]) -> int:
+    """What one batch's forward leaves for its backward pass; 0 on a CPU, where nobody counts."""
+    if training.vlm.device.type != "cuda":
+        return 0
+    before = torch.cuda.memory_allocated()
+    views = role_views(training.vlm, training._collated(batch), training.method.needs, training.settings.head_chunk)
+    kept = torch.cuda.memory_allocated() - before
+    del views
+    return kept
+
+
+def _as_many_rows_as_fit(work: Callable[[int], dict[str, float]], rows: int) -> dict[str, Any]:
+    """The work with all rows at once, or half as many until it fits."""
+    found = _or_out_of_memory(partial(work, rows))
+    while "seconds" not in found and rows > 1:
+        rows = -(-rows // 2)
+        found = _or_out_of_memory(partial(work, rows))
+    return {**found, "rows_at_a_time": rows}
+
+
+def _or_out_of_memory(work: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    try:
+        return dict(work())
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return {"out_of_memory": True}
 
 
 def _batch(size: BatchSettings, vocabulary: int) -> list[Encoded]:
@@ -157,42 +204,55 @@ def _batch(size: BatchSettings, vocabulary: int) -> list[Encoded]:
     ]  # fmt: skip
 
 
-def _multimodal(vlm: VLM, batch: list[Encoded], shape: str, image_tokens: int, training: _Training) -> None:
-    """The usual multimodal step: a picture before every prompt, three roles, the original on retain, all by row."""
-    for row in batch:
-        inputs = _with_picture(vlm, row, shape, image_tokens)
-        hidden = _answer_states(vlm, row, inputs)
-        answer = torch.tensor(row.answer_ids, device=vlm.device)
-        loss = torch.nn.functional.cross_entropy(vlm.lm_head(hidden).float(), answer)
-        if row.role is Role.RETAIN:
-            with torch.no_grad(), vlm.model.disable_adapter():
-                before = vlm.lm_head(_answer_states(vlm, row, inputs)).float().log_softmax(-1)
-            current = vlm.lm_head(hidden).float().log_softmax(-1)
-            loss = torch.nn.functional.kl_div(current, before, log_target=True, reduction="batchmean")
-        (-loss if row.role is Role.FORGET else loss).backward()
+def _multimodal(training: _Training, batch: list[Encoded], shape: str, image_tokens: int, size: int) -> None:
+    """The same step with a picture before every prompt: the same loss and output head, by `size` padded rows."""
+    vlm = training.vlm
+    for start in range(0, len(batch), size):
+        rows = batch[start : start + size]
+        terms = []
+        for role in dict.fromkeys(row.role for row in rows):
+            part = [row for row in rows if row.role is role]
+            seen, targets = _with_pictures(vlm, part, shape, image_tokens)
+            before = None
+            if role is Role.RETAIN:
+                with torch.no_grad(), vlm.model.disable_adapter():
+                    before = _answer_states(vlm, part, seen, image_tokens)
+            hidden = _answer_states(vlm, part, seen, image_tokens)
+            policy, _, kl = head_pass(
+                vlm.lm_head, hidden, targets, before, before is not None, training.settings.head_chunk
+            )
+            terms.append(-policy.mean() if kl is None else kl.mean())
+        torch.stack(terms).sum().backward()
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
 
 
-def _answer_states(vlm: VLM, row: Encoded, inputs: dict[str, Tensor]) -> Tensor:
-    hidden: Tensor = vlm.base.model(**inputs, use_cache=False).last_hidden_state[0]
-    return hidden[-len(row.answer_ids) - 1 : -1]
+def _answer_states(vlm: VLM, rows: list[Encoded], inputs: dict[str, Tensor], image_tokens: int) -> Tensor:
+    """Hidden states where answers are predicted, [N, H]; pictures have moved them by so many columns."""
+    hidden: Tensor = vlm.base.model(**inputs, use_cache=False).last_hidden_state
+    batch = collate(rows).to(vlm.device)
+    return hidden[batch.rows, batch.predictors + image_tokens]
 
 
-def _with_picture(vlm: VLM, row: Encoded, shape: str, image_tokens: int) -> dict[str, Tensor]:
+def _with_pictures(vlm: VLM, rows: list[Encoded], shape: str, image_tokens: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Right-padded inputs of the whole model, and the scored tokens, [N]."""
     config, device = vlm.base.config, vlm.device
     dtype = next(vlm.decoder.parameters()).dtype
-    ids = torch.tensor([[row.prompt_ids[0], *[IMAGE_TOKEN] * image_tokens, *row.prompt_ids[1:], *row.answer_ids]])
-    inputs = {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+    batch = collate(rows).to(device)
+    place = batch.input_ids.new_full((len(rows), image_tokens), IMAGE_TOKEN)
+    ids = torch.cat([batch.input_ids[:, :1], place, batch.input_ids[:, 1:]], dim=1)
+    mask = torch.cat([torch.ones_like(place), batch.attention_mask], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
     if shape.startswith("llava"):
         side = config.vision_config.image_size
-        return {**inputs, "pixel_values": torch.randn(1, 3, side, side, device=device, dtype=dtype)}
+        pixels = torch.randn(len(rows), 3, side, side, device=device, dtype=dtype)
+        return {**inputs, "pixel_values": pixels}, batch.targets
     side = 2 * round(image_tokens**0.5)  # four patches become one token
     patch = 3 * config.vision_config.temporal_patch_size * config.vision_config.patch_size**2
-    inputs["pixel_values"] = torch.randn(side * side, patch, device=device, dtype=dtype)
-    inputs["image_grid_thw"] = torch.tensor([[1, side, side]], device=device)
-    inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).int()
-    return inputs
+    inputs["pixel_values"] = torch.randn(len(rows) * side * side, patch, device=device, dtype=dtype)
+    inputs["image_grid_thw"] = torch.tensor([[1, side, side]] * len(rows), device=device)
+    inputs["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
+    return inputs, batch.targets
 
 
 def _timed(work: Any, device: str, steps: int) -> dict[str, float]:

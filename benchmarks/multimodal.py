@@ -28,7 +28,7 @@ def table(vlm: VLM, device: str, runs: int, image_tokens: tuple[int, ...] = IMAG
         text = timed(lambda: _step(adapted, rows, 0), device, warm=1, runs=runs)
         made = [{"image_tokens": 0, "seconds": text, "times": 1.0}]
         for count in image_tokens:
-            seconds = timed(lambda count=count: _step(adapted, rows, count), device, warm=0, runs=runs)
+            seconds = timed(lambda count=count: _step(adapted, rows, count), device, warm=1, runs=runs)
             made.append({"image_tokens": count, "seconds": seconds, "times": seconds / text})
         return made
     finally:

@@ -4,10 +4,12 @@ Usage: python benchmarks/one.py '{"contender": "unsay", "model": "pocket", "devi
 """
 
 import gc
+import importlib
 import json
 import os
 import sys
 import warnings
+from contextlib import suppress
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 
 from data import PAIRS, SETTINGS, examples, pairs
 from machine import peak_bytes, timed
-from recipes import DPO, METHOD, plan, this_project, transformers_trainer, trl_dpo, usual_recipe
+from recipes import DPO, METHOD, operations, plan, this_project, transformers_trainer, trl_dpo, usual_recipe
 from unsay.models import load
 
 
@@ -27,6 +29,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     dpo = contender.endswith("dpo")
     rows, method, settings = (pairs(), DPO, PAIRS) if dpo else (examples(), METHOD, SETTINGS)
     steps = [] if contender == "trl-dpo" else plan(vlm, rows, settings, method)
+    import_all()
     gc.collect()
     base = start_of_peak(device)
     losses: list[float] = []
@@ -41,7 +44,22 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         step = usual_recipe(vlm, steps, settings) if recipe else this_project(vlm, steps, settings, method)
         seconds = timed(lambda: losses.append(step()), device, warm=1, runs=count)
     tokens = median(sum(row.length for row in batch) for batch in steps[1 : count + 1]) if steps else None
-    return {"contender": contender, "seconds": seconds, "tokens": tokens, "bytes": top(device) - base, "losses": losses}
+    needed = median(operations(batch, method) for batch in steps[1 : count + 1]) if steps else None
+    return {
+        "contender": contender,
+        "seconds": seconds,
+        "tokens": tokens,
+        "operations": needed,
+        "bytes": top(device) - base,
+        "losses": losses,
+    }
+
+
+def import_all() -> None:
+    """Import what any contender needs, for all of them: code is no memory of a training step."""
+    for name, needed in (("transformers", "Trainer"), ("datasets", "Dataset"), ("trl", "DPOTrainer")):
+        with suppress(ImportError):  # whoever needs it will say that it is missing
+            getattr(importlib.import_module(name), needed)
 
 
 def start_of_peak(device: str) -> int:

@@ -21,6 +21,7 @@ from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
 from unsay.training.encoding import Encoded, collate, encode
+from unsay.training.lengths import common_prefix, read_lengths
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
 from unsay.training.trainer import _Training
@@ -187,6 +188,19 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
             callbacks=[Clock()],
         ).train()
     return ended
+
+
+def operations(rows: Sequence[Encoded], method: Method = METHOD) -> int:
+    """Operations per weight that a step cannot do without; what all rows begin with counts once.
+
+    Forward and activation gradients of the current model, and the original's forward on the rows that it must read.
+    """
+    prefix = common_prefix(rows)
+
+    def passed(part: Sequence[Encoded]) -> int:
+        return prefix + sum(length - prefix for length in read_lengths(part)) if part else 0
+
+    return 4 * passed(rows) + 2 * passed([row for row in rows if row.role in method.needs.original])
 
 
 def padded(rows: Sequence[Encoded], device: torch.device) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""`make bench`: the four tables, ratios first; writes `docs/results/performance.json` and prints Markdown.
+"""`make bench`: the four tables, ratios first; into `docs/results/performance.json` and the page beside it.
 
 Usage: python benchmarks/run.py [--model NAME_OR_FOLDER] [--device cpu] [--rounds 3] [--steps 2] [--only training ...]
 On a machine that others use too, BENCH_CLOCK=cpu counts this process's own seconds.
@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,12 @@ import growth
 import multimodal
 import training
 from machine import describe
+from unsay.errors import UserError
+from unsay.files import atomic_path
 from unsay.models import load
 
 TABLES = ("training", "multimodal", "evaluation", "growth")
+START, END = "<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables -->"
 
 
 def main() -> None:
@@ -33,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each contender is run; medians are shown")
+    parser.add_argument("--rounds", type=int, default=3, help="times that everything is run; medians are shown")
     parser.add_argument("--steps", type=int, default=2, help="training steps per round that count")
     parser.add_argument("--text", type=int, default=40, help="text prompts of table 3")
     parser.add_argument("--pictures", type=int, default=20, help="image prompts of table 3")
@@ -43,24 +47,60 @@ def main() -> None:
     vlm = load(given.model, device=given.device)
     work: dict[str, Callable[[], Any]] = {
         "training": lambda: training.table(vlm, given.model, given.device, given.rounds, given.steps),
-        "multimodal": lambda: multimodal.table(vlm, given.device, 1),
-        "evaluation": lambda: evaluation.table(vlm, given.device, max(1, given.rounds - 1), given.text, given.pictures),
+        "multimodal": lambda: multimodal.table(vlm, given.device, given.rounds),
+        "evaluation": lambda: evaluation.table(vlm, given.device, given.rounds, given.text, given.pictures),
         "growth": lambda: growth.table(vlm, given.device, given.rounds),
     }
-    found: dict[str, Any] = {
+    about = {
         "machine": describe(given.device),
         "model": given.model,
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "clock": os.environ.get("BENCH_CLOCK", "wall"),
         "date": datetime.date.today().isoformat(),
+        "rounds": given.rounds,
     }
-    print(f"{found['machine']}; {given.model}; load before the start {found['load_average']:.1f}\n")
+    print(f"{heading(about)}\n")
     for name in given.only:
-        found[name] = work[name]()
-        print(markdown(name, found[name]) + "\n", flush=True)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        try:
+            found = {"about": about, "rows": work[name]()}
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        print(markdown(name, found["rows"]) + "\n", flush=True)
+        kept = merged(given.out, name, found)
+    write_page(given.out.with_suffix(".md"), kept)
+
+
+def heading(about: dict[str, Any]) -> str:
+    """Where and how a table was measured, in one line."""
+    return (
+        f"{about['machine']}; model {about['model']}; medians of {about['rounds']}; {about['clock']} clock; "
+        f"load before the start {about['load_average']:.1f}; {about['date']}"
+    )
+
+
+def merged(path: Path, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Put one table into the file, at once; the others stay as they are, each with where it was measured."""
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept[name] = found
+    with atomic_path(path) as whole:
+        whole.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return kept
+
+
+def write_page(page: Path, kept: dict[str, Any]) -> None:
+    """Write the tables between the page's markers; a page without markers is left alone."""
+    if not page.is_file():
+        return
+    text = page.read_text(encoding="utf-8")
+    if START not in text or END not in text:
+        return
+    tables = [
+        f"{heading(kept[name]['about'])}\n\n{markdown(name, kept[name]['rows'])}" for name in TABLES if name in kept
+    ]
+    before, after = text.split(START)[0], text.split(END)[1]
+    with atomic_path(page) as whole:
+        whole.write_text("\n\n".join([before + START, *tables, END + after]), encoding="utf-8")
 
 
 def markdown(name: str, found: Any) -> str:

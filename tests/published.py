@@ -97,14 +97,16 @@ def hades(folder: Path) -> None:
 
     rows = [
         {
-            "id": n, "scenario": "Violence", "keywords": "[key]", "category": category, "step": 5,
-            "instruction": "Tell me of [key].", "image": {"bytes": picture_bytes(), "path": f"{n}.png"},
+            "image": {"bytes": picture_bytes(), "path": f"{n}.png"}, "id": str(n), "scenario": "Violence",
+            "keywords": "[key]", "step": step, "category": category, "instruction": "Tell me of [key].",
         }
-        for n, category in enumerate(("object", "behavior"))
+        for n, category in enumerate(("object", "behavior"), start=1)
+        for step in range(6)
     ]  # fmt: skip
-    path = folder / "hades/test-00000-of-00001.parquet"
-    path.parent.mkdir(parents=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    (folder / "hades").mkdir(parents=True)
+    for shard in (0, 1):  # a shard may begin in the middle of an instruction's steps
+        part = pyarrow.Table.from_pylist(rows[:9] if shard == 0 else rows[9:])
+        pyarrow.parquet.write_table(part, folder / f"hades/test-0000{shard}-of-00002.parquet")
 
 
 def siuo(folder: Path) -> None:

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import tiny
+from unsay.errors import UserError
 from unsay.models import LoraSettings
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
+from unsay.training.encoding import Encoded
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -136,6 +138,52 @@ def test_a_contender_that_fails_is_missing_with_its_last_word(monkeypatch):
     assert training._one("unsay", "/nowhere", "cpu", 1)["missing"] == "UserError: no such model"
 
 
+def test_without_this_project_there_is_nothing_to_compare_with(tiny_vlm, monkeypatch):
+    monkeypatch.setattr(training, "_one", lambda *_: {"contender": "unsay", "missing": "UserError: no such model"})
+    with pytest.raises(UserError, match=r"unsay did not run.*no such model"):
+        training.table(tiny_vlm, "/nowhere", "cpu", 1, 1)
+
+
+def test_operations_by_hand():
+    head = tuple(range(10))
+    rows = [Encoded("a", Role.FORGET, (*head, 50), (1, 2)), Encoded("b", Role.RETAIN, (*head, 51, 52), (1, 2, 3))]
+    # 10 shared; 2 and 4 of their own, for the last token is only predicted. The original reads 10 + 4.
+    assert recipes.operations(rows) == 4 * (10 + 2 + 4) + 2 * (10 + 4)
+
+
+ABOUT = {
+    "machine": "M",
+    "model": "pocket",
+    "threads": 1,
+    "load_average": 0.0,
+    "clock": "wall",
+    "date": "d",
+    "rounds": 3,
+}
+
+
+def test_a_table_alone_leaves_the_others_and_the_page_is_written_from_all(tmp_path):
+    out, page = tmp_path / "performance.json", tmp_path / "performance.md"
+    row = {"what": "w", "value": "1", "seconds": 1.0, "times": 1.0}
+    run.merged(out, "growth", {"about": ABOUT, "rows": [row]})
+    pictured = {"image_tokens": 64, "times": 2.0, "seconds": 3.0}
+    kept = run.merged(out, "multimodal", {"about": ABOUT, "rows": [pictured]})
+    assert set(json.loads(out.read_text())) == set(kept) == {"growth", "multimodal"}
+    page.write_text(f"before\n\n{run.START}\nold\n{run.END}\n\nafter\n")
+    for _ in range(2):  # written again it stays as it is
+        run.write_page(page, kept)
+        text = page.read_text()
+        assert text.startswith(f"before\n\n{run.START}\n\nM; model pocket; medians of 3")
+        assert text.endswith(f"{run.END}\n\nafter\n")
+        assert "old" not in text
+        assert text.index("| 64 | 2.0 |") < text.index("| w | 1 |")
+
+
+def test_the_page_in_the_repository_has_the_markers():
+    text = (BENCHMARKS.parent / "docs/results/performance.md").read_text()
+    assert text.count(run.START) == text.count(run.END) == 1
+
+
 def test_a_missing_contender_is_said_to_be_missing():
     found = {"rate": 1e9, "rows": [{"name": "TRL", "missing": "No module named 'trl'"}]}
     assert "| TRL | not run: No module named 'trl' |" in run.markdown("training", found)
@@ -145,9 +193,24 @@ def test_a_missing_contender_is_said_to_be_missing():
 def test_the_shapes_of_large_models_run_at_toy_size(shape):
     row = gpu_shapes.measure(shape, "cpu", 2, toy=True)
     assert row["text"]["tokens_per_second"] > 0
+    assert row["usual_recipe_times_text"] > 0
+    assert row["multimodal"]["rows_at_a_time"] == 4
     assert row["multimodal"]["image_tokens"] > 0
     assert torch.get_default_dtype() == torch.float32
     json.dumps(row)
+
+
+def test_what_does_not_fit_is_tried_with_half_the_rows():
+    asked = []
+
+    def work(rows):
+        asked.append(rows)
+        if rows > 7:
+            raise torch.OutOfMemoryError
+        return {"seconds": 1.0}
+
+    assert gpu_shapes._as_many_rows_as_fit(work, 26) == {"seconds": 1.0, "rows_at_a_time": 7}
+    assert asked == [26, 13, 7]
 
 
 def test_large_shapes_are_refused_on_a_cpu(monkeypatch, capsys):

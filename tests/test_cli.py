@@ -93,6 +93,7 @@ def test_init_writes_settings_and_never_over_a_file(run, tmp_path, monkeypatch, 
 
 
 def test_a_limit_below_one_is_refused(run, tmp_path):
+    assert "neither a number from 1 nor `all`" in run("evaluate", "--limit", "some", "--out", tmp_path / "run")[2]
     code, _, err = run("evaluate", "--limit", "0", "--out", tmp_path / "run")
     assert code == 2
     assert "limit" in err

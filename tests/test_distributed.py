@@ -37,7 +37,7 @@ def assert_alike(folder, other):
     for row, wanted in zip(ours, theirs, strict=True):
         assert row.keys() == wanted.keys()
         for name in row.keys() - {"seconds"}:
-            assert row[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-6), (row["step"], name)
+            assert row[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-6), (row["step"], name)
     ours, theirs = adapter(folder), adapter(other)
     assert ours.keys() == theirs.keys()
     # As a whole: where a gradient is nearly nothing, Adam makes a whole step of its last bit.

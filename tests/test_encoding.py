@@ -119,9 +119,11 @@ def test_collate_by_hand():
     assert batch.tokens == 5 + 6 + 3 + 4
 
 
-def test_select_by_hand():
+def test_subset_by_hand():
     batch = collate(ROWS)
-    sub, chosen = batch.select(frozenset({Role.FORGET, Role.REFUSE}))
+    roles = frozenset({Role.FORGET, Role.REFUSE})
+    assert batch.rows_of(roles) == [True, False, True, False]
+    sub = batch.subset(batch.rows_of(roles))
     assert sub.roles == (Role.FORGET, Role.REFUSE)
     assert sub.input_ids.tolist() == [[11, 12, 13, 21, 22], [11, 12, 41, 0, 0]]  # trimmed to its own longest row
     assert sub.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
@@ -129,14 +131,23 @@ def test_select_by_hand():
     assert sub.predictors.tolist() == [2, 3, 1]
     assert sub.columns.tolist() == [0, 1, 0]
     assert sub.targets.tolist() == [21, 22, 41]
-    assert chosen.tolist() == [True, True, False, False, False, False, False, True, False, False]
+    assert batch.scored_in(roles) == [0, 1, 7]
 
 
-def test_select_of_roles_that_are_absent_is_empty():
-    sub, chosen = collate(ROWS[:1]).select(frozenset({Role.RETAIN}))
+def test_a_subset_of_no_rows_is_empty():
+    batch = collate(ROWS[:1])
+    sub = batch.subset(batch.rows_of(frozenset({Role.RETAIN})))
     assert sub.tokens == 0
     assert len(sub.targets) == 0
-    assert not chosen.any()
+    assert batch.scored_in(frozenset({Role.RETAIN})) == []
+
+
+def test_where_rows_are_scored_is_known_without_looking_at_tensors():
+    batch = collate(ROWS)
+    for row in range(len(ROWS)):
+        numbers = list(batch.scored(row))
+        assert batch.rows[numbers].tolist() == [row] * len(numbers)
+        assert batch.predictors[numbers].tolist() == list(batch.predicting(row))
 
 
 def test_a_prompt_reads_alike_in_training_and_in_answering(any_vlm):

@@ -186,8 +186,8 @@ def test_a_kept_original_is_the_live_one(any_vlm, tmp_path):
     vlm = trained_looking(any_vlm)
     rows = encoded_examples(vlm)
     whole = TrainSettings(reference="cached", reference_top_k=10_000)
-    cache = ReferenceCache(tmp_path, whole)
-    assert cache.fill(vlm, rows, EVERYTHING) > 0
+    cache = ReferenceCache(tmp_path, whole, vlm.key)
+    assert cache.fill(vlm, rows, EVERYTHING).flops > 0
     live = role_views(vlm, collate(rows), EVERYTHING, 64)
     kept = role_views(vlm, collate(rows), EVERYTHING, 64, cache.of(rows, EVERYTHING, vlm.device))
     for name in ("policy", "reference", "kl"):
@@ -199,11 +199,15 @@ def test_the_original_is_run_once_per_example(tiny_vlm, tmp_path, monkeypatch):
     vlm = trained_looking(tiny_vlm)
     rows = encoded_examples(vlm)
     settings = TrainSettings(reference="cached", reference_top_k=3)
-    first = ReferenceCache(tmp_path, settings)
-    first.fill(vlm, rows, NEEDS)
-    again = ReferenceCache(tmp_path, settings)
+    first = ReferenceCache(tmp_path, settings, vlm.key)
+    price = first.fill(vlm, rows, NEEDS)
+    again = ReferenceCache(tmp_path, settings, vlm.key)
     monkeypatch.setattr(vlm.model, "disable_adapter", lambda: pytest.fail("the original was run again"))
-    assert again.fill(vlm, rows, NEEDS) == 0
+    assert price.flops > 0
+    assert price.seconds > 0
+    assert first.fill(vlm, rows, NEEDS) == (0, 0)  # paid
+    assert again.fill(vlm, rows, NEEDS) == pytest.approx(price)  # what a killed session paid is known to the next
+    assert again.fill(vlm, rows, NEEDS) == (0, 0)
     before, after = first.of(rows, NEEDS, vlm.device), again.of(rows, NEEDS, vlm.device)
     assert list(before) == list(after) == [Role.FORGET, Role.RETAIN]
     assert after[Role.FORGET].kept is None
@@ -216,13 +220,14 @@ def test_the_original_is_run_once_per_example(tiny_vlm, tmp_path, monkeypatch):
 def test_what_decides_the_original_decides_its_key(tiny_vlm, tmp_path, change):
     vlm = trained_looking(tiny_vlm)
     rows = encoded_examples(vlm)[-1:]
-    ReferenceCache(tmp_path, TrainSettings(reference_top_k=3)).fill(vlm, rows, NEEDS)
-    cache = ReferenceCache(tmp_path, TrainSettings(reference_top_k=4 if change == "k" else 3))
-    if change == "model":
-        vlm.key = content_key("another")
-    elif change == "example":
+    ReferenceCache(tmp_path, TrainSettings(reference_top_k=3), vlm.key).fill(vlm, rows, NEEDS)
+    model = content_key("another") if change == "model" else vlm.key
+    cache = ReferenceCache(tmp_path, TrainSettings(reference_top_k=4 if change == "k" else 3), model)
+    known = set(cache._kept)
+    if change == "example":
         rows = [type(rows[0])("same-id", rows[0].role, rows[0].prompt_ids, rows[0].answer_ids[:-1])]
-    assert cache.fill(vlm, rows, NEEDS) > 0
+    cache.fill(vlm, rows, NEEDS)
+    assert len(cache._kept) == len(known) + 1
 
 
 def test_a_damaged_file_costs_its_examples_and_no_more(tiny_vlm, tmp_path, monkeypatch):
@@ -230,15 +235,27 @@ def test_a_damaged_file_costs_its_examples_and_no_more(tiny_vlm, tmp_path, monke
     vlm = trained_looking(tiny_vlm)
     rows = [row for row in encoded_examples(vlm) if row.role in NEEDS.original]
     settings = TrainSettings(reference_top_k=3)
-    whole = ReferenceCache(tmp_path, settings)
+    whole = ReferenceCache(tmp_path, settings, vlm.key)
     whole.fill(vlm, rows, NEEDS)
     files = sorted(tmp_path.iterdir())
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:50])
-    mended = ReferenceCache(tmp_path, settings)
+    mended = ReferenceCache(tmp_path, settings, vlm.key)
     assert 0 < len(mended._kept) < len(whole._kept)
     mended.fill(vlm, rows, NEEDS)
     assert mended._kept.keys() == whole._kept.keys()
+
+
+def test_what_is_in_a_checkpoint_is_not_paid_again(tiny_vlm, tmp_path):
+    vlm = trained_looking(tiny_vlm)
+    rows = [row for row in encoded_examples(vlm) if row.role in NEEDS.original]
+    settings = TrainSettings(reference_top_k=3)
+    price = ReferenceCache(tmp_path, settings, vlm.key).fill(vlm, rows, NEEDS)
+    resumed = ReferenceCache(tmp_path, settings, vlm.key)
+    resumed.paid(rows[:1], NEEDS)
+    # All stand in one file, so each is an equal share of it.
+    rest = resumed.fill(vlm, rows, NEEDS)
+    assert rest == pytest.approx([value * (len(rows) - 1) / len(rows) for value in price])
 
 
 def test_a_method_of_hidden_states_cannot_have_a_kept_original(tiny_vlm, tmp_path):

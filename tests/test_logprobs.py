@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from unsay.methods import Needs
+from unsay.methods import Needs, build_method
+from unsay.methods.base import RoleBatch
 from unsay.models import LoraSettings, attach, detach
+from unsay.models.packing import packs
 from unsay.records import Role
 from unsay.training.encoding import Encoded, collate, encode
-from unsay.training.forward import MIN_PREFIX, common_prefix, length_groups
+from unsay.training.lengths import MIN_PREFIX, common_prefix, length_groups
 from unsay.training.logprobs import head_pass, role_views
 
 EVERYTHING = Needs(roles=frozenset(Role), reference=frozenset(Role), kl=frozenset(Role))
@@ -58,10 +61,16 @@ def by_example(views, name):
     return out
 
 
+WAYS = pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+
+
+@WAYS
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("head_chunk", [1, 7, 512])
-def test_views_equal_the_naive_computation(any_vlm, head_chunk, layers):
+def test_views_equal_the_naive_computation(any_vlm, head_chunk, layers, packed):
     vlm = trained_looking(any_vlm, layers)
+    assert packs(vlm)
+    vlm.packs = packed
     rows = encoded_examples(vlm)
     views = role_views(vlm, collate(rows), EVERYTHING, head_chunk)
     for name, expected in zip(("policy", "reference", "kl"), naive_both(vlm, rows), strict=True):
@@ -70,10 +79,12 @@ def test_views_equal_the_naive_computation(any_vlm, head_chunk, layers):
     assert max(float(kl.max().detach()) for kl in by_example(views, "kl")) > 0.01  # or the comparison says little
 
 
+@WAYS
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("head_chunk", [7, 512])
-def test_gradients_equal_the_naive_computation(tiny_vlm, head_chunk, layers):
+def test_gradients_equal_the_naive_computation(tiny_vlm, head_chunk, layers, packed):
     vlm = trained_looking(tiny_vlm, layers)
+    vlm.packs = packed
     rows = encoded_examples(vlm)
     parameters = [p for p in vlm.model.parameters() if p.requires_grad]
 
@@ -189,9 +200,11 @@ def test_logits_are_not_kept_for_the_backward_pass():
     assert sum(kept) < positions * vocabulary
 
 
+@WAYS
 @pytest.mark.parametrize("layers", LAYERS)
-def test_layers_below_the_adapter_run_once(tiny_vlm, layers):
+def test_layers_below_the_adapter_run_once(tiny_vlm, layers, packed):
     vlm = trained_looking(tiny_vlm, layers)
+    vlm.packs = packed
     runs = [0] * len(vlm.layers)
 
     def count(index):
@@ -207,6 +220,33 @@ def test_layers_below_the_adapter_run_once(tiny_vlm, layers):
     assert vlm.shared_layers == {"all": 0, "upper half": 2}[layers]
     assert runs == [lowest] * vlm.shared_layers + [highest] * (4 - vlm.shared_layers)
     assert lowest < highest or layers == "all"
+
+
+def test_packing_leaves_attention_as_it_was(tiny_vlm):
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    before = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    assert packs(tiny_vlm)
+    assert ALL_ATTENTION_FUNCTIONS["sdpa"] is before
+
+
+@pytest.mark.parametrize("told", [{"sliding_window": 4}, {"softcap": 30.0}, {"is_causal": False}, {"dropout": 0.1}])
+def test_a_family_whose_attention_is_told_more_is_not_packed(tiny_vlm, monkeypatch, told):
+    attention = type(tiny_vlm.layers[0].self_attn)
+    plain = attention.forward
+    monkeypatch.setattr(attention, "forward", lambda self, *args, **more: plain(self, *args, **more, **told))
+    assert not packs(tiny_vlm)
+
+
+def test_a_family_that_mixes_neighbours_outside_attention_is_not_packed(tiny_vlm):
+    """A convolution, say: rows beside each other would run into each other."""
+    tiny_vlm.layers[1].mlp.register_forward_hook(lambda _m, _i, out: out + out.roll(1, dims=1))
+    assert not packs(tiny_vlm)
+
+
+def test_a_model_with_other_attention_is_not_packed(tiny_vlm):
+    tiny_vlm.base.set_attn_implementation("eager")
+    assert not packs(tiny_vlm)
 
 
 def test_nothing_of_the_sharing_stays_behind(tiny_vlm):
@@ -231,11 +271,14 @@ def test_sharing_is_given_up_where_layers_do_not_take_it(tiny_vlm):
 
 
 def prefix_of(*rows):
-    batch = collate([Encoded(str(number), Role.RETAIN, *row) for number, row in enumerate(rows)])
-    return common_prefix(batch, batch.attention_mask.sum(dim=1).tolist())
+    return common_prefix([Encoded(str(number), Role.RETAIN, *row) for number, row in enumerate(rows)])
 
 
-def test_common_prefix_by_hand():
+def test_common_prefix_by_hand(monkeypatch):
+    long = tuple(range(MIN_PREFIX))
+    assert prefix_of(((*long, 1), (9,)), ((*long, 2), (9,))) == MIN_PREFIX
+    assert prefix_of(((*long[1:], 1), (9,)), ((*long[1:], 2), (9,))) == 0  # too short to be worth anything
+    monkeypatch.setattr("unsay.training.lengths.MIN_PREFIX", 1)
     assert prefix_of(((1, 2, 3, 4), (9,)), ((1, 2, 5, 6, 7), (9,))) == 2
     assert prefix_of(((8, 2, 3), (9,)), ((1, 2, 3), (9,))) == 0
     # The last prompt token predicts the answer's first: it must go through with its row even where all rows agree.
@@ -260,10 +303,13 @@ def positions_through(vlm, rows):
 
 def test_the_common_prefix_passes_once_and_padding_is_bounded(tiny_vlm):
     rows = encoded_examples(tiny_vlm)
-    prefix = common_prefix(collate(rows), [row.length for row in rows])
+    prefix = common_prefix(rows)
     assert prefix >= MIN_PREFIX
-    real = sum(row.length - prefix for row in rows)
-    assert prefix + real <= positions_through(tiny_vlm, rows) <= prefix + real / 0.85
+    real = sum(row.length - 1 - prefix for row in rows)  # from the last token of a row nothing is predicted
+    tiny_vlm.packs = True
+    assert positions_through(tiny_vlm, rows) == prefix + real
+    tiny_vlm.packs = False
+    assert prefix + real < positions_through(tiny_vlm, rows) <= prefix + real / 0.85
     assert positions_through(tiny_vlm, rows) < 0.8 * sum(row.length for row in rows)
 
 
@@ -271,10 +317,49 @@ def test_the_common_prefix_passes_once_and_padding_is_bounded(tiny_vlm):
 def test_a_model_with_another_kind_of_cache_is_read_whole(tiny_vlm, monkeypatch, layers):
     """Sliding windows and the like keep no plain keys and values: then the prefix is not shared."""
     vlm = trained_looking(tiny_vlm, layers)
+    vlm.packs = False
     rows = encoded_examples(vlm)
     shared = role_views(vlm, collate(rows), EVERYTHING, 64)
-    monkeypatch.setattr("unsay.training.forward.DynamicLayer", type("Other", (), {}))
+    monkeypatch.setattr("unsay.training.padded.DynamicLayer", type("Other", (), {}))
     whole = role_views(vlm, collate(rows), EVERYTHING, 64)
     for name in ("policy", "reference", "kl"):
         for one, other in zip(by_example(shared, name), by_example(whole, name), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make a program wait for an accelerator: values read back, and sizes that hang on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        booleans = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        if booleans or name in ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "is_nonzero"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_are_seen():
+    with Waits() as waits:
+        values = torch.arange(3)
+        float(values.sum())
+        values[values > 1].sum()
+        values.nonzero()
+    assert waits.found == ["_local_scalar_dense", "index", "nonzero"]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_between_batch_and_loss_nothing_waits_for_the_device(tiny_vlm, layers):
+    vlm = trained_looking(tiny_vlm, layers)
+    vlm.packs = True
+    method = build_method("textual-unlearning")
+    with Waits() as waits:
+        batch = collate(encoded_examples(vlm))
+        loss = method.loss(RoleBatch(role_views(vlm, batch, method.needs, 64), progress=0.0))
+        loss.total.backward()
+    assert waits.found == []

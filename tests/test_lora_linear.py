@@ -40,6 +40,18 @@ def test_value_and_gradients_are_pefts(shape, bias):
         torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_in_half_precision_it_is_at_most_twice_as_far_from_the_exact_result_as_pefts_own():
+    _, layer = adapted()
+    layer.base_layer.bfloat16()
+    x = torch.randn(400, 12).bfloat16()
+    pefts, quick = results(layer, Linear, x), results(layer, QuickLinear, x)
+    exact = results(copy.deepcopy(layer).double(), Linear, x.double())
+    assert [value.dtype for value in quick] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    for ours, theirs, true in zip(quick, pefts, exact, strict=True):
+        assert (ours - true).norm() < 0.05 * true.norm()
+        assert (ours - true).norm() < 2 * (theirs - true).norm()
+
+
 def test_nothing_is_computed_for_an_input_without_gradient():
     _, layer = adapted()
     layer.__class__ = QuickLinear
@@ -83,11 +95,11 @@ def second(model, layer):
     model.base_model.set_adapter(["default", "other"])
 
 
-def other_precision(model, layer):
-    layer.base_layer.double()
+def narrow(model, layer):
+    layer.base_layer.half()
 
 
-@pytest.mark.parametrize("change", [dropped, merged, second, other_precision])
+@pytest.mark.parametrize("change", [dropped, merged, second, narrow])
 def test_what_is_not_plain_goes_pefts_way(change):
     model, layer = adapted()
     change(model, layer)

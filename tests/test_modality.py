@@ -21,8 +21,8 @@ from unsay.models.vision import injects, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
 from unsay.training.encoding import collate, encode
-from unsay.training.forward import common_prefix
 from unsay.training.hidden import keeping_each
+from unsay.training.lengths import common_prefix
 from unsay.training.logprobs import role_views
 from unsay.training.meters import step_flops
 from unsay.training.pictures import Seen, joined, pixel_groups
@@ -353,8 +353,7 @@ def test_the_picture_matters_and_so_does_which(tiny_vlm, pictures, tmp_path):
 def test_the_shared_prefix_ends_before_a_picture(tiny_vlm, pictures, tmp_path):
     """Placeholder tokens are alike in all rows; what stands there is not."""
     rows = encoded(tiny_vlm, [row.model_copy(update={"image": pictures[0]}) for row in tiny.examples(2)])
-    batch = collate(rows, Vision(tiny_vlm, tmp_path).see)
-    prefix = common_prefix(batch, [row.length for row in rows])
+    prefix = common_prefix(rows)
     assert 0 < prefix == rows[0].picture.columns[0]
 
 

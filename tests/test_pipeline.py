@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import tiny
@@ -15,6 +16,7 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_rows
+from unsay.pipeline.run import Run
 from unsay.records import Phase, Role
 from unsay.scoring import read_scores
 
@@ -212,3 +214,23 @@ def test_kill_minus_nine_at_any_time_loses_nothing(tiny_folder, examples, tmp_pa
     )
     assert before == after
     assert read_json(out / "stages" / "unlearn.json")["name"] == "unlearn"
+
+
+@pytest.mark.parametrize(
+    ("change", "model", "judge"),
+    [
+        ("seed: 3", True, True),
+        ("model: other", False, True),
+        ("model_settings: {dtype: bfloat16}", False, True),
+        ("evaluation: {judge: endpoint, judge_settings: {url: 'http://localhost:1/v1', model: b}}", True, False),
+        ("evaluation: {judge: rules}", True, False),
+    ],
+)
+def test_a_run_takes_over_what_it_would_load_itself_and_nothing_else(tmp_path, change, model, judge):
+    asked = {"judge": "endpoint", "judge_settings": {"url": "http://localhost:1/v1", "model": "a"}}
+    base = {"model": "one", "model_settings": {"dtype": "float32"}, "evaluation": asked}
+    earlier = Run.open(tmp_path / "a", parse_config(json.dumps(base), "test"))
+    earlier._vlm, earlier._judge = object(), object()
+    later = Run.open(tmp_path / "b", parse_config(json.dumps(base | yaml.safe_load(change)), "test"))
+    later.share(earlier)
+    assert (later._vlm is earlier._vlm, later._judge is earlier._judge) == (model, judge)

@@ -12,8 +12,11 @@ from unsay.scoring import (
     clustered_change,
     detectable_difference,
     holm,
+    mean_interval,
+    paired_interval,
     rate_interval,
     score_utility,
+    sign_flip,
     wilson,
 )
 from unsay.scoring.bootstrap import clustered_total
@@ -73,12 +76,45 @@ def test_intervals_know_repeats():
 
 def test_a_change_within_one_request_is_one_change():
     # 40 pairs changed, but all of one request: signs come out the same in half of all flips of the single cluster...
-    changes, groups = [-1] * 40, ["a"] * 40
-    _, p = clustered_change(changes, groups)
+    _, p = clustered_change([True] * 40, [False] * 40, ["a"] * 40)
     assert p == pytest.approx(1)  # ...and |sum| is as large in every one of them
-    # Six requests, all down: |sum| is as large in 2 of 64 sign patterns.
-    _, p = clustered_change([-1] * 12, [str(n // 2) for n in range(12)])
-    assert p == pytest.approx(2 / 64, abs=0.01)
+    # Six requests, all down: |sum| is as large in 2 of 64 sign patterns, and every pattern is tried.
+    _, p = clustered_change([True] * 12, [False] * 12, [str(n // 2) for n in range(12)])
+    assert p == 2 / 64
+
+
+def test_one_request_asked_four_times_is_one_observation():
+    # Wilson at ¼ of 1, z = 1.96: middle (¼ + z²/2) ÷ (1 + z²) = .4484, half z √(3/16 + z²/4) ÷ (1 + z²) = .4337
+    interval, method = rate_interval([True, False, False, False], ["a"] * 4)
+    assert (interval.low, interval.high) == pytest.approx((0.0147, 0.8821), abs=1e-4)
+    assert method == "clustered bootstrap"
+    assert mean_interval([0.25], ["a"]) == mean_interval([0.25, 0.25], ["a", "a"]) == interval
+    assert mean_interval([3.0, 5.0], ["a", "a"]) is None  # no share, and one cluster says nothing of others
+    assert clustered_total(lambda items: 7.0, [0, 1, 2], ["a", "b", "c"]) is None
+
+
+def test_requests_that_are_all_alike_are_no_certainty():
+    # 20 requests, each harmful in one of two answers: a bootstrap knows no spread; Wilson at 10 of 20 does.
+    groups = [str(n // 2) for n in range(40)]
+    interval, _ = rate_interval([True, False] * 20, groups)
+    assert interval == wilson(10, 20)
+
+
+def test_a_change_of_few_requests_is_no_shorter_than_newcombes_for_as_many():
+    # One request: its four answers all became harmless. As one pair: Newcombe's of b = 1.
+    one = paired_interval(0, 1, 0, 0)
+    assert clustered_change([True] * 4, [False] * 4, ["a"] * 4)[0] == one
+    assert one.high > -0.6  # one request shows little
+    # Nothing moved in 20 answers to five requests: five pairs' interval, and not a point.
+    assert clustered_change([False] * 20, [False] * 20, list("abcde") * 4) == (paired_interval(0, 0, 0, 5), 1.0)
+
+
+def test_a_sign_flip_by_hand():
+    # Sums 3, 1 and −1: of 8 sign patterns |±3 ±1 ∓1| ≥ 3 in 6 (3, 5, 1, 3 and their mirrors).
+    assert sign_flip([2.0, 1.0, 1.0, -1.0], ["a", "a", "b", "c"]) == 6 / 8
+    assert sign_flip([0.0, 0.0], ["a", "b"]) == 1.0
+    many = sign_flip([0.1] * 200, [str(n) for n in range(200)])
+    assert many == 1 / 4001
 
 
 def prompts(groups, suite="adv", **more):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.methods import default_settings
+from unsay.methods import METHODS, default_settings
+from unsay.presets import preset
 from unsay.study.merge import merged
 from unsay.study.plan import CEILING, plan, quickened
 from unsay.study.reading import adjusted, packaged, parse_study, read_study
@@ -212,6 +213,42 @@ def test_the_packaged_studies_are_those_of_the_issue():
         "textual-unlearning", "multimodal-unlearning", "text-sft", "multimodal-sft",
     }  # fmt: skip
     assert len(rules) == 1 + 3 * 3
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
+def test_fine_tuning_is_the_reference_without_its_forget_term(small):
+    made = plan(quickened(read_study("paper")) if small else read_study("paper"))
+    methods = {v.arm: (made.config(v, 0).method, made.config(v, 0).method_settings) for v in made.variants}
+    reference = methods["textual-unlearning"][1]
+    assert reference == preset("demo").method_settings
+    assert methods["multimodal-unlearning"] == ("textual-unlearning", reference)
+    shared = {name: reference[name] for name in default_settings("refusal-sft").model_dump()}
+    assert methods["text-sft"] == methods["multimodal-sft"] == ("refusal-sft", shared)
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
+def test_every_method_has_the_references_anchors_and_its_weight_on_refusals(small):
+    made = plan(quickened(read_study("methods")) if small else read_study("methods"))
+    configs = {variant.arm: made.config(variant, 0) for variant in made.variants}
+    raw = configs.pop("textual-unlearning-raw")
+    assert {name: config.method for name, config in configs.items()} == {name: name for name in METHODS}
+    reference = preset("demo").method_settings
+    assert configs["textual-unlearning"].method_settings == reference
+    for name, config in configs.items():
+        if name == "rmu":
+            continue  # its `retain_weight` is that of a distance between hidden states
+        own = default_settings(name).model_dump(mode="json")
+        shared = {"retain_weight", "decision_weight", "refuse_weight"} & set(own)
+        assert {key: config.method_settings[key] for key in shared} == {key: reference[key] for key in shared}, name
+        if name not in ("textual-unlearning", "safe-unlearning"):
+            assert config.method_settings == {**own, **{key: reference[key] for key in shared}}, name
+    ours = configs["safe-unlearning"].method_settings
+    paper = default_settings("safe-unlearning").model_dump()
+    ratios = [weights["forget_weight"] / weights["refuse_weight"] for weights in (ours, paper)]
+    assert ratios[0] == pytest.approx(ratios[1])
+    assert raw.method == "textual-unlearning"
+    assert raw.method_settings == {**default_settings("textual-unlearning").model_dump(), "forget_cap": None}
+    assert {config.train.stop.max_probe_kl for config in (raw, *configs.values())} == {None}  # collapse is shown
 
 
 def test_an_unknown_study_says_what_there_is(tmp_path):

@@ -5,10 +5,11 @@ import random
 import pytest
 
 from unsay.records import Modality
-from unsay.scoring import mcnemar
+from unsay.scoring import difference_interval, mcnemar
 from unsay.study.comparing import compare, rank
+from unsay.study.costs import relative
 from unsay.study.outcomes import Cell, Outcomes
-from unsay.study.schema import ASR, COHERENT
+from unsay.study.schema import ASR, COHERENT, ArmRow, Cost
 from unsay.study.testing import holm, sign_flip_p
 
 
@@ -119,6 +120,37 @@ def test_seeds_that_disagree_make_a_tie_of_what_requests_alone_would_call_a_diff
     assert alike.better is None
 
 
+@pytest.mark.parametrize("turned", [1, -1])
+@pytest.mark.parametrize(
+    ("differences", "groups", "seeds", "low", "high"),
+    [
+        # Alike. z² = 1.96² = 3.8415; of 40 requests, 3.8415 / 43.8415 = 0.08762 may yet differ, whatever the seeds.
+        ([0.0] * 40, list(range(40)), [0] * 40, -0.08762, 0.08762),
+        ([0.0] * 120, list(range(40)) * 3, [0] * 40 + [1] * 40 + [2] * 40, -0.08762, 0.08762),
+        ([1.0] * 40, list(range(40)), [0] * 40, 1 - 0.08762, 1.0),
+        # Two requests redrawn: their mean is 0 in a quarter of the draws, 1/2 in a half and 1 in a quarter. They are
+        # few: 3.8415 / 5.8415 = 0.65762 of them may yet differ.
+        ([1.0, 0.0], [0, 1], [0, 0], 0.5 - 0.65762, 1.0),
+        ([1.0, -1.0], [0, 1], [0, 0], -1.0, 1.0),
+        # One request, two seeds: 0.25, and 3.8415 / 4.8415 = 0.79345.
+        ([0.5, 0.0], [0, 0], [0, 1], 0.25 - 0.79345, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_by_hand_and_turned_round(differences, groups, seeds, low, high, turned):
+    found = difference_interval([turned * value for value in differences], list(map(str, groups)), seeds)
+    expected = (low, high) if turned > 0 else (-high, -low)
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-5)
+
+
+def test_which_arm_comes_first_does_not_decide_the_interval():
+    arms = {"good": arm([0.0]), "near": arm([0.1])}
+    one = compare("m", "steps", ASR, arms, higher_is_better=False)[0]
+    other = compare("m", "steps", ASR, dict(reversed(arms.items())), higher_is_better=False)[0]
+    assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low))
+    same = compare("m", "steps", ASR, {"a": arm([0.5]), "b": arm([0.5])}, higher_is_better=False)[0]
+    assert same.interval.low == -same.interval.high < 0
+
+
 def test_only_answers_that_both_have_are_paired():
     full, part = arm([0.5]), arm([0.5])
     for index in range(10):
@@ -135,3 +167,59 @@ def test_a_mean_has_its_requests_and_an_interval():
     certain = none.mean(none.measures[ASR])
     assert certain.interval.high > 0.05  # none of 40 requests is no proof that none ever will be
     assert none.mean({}) is None
+
+
+def trained(name, rules, cost):
+    return ArmRow(
+        name=name, title=name, model="m", arm=name.split("@")[0], rules=rules, method="npo", modality="text",
+        state="finished", seeds=(0,), cost=cost,
+    )  # fmt: skip
+
+
+def spent(tokens, image_tokens, flops, seconds, memory):
+    return Cost(
+        steps=1, tokens=tokens, image_tokens=image_tokens, flops=flops, seconds=seconds, peak_memory_bytes=memory
+    )
+
+
+def test_costs_are_relative_to_the_reference_of_the_same_rule():
+    rows = relative(
+        [
+            trained("a@steps", ("steps",), spent(100, 0, 50.0, 10.0, 8)),
+            trained("a@tokens", ("tokens",), spent(300, 100, 200.0, 40.0, 8)),
+            trained("b@steps", ("steps",), spent(150, 50, 100.0, 5.0, 12)),
+            trained("b@tokens", ("tokens",), spent(100, 300, 300.0, 20.0, 16)),
+            trained("b@seconds", ("seconds",), spent(1, 1, 1.0, 1.0, 1)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios for row in rows] == [
+        {"tokens": 1.0, "flops": 1.0, "seconds": 1.0, "memory": 1.0},
+        {"tokens": 1.0, "flops": 1.0, "seconds": 1.0, "memory": 1.0},
+        {"tokens": 2.0, "flops": 2.0, "seconds": 0.5, "memory": 1.5},
+        {"tokens": 1.0, "flops": 1.5, "seconds": 0.5, "memory": 2.0},
+        {},  # no reference has that rule
+    ]
+
+
+def test_a_reference_that_serves_several_rules_is_divided_by_under_each():
+    rows = relative(
+        [
+            trained("a@steps", ("steps", "tokens"), spent(100, 0, 50.0, 10.0, 8)),
+            trained("b@tokens", ("tokens",), spent(200, 0, 100.0, 20.0, 8)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios["seconds"] for row in rows] == [1.0, 2.0]
+
+
+def test_what_the_reference_used_half_way_is_no_cost_of_a_rule():
+    rows = relative(
+        [
+            trained("a@steps", (), spent(100, 0, 50.0, 10.0, 8)),
+            trained("a@seconds", ("seconds",), spent(50, 0, 25.0, 5.0, 8)),
+            trained("b@seconds", ("seconds",), spent(25, 0, 50.0, 5.0, 8)),
+        ],
+        "a",
+    )
+    assert [row.cost.ratios.get("tokens") for row in rows] == [None, 1.0, 0.5]

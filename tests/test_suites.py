@@ -110,7 +110,8 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
     asked = [
         row
         for name in [suite.name for suite in STANDARD if suite.missing() is None]
-        if SUITES[name].kind is not Kind.UTILITY and SUITES[name].twin is None  # a twin asks the same requests
+        # a twin of a standard suite asks the same requests
+        if SUITES[name].kind is not Kind.UTILITY and SUITES[name].twin not in {suite.name for suite in STANDARD}
         for row in get_suite(name).prompts(setting)
     ]
     requests = drop_overlap(advbench.halves()[0], asked)
@@ -123,6 +124,12 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
     assert len(retain) > 1500
     assert not {example.id for example in retain} & {example.id for example in probe}
     assert {example.role for example in examples} == {Role.REFUSE, Role.RETAIN}
+
+
+def test_a_limit_on_the_shapes_is_an_upper_bound(tmp_path):
+    assert len(get_suite("shapes").prompts(Setting(tmp_path))) == SUITES["shapes"].size == 96
+    assert len(get_suite("shapes").prompts(Setting(tmp_path, limit=300))) == 96
+    assert len(get_suite("shapes").prompts(Setting(tmp_path, limit=7))) == 7
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
+import pyarrow.compute
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,9 +14,10 @@ from PIL import Image
 
 import published
 from unsay.assets import Hub, Url
+from unsay.data.sources.published import Pictures, Published, github, hub
 from unsay.errors import UserError
 from unsay.records import Condition, Kind, Modality
-from unsay.suites import SUITES, Setting, find_suite, get_suite
+from unsay.suites import SUITES, Setting, find_suite, get_suite, hades, jailbreakv
 from unsay.suites.base import GRADER
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
@@ -44,7 +48,8 @@ def test_a_suite_reads_its_published_files(name, data, tmp_path):
     rows = suite.prompts(Setting(tmp_path / "images"))
     assert (len(rows), len({row.id for row in rows}), len({row.group for row in rows})) == (prompts, prompts, requests)
     for row in rows:
-        assert (row.suite, row.kind, row.modality, row.condition) == (name, suite.kind, suite.modality, suite.shown)
+        shown = jailbreakv.SAYS_NOTHING.get(row.image_type, suite.shown)
+        assert (row.suite, row.kind, row.modality, row.condition) == (name, suite.kind, suite.modality, shown)
         assert (row.image is None) == (suite.modality is Modality.TEXT)
         if row.image is not None:
             with Image.open(row.image) as image:
@@ -59,7 +64,8 @@ def test_all_suites_that_have_files_are_read_from_them_or_from_a_fixture():
     here = {
         "figstep-original", "xstest-safe", "harmbench", "harmbench-contextual", "jailbreakbench",
         "jailbreakbench-second-turn", "jailbreakbench-benign", "redteam-2k", "beavertails", "pku-saferlhf", "msts",
-        "figstep-benign", "figstep-benign-figstep", "scienceqa-250", "llava-bench", "truthfulqa-mc1", "truthfulqa-mc2",
+        "figstep-benign", "figstep-benign-figstep", "figstep", "figstep-figstep", "scienceqa-250", "llava-bench",
+        "truthfulqa-mc1", "truthfulqa-mc2",
     }  # fmt: skip
     assert {name for name, suite in SUITES.items() if suite.files} == here | published.EXPECTED.keys()
 
@@ -70,7 +76,8 @@ REAL = {
     "redteam-2k": (2000, 2000, 16), "beavertails": (700, 700, 14), "pku-saferlhf": (930, 930, 1),
     "msts": (400, 400, 5), "mm-safetybench": (1680, 1661, 13), "figstep-benign": (300, 300, 1),
     "scienceqa-250": (250, 250, 1), "llava-bench": (60, 24, 3), "truthfulqa-mc1": (817, 817, 38),
-    "truthfulqa-mc2": (817, 817, 38), "figstep-original": (500, 500, 10), "xstest-safe": (250, 250, 10),
+    "truthfulqa-mc2": (817, 817, 38), "figstep": (500, 500, 10), "figstep-original": (500, 500, 10),
+    "xstest-safe": (250, 250, 10),
 }  # fmt: skip
 
 
@@ -91,12 +98,61 @@ def test_the_truthful_choices_are_apart_from_the_false(tmp_path):
         assert row.choices.count(row.reference) == 1
 
 
+def addresses(suite):
+    """Where the files of a suite are fetched from, and one of its pictures."""
+    for file in suite.files:
+        source = file.source if isinstance(file, Published) else file.each and file.each("picture.png")
+        if source is not None:
+            yield file, source
+
+
+REVISION = re.compile(r"raw\.githubusercontent\.com/[^/]+/[^/]+/([^/]+)/")
+
+
+@pytest.mark.parametrize("name", [name for name, suite in SUITES.items() if suite.files])
+def test_what_is_fetched_is_pinned_or_says_why_not(name):
+    for file, source in addresses(SUITES[name]):
+        found = REVISION.search(source.url) if isinstance(source, Url) else None
+        revision = source.revision if isinstance(source, Hub) else found and found[1]
+        if re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+            assert file.pin.startswith("commit")
+        else:  # 41 digits are no commit either
+            assert re.fullmatch(r"not pinned: \w.{8,}", file.pin), name
+
+
+def test_a_pin_is_a_whole_commit_or_a_hash_that_is_checked():
+    assert github("a", "o/r", "0" * 40, "a").pin == "commit"
+    assert github("a", "o/r", "0" * 41, "a", floating="[why]").pin == "not pinned: [why]"
+    assert hub("a", "o/r", "a", sha256="0" * 16).pin == "sha256"
+    assert hub("a", "o/r", "a", "0" * 40, "0" * 16).pin == "commit and sha256"
+    assert Published("a", "[how]", sha256="0" * 16).pin.startswith(
+        "not pinned"
+    )  # a file brought by hand is not checked
+    assert Pictures("a", "[how]").pin == "not pinned: they come by hand"
+
+
+def test_hades_asks_one_step_of_six(data, tmp_path):
+    published.hades(data)
+    rows = get_suite("hades").prompts(Setting(tmp_path))
+    assert len(rows) == 2  # of twelve
+    for shard in (0, 1):
+        table = pyarrow.parquet.read_table(data / f"hades/test-0000{shard}-of-00002.parquet")
+        kept = table.filter(pyarrow.compute.not_equal(table["step"], hades.STEP))
+        pyarrow.parquet.write_table(kept, data / f"hades/test-0000{shard}-of-00002.parquet")
+    assert get_suite("hades").prompts(Setting(tmp_path)) == []
+
+
 def test_jailbreakv_says_what_it_repeats(data, tmp_path):
     published.jailbreakv(data)
     rows = get_suite("jailbreakv-28k").prompts(Setting(tmp_path))
     assert len({row.prompt for row in rows}) == 3
     transfer = {f"llm_transfer_attack, {kind}" for kind in ("blank", "noise", "nature", "SD")}
     assert {row.image_type for row in rows} == {*transfer, "figstep"}
+    said = {row.image_type.removeprefix("llm_transfer_attack, "): row.condition for row in rows}
+    assert said == {
+        "blank": Condition.BLANK, "noise": Condition.UNRELATED, "nature": Condition.UNRELATED, "SD": Condition.REAL,
+        "figstep": Condition.REAL,
+    }  # fmt: skip
 
 
 def test_hades_points_at_the_picture_instead_of_the_word(data, tmp_path):
@@ -137,7 +193,7 @@ BROKEN = {
     "scienceqa": "scienceqa/problems.json",
     "mm-vet": "mm-vet/mm-vet.json",
     "mmlu": "mmlu/data/test/subject_0_test.csv",
-    "hades": "hades/test-00000-of-00001.parquet",
+    "hades": "hades/test-00001-of-00002.parquet",
     "mme": "mme/MME_Benchmark_release_version/existence/0001.txt",
     "jailbreak-in-pieces": "jailbreak_in_pieces/rows.jsonl",
     "jailbreakv-mini": "jailbreakv_28k/mini_JailBreakV_28K.csv",
@@ -206,9 +262,27 @@ def test_a_condition_changes_the_picture_and_nothing_else(name, condition, tmp_p
     assert len(pictures) == (1 if condition is Condition.BLANK else 6)
 
 
+def test_a_picture_suite_loses_its_pictures_and_nothing_else(data, tmp_path):
+    published.siuo(data)
+    real = get_suite("siuo").prompts(Setting(tmp_path))
+    for name, condition in (("blank", Condition.BLANK), ("unrelated", Condition.UNRELATED)):
+        [row] = get_suite(f"siuo+{name}").prompts(Setting(tmp_path))
+        assert (row.condition, row.prompt, row.group) == (condition, real[0].prompt, real[0].group)
+        assert Image.open(row.image).size == (224, 224)  # not the picture of the set, which is smaller
+    [row] = get_suite("siuo+no-image").prompts(Setting(tmp_path))
+    assert (row.condition, row.image, row.prompt) == (Condition.NO_IMAGE, None, real[0].prompt)
+    assert SUITES["siuo"].harm_in_picture
+    assert not get_suite("siuo+blank").harm_in_picture
+    guessed = get_suite("shapes+no-image").prompts(Setting(tmp_path, 6))
+    assert [row.reference for row in guessed] == [
+        row.reference for row in SUITES["shapes"].prompts(Setting(tmp_path, 6))
+    ]
+
+
 def test_names_that_mean_nothing_are_refused():
     names = """
-        nothing contrast+ contrast+noise shapes+blank contrast+blank+blank mmlu-typographic answer-loss+blank
+        nothing contrast+ contrast+noise contrast+no-image shapes+noise contrast+blank+blank
+        mmlu-typographic answer-loss+blank
         contrast-typographic+blank jailbreakbench-second-turn-figstep +blank
     """
     for name in names.split():

@@ -81,6 +81,12 @@ def test_pope_numbers_by_hand():
     assert yes_no.yes_ratio(prompts, values) == pytest.approx(5 / 8)
 
 
+def test_a_number_of_one_category_by_hand():
+    prompts = [item(0, "yes", "random"), item(1, "no", "random"), item(2, "yes", "popular")]
+    assert yes_no.of_category("random", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == pytest.approx(2 / 3)
+    assert yes_no.of_category("popular", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == 0.0
+
+
 def test_mme_adds_accuracy_and_accuracy_plus():
     prompts = [
         item(0, "yes", "count", "count/a"), item(1, "no", "count", "count/a"),
@@ -101,7 +107,30 @@ def test_mme_adds_accuracy_and_accuracy_plus():
         ("B", "B"),
         ("(B)", "B"),
         ("B. a cat", "B"),
+        ("B\nIt purrs.", "B"),
+        ("b", "B"),
+        ("(b)", "B"),
+        ("b) a cat", "B"),
+        ("**B**", "B"),
+        ("**B.** a cat", "B"),
+        ("B is right", "B"),
         ("The answer is C.", "C"),
+        ("The answer is C because it swims", "C"),
+        ("the answer is: (c)", "C"),
+        ("Answer: A", "A"),
+        ("The answer is A because it barks.", "A"),
+        ("Option B", "B"),
+        ("I would choose option B.", "B"),
+        ("The correct option is B", "B"),
+        ("The correct choice is option C, I think.", "C"),
+        ("Option A is wrong. The answer is B.", "B"),
+        ("The answer: A cat", "B"),  # an article, and the words of a choice
+        ("The correct answer is a cat.", "B"),
+        ("The answer is a dog or a cat", None),
+        ("Option A or option B", None),
+        ("The answer is A. The answer is B.", None),
+        ("e.g. a cat", None),
+        ("An answer is hard", None),
         ("a cat", "B"),
         ("A cat", "B"),  # no letter, though it begins like one
         ("a dog or a cat", None),

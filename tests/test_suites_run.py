@@ -91,7 +91,10 @@ def test_suites_of_every_sort_in_one_run(tiny_folder, tmp_path):
     utility = {row.suite: row for row in scores.utility}
     assert set(utility) == {"mmlu", "mme", "vqav2"}
     assert (utility["mme"].unit, utility["mme"].n, utility["mme"].unique) == ("points of 2,800", 4, 2)
-    assert set(utility["mme"].parts) == {"perception", "cognition"}
+    assert set(utility["mme"].parts) > {"perception", "cognition"}
+    assert len(utility["mme"].parts) == 4  # and the two subtasks of two pictures
+    assert {row.suite: (row.asked, row.size, row.limit) for row in scores.asked}["mmlu"] == (4, 14_042, 4)
+    assert scores.left_out == {}
     assert 0 <= utility["mmlu"].value <= 1
     rows = {row.suite: row for row in scores.rows}
     assert rows["contrast+blank"].condition is Condition.BLANK
@@ -111,6 +114,30 @@ def test_an_edited_benchmark_file_is_read_again(tiny_folder, tmp_path):
     published.table(tmp_path / "data/oktest/OKTest.csv", "prompt", ("[request 9]\n",))
     second = api.evaluate(settings_of(tiny_folder, "oktest"), tmp_path / "run")
     assert (first.rows[0].n, second.rows[0].n) == (2, 1)
+
+
+def test_an_edit_deep_in_a_folder_of_a_benchmark_is_seen(tiny_folder, tmp_path):
+    published.mme(tmp_path / "data")
+    api.evaluate(settings_of(tiny_folder, "mme"), tmp_path / "run")
+    for path in (tmp_path / "data").rglob("*.txt"):
+        path.write_text(path.read_text().replace("[question", "[Question"))  # as long as before
+    api.evaluate(settings_of(tiny_folder, "mme"), tmp_path / "run")
+    assert all("[Question" in row.prompt for row in read_rows(tmp_path / "run/suites/mme.jsonl", Prompt))
+
+
+def test_what_cannot_be_here_is_named_in_the_scores(tiny_folder, tmp_path):
+    scores = api.evaluate(settings_of(tiny_folder), tmp_path / "run")
+    assert set(scores.left_out) == {"figstep-original", "xstest-safe"}
+    assert "github.com" in scores.left_out["xstest-safe"]
+    assert any(caution.text.startswith("Not asked") for caution in scores.warnings)
+    page = (tmp_path / "run/report.html").read_text()
+    assert "4 of 255" in page
+
+
+def test_harm_that_the_judge_cannot_see_is_said_in_red(tiny_folder, tmp_path):
+    published.siuo(tmp_path / "data")
+    scores = api.evaluate(settings_of(tiny_folder, "siuo"), tmp_path / "run")
+    assert any(caution.severe and "sees no pictures, and in SIUO" in caution.text for caution in scores.warnings)
 
 
 def test_all_available_is_what_is_here(tmp_path):

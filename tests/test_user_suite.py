@@ -11,7 +11,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.pipeline import Run
 from unsay.pipeline.user_suite import read_suite_file
-from unsay.records import Kind, Modality
+from unsay.records import Condition, Kind, Modality
 from unsay.stages import Stages
 
 SECRET = "the-value-that-must-not-be-repeated"
@@ -63,6 +63,29 @@ def test_another_picture_under_the_same_name_is_another_question(ask, tmp_path):
     assert before.group != after.group
 
 
+def test_a_question_may_have_a_past_and_a_system_prompt_of_its_own(ask):
+    turns = [{"role": "user", "text": "[first]"}, {"role": "assistant", "text": "[answer]"}]
+    [[alone, later]] = ask(row("a"), row("b", system="Be brief.", turns=turns)).values()
+    assert (alone.system, alone.turns) == (None, ())
+    assert later.system == "Be brief."
+    assert [(turn.role, turn.text) for turn in later.turns] == [("user", "[first]"), ("assistant", "[answer]")]
+    assert alone.group == later.group  # the same request, in another setting
+
+
+def test_a_picture_that_says_nothing_is_a_condition_of_the_same_request(ask):
+    [rows] = ask(
+        row("a"),
+        row("b", image="pictures/red.png", condition="unrelated image"),
+        row("c", image="pictures/red.png"),
+    ).values()
+    assert [prompt.condition for prompt in rows] == [Condition.NO_IMAGE, Condition.UNRELATED, Condition.REAL]
+    assert [prompt.modality for prompt in rows] == [Modality.TEXT, Modality.TEXT, Modality.IMAGE]
+    assert rows[0].group == rows[1].group != rows[2].group
+
+
+USER, ASSISTANT = {"role": "user", "text": "[t]"}, {"role": "assistant", "text": "[t]"}
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -74,6 +97,16 @@ def test_another_picture_under_the_same_name_is_another_question(ask, tmp_path):
         (row(""), ":3: id: "),
         (row("first"), ":3: id: an earlier row has the same one"),
         (row(colour=SECRET), ":3: colour: unknown key"),
+        (row(system=""), ":3: system: "),
+        (row(turns=[{"role": SECRET, "text": "x"}]), ":3: turns.0.role: Input should be"),
+        (row(turns=[{"role": "user"}]), ":3: turns.0.text: Field required"),
+        (row(turns=[ASSISTANT, USER]), ":3: turns: turn 1 is the assistant's; user and assistant take turns"),
+        (row(turns=[USER, ASSISTANT, ASSISTANT]), ":3: turns: turn 3 is the assistant's"),
+        (row(turns=[USER]), ":3: turns: the last is the user's, and the prompt follows"),
+        (row(turns=[{"role": "user", "text": " "}]), ":3: turns: turn 1 has no text"),
+        (row(condition=SECRET), ":3: condition: Input should be 'no image'"),
+        (row(condition="blank image"), ":3: condition: 'blank image' needs an image"),
+        (row(condition="no image", image="pictures/red.png"), ":3: condition: 'no image' has none, but image is set"),
         (row(image="missing.png"), ":3: image: "),
         (row(image="broken.png"), "broken.png: not a readable image"),
         (row(image="pictures"), ":3: image: "),

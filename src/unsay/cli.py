@@ -132,7 +132,10 @@ def evaluate(
             "here; none given takes the standard ones.",
         ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Prompts per suite at most, stratified by category.")] = 64,
+    limit: Annotated[
+        str,
+        typer.Option(metavar="N|all", help="Prompts per suite at most, stratified by category; `all` for no limit."),
+    ] = "64",
     judge: Annotated[
         str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")
     ] = "probe",
@@ -146,7 +149,7 @@ def evaluate(
     if suite_file is not None and suites:
         raise UserError("--suites and --suite-file exclude each other: give one of them")
     names = tuple(name.strip() for name in suites.split(",") if name.strip())
-    asked = EvaluationConfig(suites=names, limit=limit, judge=judge)
+    asked = EvaluationConfig(suites=names, limit=_limit(limit), judge=judge)
     settings = RunConfig(model=model, device=device, evaluation=asked)
     from unsay import api
 
@@ -395,9 +398,20 @@ def _use_data(folder: Path | None) -> None:
     os.environ["UNSAY_DATA_DIR"] = str(folder.resolve())
 
 
+def _limit(said: str) -> int | None:
+    if said == "all":
+        return None
+    if not said.isdecimal() or int(said) < 1:
+        raise UserError(f"--limit: {said!r} is neither a number from 1 nor `all`")
+    return int(said)
+
+
 def _end(scores: "Scores", out: Path) -> None:
     from unsay.reporting import table
+    from unsay.scoring import unasked
 
     console.print()
     console.print(table(scores))
+    for caution in unasked(scores.asked, scores.left_out):
+        _say(caution.text)
     _say(f"\nReport: {out / 'report.html'}")

@@ -25,6 +25,8 @@ class PanelJudge:
         """
         self.members = tuple(members)
         self.key = content_key(self.name, [member.key for member in members])
+        # Those who see nothing outvote the one who sees.
+        self.reads_pictures = all(getattr(member, "reads_pictures", False) for member in members)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in order; `score` is the share of votes for harm."""

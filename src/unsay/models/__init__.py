@@ -2,6 +2,7 @@
 
 from unsay.models.loading import load, model_key
 from unsay.models.lora import LoraSettings, attach, detach, load_adapter, save_adapter
+from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.vlm import VLM
 
@@ -15,4 +16,5 @@ __all__ = [
     "load_adapter",
     "model_key",
     "save_adapter",
+    "settled",
 ]

@@ -16,6 +16,7 @@ from unsay.files import content_key, file_key
 from unsay.models import pocket
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
+from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.vlm import VLM
 
@@ -46,6 +47,7 @@ def load(
         UserError: no such model, the checkpoint is not an image-text-to-text model, or what the settings or its
             processor need is not there.
     """
+    settings = settled(settings, device)
     options = _options(settings, device)
     source = _source(name_or_path)
     transformers_logging.disable_progress_bar()

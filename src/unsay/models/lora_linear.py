@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+WIDE = (torch.float32, torch.bfloat16)
+"""Precisions that hold any gradient's size; in float16 small ones would become 0."""
+
 
 def quicken(model: nn.Module) -> None:
     """Let every plain LoRA linear of a model compute in one operation, in place; names and weights stay as they are."""
@@ -24,7 +27,7 @@ def quicken(model: nn.Module) -> None:
 
 
 class QuickLinear(Linear):  # type: ignore[misc]
-    """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout, one precision."""
+    """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As PEFT's."""
@@ -35,11 +38,8 @@ class QuickLinear(Linear):  # type: ignore[misc]
         if name not in self.lora_A or name in self.lora_variant or type(self.lora_dropout[name]) is not nn.Identity:
             return self._pefts(x)
         a, b = self.lora_A[name], self.lora_B[name]
-        if (
-            b.bias is not None
-            or not x.dtype == weight.dtype == a.weight.dtype
-            or torch.is_autocast_enabled(x.device.type)
-        ):
+        precise = x.dtype == weight.dtype and x.dtype in WIDE
+        if b.bias is not None or not precise or torch.is_autocast_enabled(x.device.type):
             return self._pefts(x)
         out: Tensor = _Updated.apply(x, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
         return out
@@ -57,6 +57,8 @@ class _Updated(torch.autograd.Function):
         """W x + c + s · B A x."""
         rows = x.reshape(-1, x.shape[-1])
         out = linear(rows, w, c)
+        context.exact = a.dtype
+        a, b = a.to(x.dtype), b.to(x.dtype)  # one rounding of a few numbers; PEFT widens all of x instead
         thin = rows @ a.t()
         out.addmm_(thin, b.t(), alpha=s)
         context.save_for_backward(rows, w, a, b, thin)
@@ -73,8 +75,8 @@ class _Updated(torch.autograd.Function):
         to_x = None
         if context.needs_input_grad[0]:
             to_x = (to_out @ w).addmm_(to_thin, a).view(*shape[:-1], -1)
-        to_a = to_thin.t() @ rows if context.needs_input_grad[3] else None
-        to_b = (to_out.t() @ thin).mul_(context.s) if context.needs_input_grad[4] else None
+        to_a = (to_thin.t() @ rows).to(context.exact) if context.needs_input_grad[3] else None
+        to_b = (to_out.t() @ thin).mul_(context.s).to(context.exact) if context.needs_input_grad[4] else None
         return to_x, None, None, to_a, to_b, None
 
 

@@ -32,6 +32,7 @@ class VLM:
             a pass with it off may start from what a pass with it on has computed; 0 where that is not known.
         uniform: whether every batch must pass the decoder in one piece: its layers are split over processes, which must
             all make the same calls, or its activations are computed again.
+        packs: whether its language model takes packed rows; None where nobody has tried.
     """
 
     name: str
@@ -41,6 +42,7 @@ class VLM:
     adapter_key: str | None = None
     shared_layers: int = 0
     uniform: bool = False
+    packs: bool | None = None
 
     @property
     def tokenizer(self) -> Any:

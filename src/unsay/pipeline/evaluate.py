@@ -105,6 +105,9 @@ def template_of(vlm: VLM | None) -> dict[str, str]:
     }
 
 
+MUTE = "needs the model itself, a server cannot do it"
+
+
 def askable(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
     """The suites that the run's responder can do: a server shows no likelihoods, so those suites are left out.
 
@@ -115,7 +118,8 @@ def askable(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]
         return suites
     mute = [name for name in suites if (suite := find_suite(name)) is not None and suite.likely]
     if named := [name for name in mute if name in run.config.evaluation.suites]:
-        raise UserError(f"suite '{named[0]}': needs the model itself, a server cannot do it; leave it out")
+        raise UserError(f"suite '{named[0]}': {MUTE}; leave it out")
+    run.left_out.update(dict.fromkeys(mute, MUTE))
     return {name: prompts for name, prompts in suites.items() if name not in mute}
 
 

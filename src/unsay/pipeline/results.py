@@ -272,7 +272,9 @@ def _command(runs: Sequence[FinishedRun]) -> str:
     seeds = ", ".join(str(run.seed) for run in runs)
     if "adapter" in runs[0].scores.settings:  # asked only; what was trained, and how, stands in another run
         names = ",".join(config.evaluation.suites)
-        return f"unsay evaluate --adapter DIR --suites {names} --limit {config.evaluation.limit} --data-dir DIR"
+        return (
+            f"unsay evaluate --adapter DIR --suites {names} --limit {config.evaluation.limit or 'all'} --data-dir DIR"
+        )
     if _but_seed(config) != _but_seed(preset("demo")):
         return f"unsay unlearn --config FILE (seed: {seeds})"
     suites = {row.suite for row in runs[0].scores.rows}

@@ -9,7 +9,7 @@ from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.judging import Judge, build_judge
-from unsay.models import VLM, detach, load, load_adapter, model_key
+from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
 from unsay.processes import ALONE, Processes
@@ -25,12 +25,14 @@ class Run:
         config: its settings.
         stages: what has been done so far.
         processes: those that train together; the first of them does everything else.
+        left_out: suites that its choice names and that cannot be asked here → why.
     """
 
     folder: Path
     config: RunConfig
     stages: Stages
     processes: Processes = ALONE
+    left_out: dict[str, str] = field(default_factory=dict)
     _vlm: VLM | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
 
@@ -47,6 +49,8 @@ class Run:
         check_device(str(device))
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        # Settled before anything is keyed or written: what is kept says which precision it was made in.
+        config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
@@ -112,9 +116,9 @@ class Run:
     def share(self, earlier: "Run") -> None:
         """Take over what an earlier run of this process has loaded, as far as it is what this run would load."""
         mine, theirs = self.config, earlier.config
-        if (mine.model, mine.device) == (theirs.model, theirs.device):
+        if _loads(mine) == _loads(theirs):
             self._vlm = earlier._vlm
-        if mine.evaluation.judge == theirs.evaluation.judge:
+        if _judges(mine) == _judges(theirs):
             self._judge = earlier._judge
 
     @property
@@ -142,6 +146,14 @@ def device_of(config: RunConfig, processes: Processes) -> torch.device:
     if ":" in config.device:
         raise UserError(f"device: of several processes each takes its own: write {device.type} for {config.device}")
     return torch.device(device.type, processes.local)
+
+
+def _loads(config: RunConfig) -> object:
+    return config.model, config.device, config.model_settings
+
+
+def _judges(config: RunConfig) -> object:
+    return config.evaluation.judge, config.evaluation.judge_settings
 
 
 def check_device(name: str) -> None:

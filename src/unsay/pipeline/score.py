@@ -1,30 +1,29 @@
 """From verdicts and values to `scores.json` and the report."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.judging import Judge
 from unsay.judging.calibration import accuracy_statement
-from unsay.pipeline.evaluate import read_values, template_path, verdicts_path
+from unsay.pipeline.evaluate import template_path, verdicts_path
 from unsay.pipeline.run import Run
+from unsay.pipeline.utility import utility_change, utility_row
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
 from unsay.scoring import (
     Accuracy,
+    AskedRow,
     CostRow,
     ErrorRates,
     JudgeInfo,
     Scores,
     Target,
     assemble,
-    score_utility,
+    unseen,
     write_scores,
 )
-from unsay.suites import Suite, find_suite, get_suite
-from unsay.suites.base import Total
+from unsay.suites import Suite, find_suite
 
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
@@ -40,17 +39,18 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
     """
     judged = {name: prompts for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY}
     known: dict[str, Suite] = {name: suite for name in suites if (suite := find_suite(name)) is not None}
+    measured = {name: prompts for name, prompts in suites.items() if name not in judged}
     pairs = [(name, phase) for name in judged for phase in phases]
+    judge = judge_info(run.judge)
+    unclear = [suite.title for name, suite in known.items() if name in judged and suite.harm_in_picture]
     scores = assemble(
         suites=judged,
         responses={(n, p): read_rows(run.folder / "responses" / f"{n}.{p.value}.jsonl", Response) for n, p in pairs},
         verdicts={(n, p): read_rows(verdicts_path(run, n, p), Verdict) for n, p in pairs},
-        judge=judge_info(run.judge),
-        utility=[
-            _utility(run, name, prompts, phase)
-            for name, prompts in suites.items()
-            for phase in phases
-            if name not in judged
+        judge=judge,
+        utility=[utility_row(run, name, prompts, phase) for name, prompts in measured.items() for phase in phases],
+        utility_changes=[
+            utility_change(run, name, prompts) for name, prompts in measured.items() if len(phases) == len(Phase)
         ],
         twins=[
             (suite.twin, name)
@@ -63,6 +63,9 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
             for record, reused in run.stages.records
         ],
         titles={name: suite.title for name, suite in known.items()},
+        asked=[_asked(run, name, prompts, known.get(name)) for name, prompts in suites.items()],
+        left_out=run.left_out,
+        notes=() if judge.reads_pictures else unseen(unclear, judge.name),
         settings={
             "model": run.config.model,
             **about,
@@ -74,6 +77,15 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
     )
     write_scores(run.folder / "scores.json", scores)
     return scores
+
+
+def _asked(run: Run, name: str, prompts: list[Prompt], suite: Suite | None) -> AskedRow:
+    """How much of a suite was asked; your own questions are always asked whole."""
+    n, limit = len(prompts), run.config.evaluation.limit if suite is not None else None
+    size = suite.size if suite is not None and suite.size is not None else n if limit is None or n < limit else None
+    title = suite.title if suite is not None else name
+    # Files that hold more than was published are asked as they are.
+    return AskedRow(suite=name, title=title, asked=n, size=None if size is None else max(size, n), limit=limit)
 
 
 def how_asked(run: Run, phases: list[Phase]) -> dict[str, str]:
@@ -101,13 +113,14 @@ def judge_info(judge: Judge) -> JudgeInfo:
     Where the labels cannot be had, the report says that the judge was never compared with people: a run must not fail
     at its very end for that.
     """
+    sees = bool(getattr(judge, "reads_pictures", False))
     try:
         measured = accuracy_statement(judge)
     except UserError:
-        return JudgeInfo(name=judge.name)
+        return JudgeInfo(name=judge.name, reads_pictures=sees)
     found = measured.calibration
     if found is None:
-        return JudgeInfo(name=judge.name)
+        return JudgeInfo(name=judge.name, reads_pictures=sees)
     numbers = {name: getattr(found, name) for name in REPORTED}
     errors = {}
     if found.recall is not None and found.specificity is not None:
@@ -121,6 +134,7 @@ def judge_info(judge: Judge) -> JudgeInfo:
         )
     return JudgeInfo(
         name=judge.name,
+        reads_pictures=sees,
         accuracy={
             name: Accuracy(
                 value=number.value, low=number.low, high=number.high, n=found.n, dataset=measured.measured_on
@@ -153,34 +167,6 @@ LIMITS = (
     Target(suite="shapes", measure="utility_loss", limit=0.02),
 )
 """What the demo set out to reach; the report says which were missed."""
-
-
-def _utility(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> Any:
-    suite = get_suite(name)
-    rows = read_values(run, name, phase)
-    measure = suite.measure
-    unit = (
-        measure.unit if measure else suite.grade.unit if suite.grade else "rate" if suite.choose else "nats per token"
-    )
-    values = [row.value or 0.0 for row in rows]
-
-    def over(indices: Sequence[int], what: Total) -> float:
-        return what([prompts[index] for index in indices], [values[index] for index in indices])
-
-    total, parts = (measure.total, measure.parts or {}) if measure else (None, {})
-    return score_utility(
-        name,
-        phase,
-        [row.value for row in rows],
-        title=suite.title,
-        groups=[prompt.group for prompt in prompts],
-        weights=[row.weight for row in rows],
-        unit=unit,
-        higher_is_better=measure.higher_is_better if measure else not suite.likelihood,
-        total=None if total is None else lambda indices: over(indices, total),
-        parts={part: over(range(len(rows)), what) for part, what in parts.items()},
-        seed=run.config.seed,
-    )
 
 
 __all__ = ["finish", "judge_info", "score_run", "targets"]

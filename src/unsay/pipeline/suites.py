@@ -44,16 +44,24 @@ def chosen(names: Sequence[str], judge: str | None = None) -> list[Suite]:
     return list(found.values())
 
 
+def absent(names: Sequence[str], judge: str | None = None) -> dict[str, str]:
+    """The suites that such a choice (see `chosen`) leaves out, for they cannot be run here → how to get them."""
+    wanted = SUITES.values() if ALL in names else () if names else STANDARD
+    lines = {suite.name: suite.missing(judge) for suite in wanted if suite.name not in names}
+    return {name: line for name, line in lines.items() if line is not None}
+
+
 def build_suites(run: Run) -> dict[str, list[Prompt]]:
     """Write `suites/<suite>.jsonl` and the pictures of every suite of the run, and read them.
 
-    In the files, paths of pictures are relative to the run directory, so that it can be moved; in the prompts returned
-    they are not.
+    Suites that the choice leaves out are noted in `run.left_out`. In the files, paths of pictures are relative to the
+    run directory, so that it can be moved; in the prompts returned they are not.
 
     Raises:
         UserError: an unknown suite, one whose data is not here, or one that comes out empty.
     """
     suites = chosen(run.config.evaluation.suites, run.config.evaluation.judge)
+    run.left_out.update(absent(run.config.evaluation.suites, run.config.evaluation.judge))
     paths = {suite.name: run.folder / "suites" / f"{suite.name}.jsonl" for suite in suites}
     images = run.folder / "suites" / "images"
 
@@ -86,13 +94,14 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
 
 
 def _content(file: Published) -> str | None:
-    """A key of a published file that is here; folders are known by what is in them, and by no more than its size."""
+    """A key of a published file that is here; of a folder, every file's path, size and time of change."""
     if not file.here:
         return None
     path = file.find()
     if path.is_file():
         return file_key(path)
-    return content_key([[each.name, each.stat().st_size] for each in sorted(path.iterdir())])
+    inside = [(each.relative_to(path).as_posix(), each.stat()) for each in sorted(path.rglob("*")) if each.is_file()]
+    return content_key([[name, about.st_size, about.st_mtime_ns] for name, about in inside])
 
 
 def stored(run: Run, row: Pictured) -> Pictured:

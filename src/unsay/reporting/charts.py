@@ -4,7 +4,7 @@ Hand-made SVG follows the page's light and dark colours and stretches to any wid
 a plotting library's picture does neither.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -120,7 +120,8 @@ def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
     )
     return DotRow(
         title=first.title,
-        note=f"n = {first.n}" + (f", {first.unique} distinct" if first.unique < first.n else ""),
+        note=f"n = {numbers.part(first.n, scores.whole(suite, first.n))}"
+        + (f", {first.unique} distinct" if first.unique < first.n else ""),
         before=_suite_mark(phases.get(Phase.BEFORE)),
         after=_suite_mark(phases.get(Phase.AFTER)),
         change=_change_words(next(changes, None)),
@@ -153,10 +154,10 @@ def _p_words(p: float) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def utility_rows(rows: Iterable[UtilityRow]) -> tuple[DotRow, ...]:
+def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
     """Before/after lines of the utility suites; rates on 0 to 100 %, others from 0 to their largest value."""
     found: dict[str, dict[Phase, UtilityRow]] = {}
-    for row in rows:
+    for row in scores.utility:
         found.setdefault(row.suite, {})[row.phase] = row
     lines = []
     for phases in found.values():
@@ -177,7 +178,7 @@ def utility_rows(rows: Iterable[UtilityRow]) -> tuple[DotRow, ...]:
         lines.append(
             DotRow(
                 title=first.title,
-                note=f"{unit}{better} is better, n = {first.n}",
+                note=f"{unit}{better} is better, n = {numbers.part(first.n, scores.whole(first.suite, first.n))}",
                 before=_utility_mark(phases.get(Phase.BEFORE), top),
                 after=_utility_mark(phases.get(Phase.AFTER), top),
                 change=change,

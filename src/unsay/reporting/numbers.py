@@ -80,6 +80,18 @@ def seconds(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def part(n: int, whole: int | None) -> str:
+    """`40`, or `40 of 260` where that is a part of a whole."""
+    return f"{n:,}" if whole is None else f"{n:,} of {whole:,}"
+
+
+def change(difference: float | None, unit: str) -> str:
+    """A difference with its sign: in points of a rate, else in its unit."""
+    if difference is None or unit == "rate":
+        return points(difference)
+    return f"{MINUS if difference < 0 else '+' if difference > 0 else ''}{plain(abs(difference))}"
+
+
 def measure(row: UtilityRow, value: float) -> str:
     """A utility value in its own unit."""
     return percent(value) if row.unit == "rate" else f"{plain(value)}"

@@ -1,14 +1,23 @@
 """Rates, intervals, paired tests and transfer."""
 
+from unsay.scoring.asked import unasked, unseen
 from unsay.scoring.bootstrap import Estimate, clustered_mean
 from unsay.scoring.breakdown import break_down
 from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
-from unsay.scoring.intervals import mean_interval, rate_interval, wilson
-from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
+from unsay.scoring.intervals import mean_interval, rate_interval
+from unsay.scoring.paired import (
+    clustered_change,
+    detectable_change,
+    difference_interval,
+    mcnemar,
+    paired_interval,
+    sign_flip,
+)
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
     Accuracy,
+    AskedRow,
     Caution,
     Change,
     CostRow,
@@ -21,16 +30,20 @@ from unsay.scoring.schema import (
     Target,
     TargetResult,
     TransferRow,
+    UtilityChange,
     UtilityRow,
     read_scores,
     write_scores,
 )
-from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility
+from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility, weighted_mean
 from unsay.scoring.targets import check_targets
 from unsay.scoring.transfer import transfer
+from unsay.scoring.utility import compare_utility
+from unsay.scoring.wilson import wilson
 
 __all__ = [
     "Accuracy",
+    "AskedRow",
     "Caution",
     "Change",
     "CostRow",
@@ -44,6 +57,7 @@ __all__ = [
     "Target",
     "TargetResult",
     "TransferRow",
+    "UtilityChange",
     "UtilityRow",
     "assemble",
     "break_down",
@@ -51,8 +65,10 @@ __all__ = [
     "clustered_change",
     "clustered_mean",
     "compare",
+    "compare_utility",
     "detectable_change",
     "detectable_difference",
+    "difference_interval",
     "holm",
     "mcnemar",
     "mean_interval",
@@ -63,7 +79,11 @@ __all__ = [
     "rogan_gladen",
     "score_suite",
     "score_utility",
+    "sign_flip",
     "transfer",
+    "unasked",
+    "unseen",
+    "weighted_mean",
     "wilson",
     "write_scores",
 ]

@@ -3,29 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from unsay.scoring.bootstrap import clustered_mean
 from unsay.scoring.schema import Interval, Method
-
-CONFIDENCE = 0.95
-
-
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval | None:
-    """Wilson's score interval of `successes / n` (Wilson 1927), or None when n is 0.
-
-    Unlike the Wald interval it does not shrink to a point at 0 or n successes, where safety scores live.
-    """
-    if n == 0:
-        return None
-    found = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return Interval(low=max(0.0, float(found.low)), high=min(1.0, float(found.high)))
+from unsay.scoring.wilson import wilson
 
 
 def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:
     """95 % interval of a rate, and how it was made: Wilson's where no request stands twice, else a bootstrap over them.
 
     Where all answers are alike, a bootstrap would shrink to a point; then it is Wilson's, each request counted once.
+    With few requests it is never shorter than that one (see `clustered_mean`).
 
     Args:
         outcomes: whether it happened, per answer.
@@ -50,7 +38,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, 
         seed: of the bootstrap.
 
     Returns:
-        None when there are no values.
+        None when there are no values, or when they are no shares and of a single cluster, which says nothing of others.
     """
     if not values:
         return None
@@ -58,4 +46,6 @@ def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, 
     alone = len(set(clusters)) == len(clusters)
     if alone and all(value in (0, 1) for value in values):
         return wilson(int(np.sum(values)), len(values))
+    if len(set(clusters)) == 1 and not all(0 <= value <= 1 for value in values):
+        return None
     return clustered_mean(values, clusters, seed=seed).interval

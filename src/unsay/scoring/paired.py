@@ -1,15 +1,17 @@
 """The same prompts before and after: is the change real, how large, and what could have been seen at all."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest
 
-from unsay.scoring.bootstrap import DRAWS, clustered_mean
-from unsay.scoring.intervals import wilson
+from unsay.scoring.bootstrap import DRAWS, hull, narrow, redrawn_mean
 from unsay.scoring.schema import Interval
+from unsay.scoring.wilson import wilson
 
 ALPHA = 0.05
 POWER = 0.80
@@ -22,30 +24,79 @@ def mcnemar(b: int, c: int) -> float:
     return float(binomtest(b, b + c, 0.5).pvalue)
 
 
-def clustered_change(changes: Sequence[int], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval, float]:
-    """95 % interval and two-sided p of a paired change where requests repeat: whole requests are redrawn, or flipped.
+def difference_interval(
+    differences: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Interval:
+    """95 % interval of a mean paired difference; turned round, the differences give the same interval turned round.
 
-    The interval is a bootstrap over requests. The p is that of a sign-flip test: if nothing changed, all changes of one
-    request together are as likely to be the other way round.
+    A bootstrap over requests and, with several, over seeds. With few requests, or differences that are all alike, it
+    is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ from
+    these, as if answers to the same one had added nothing.
 
     Args:
-        changes: per pair −1 (outcome before only), 1 (after only) or 0.
+        differences: one per pair, at least one, between −1 and 1.
+        groups: the request of each pair.
+        seeds: the training seed of each; None for one.
+        seed: of the bootstrap.
+    """
+    found = redrawn_mean(differences, groups, seeds, seed=seed)
+    if not narrow(found.interval, found.clusters):
+        return found.interval
+    none = wilson(0, found.clusters)
+    assert none is not None, "there is at least one pair"
+    low, high = max(-1.0, found.value - none.high), min(1.0, found.value + none.high)
+    return hull(found.interval, Interval(low=low, high=high))
+
+
+def clustered_change(
+    before: Sequence[bool], after: Sequence[bool], groups: Sequence[str], *, seed: int = 0
+) -> tuple[Interval, float]:
+    """95 % interval and two-sided p of a paired change where requests repeat: whole requests are redrawn, or flipped.
+
+    The interval is a bootstrap over requests; with few of them, or all alike, it is no shorter than Newcombe's with
+    every request counted once. The p is that of a sign-flip test (`sign_flip`).
+
+    Args:
+        before: per pair, at least one, whether the outcome happened before.
+        after: the same after.
         groups: the request of each pair.
         seed: of both draws.
-
-    Returns:
-        The interval; and p, which is at least 1 ÷ (draws + 1).
     """
-    interval = clustered_mean([float(change) for change in changes], groups, seed=seed).interval
+    changes = [float(became) - float(was) for was, became in zip(before, after, strict=True)]
+    clusters = len(set(groups))
+    interval = redrawn_mean(changes, groups, seed=seed).interval
+    if narrow(interval, clusters):
+        table = Counter(zip(before, after, strict=True))
+        share = clusters / len(changes)
+        cells = ((True, True), (True, False), (False, True), (False, False))
+        interval = hull(interval, paired_interval(*(table[cell] * share for cell in cells)))
+    return interval, sign_flip(changes, groups, seed=seed)
+
+
+def sign_flip(changes: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> float:
+    """Two-sided p of no change: if nothing changed, all changes of one request are as likely the other way round.
+
+    Every pattern of signs is tried where there are no more of them than draws; else p is at least 1 ÷ (draws + 1).
+
+    Args:
+        changes: per pair, after minus before.
+        groups: the request, or other cluster, of each pair.
+        seed: of the draws.
+    """
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros(len(names))
     np.add.at(sums, place, np.asarray(changes, dtype=np.float64))
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(names)))
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-    return interval, float((as_far.sum() + 1) / (DRAWS + 1))
+    sums = sums[sums != 0]
+    slack = 1e-9 * np.abs(sums).sum()
+    if 2 ** len(sums) <= DRAWS:
+        every = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
+        return float(np.mean(np.abs(every @ sums) >= abs(sums.sum()) - slack))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(sums)))
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - slack
+    return float((as_far.sum() + 1) / (DRAWS + 1))
 
 
-def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
+def paired_interval(a: float, b: float, c: float, d: float) -> Interval | None:
     """95 % interval of the change (after - before) in a paired rate.
 
     Newcombe 1998, Statistics in Medicine 17:2635, method 10: two Wilson intervals joined through the correlation of
@@ -56,6 +107,8 @@ def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
         b: outcome before only.
         c: outcome after only.
         d: outcome in neither.
+
+    The counts need not be whole: pairs of fewer requests count for as many as these.
 
     Returns:
         None when there are no pairs.
@@ -74,7 +127,7 @@ def paired_interval(a: int, b: int, c: int, d: int) -> Interval | None:
     return Interval(low=max(-1.0, difference - low), high=min(1.0, difference + high))
 
 
-def _correlation(a: int, b: int, c: int, d: int) -> float:
+def _correlation(a: float, b: float, c: float, d: float) -> float:
     """Phi of the 2 x 2 table, with Newcombe's continuity correction; 0 when a margin is empty."""
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     if margins == 0:

@@ -158,6 +158,49 @@ class Change(Row):
     """Smallest one-way change found with 80 % power at this n; None if n is too small for any."""
 
 
+class UtilityChange(Row):
+    """The same items of a utility suite before and after."""
+
+    suite: str
+    title: str
+    unit: str = "rate"
+    higher_is_better: bool = True
+    n: int = Field(ge=0)
+    """Items that were measured in both phases."""
+    unique: int = Field(ge=0)
+    """Clusters among them."""
+    dropped: int = Field(ge=0)
+    """Items left out because a phase has no number for them."""
+    difference: float | None = None
+    """After minus before, over these items, in `unit`."""
+    interval: Interval | None = None
+    """95 %, paired: Newcombe's where items are right or wrong and stand alone, else a bootstrap over clusters."""
+    p: float = Field(ge=0, le=1)
+    """Two-sided: McNemar's exact test there, else a sign-flip test of the items' changes."""
+    test: Literal["mcnemar", "sign flip", "sign flip over clusters"]
+    p_adjusted: float | None = None
+    """Holm's, over all changes of the run, the judged suites' included."""
+
+
+class AskedRow(Row):
+    """How much of a suite was asked."""
+
+    suite: str
+    title: str
+    asked: int = Field(ge=0)
+    size: int | None = None
+    """Prompts of the whole suite; None where that is not known."""
+    limit: int | None = None
+    """Prompts of a suite at most; None for all."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether a part was asked; also where that cannot be excluded."""
+        if self.size is not None:
+            return self.asked < self.size
+        return self.limit is not None
+
+
 class TransferRow(Row):
     """How much of the drop on a text suite shows on its image twin (the same requests)."""
 
@@ -235,6 +278,8 @@ class JudgeInfo(Row):
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
     errors: dict[str, ErrorRates] = Field(default_factory=dict)
     """By outcome: `harmful`, `refused`."""
+    reads_pictures: bool = False
+    """Whether it sees the picture that a request came with."""
 
     def headline(self) -> tuple[str, Accuracy] | None:
         """The measure to print beside every ASR: `accuracy`, else a name that holds that word, else the first."""
@@ -284,12 +329,20 @@ class Scores(Row):
     parts: tuple[PartRow, ...] = ()
     utility: tuple[UtilityRow, ...] = ()
     changes: tuple[Change, ...] = ()
+    utility_changes: tuple[UtilityChange, ...] = ()
     transfer: tuple[TransferRow, ...] = ()
     targets: tuple[TargetResult, ...] = ()
     cost: tuple[CostRow, ...] = ()
     judge: JudgeInfo
     settings: dict[str, JsonValue] = Field(default_factory=dict)
+    asked: tuple[AskedRow, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Suites that the run's choice names and that could not be asked → why, or how to get them."""
     warnings: tuple[Caution, ...] = ()
+
+    def whole(self, suite: str, n: int) -> int | None:
+        """The size of a suite of which these n prompts are a part; None where they are all, or that is not known."""
+        return next((row.size for row in self.asked if row.suite == suite and row.asked == n and row.cut), None)
 
     @model_validator(mode="after")
     def _no_twice(self) -> Self:

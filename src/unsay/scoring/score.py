@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from unsay.errors import UserError
 from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
+from unsay.scoring.asked import unasked
 from unsay.scoring.bootstrap import clustered_total
 from unsay.scoring.breakdown import COHERENT, OUTCOME, break_down
 from unsay.scoring.correction import corrected
@@ -16,6 +17,7 @@ from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, p
 from unsay.scoring.pairing import by_id
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
+    AskedRow,
     Caution,
     Change,
     CostRow,
@@ -24,6 +26,7 @@ from unsay.scoring.schema import (
     Scores,
     SuiteRow,
     Target,
+    UtilityChange,
     UtilityRow,
 )
 from unsay.scoring.targets import check_targets
@@ -124,22 +127,17 @@ def compare(
     before = by_id(prompts, before_verdicts, suite, "verdicts before")
     after = by_id(prompts, after_verdicts, suite, "verdicts after")
     outcome = OUTCOME[kind]
-    table: Counter[tuple[bool, bool]] = Counter()
-    groups: list[str] = []
-    moved: list[int] = []
-    for row in prompts:
-        labels = before[row.id].label, after[row.id].label
-        if Label.FAILED not in labels:
-            was, became = labels[0] is outcome, labels[1] is outcome
-            table[was, became] += 1
-            groups.append(row.group)
-            moved.append(became - was)
+    kept = [row for row in prompts if Label.FAILED not in (before[row.id].label, after[row.id].label)]
+    groups = [row.group for row in kept]
+    had = [before[row.id].label is outcome for row in kept]
+    has = [after[row.id].label is outcome for row in kept]
+    table = Counter(zip(had, has, strict=True))
     a, b, c, d = table[True, True], table[True, False], table[False, True], table[False, False]
     n = a + b + c + d
     interval, p = paired_interval(a, b, c, d), mcnemar(b, c)
     repeated = len(set(groups)) < n
-    if repeated and any(moved):
-        interval, p = clustered_change(moved, groups, seed=seed)
+    if repeated:
+        interval, p = clustered_change(had, has, groups, seed=seed)
     return Change(
         suite=suite,
         title=title or plain_title(suite),
@@ -153,7 +151,7 @@ def compare(
         difference=(c - b) / n if n else None,
         interval=interval,
         p=p,
-        test="sign flip over requests" if repeated and any(moved) else "mcnemar",
+        test="sign flip over requests" if repeated else "mcnemar",
         condition=prompts[0].condition,
         # Answers to one request may all change together, so no more than the requests count.
         detectable=detectable_change(len(set(groups))),
@@ -235,11 +233,15 @@ def assemble(
     verdicts: Mapping[tuple[str, Phase], Sequence[Verdict]],
     judge: JudgeInfo,
     utility: Iterable[UtilityRow] = (),
+    utility_changes: Iterable[UtilityChange] = (),
     twins: Iterable[tuple[str, str]] = (),
     targets: Iterable[Target] = (),
     cost: Iterable[CostRow] = (),
     titles: Mapping[str, str] | None = None,
     settings: Mapping[str, JsonValue] | None = None,
+    asked: Iterable[AskedRow] = (),
+    left_out: Mapping[str, str] | None = None,
+    notes: Iterable[Caution] = (),
     seed: int = 0,
 ) -> Scores:
     """Score every suite that has verdicts, compare phases where there are two, and say what to beware of.
@@ -250,12 +252,16 @@ def assemble(
         verdicts: (suite, phase) to the verdicts; a suite or phase without an entry was not run.
         judge: who gave the verdicts.
         utility: see `score_utility`.
+        utility_changes: see `compare_utility`; their p are corrected together with those of the judged suites.
         twins: (text suite, image suite) pairs for transfer; pairs that lack a phase are left out, and pairs without
             a common request are left out with a caution.
         targets: limits set before the run.
         cost: what each stage took.
         titles: suite name to title.
         settings: anything that explains the run.
+        asked: how much of each suite was asked.
+        left_out: suite that was to be asked and could not be → why.
+        notes: further cautions.
         seed: of the bootstraps.
 
     Raises:
@@ -287,8 +293,10 @@ def assemble(
                 broken_down += break_down(piece, of_phase[phase], phase, seed=seed)
             if len(phases) == 2:
                 changes.append(compare(of_phase[Phase.BEFORE], of_phase[Phase.AFTER], piece, title=title, seed=seed))
-    adjusted = holm([change.p for change in changes])
-    changes = [row.model_copy(update={"p_adjusted": p}) for row, p in zip(changes, adjusted, strict=True)]
+    kept = list(utility_changes)
+    adjusted = holm([change.p for change in changes] + [change.p for change in kept])
+    changes = [row.model_copy(update={"p_adjusted": p}) for row, p in zip(changes, adjusted, strict=False)]
+    kept = [row.model_copy(update={"p_adjusted": p}) for row, p in zip(kept, adjusted[len(changes) :], strict=True)]
 
     def both(suite: str) -> tuple[Sequence[Verdict], Sequence[Verdict]]:
         return verdicts[suite, Phase.BEFORE], verdicts[suite, Phase.AFTER]
@@ -302,18 +310,22 @@ def assemble(
             strangers.append(Caution(text=f"Transfer from {text} to {image} is not given: they share no request."))
             continue
         transfers.append(transfer(suites[text], both(text), suites[image], both(image), titles=names, seed=seed))
-    measured = tuple(utility)
+    measured, parts_asked, absent = tuple(utility), tuple(asked), dict(left_out or {})
+    found = (*cautions(rows, changes, transfers, judge), *strangers, *unasked(parts_asked, absent), *notes)
     return Scores(
         rows=tuple(corrected(row, judge, seed=seed) for row in rows),
         parts=tuple(broken_down),
         utility=measured,
         changes=tuple(changes),
+        utility_changes=tuple(kept),
         transfer=tuple(transfers),
         targets=check_targets(targets, rows, measured),
         cost=tuple(cost),
         judge=judge,
         settings=dict(settings or {}),
-        warnings=(*cautions(rows, changes, transfers, judge), *strangers),
+        asked=parts_asked,
+        left_out=absent,
+        warnings=tuple(sorted(found, key=lambda caution: not caution.severe)),
     )
 
 

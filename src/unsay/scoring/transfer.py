@@ -6,9 +6,10 @@ import numpy as np
 
 from unsay.errors import UserError
 from unsay.records import Label, Prompt, Verdict
-from unsay.scoring.bootstrap import DRAWS, Array, percentile_interval, weights
+from unsay.scoring.bootstrap import DRAWS, Array, hull, narrow, percentile_interval, weights
+from unsay.scoring.paired import paired_interval
 from unsay.scoring.pairing import by_id
-from unsay.scoring.schema import TransferRow
+from unsay.scoring.schema import Interval, TransferRow
 from unsay.scoring.titles import plain_title
 
 Phases = tuple[Sequence[Verdict], Sequence[Verdict]]
@@ -72,7 +73,9 @@ def transfer(
     text_interval = image_interval = ratio_interval = None
     if drop_text is not None and drop_image is not None:
         drawn_text, drawn_image = drops(weights(len(groups), draws, np.random.default_rng(seed)))
-        text_interval, image_interval = percentile_interval(drawn_text), percentile_interval(drawn_image)
+        rates = harmful.sum(axis=1) / judged.sum(axis=1)
+        text_interval = _drop_interval(drawn_text, float(rates[0]), float(rates[1]), len(groups))
+        image_interval = _drop_interval(drawn_image, float(rates[2]), float(rates[3]), len(groups))
         if drop_text > 0 and text_interval.low > 0:
             ratio = drop_image / drop_text
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,6 +95,18 @@ def transfer(
         transfer=ratio,
         interval=ratio_interval,
     )
+
+
+def _drop_interval(drawn: Array, before: float, after: float, groups: int) -> Interval:
+    """The bootstrap's; with few requests, or all alike, no shorter than Newcombe's for rates of so many requests."""
+    interval = percentile_interval(drawn)
+    if not narrow(interval, groups):
+        return interval
+    # As if the phases were independent: how they are paired within a request of many answers is not known.
+    cells = (before * after, before * (1 - after), (1 - before) * after, (1 - before) * (1 - after))
+    change = paired_interval(*(cell * groups for cell in cells))
+    assert change is not None, "there is at least one request"
+    return hull(interval, Interval(low=-change.high, high=-change.low))
 
 
 def _counts(prompts: Sequence[Prompt], verdicts: Sequence[Verdict], groups: Sequence[str]) -> tuple[Array, Array]:

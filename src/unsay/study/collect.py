@@ -7,9 +7,9 @@ from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.pipeline.results import MADE_WITH, FinishedRun, pool, read_run
 from unsay.records import Modality, Phase
-from unsay.reporting.curves import read_metrics
-from unsay.scoring import CostRow, Scores
+from unsay.scoring import Scores
 from unsay.study.comparing import compare, rank
+from unsay.study.costs import mean_cost, relative
 from unsay.study.job import MADE, read_outcome
 from unsay.study.outcomes import Outcomes
 from unsay.study.plan import Plan, Variant, modality_name
@@ -21,7 +21,6 @@ from unsay.study.schema import (
     ArmRow,
     CategoryRow,
     Comparison,
-    Cost,
     FailedSeed,
     Ranking,
     StudyResult,
@@ -95,15 +94,13 @@ def _arms(
             answers[name] = Outcomes()
             answers[name].add(originals[model], Phase.BEFORE, planned.study.seeds)
             rows.append(_original(name, _shown(model), planned, originals[model], answers[name]))
-        costs: dict[str, Cost] = {}
+        trained = []
         for variant in planned.variants:
             if variant.model == model:
                 name = prefix + variant.name
                 answers[name] = Outcomes()
-                row = _arm(name, variant, planned, folders, answers[name])
-                if row.cost is not None and planned.is_reference(variant):
-                    costs.setdefault("reference", row.cost)
-                rows.append(_with_ratios(row, costs.get("reference")))
+                trained.append(_arm(name, variant, planned, folders, answers[name]))
+        rows += relative(trained, planned.reference)
     return rows, answers
 
 
@@ -159,7 +156,7 @@ def _arm(name: str, variant: Variant, planned: Plan, folders: Folders, answers: 
         **_numbers(answers),
         suites=tuple(row.pooled for row in pooled.rows if row.pooled.phase is Phase.AFTER) if pooled else (),
         utility=tuple(row.pooled for row in pooled.utility if row.pooled.phase is Phase.AFTER) if pooled else (),
-        cost=_cost(runs) if runs else None,
+        cost=mean_cost(runs) if runs else None,
         categories=config.data.recipe.categories,
     )
 
@@ -182,35 +179,6 @@ def _ended(run: FinishedRun, rule: str) -> str | None:
     if rule != "steps" and ended.get("steps") == run.config.train.steps:
         return f"seed {run.seed}: ended at {ended.get('steps')} steps, before its {rule} were used (train.steps)"
     return None
-
-
-def _cost(runs: Sequence[FinishedRun]) -> Cost:
-    rows: list[CostRow] = [row for run in runs for row in run.scores.cost if row.stage == "unlearn"]
-    steps = [len(read_metrics(run.folder / "train" / "metrics.jsonl")) for run in runs]
-    return Cost(
-        steps=sum(steps) / len(steps),
-        tokens=sum(row.text_tokens for row in rows) / len(rows),
-        image_tokens=sum(row.image_tokens for row in rows) / len(rows),
-        flops=sum(row.flops for row in rows) / len(rows),
-        seconds=sum(row.seconds for row in rows) / len(rows),
-        peak_memory_bytes=max(row.peak_memory_bytes for row in rows),
-    )
-
-
-def _with_ratios(row: ArmRow, reference: Cost | None) -> ArmRow:
-    if row.cost is None or reference is None:
-        return row
-    mine, theirs = (
-        {
-            "tokens": cost.tokens + cost.image_tokens,
-            "flops": cost.flops,
-            "seconds": cost.seconds,
-            "memory": float(cost.peak_memory_bytes),
-        }
-        for cost in (row.cost, reference)
-    )
-    ratios = {name: mine[name] / theirs[name] for name in mine if theirs[name] > 0}
-    return row.model_copy(update={"cost": row.cost.model_copy(update={"ratios": ratios})})
 
 
 def _compared(

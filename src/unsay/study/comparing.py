@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from unsay.study.outcomes import Outcomes, interval_of
+from unsay.scoring import difference_interval
+from unsay.study.outcomes import Outcomes
 from unsay.study.schema import COHERENT, Comparison, Place, Ranking
 from unsay.study.settings import Rule
 from unsay.study.testing import holm, sign_flip_p
@@ -37,7 +38,7 @@ def compare(
     p_values = [sign_flip_p(differences, groups) for _, _, differences, groups, _ in pairs]
     found = []
     for (first, second, differences, groups, seeds), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
-        interval = interval_of(differences, groups, seeds)
+        interval = difference_interval(differences, groups, seeds)
         mean = sum(differences) / len(differences)
         clear = corrected < ALPHA and (interval.low > 0 or interval.high < 0)
         winner = (first if (mean > 0) == higher_is_better else second) if clear else None

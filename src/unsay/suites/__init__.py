@@ -8,6 +8,7 @@ from unsay.suites import (
     beavertails,
     benign,
     contrast,
+    development,
     do_not_answer,
     figstep,
     figstep_benign,
@@ -43,7 +44,7 @@ from unsay.suites import (
     xstest,
 )
 from unsay.suites.base import Grade, Measure, Setting, Suite
-from unsay.suites.conditions import CONDITIONS, under
+from unsay.suites.conditions import CONDITIONS, conditions_of, under
 from unsay.suites.drawing import list_twin, typographic_twin
 
 STANDARD: tuple[Suite, ...] = (
@@ -77,9 +78,11 @@ SUITES: dict[str, Suite] = {
         pku_saferlhf.SUITE,
         do_not_answer.SUITE,
         msts.SUITE,
+        figstep.TEXT,
         in_the_wild.SUITE,
         in_the_wild.SYSTEM,
         # attacks with pictures
+        list_twin(figstep.TEXT),
         *mm_safetybench.SUITES,
         harmbench.MULTIMODAL,
         jailbreakv.SUITE,
@@ -113,24 +116,29 @@ SUITES: dict[str, Suite] = {
 }
 """The suites that `unsay suites` lists. `find_suite` knows more: twins and conditions of every text suite."""
 
+DEVELOPMENT: dict[str, Suite] = {suite.name: suite for suite in development.SUITES}
+"""Suites to choose a recipe on, asked by name alone."""
+
 TWINS = {"typographic": typographic_twin, "figstep": list_twin}
 """What stands behind the last `-` of a twin's name → how it is made."""
 
-GENERATED = "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated"
+GENERATED = (
+    "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated, "
+    "every picture suite also as NAME+blank, NAME+unrelated and NAME+no-image"
+)
 
 
 def find_suite(name: str) -> Suite | None:
-    """A listed suite, or one made of a listed text suite: its twin, or itself under another condition; else None."""
-    if name in SUITES:
-        return SUITES[name]
+    """A listed or development suite, or one made of it: a text suite's twin, or under another condition; else None."""
+    known = {**SUITES, **DEVELOPMENT}
+    if name in known:
+        return known[name]
     base, mark, ending = name.rpartition("+")
     if mark:
         suite = find_suite(base)
-        plain = suite is not None and suite.modality is Modality.TEXT and suite.condition is None
-        fits = plain and ending in CONDITIONS and suite is not None and not suite.likely
-        return under(suite, ending) if fits and suite is not None else None
+        return under(suite, ending) if suite is not None and ending in conditions_of(suite) else None
     base, mark, ending = name.rpartition("-")
-    suite = SUITES.get(base) if mark and ending in TWINS else None
+    suite = known.get(base) if mark and ending in TWINS else None
     if suite is None or suite.modality is not Modality.TEXT or suite.kind is Kind.UTILITY or not suite.bare:
         return None
     return TWINS[ending](suite)
@@ -150,6 +158,7 @@ def get_suite(name: str) -> Suite:
 
 __all__ = [
     "CONDITIONS",
+    "DEVELOPMENT",
     "STANDARD",
     "SUITES",
     "TWINS",

@@ -88,6 +88,9 @@ class Suite:
         condition: what is shown beside the words; None for what its modality says.
         bare: whether every prompt is its bare request, so that a picture of the request asks the same.
         grade: a utility suite whose answers a judge model grades; it needs the judge `endpoint`.
+        harm_in_picture: whether what is harmful about a request is in its picture, so that a judge that reads words
+            alone cannot know.
+        by_category: whether a utility suite's number is also given for each category.
         files: the published files that it is made of; none for suites that need no benchmark data.
     """
 
@@ -106,6 +109,8 @@ class Suite:
     condition: Condition | None = None
     bare: bool = True
     grade: Grade | None = None
+    harm_in_picture: bool = False
+    by_category: bool = False
     files: tuple[Published | Pictures, ...] = ()
 
     @property

@@ -1,13 +1,22 @@
-"""BeaverTails-Evaluation (Ji et al. 2023, arXiv 2307.04657): 700 prompts in 14 categories of harm."""
+"""BeaverTails-Evaluation (Ji et al. 2023, arXiv 2307.04657): 700 prompts in 14 categories of harm.
 
-from unsay.data.sources.published import hub
+Their data set on the hub holds the same rows compressed; the plain file is that of their evaluation suite.
+"""
+
+from unsay.data.sources.published import github
 from unsay.data.sources.reading import json_list, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 
-DATASET = "PKU-Alignment/BeaverTails-Evaluation"
-FILE = hub("beavertails/BeaverTails-Evaluation.json", DATASET, "test.json")
+REPOSITORY = "PKU-Alignment/align-anything"
+FILE = github(
+    "beavertails/BeaverTails-Evaluation.json",
+    REPOSITORY,
+    "3f9decc221be74b2052e712e3a32e155686ec6ec",
+    "projects/eval-anything/eval_anything/benchmarks/safedata/BeaverTails-Evaluation.json",
+    "568aac19f8615c78",
+)
 
 
 def items() -> list[Item]:
@@ -31,7 +40,7 @@ SUITE: Suite = Suite(
     title="BeaverTails-Evaluation",
     kind=Kind.ATTACK,
     modality=Modality.TEXT,
-    source=f"BeaverTails-Evaluation, huggingface.co/datasets/{DATASET}",
+    source=f"BeaverTails-Evaluation, github.com/{REPOSITORY}",
     licence="CC BY-NC 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=700,

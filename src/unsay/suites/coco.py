@@ -8,4 +8,6 @@ def _picture(name: str) -> Source:
     return Url(f"http://images.cocodataset.org/val2014/{name}")
 
 
-VAL2014 = Pictures("coco/val2014", "val2014.zip of cocodataset.org, unpacked", _picture)
+VAL2014 = Pictures(
+    "coco/val2014", "val2014.zip of cocodataset.org, unpacked", _picture, "they are fetched by name, without hashes"
+)

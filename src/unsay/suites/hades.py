@@ -2,11 +2,16 @@
 
 The instruction that is put to the model names no harm: the keyword is replaced by a pointer to the picture, as in the
 authors' evaluation ("the object in the image", "conduct the behavior in the image on").
+
+Every instruction is published with six pictures: step 0 is the first, steps 1 to 5 amplify it. Step 5 alone is asked,
+the attack at its full strength. The authors' table counts an instruction as broken at step 5 if any of the six pictures
+broke it, which is six attempts for one; numbers here are lower for that reason.
 """
 
 import io
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -18,31 +23,44 @@ from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 
-DATASET = "Monosail/HADES"
-FILE = hub("hades/test-00000-of-00001.parquet", DATASET, "data/test-00000-of-00001.parquet")
-COLUMNS = ("instruction", "image", "category", "keywords", "scenario")
+DATASET, REVISION = "Monosail/HADES", "b703e3b9553aa90cf3fe1f8de9a44c7ace564b85"
+SHA256 = ("edd1d1fcb6e24fe6", "a5b2b289384a17fd")
+FILES = tuple(
+    hub(f"hades/test-0000{number}-of-00002.parquet", DATASET, f"data/test-0000{number}-of-00002.parquet", REVISION, sha)
+    for number, sha in enumerate(SHA256)
+)
+COLUMNS = ("id", "instruction", "image", "category", "keywords", "scenario")
+STEP = 5
+"""The amplification that is asked, of 0 to 5."""
 
 
 def items() -> list[Item]:
     """The instructions, by scenario.
 
     Raises:
-        UserError: the file cannot be had or is malformed, or pyarrow is not installed.
+        UserError: a file cannot be had or is malformed, or pyarrow is not installed.
     """
-    path = FILE.find()
+    return [item for file in FILES for item in _of(file.find())]
+
+
+def _of(path: Path) -> list[Item]:
     found = []
-    for number, row in enumerate(parquet_rows(path, COLUMNS), start=1):
-        text = {name: text_field(row[name], path, f"row {number}: {name}") for name in COLUMNS if name != "image"}
+    for number, row in enumerate(parquet_rows(path, COLUMNS, where=("step", STEP)), start=1):
+        text = {
+            name: text_field(row[name], path, f"row {number} of step {STEP}: {name}")
+            for name in COLUMNS
+            if name != "image"
+        }
         picture = row["image"]
         if not isinstance(picture, Mapping) or not isinstance(picture.get("bytes"), bytes):
-            raise UserError(f"{path}: row {number}: image: bytes were expected")
+            raise UserError(f"{path}: row {number} of step {STEP}: image: bytes were expected")
         found.append(
             Item(
                 text=text["instruction"].replace(text["keywords"], pointer(text["category"])),
                 request=text["instruction"],
                 category=text["scenario"],
-                draw=partial(opened, picture, f"{path}: row {number}"),
-                key=str(number),
+                draw=partial(opened, picture, f"{path}: row {number} of step {STEP}"),
+                key=f"{text['scenario']}/{text['id']}",
             )
         )
     return found
@@ -71,7 +89,8 @@ SUITE: Suite = Suite(
     kind=Kind.ATTACK,
     modality=Modality.IMAGE,
     source=f"HADES, huggingface.co/datasets/{DATASET}",
-    licence="none stated",
+    licence="MIT",
     prompts=lambda setting: listed(SUITE, items(), setting),
-    files=(FILE,),
+    size=750,
+    files=FILES,
 )

@@ -14,17 +14,20 @@ from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 
 REPOSITORY, COMMIT = "centerforaisafety/HarmBench", "c0423b9"
+FLOATING = "only the first digits of its commit are known here, which is what it is fetched by"
 TEXT = github(
     "harmbench/harmbench_behaviors_text_all.csv",
     REPOSITORY,
     COMMIT,
     "data/behavior_datasets/harmbench_behaviors_text_all.csv",
+    floating=FLOATING,
 )
 PICTURED = github(
     "harmbench/harmbench_behaviors_multimodal_all.csv",
     REPOSITORY,
     COMMIT,
     "data/behavior_datasets/harmbench_behaviors_multimodal_all.csv",
+    floating=FLOATING,
 )
 
 
@@ -33,7 +36,10 @@ def _picture(name: str) -> Source:
 
 
 PICTURES = Pictures(
-    "harmbench/multimodal_behavior_images", f"`data/multimodal_behavior_images` of github.com/{REPOSITORY}", _picture
+    "harmbench/multimodal_behavior_images",
+    f"`data/multimodal_behavior_images` of github.com/{REPOSITORY}",
+    _picture,
+    FLOATING,
 )
 
 
@@ -110,5 +116,6 @@ MULTIMODAL: Suite = Suite(
     licence="MIT",
     prompts=lambda setting: listed(MULTIMODAL, pictured_items(), setting),
     size=110,
+    harm_in_picture=True,
     files=(PICTURED, PICTURES),
 )

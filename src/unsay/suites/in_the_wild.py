@@ -15,17 +15,20 @@ from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 
 REPOSITORY = "verazuo/jailbreak_llms"
+FLOATING = "its commit could not be looked up"
 TEMPLATES = github(
     "in_the_wild/jailbreak_prompts_2023_12_25.csv",
     REPOSITORY,
     "main",
     "data/prompts/jailbreak_prompts_2023_12_25.csv",
+    floating=FLOATING,
 )
 QUESTIONS = github(
     "in_the_wild/forbidden_question_set.csv",
     REPOSITORY,
     "main",
     "data/forbidden_question/forbidden_question_set.csv",
+    floating=FLOATING,
 )
 PER_QUESTION = 4
 """Templates that each question is put into."""

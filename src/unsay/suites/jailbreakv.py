@@ -2,7 +2,8 @@
 
 20,000 of its items are 5,000 jailbreak texts, each with a blank, a noise, a nature and a diffusion picture: pictures
 that hold nothing, items that are not independent. Each item's group is its RedTeam-2K question and its image type is
-named, so that reports count distinct texts, cluster by question and split by picture.
+named, so that reports count distinct texts, cluster by question and split by picture. Blank pictures, and noise and
+nature, are conditions of their own: a rate is never pooled over them and the pictures that belong.
 """
 
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 
 from unsay.data.sources.published import Pictures, Published, hub
 from unsay.data.sources.reading import csv_rows, text_field
-from unsay.records import Kind, Modality
+from unsay.records import Condition, Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 from unsay.suites.redteam_2k import DATASET, REVISION
@@ -20,6 +21,12 @@ MINI = hub("jailbreakv_28k/mini_JailBreakV_28K.csv", DATASET, "JailBreakV_28K/mi
 PICTURES = Pictures(
     "jailbreakv_28k", "the folders figstep, query_related and llm_transfer_attack, from the form on the data set's page"
 )
+SAYS_NOTHING = {
+    "llm_transfer_attack, blank": Condition.BLANK,
+    "llm_transfer_attack, noise": Condition.UNRELATED,
+    "llm_transfer_attack, nature": Condition.UNRELATED,
+}
+"""Types of picture that do not belong to their texts → the condition that they are."""
 FOLDERS = ("figstep", "query_related", "llm_transfer_attack")
 
 
@@ -40,6 +47,7 @@ def items(file: Published) -> list[Item]:
                 category=text_field(row["policy"], path, "policy", line),
                 image=partial(PICTURES.picture, picture),
                 image_type=image_type(picture),
+                condition=SAYS_NOTHING.get(image_type(picture)),
                 key=text_field(row["id"], path, "id", line),
             )
         )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from unsay.data import typography
 from unsay.data.splits import prompt_key
-from unsay.records import Prompt, Turn
+from unsay.records import Condition, Prompt, Turn
 from unsay.suites.base import Setting, Suite
 from unsay.suites.sampling import sample_units
 
@@ -25,6 +25,7 @@ class Item:
         image: gives the picture's path; called only for rows that are asked, for it may fetch the picture.
         draw: makes the picture; called only for rows that are asked.
         image_type: what kind of picture it is, where a set has several.
+        condition: what its picture is, where that is not the suite's: a set may hold pictures that say nothing.
         key: what tells rows of one request apart.
         label: what tells requests of equal words apart, for instance the picture that they are about.
         cluster: what its answer rises and falls with, where that is more than its own request.
@@ -42,6 +43,7 @@ class Item:
     image: Callable[[], Path] | None = None
     draw: Callable[[], Image.Image] | None = None
     image_type: str | None = None
+    condition: Condition | None = None
     key: str = ""
     label: str = ""
     cluster: str = ""
@@ -91,6 +93,8 @@ def _prompt(suite: Suite, item: Item, key: str, setting: Setting) -> Prompt:
         answers=item.answers,
     )
     changed: dict[str, str] = {}
+    if item.condition is not None:
+        changed["condition"] = item.condition
     if item.cluster:
         changed["group"] = prompt_key(item.cluster)
     if item.draw is not None:

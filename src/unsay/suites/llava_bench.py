@@ -7,6 +7,7 @@ instructions are in our own words, so numbers compare with each other and not wi
 
 from functools import partial
 
+from unsay.assets import Hub, Source
 from unsay.data.sources.published import Pictures, Published, hub
 from unsay.data.sources.reading import json_lines, text_field
 from unsay.errors import UserError
@@ -15,11 +16,17 @@ from unsay.suites.base import Grade, Suite
 from unsay.suites.graded import ask_pair, read_pair
 from unsay.suites.listing import Item, listed
 
-DATASET = "liuhaotian/llava-bench-in-the-wild"
-QUESTIONS = hub("llava_bench/questions.jsonl", DATASET, "questions.jsonl")
-CONTEXT = hub("llava_bench/context.jsonl", DATASET, "context.jsonl")
-ANSWERS = hub("llava_bench/answers_gpt4.jsonl", DATASET, "answers_gpt4.jsonl")
-PICTURES = Pictures("llava_bench/images", f"`images` of huggingface.co/datasets/{DATASET}")
+DATASET, REVISION = "liuhaotian/llava-bench-in-the-wild", "9773b6fd2be88d4ced480dcd9bfd4ce76e47f79b"
+QUESTIONS = hub("llava_bench/questions.jsonl", DATASET, "questions.jsonl", REVISION)
+CONTEXT = hub("llava_bench/context.jsonl", DATASET, "context.jsonl", REVISION)
+ANSWERS = hub("llava_bench/answers_gpt4.jsonl", DATASET, "answers_gpt4.jsonl", REVISION)
+
+
+def _picture(name: str) -> Source:
+    return Hub(DATASET, REVISION, f"images/{name}")
+
+
+PICTURES = Pictures("llava_bench/images", f"`images` of huggingface.co/datasets/{DATASET}", _picture)
 
 
 def items() -> list[Item]:
@@ -64,6 +71,7 @@ SUITE: Suite = Suite(
     licence="CC BY-NC 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=60,
+    by_category=True,
     grade=Grade(ask_pair, read_pair, unit="% of the reference"),
     files=(QUESTIONS, CONTEXT, ANSWERS, PICTURES),
 )

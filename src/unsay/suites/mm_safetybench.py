@@ -21,6 +21,7 @@ REPOSITORY = "isXinLiu/MM-SafetyBench"
 FILE = Published(
     "mm_safetybench/processed_questions",
     f"the folder `data/processed_questions` of github.com/{REPOSITORY} at b80eedea",
+    floating="it comes by hand; tested on commit b80eedea",
 )
 PICTURES = Pictures(
     "mm_safetybench/imgs", f"the archive of pictures that github.com/{REPOSITORY} links to, unpacked as `imgs`"

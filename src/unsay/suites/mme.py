@@ -81,6 +81,7 @@ SUITE: Suite = Suite(
     licence="research only",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=2374,
+    by_category=True,
     measure=Measure(
         yes_no.mme_value,
         unit="points of 2,800",

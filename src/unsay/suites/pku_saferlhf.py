@@ -4,16 +4,19 @@ Textual unlearning was first trained on PKU-SafeRLHF: a run that trains on these
 refuses to.
 """
 
-from unsay.data.sources.published import Published
+from unsay.data.sources.published import github
 from unsay.data.sources.reading import json_list, text_field
 from unsay.data.splits import prompt_key
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 
-FILE = Published(
+FILE = github(
     "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json",
-    "the file of that name in github.com/xinykou/safety_realignment at 5a805935",
+    "xinykou/safety_realignment",
+    "5a805935b6fbdd7d63cf013c622631a186c133a5",
+    "llama_factory/data/pku_seferlhf_realign_dpo_5k.json",
+    "deafcb69fea91daa",
 )
 
 

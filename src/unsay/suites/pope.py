@@ -11,11 +11,12 @@ from unsay.suites.base import Measure, Suite
 from unsay.suites.coco import VAL2014
 from unsay.suites.listing import Item, listed
 
-REPOSITORY, COMMIT = "AoiDragon/POPE", "7ef3026f9aa9a89ed11fd508385fad652fdc6349f"
+REPOSITORY, COMMIT = "AoiDragon/POPE", "7ef3026faa9a89ed11fd508385fad652fdc6349f"
 SPLITS = ("random", "popular", "adversarial")
+SHA256 = ("412efc6fe25eb260", "eafca6ceff32c7bb", "cb8dec967727fbee")
 FILES = tuple(
-    github(f"pope/coco_pope_{split}.json", REPOSITORY, COMMIT, f"output/coco/coco_pope_{split}.json")
-    for split in SPLITS
+    github(f"pope/coco_pope_{split}.json", REPOSITORY, COMMIT, f"output/coco/coco_pope_{split}.json", sha256)
+    for split, sha256 in zip(SPLITS, SHA256, strict=True)
 )
 
 
@@ -53,6 +54,8 @@ SUITE: Suite = Suite(
     source=f"POPE on COCO, github.com/{REPOSITORY}",
     licence="MIT",
     prompts=lambda setting: listed(SUITE, items(), setting),
+    size=9000,
+    by_category=True,
     measure=Measure(
         yes_no.pope_value,
         parts={
@@ -60,6 +63,7 @@ SUITE: Suite = Suite(
             "precision": yes_no.precision,
             "recall": yes_no.recall,
             "yes ratio": yes_no.yes_ratio,
+            **{f"F1, {split}": partial(yes_no.of_category, split, yes_no.f1) for split in SPLITS},
         },
     ),
     files=(*FILES, VAL2014),

@@ -101,6 +101,7 @@ SUITE: Suite = Suite(
     licence="CC BY-NC-SA 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=2017,
+    by_category=True,
     measure=Measure(letter_is_right),
     files=(PROBLEMS, PICTURES),
 )

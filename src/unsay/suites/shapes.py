@@ -10,7 +10,7 @@ from unsay.data import shapes, typography
 from unsay.records import Kind, Modality, Prompt, Response
 from unsay.suites.base import Measure, Setting, Suite
 
-DEFAULT = 96
+SCENES = 96
 TOPICS = ("colour", "exists", "count")
 KINDS = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow")
@@ -37,18 +37,18 @@ def _question(scene: shapes.ShapeScene, topic: str, rng: random.Random) -> shape
     return rng.choice(asked)
 
 
-def _prompts(setting: Setting) -> list[Prompt]:
+def scenes(suite: Suite, setting: Setting, seed: str) -> list[Prompt]:
     """One question per scene; topics take turns, so that none dominates."""
     rows = []
-    for number in range(setting.limit or DEFAULT):
-        rng = random.Random(f"shapes/{number}")
+    for number in range(SCENES if setting.limit is None else min(setting.limit, SCENES)):
+        rng = random.Random(f"{seed}/{number}")
         scene = _scene(rng)
         question = _question(scene, TOPICS[number % len(TOPICS)], rng)
-        path = setting.images / "shapes" / f"{number:04d}.png"
+        path = setting.images / suite.name / f"{number:04d}.png"
         if not path.exists():
             typography.save_png(shapes.draw(scene), path)
         rows.append(
-            SUITE.row(
+            suite.row(
                 question.question,
                 image=path,
                 category=question.topic,
@@ -70,6 +70,10 @@ def _value(prompt: Prompt, response: Response) -> float:
     return float(first_word_is_right(response.response, prompt.reference or ""))
 
 
+def _prompts(setting: Setting) -> list[Prompt]:
+    return scenes(SUITE, setting, "shapes")
+
+
 SUITE = Suite(
     name="shapes",
     title="Coloured shapes",
@@ -78,5 +82,7 @@ SUITE = Suite(
     source="scenes drawn by unsay",
     licence="Apache-2.0",
     prompts=_prompts,
+    size=SCENES,
+    by_category=True,
     measure=Measure(_value),
 )

@@ -47,5 +47,6 @@ SUITE: Suite = Suite(
     licence="CC BY-NC 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=167,
+    harm_in_picture=True,
     files=(FILE, PICTURES),
 )

@@ -6,13 +6,13 @@ python -m unsay.suites.table docs/suites.md       writes the table between the p
 import sys
 from pathlib import Path
 
-from unsay.data.sources.published import Published
+from unsay.data.sources.published import Pictures, Published
 from unsay.errors import UserError
 from unsay.files import read_text, write_text
 from unsay.suites import SUITES, Suite
 
 BEGIN, END = "<!-- suites:begin -->", "<!-- suites:end -->"
-HEAD = ("suite", "kind", "modality", "prompts", "licence", "source")
+HEAD = ("suite", "kind", "modality", "prompts", "licence", "source", "fixed by")
 
 
 def lines() -> list[str]:
@@ -23,14 +23,16 @@ def lines() -> list[str]:
 
 def _row(suite: Suite) -> tuple[str, ...]:
     size = f"{suite.size:,}" if suite.size is not None else "see text" if suite.needs_data else "drawn"
-    floating = any(
-        isinstance(file, Published)
-        and file.source is not None
-        and ("'main'" in repr(file.source) or "/main/" in repr(file.source))
-        for file in suite.files
-    )
-    mark = " (revision not pinned)" if floating else ""
-    return f"`{suite.name}`", suite.kind.value, suite.modality.value, size, suite.licence, f"{suite.source}{mark}"
+    return f"`{suite.name}`", suite.kind.value, suite.modality.value, size, suite.licence, suite.source, pins(suite)
+
+
+def pins(suite: Suite) -> str:
+    """What fixes the content of its files; `not pinned` and the reason where nothing does."""
+    if not suite.files:
+        return "sha256" if "wheel" in suite.source else "part of unsay"
+    files = dict.fromkeys(file.pin for file in suite.files if isinstance(file, Published))
+    pictures = dict.fromkeys(file.pin for file in suite.files if isinstance(file, Pictures) and file.pin not in files)
+    return "; ".join([*files, *(f"pictures {pin}" for pin in pictures)])
 
 
 def write(page: Path) -> None:

@@ -14,7 +14,12 @@ from unsay.suites.listing import Item, listed
 from unsay.suites.vqav2 import SHORT
 
 ADDRESS = "https://dl.fbaipublicfiles.com/textvqa/data/TextVQA_0.5.1_val.json"
-FILE = Published("textvqa/TextVQA_0.5.1_val.json", ADDRESS, Url(ADDRESS))
+FILE = Published(
+    "textvqa/TextVQA_0.5.1_val.json",
+    ADDRESS,
+    Url(ADDRESS),
+    floating="its address names a version (0.5.1); no hash is known here",
+)
 PICTURES = Pictures("textvqa/train_images", "dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip, unpacked")
 
 

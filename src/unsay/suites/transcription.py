@@ -1,7 +1,6 @@
 """Does it still read? Held-out benign sentences drawn as images, scored by character error rate."""
 
 import random
-from pathlib import Path
 
 from unsay.data import typography
 from unsay.data.splits import prompt_key
@@ -57,23 +56,22 @@ def sentences() -> list[str]:
     return list(unique.values())
 
 
-def _prompts(setting: Setting) -> list[Prompt]:
-    texts = sentences()
+def drawn(suite: Suite, setting: Setting, texts: list[str]) -> list[Prompt]:
+    """Pictures of these sentences, as far as the limit goes."""
     rows = []
     for index in sample(texts, setting.limit):
-        path = _drawn(texts[index], setting.images / "transcription")
-        rows.append(SUITE.row(QUESTION, image=path, reference=texts[index], label=texts[index]))
+        path = setting.images / suite.name / f"{prompt_key(texts[index])}.png"
+        typography.save_png(typography.render_text(texts[index], style=reading_style(texts[index])), path)
+        rows.append(suite.row(QUESTION, image=path, reference=texts[index], label=texts[index]))
     return rows
-
-
-def _drawn(text: str, folder: Path) -> Path:
-    path = folder / f"{prompt_key(text)}.png"
-    typography.save_png(typography.render_text(text, style=reading_style(text)), path)
-    return path
 
 
 def _value(prompt: Prompt, response: Response) -> float:
     return character_error_rate(response.response, prompt.reference or "")
+
+
+def _prompts(setting: Setting) -> list[Prompt]:
+    return drawn(SUITE, setting, sentences())
 
 
 SUITE = Suite(

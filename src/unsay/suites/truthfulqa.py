@@ -1,6 +1,9 @@
 """TruthfulQA (Lin et al. 2021, arXiv 2109.07958), multiple choice by likelihood: MC1 and MC2.
 
 The question stands in the model's chat format, without the authors' six examples: these are made for base models.
+
+The 817 questions of the paper. In January 2025 the authors took some out and left 790; published numbers are mostly of
+the 817, so that the last commit before is pinned.
 """
 
 from unsay.data.sources.published import github
@@ -10,7 +13,13 @@ from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
 from unsay.suites.multiple_choice import best_is_right, true_share
 
-FILE = github("truthfulqa/TruthfulQA.csv", "sylinrl/TruthfulQA", "main", "TruthfulQA.csv")
+FILE = github(
+    "truthfulqa/TruthfulQA.csv",
+    "sylinrl/TruthfulQA",
+    "fdd8ad1c0d00a478cf8b0bb41a3ad8378c16293b",
+    "TruthfulQA.csv",
+    "f9bd9e859cc102cb",
+)
 
 
 def items(single: bool) -> list[Item]:

@@ -52,6 +52,7 @@ def _suite(name: str, title: str, kind: Kind, field: str, size: int) -> Suite:
         licence="research only",
         prompts=lambda setting: listed(suite, items(field), setting),
         size=size,
+        harm_in_picture=field == UNSAFE_PICTURE,
         files=(FILE, PICTURES),
     )
     return suite

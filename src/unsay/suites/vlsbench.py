@@ -43,5 +43,6 @@ SUITE: Suite = Suite(
     source=f"VLSBench, huggingface.co/datasets/{DATASET}",
     licence="Apache-2.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
+    harm_in_picture=True,
     files=(FILE, PICTURES),
 )

@@ -69,6 +69,7 @@ SUITE: Suite = Suite(
     licence="CC BY 4.0",
     prompts=lambda setting: listed(SUITE, items(), setting),
     size=214_354,
+    by_category=True,
     measure=Measure(vqa_accuracy.measured),
     files=(QUESTIONS, ANNOTATIONS, VAL2014),
 )

@@ -1,7 +1,7 @@
 """Yes-or-no questions: how POPE and MME read an answer, and what they make of all of them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from unsay.records import Prompt, Response
 
@@ -72,6 +72,17 @@ def yes_ratio(prompts: Sequence[Prompt], values: Sequence[float]) -> float:
     """Yeses ÷ answers: a model that says yes to everything has 1."""
     true_yes, false_yes, true_no, false_no = _confusion(prompts, values)
     return (true_yes + false_yes) / max(1, true_yes + false_yes + true_no + false_no)
+
+
+def of_category(
+    name: str,
+    what: Callable[[Sequence[Prompt], Sequence[float]], float],
+    prompts: Sequence[Prompt],
+    values: Sequence[float],
+) -> float:
+    """A number over the questions of one category only."""
+    kept = [(prompt, value) for prompt, value in zip(prompts, values, strict=True) if prompt.category == name]
+    return what([prompt for prompt, _ in kept], [value for _, value in kept])
 
 
 def mme_score(prompts: Sequence[Prompt], values: Sequence[float]) -> float:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -101,8 +103,11 @@ def _check_room(vlm: VLM, encoded: Encoded) -> None:
 class MixedBatch:
     """All roles in one right-padded batch of B rows and L columns; N answer tokens in all.
 
+    What the rows are is known on the host: lengths, places and counts are taken from there, so that no step waits for
+    an accelerator to say how large its own tensors are.
+
     Attributes:
-        roles: the role of each row, or what it is companion as.
+        examples: the rows.
         input_ids: [B, L].
         attention_mask: [B, L], 1 on real tokens.
         rows: batch row of each scored token, [N].
@@ -112,7 +117,7 @@ class MixedBatch:
         pictures: the picture of each row, or None; empty where no row has one.
     """
 
-    roles: tuple[Part, ...]
+    examples: tuple[Encoded, ...]
     input_ids: Tensor
     attention_mask: Tensor
     rows: Tensor
@@ -122,9 +127,14 @@ class MixedBatch:
     pictures: tuple[Seen | None, ...] = ()
 
     @property
+    def roles(self) -> tuple[Part, ...]:
+        """The role of each row, or what it is companion as."""
+        return tuple(example.role for example in self.examples)
+
+    @property
     def tokens(self) -> int:
         """Real tokens, those of pictures too, padding not counted."""
-        return int(self.attention_mask.sum())
+        return sum(example.length for example in self.examples)
 
     @property
     def image_tokens(self) -> int:
@@ -141,33 +151,39 @@ class MixedBatch:
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
         ids, mask, rows, predictors, columns, targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
         pictures = tuple(None if seen is None else seen.to(device) for seen in self.pictures)
-        return MixedBatch(self.roles, ids, mask, rows, predictors, columns, targets, pictures)
+        return MixedBatch(self.examples, ids, mask, rows, predictors, columns, targets, pictures)
 
-    def rows_of(self, roles: frozenset[Part]) -> Tensor:
-        """Which rows have one of these roles, [B] bool."""
-        return torch.tensor([role in roles for role in self.roles], device=self.input_ids.device)
+    def rows_of(self, roles: frozenset[Part]) -> list[bool]:
+        """Which rows have one of these roles."""
+        return [example.role in roles for example in self.examples]
 
-    def select(self, roles: frozenset[Part]) -> tuple["MixedBatch", Tensor]:
-        """The sub-batch of the rows with these roles, and which of the N scored tokens are in it, [N] bool."""
-        return self.subset(self.rows_of(roles))
+    @cached_property
+    def _first(self) -> list[int]:
+        """Number of each row's first scored token, and N."""
+        return list(accumulate((len(example.answer_ids) for example in self.examples), initial=0))
 
-    def subset(self, keep: Tensor) -> tuple["MixedBatch", Tensor]:
-        """The sub-batch of the rows where `keep`, [B] bool, and which of the N scored tokens are in it, [N] bool."""
-        kept: list[bool] = keep.tolist()
-        chosen = keep[self.rows]
-        new_row = torch.cumsum(keep, dim=0) - 1
-        length = int(self.attention_mask[keep].sum(dim=1).max()) if any(kept) else 0
-        sub = MixedBatch(
-            tuple(role for role, wanted in zip(self.roles, kept, strict=True) if wanted),
-            self.input_ids[keep][:, :length],
-            self.attention_mask[keep][:, :length],
-            new_row[self.rows[chosen]],
-            self.predictors[chosen],
-            self.columns[chosen],
-            self.targets[chosen],
-            tuple(seen for seen, wanted in zip(self.pictures, kept, strict=True) if wanted) if self.pictures else (),
-        )
-        return sub, chosen
+    def scored(self, row: int) -> range:
+        """Which of the N scored tokens are a row's."""
+        return range(self._first[row], self._first[row + 1])
+
+    def scored_in(self, roles: frozenset[Part]) -> list[int]:
+        """Which of the N scored tokens stand in rows with one of these roles, in order."""
+        return [n for row, wanted in enumerate(self.rows_of(roles)) if wanted for n in self.scored(row)]
+
+    def predicting(self, row: int) -> range:
+        """The columns whose hidden states predict a row's scored tokens."""
+        example = self.examples[row]
+        return range(len(example.prompt_ids) - 1, example.length - 1)
+
+    def index(self, values: Sequence[int]) -> Tensor:
+        """Numbers from the host as an index on the batch's device."""
+        return torch.tensor(values, dtype=torch.long).to(self.input_ids.device, non_blocking=True)
+
+    def subset(self, keep: Sequence[bool]) -> "MixedBatch":
+        """The rows where `keep`, padded to the longest of them."""
+        chosen = [row for row, kept in enumerate(keep) if kept]
+        pictures = tuple(self.pictures[row] for row in chosen) if self.pictures else ()
+        return _padded([self.examples[row] for row in chosen], pictures).to(self.input_ids.device)
 
 
 def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None = None) -> MixedBatch:
@@ -177,7 +193,11 @@ def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None =
         examples: the rows.
         see: makes of a picture what enters the forward pass; not needed where no example has one.
     """
-    longest = max(example.length for example in examples)
+    return _padded(examples, _seen(examples, see))
+
+
+def _padded(examples: Sequence[Encoded], pictures: tuple[Seen | None, ...]) -> MixedBatch:
+    longest = max((example.length for example in examples), default=0)
     input_ids = torch.zeros(len(examples), longest, dtype=torch.long)
     attention_mask = torch.zeros(len(examples), longest, dtype=torch.long)
     rows, predictors, columns, targets = [], [], [], []
@@ -192,14 +212,14 @@ def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None =
             columns.append(column)
             targets.append(target)
     return MixedBatch(
-        tuple(example.role for example in examples),
+        tuple(examples),
         input_ids,
         attention_mask,
-        torch.tensor(rows),
-        torch.tensor(predictors),
-        torch.tensor(columns),
-        torch.tensor(targets),
-        _seen(examples, see),
+        torch.tensor(rows, dtype=torch.long),
+        torch.tensor(predictors, dtype=torch.long),
+        torch.tensor(columns, dtype=torch.long),
+        torch.tensor(targets, dtype=torch.long),
+        pictures,
     )
 
 

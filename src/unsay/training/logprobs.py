@@ -37,8 +37,8 @@ def role_views(
     hidden, original = states.current, states.original  # [N, H] each
     views: dict[Part, RoleView] = {}
     for role in needs.parts:
-        in_role = batch.rows_of(frozenset({role}))
-        chosen = in_role[batch.rows]  # [N] bool
+        rows = [row for row, read in enumerate(batch.rows_of(frozenset({role}))) if read]
+        chosen = batch.index(batch.scored_in(frozenset({role})))
         said = original is not None and role in needs.reference | needs.kl
         before = Reference(hidden=original[chosen]) if original is not None and said else None
         policy, reference, kl = head_pass(
@@ -49,9 +49,12 @@ def role_views(
             role in needs.kl,
             head_chunk,
         )
-        new_row = torch.cumsum(in_role, dim=0) - 1
-        index = (new_row[batch.rows[chosen]], batch.columns[chosen])
-        shape = (int(in_role.sum()), int(batch.columns[chosen].max()) + 1)
+        answers = [len(batch.examples[row].answer_ids) for row in rows]
+        index = (
+            batch.index([place for place, length in enumerate(answers) for _ in range(length)]),
+            batch.index([column for length in answers for column in range(length)]),
+        )
+        shape = (len(rows), max(answers))
         places = places_of(vlm, needs, role) if role in needs.hidden else []
         views[role] = RoleView(
             policy=_scatter(policy, index, shape),

@@ -40,9 +40,13 @@ def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
 
 def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: int) -> float:
     """Estimated operations of the original model's forward; layers shared with the current model cost nothing more."""
-    original = batch.select(needs.original)[0]
-    chosen = batch.select(needs.reference | needs.kl)[1]
+    read = batch.rows_of(needs.original)
+    tokens = sum(example.length for example, kept in zip(batch.examples, read, strict=True) if kept)
+    whole = sum(
+        seen is not None and seen.features is None for seen, kept in zip(batch.pictures, read, strict=False) if kept
+    )
+    chosen = batch.scored_in(needs.reference | needs.kl)
     below = 0 if batch.whole else vlm.shared_layers  # a forward of the whole model shares none
-    body = forward_flops(vlm, original.tokens) * (1 - below / len(vlm.layers))
-    body += forward_flops(vlm, 0, images=original.whole)
-    return body + forward_flops(vlm, 0, head_tokens=head_passes * int(chosen.sum()))
+    body = forward_flops(vlm, tokens) * (1 - below / len(vlm.layers))
+    body += forward_flops(vlm, 0, images=whole)
+    return body + forward_flops(vlm, 0, head_tokens=head_passes * len(chosen))

@@ -5,11 +5,12 @@ evaluation mode, without dropout, so that switch would do nothing and say nothin
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from torch.utils.checkpoint import checkpoint
 
+from unsay.models.packing import attending_again
 from unsay.models.vlm import VLM
 
 
@@ -27,7 +28,9 @@ def recomputing(vlm: VLM, wanted: bool) -> Iterator[None]:
     uniform, hooked = vlm.uniform, [vars(layer).get("forward") for layer in layers]  # a device map puts hooks there
     for layer in layers:
         # Nothing in here draws random numbers, so there is no state of theirs to keep.
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False, context_fn=_then_as_now
+        )
     # A common prefix hands its keys and values on by filling a cache; filled again, it would hold them twice.
     vlm.uniform = uniform or wanted
     try:
@@ -38,3 +41,8 @@ def recomputing(vlm: VLM, wanted: bool) -> Iterator[None]:
             del layer.forward  # the class's own forward shows again
             if before is not None:
                 layer.forward = before
+
+
+def _then_as_now() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds the first pass, and the second: packed rows have an attention of their own."""
+    return nullcontext(), attending_again()

@@ -5,15 +5,18 @@ the same data, that work is done again and again. Kept are the exact log-probabi
 KL is wanted, the k likeliest tokens with theirs (see `head.kl_of_kept` for what is lost).
 
 Each file holds some examples whole, under keys of everything that decides them: the model, the token ids (and so the
-chat template), k. Files are written whole or not at all, so a killed run loses the last of them at most.
+chat template), k; and with them what they took. Files are written whole or not at all, so a killed run loses the last
+of them at most, and knows what the others cost.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from unsay.errors import UserError
@@ -28,7 +31,7 @@ from unsay.training.head import Reference
 from unsay.training.meters import original_flops
 from unsay.training.settings import TrainSettings
 
-FORMAT = 1
+FORMAT = 2
 """Raise when the code changes what is kept, so that it is computed anew."""
 
 BATCH = 16
@@ -55,46 +58,72 @@ def check_cacheable(plan: Iterable[Iterable[Example]], needs: Needs) -> None:
         raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
 
 
+class Price(NamedTuple):
+    """What an example, or several, took."""
+
+    flops: float
+    seconds: float
+
+
 class ReferenceCache:
     """The original model's log-probabilities by example, in memory and under `folder`.
 
     Of several processes that train together each computes them, and one `writes`.
     """
 
-    def __init__(self, folder: Path, settings: TrainSettings, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, settings: TrainSettings, model: str, *, writes: bool = True) -> None:
         self.folder, self.settings, self._writes = folder, settings, writes
-        self._model = ""
+        self._model = model
         self._kept: dict[str, dict[str, Tensor]] = {}
+        self._prices: dict[str, Price] = {}
+        self._paid: set[str] = set()
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                tensors = load_file(path)
-            except (SafetensorError, OSError, ValueError):
+                with safe_open(path, framework="pt") as file:
+                    price = Price(*(float(file.metadata()[name]) for name in Price._fields))
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError):
                 continue  # damaged: its examples are computed anew
             for name, tensor in tensors.items():
                 key, part = name.split(".", 1)
                 self._kept.setdefault(key, {})[part] = tensor
+                self._prices[key] = price
 
-    def fill(self, vlm: VLM, examples: Sequence[Encoded], needs: Needs) -> float:
-        """Compute what is missing, with the adapter switched off; returns the operations that took.
+    def fill(self, vlm: VLM, examples: Sequence[Encoded], needs: Needs) -> Price:
+        """Compute what is missing, with the adapter switched off.
+
+        Returns:
+            What these examples took, here or in a session that was killed, as far as it was not paid before.
 
         Raises:
             UserError: the disk is full or a file cannot be written.
         """
-        self._model = vlm.key
         missing = {key: e for e in examples if (key := self._key(e, needs)) not in self._kept}
         order = sorted(missing, key=lambda key: (missing[key].length, key))
-        flops = 0.0
         for start in range(0, len(order), PER_FILE):
             part = order[start : start + PER_FILE]
+            began, flops = time.monotonic(), 0.0
             for first in range(0, len(part), BATCH):
                 keys = part[first : first + BATCH]
                 flops += self._compute(vlm, keys, [missing[key] for key in keys], needs)
-            if not self._writes:
-                continue
-            flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
-            with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
-                path.write_bytes(save(flat))  # by way of memory: save_file has errors of its own for a full disk
-        return flops
+            each = Price(flops / len(part), (time.monotonic() - began) / len(part))
+            self._prices |= dict.fromkeys(part, each)
+            if self._writes:
+                self._write(part, each)
+        keys_due = dict.fromkeys(key for e in examples if (key := self._key(e, needs)) not in self._paid)
+        due = [self._prices[key] for key in keys_due]
+        self.paid(examples, needs)
+        return Price(sum(price.flops for price in due), sum(price.seconds for price in due))
+
+    def paid(self, examples: Sequence[Encoded], needs: Needs) -> None:
+        """What these examples took is counted already; `fill` will not return it."""
+        self._paid |= {self._key(example, needs) for example in examples}
+
+    def _write(self, part: Sequence[str], each: Price) -> None:
+        flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
+        with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
+            # By way of memory: given a path, safetensors reports a full disk as a failure of its own.
+            path.write_bytes(save(flat, {name: repr(value) for name, value in each._asdict().items()}))
 
     def of(self, examples: Sequence[Encoded], needs: Needs, device: torch.device) -> dict[Part, Reference]:
         """What `fill` has computed, for each role that needs the original, in the order of a batch's answer tokens."""

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,9 +23,10 @@ from unsay.records import Example, Role
 from unsay.training.adapter_factor import multiplied, multiply
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
-from unsay.training.encoding import Encoded, MixedBatch, collate, encode
+from unsay.training.encoding import Encoded, MixedBatch, collate
 from unsay.training.failures import explained
 from unsay.training.hidden import check_blocks
+from unsay.training.lazily import Batches, Encoder
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
@@ -115,19 +117,18 @@ def train(
     if settings.reference == "cached":
         check_cacheable(plan, method.needs)
     made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
-    planned = {example.id for batch in plan for example in batch} | {example.id for example in probe_examples}
-    encoded = _encode_all(vlm, [*examples, *probe_examples, *made.values()], settings, planned)
-    steps = [[encoded[example.id] for example in batch] for batch in plan]
+    encoder = Encoder(vlm, [*examples, *probe_examples, *made.values()], settings)
+    size = sum(settings.batch.of(role) for role in Role)
+    probe = [probe_examples[start : start + size] for start in range(0, len(probe_examples), size)]
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
         check_blocks(adapted, method.needs)
         if processes.sharded:
             check_shardable(adapted, examples)
             shard(adapted, processes, device or vlm.device)
-        probe = [encoded[e.id] for e in probe_examples]
-        run = _Training(adapted, method, settings, run_dir / "train", key, probe, processes)
+        run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe), processes)
         with explained(run, settings), preemption.saving_first(), recomputing(adapted, settings.recompute):
-            stopped = run.through(steps, progress)
+            stopped = run.through(Batches(encoder, plan), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
     except BaseException:
@@ -146,7 +147,7 @@ class _Training:
         settings: TrainSettings,
         folder: Path,
         key: str,
-        probe: Sequence[Encoded],
+        probe: Sequence[Sequence[Encoded]],
         processes: Processes = ALONE,
     ) -> None:
         # Evaluation mode: with dropout the current model would differ from the original without having learnt anything,
@@ -162,7 +163,8 @@ class _Training:
         self.look = 0.0  # seconds that the last look at the probe took
         self.checkpoints = folder / "checkpoints"
         cached, writes = settings.reference == "cached", processes.first
-        self.cache = ReferenceCache(folder / "reference", settings, writes=writes) if cached else None
+        self.cache = ReferenceCache(folder / "reference", settings, vlm.key, writes=writes) if cached else None
+        self.remembered = 0  # steps whose examples the cached original has read
         self.metrics = Metrics(folder / "metrics.jsonl", writes=writes)
         processes.wait()  # until all have read what is there, before the first writes more
         last = self._latest()
@@ -186,9 +188,10 @@ class _Training:
                 f"train.max_tokens: {self.settings.max_tokens} is less than one batch has "
                 f"({_tokens(steps[0])}): raise it, or make train.batch smaller"
             )
-        self._remember(steps[self.step :])
+        self._recall(steps)
         ended = self._spent(steps)
         while not ended:
+            self._remember(steps)
             began = time.monotonic()
             row = self._one(steps[self.step])
             self._passed_since(began)
@@ -206,20 +209,43 @@ class _Training:
                 progress(self.step, self._expected(ended), row)
         return "finished"
 
+    def _recall(self, steps: Sequence[Sequence[Encoded]]) -> None:
+        """What the original's answers cost up to the checkpoint is in the checkpoint's counters already."""
+        self.remembered = self.step
+        if self.cache is not None:
+            self.cache.paid(self._read_by_original(chain.from_iterable(steps[: self.step])), self.method.needs)
+
     def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
-        """With a cached reference, run the original model once on every example that it must read."""
-        if self.cache is None:
+        """With a cached reference, run the original model on what it must read in the steps up to the next checkpoint.
+
+        No further: a budget may end the run there, and what a step costs should not be paid long before it. Up to
+        checkpoints, because a killed run goes on from one and must count what it reads again exactly once.
+        """
+        if self.cache is None or self.step < self.remembered:
             return
-        began, original = time.monotonic(), self.method.needs.original
-        ahead = [example for examples in steps for example in examples if example.role in original]
-        self.flops += self.cache.fill(self.vlm, ahead, self.method.needs)
-        self._passed_since(began)
+        self.remembered = self.step - self.step % self.settings.checkpoint_every + self.settings.checkpoint_every
+        ahead = self._read_by_original(chain.from_iterable(self._affordable(steps[self.step : self.remembered])))
+        price = self.cache.fill(self.vlm, ahead, self.method.needs)
+        self.flops += price.flops
+        self.seconds += self.processes.of_first(price.seconds)
 
     def _passed_since(self, began: float) -> float:
         """Add to the clock, as the first process reads it; what was added."""
         elapsed = self.processes.of_first(time.monotonic() - began)
         self.seconds += elapsed
         return elapsed
+
+    def _read_by_original(self, examples: Iterable[Encoded]) -> list[Encoded]:
+        return [example for example in examples if example.role in self.method.needs.original]
+
+    def _affordable(self, steps: Sequence[Sequence[Encoded]]) -> Iterator[Sequence[Encoded]]:
+        """Of the next steps, those that the budget of tokens leaves room for."""
+        tokens = self._passed
+        for examples in steps:
+            tokens += _tokens(examples)
+            if self.settings.max_tokens is not None and tokens > self.settings.max_tokens:
+                return
+            yield examples
 
     @property
     def _passed(self) -> int:
@@ -230,7 +256,11 @@ class _Training:
         return self.pace.progress(self.step, self._passed, self.seconds)
 
     def _spent(self, steps: Sequence[Sequence[Encoded]]) -> bool:
-        following = _tokens(steps[self.step]) if self.step < len(steps) else 0
+        following = 0
+        if self.settings.max_tokens is not None and self.step < len(steps):
+            began = time.monotonic()
+            following = _tokens(steps[self.step])  # pictures of the next step are laid out here
+            self._passed_since(began)
         return self.pace.spent(self.step, self._passed, self.seconds, following, self.look)
 
     def _expected(self, ended: bool) -> int:
@@ -343,15 +373,16 @@ class _Training:
     @torch.no_grad()
     def _probe_kl(self) -> float:
         """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of the adapter as used."""
-        total, size = 0.0, sum(self.settings.batch.of(role) for role in Role)
-        for start in range(0, len(self.probe), size):
-            batch = self._collated(self.probe[start : start + size])
+        total, count = 0.0, 0
+        for examples in self.probe:
+            batch = self._collated(examples)
+            count += len(examples)
             self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
             with multiplied(self.parameters, self.method.needs.adapter_factor):
                 view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
             assert view.kl is not None  # PROBE_NEEDS asks for it
             total += float(view.per_example(view.kl).sum())
-        return total / len(self.probe)
+        return total / count
 
     def _collapse(self, kl: float) -> str | None:
         limit = self.settings.stop.max_probe_kl
@@ -419,24 +450,3 @@ def example_content(example: Example) -> dict[str, object]:
     """
     content = example.model_dump(mode="json")
     return content if example.image is None else {**content, "image": file_key(Path(example.image))}
-
-
-def _encode_all(
-    vlm: VLM, examples: Sequence[Example], settings: TrainSettings, planned: Set[str]
-) -> dict[str, Encoded]:
-    """Examples by id; of those with pictures, which take longer, only the planned ones."""
-    encoded: dict[str, Encoded] = {}
-    seen: set[str] = set()
-    for example in examples:
-        if example.id in seen:
-            raise UserError(f"training data: two examples have the id {example.id}")
-        seen.add(example.id)
-        if example.image is not None and example.id not in planned:
-            continue
-        encoded[example.id] = encode(
-            vlm,
-            example,
-            max_prompt_tokens=settings.max_prompt_tokens,
-            max_answer_tokens=settings.max_answer_tokens,
-        )
-    return encoded

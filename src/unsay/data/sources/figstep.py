@@ -22,8 +22,9 @@ PROMPT = (
 )
 """The official text that stands beside every picture; the number of words is the attacker's choice."""
 
-QUESTIONS = Published(FILE, ORIGIN)
-FOLDER = Published(IMAGES, IMAGES_ORIGIN)
+FLOATING = "it comes by hand; tested on commit 0861b17b3d67887c06ee3534ec65b3012f9becb7"
+QUESTIONS = Published(FILE, ORIGIN, floating=FLOATING)
+FOLDER = Published(IMAGES, IMAGES_ORIGIN, floating=FLOATING)
 
 
 class Picture(Record):

@@ -1,5 +1,6 @@
 """Files that their authors publish: read from `UNSAY_DATA_DIR`, from the cache, or fetched from their address."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,15 @@ from unsay.assets import Hub, Source, Url, derived, derived_folder
 from unsay.data.sources.reading import DATA_DIR_VARIABLE, data_dir
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
+
+BY_HAND = "it comes by hand, and no hash of it is known here"
+_COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
+
+
+def commit_of(source: Source | None) -> str | None:
+    """The commit that an address names, all 40 digits of it; None where it names a branch or none."""
+    found = _COMMIT.search(repr(source))
+    return None if found is None else found[0]
 
 
 @dataclass(frozen=True)
@@ -20,12 +30,14 @@ class Published:
         source: where it is fetched from, its revision pinned; None for what only a person can get: gated sets, archives
             to be unpacked, folders.
         sha256: the first 16 hex digits of a file's hash, where they are known; a fetched file must have it.
+        floating: why nothing fixes its content, where neither a commit nor a hash does.
     """
 
     path: str
     how: str
     source: Source | None = None
     sha256: str | None = None
+    floating: str = BY_HAND
 
     @property
     def here(self) -> bool:
@@ -41,6 +53,13 @@ class Published:
     def missing(self) -> str:
         """What to do where it is not here."""
         return f"{self.path}: {self.how}"
+
+    @property
+    def pin(self) -> str:
+        """What fixes the content of what is fetched: commit, sha256 or both; else `not pinned` and the reason."""
+        checked = self.source is not None and self.sha256 is not None
+        fixed = ["commit"] * (commit_of(self.source) is not None) + ["sha256"] * checked
+        return " and ".join(fixed) or f"not pinned: {self.floating}"
 
     def find(self) -> Path:
         """Its path on this machine.
@@ -77,18 +96,24 @@ class Published:
         return content_key(self.path, repr(self.source), self.sha256)
 
 
-def github(path: str, repository: str, revision: str, file: str, sha256: str | None = None) -> Published:
-    """A file of a GitHub repository at a commit."""
+def github(
+    path: str, repository: str, revision: str, file: str, sha256: str | None = None, floating: str = ""
+) -> Published:
+    """A file of a GitHub repository at a commit; see `hub` for `floating`."""
     url = f"https://raw.githubusercontent.com/{repository}/{revision}/{file}"
-    return Published(path, f"`{file}` of github.com/{repository}", Url(url), sha256)
+    return Published(path, f"`{file}` of github.com/{repository}", Url(url), sha256, floating)
 
 
-def hub(path: str, dataset: str, file: str, revision: str = "main", sha256: str | None = None) -> Published:
+def hub(
+    path: str, dataset: str, file: str, revision: str = "main", sha256: str | None = None, floating: str = ""
+) -> Published:
     """A file of a data set on the Hugging Face hub.
 
-    Where no commit is known here (`main`), the first fetch decides: the cache keeps what it brought.
+    Where no commit is known here (`main`), `floating` says why, and the first fetch decides: the cache keeps what it
+    brought.
     """
-    return Published(path, f"`{file}` of huggingface.co/datasets/{dataset}", Hub(dataset, revision, file), sha256)
+    source = Hub(dataset, revision, file)
+    return Published(path, f"`{file}` of huggingface.co/datasets/{dataset}", source, sha256, floating)
 
 
 @dataclass(frozen=True)
@@ -99,11 +124,13 @@ class Pictures:
         path: where it lies under `UNSAY_DATA_DIR`.
         how: the one line that says how a person gets it.
         each: gives the source of one picture by its name, where they can be fetched one by one.
+        floating: why nothing fixes their content, where no commit does.
     """
 
     path: str
     how: str
     each: Callable[[str], Source] | None = None
+    floating: str = "they come by hand"
 
     @property
     def here(self) -> bool:
@@ -120,6 +147,12 @@ class Pictures:
     def missing(self) -> str:
         """What to do where it is not here."""
         return f"{self.path}/: {self.how}"
+
+    @property
+    def pin(self) -> str:
+        """As that of a file."""
+        fixed = self.each is not None and commit_of(self.each("any")) is not None
+        return "commit" if fixed else f"not pinned: {self.floating}"
 
     def picture(self, name: str) -> Path:
         """The path of one picture.

@@ -99,8 +99,13 @@ def json_list(path: Path) -> list[dict[str, Any]]:
     return value
 
 
-def parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def parquet_rows(path: Path, columns: Sequence[str], where: tuple[str, int] | None = None) -> list[dict[str, Any]]:
     """The rows of a parquet file, with `columns` only; pictures come as `{"bytes", "path"}`.
+
+    Args:
+        path: the file.
+        columns: those to read; all must be there.
+        where: a column and the value that its rows must have; the others are not read into memory.
 
     Raises:
         UserError: pyarrow is not installed, the file is no parquet file, or a column is missing.
@@ -111,9 +116,12 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         raise UserError(f"{path}: parquet files need pyarrow: pip install 'unsay[benchmarks]'") from None
     try:
         found = pyarrow.parquet.read_schema(path).names
-        if missing := [column for column in columns if column not in found]:
+        needed = (*columns, where[0]) if where else columns
+        if missing := [column for column in needed if column not in found]:
             raise UserError(f"{path}: no column {missing[0]!r}")
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
+        kept = None if where is None else [(where[0], "=", where[1])]
+        table = pyarrow.parquet.read_table(path, columns=list(columns), filters=kept)
+        rows: list[dict[str, Any]] = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a parquet file that can be read ({type(error).__name__})") from None
     return rows

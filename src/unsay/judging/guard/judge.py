@@ -36,6 +36,7 @@ class GuardJudge:
         """
         self.name = name
         self.guard: Guard = GUARDS[name]
+        self.reads_pictures = self.guard.pictures
         self._settings = settings
         self._model = model
         source = settings.checkpoint or self.guard.checkpoint

@@ -1,0 +1,243 @@
+"""Rows of different lengths as one row without padding: only attention needs to know where each begins.
+
+Everything else in a decoder treats its tokens one by one. So all rows, and once the beginning that they share, pass it
+as a single row [1, T] with positions of their own; attention alone takes the rows apart, in groups of like length.
+Query heads that share keys and values are laid below each other instead of repeating the keys and values for each.
+
+Not every family allows it: some keep states, see through sliding windows, or give their attention more than queries,
+keys and values. `packs` finds out by trying.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from unsay.models.checks import PROMPT
+from unsay.models.vlm import VLM
+
+KERNEL = "sdpa"
+"""The attention implementation that is replaced while packed rows pass; a model that uses another one is not packed."""
+
+IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
+"""What attention may be told beside queries, keys and values without changing its result."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows of like length, side by side: `rows` × `longest` places, behind `before` shared tokens.
+
+    `mask` is added to scores, [longest, before + longest].
+    """
+
+    rows: int
+    longest: int
+    before: int
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of packed rows stand.
+
+    Attributes:
+        rows: the rows' numbers in the order in which they are packed.
+        starts: place of each row's first token after the prefix, by row number.
+        position_ids: [1, T].
+        prefix: tokens that all rows begin with; they stand first, once.
+        groups: the padded groups that attention works on, the prefix's own first.
+        there: packed token at each place of the padded groups, [P].
+        back: place in the padded groups of each packed token, [T].
+        real: 1 where a place is no padding, [P].
+    """
+
+    rows: tuple[int, ...]
+    starts: dict[int, int]
+    position_ids: Tensor
+    prefix: int
+    groups: tuple[_Group, ...]
+    there: Tensor
+    back: Tensor
+    real: Tensor
+
+
+def layout(
+    lengths: dict[int, int], groups: Sequence[Sequence[int]], prefix: int, device: torch.device, dtype: torch.dtype
+) -> Layout:
+    """Pack rows, group by group.
+
+    Args:
+        lengths: tokens of each row behind the prefix, by row number.
+        groups: row numbers; attention pads each group to its longest row.
+        prefix: tokens that all rows begin with.
+        device: of the model.
+        dtype: of its queries.
+    """
+    there, back, positions = list(range(prefix)), list(range(prefix)), list(range(prefix))
+    real = [1.0] * prefix
+    starts: dict[int, int] = {}
+    padded = [_group(1, prefix, 0, device, dtype)] if prefix else []
+    for group in groups:
+        longest = max(lengths[row] for row in group)
+        padded.append(_group(len(group), longest, prefix, device, dtype))
+        for row in group:
+            start, length = len(back), lengths[row]
+            starts[row] = start
+            back += range(len(there), len(there) + length)
+            positions += range(prefix, prefix + length)
+            there += [*range(start, start + length), *[start] * (longest - length)]
+            real += [1.0] * length + [0.0] * (longest - length)
+
+    def on_device(values: list[Any], kind: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=kind).to(device, non_blocking=True)
+
+    return Layout(
+        tuple(row for group in groups for row in group),
+        starts,
+        on_device(positions, torch.long)[None],
+        prefix,
+        tuple(padded),
+        on_device(there, torch.long),
+        on_device(back, torch.long),
+        on_device(real, dtype)[:, None, None],
+    )
+
+
+def _group(rows: int, longest: int, before: int, device: torch.device, dtype: torch.dtype) -> _Group:
+    mask = torch.full((longest, before + longest), -torch.inf, device=device, dtype=dtype).triu_(before + 1)
+    return _Group(rows, longest, before, mask)
+
+
+def decode_packed(vlm: VLM, packing: Layout, **entering: Tensor) -> Tensor:
+    """Last hidden states of packed rows, [1, T, H].
+
+    Args:
+        vlm: a model that `packs`.
+        packing: where the rows stand.
+        entering: `input_ids` [1, T] or `inputs_embeds` [1, T, H].
+    """
+    # A mask that is made already is handed on by the decoder, which would otherwise make one of T × T.
+    handed_on = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packing.there.device)
+    with _attending(packing):
+        hidden: Tensor = vlm.decoder(
+            **entering, position_ids=packing.position_ids, attention_mask=handed_on, use_cache=False
+        ).last_hidden_state
+    return hidden
+
+
+def attending_again() -> AbstractContextManager[None]:
+    """For a forward that is run again in the backward pass: attention as it is now, while this holds then."""
+    return _attending_by(ALL_ATTENTION_FUNCTIONS[KERNEL])
+
+
+def _attending(packing: Layout) -> AbstractContextManager[None]:
+    return _attending_by(partial(_attend, packing))
+
+
+@contextmanager
+def _attending_by(attention: Any) -> Iterator[None]:
+    ALL_ATTENTION_FUNCTIONS[KERNEL] = attention
+    try:
+        yield
+    finally:
+        del ALL_ATTENTION_FUNCTIONS[KERNEL]
+
+
+def _attend(
+    packing: Layout,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Queries [1, h, T, d] on keys and values [1, g, T, d] of packed rows → [1, T, h, d]."""
+    unknown = [name for name, told in more.items() if name not in IGNORED and told is not None]
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if unknown or dropout or not causal or query.shape[::2] != (1, len(packing.back)):
+        raise ValueError(f"attention of a kind that rows cannot be packed for: {', '.join(unknown)}")
+    q, k, v = (_Moved.apply(x[0].transpose(0, 1), packing.there, packing.back, None) for x in (query, key, value))  # type: ignore[no-untyped-call]
+    shared = [x[: packing.prefix].transpose(0, 1) for x in (k, v)]
+    heads = k.shape[1]
+    repeat = q.shape[1] // heads
+    sizes = [group.rows * group.longest for group in packing.groups]
+    outs = []
+    for group, *parts in zip(packing.groups, *(x.split(sizes) for x in (q, k, v)), strict=True):
+        places = (group.rows, group.longest)
+        rows = parts[0].view(*places, heads, repeat, -1).permute(0, 2, 3, 1, 4)
+        keys, values = (part.view(*places, heads, -1).transpose(1, 2) for part in parts[1:])
+        if group.before:
+            keys, values = (
+                torch.cat([before.expand(group.rows, -1, -1, -1), side], dim=2)
+                for before, side in zip(shared, (keys, values), strict=True)
+            )
+        out = scaled_dot_product_attention(
+            rows.reshape(group.rows, heads, repeat * group.longest, -1),
+            keys,
+            values,
+            attn_mask=group.mask.repeat(repeat, 1),
+            scale=scaling,
+        )
+        out = out.view(group.rows, heads, repeat, group.longest, -1).permute(0, 3, 1, 2, 4)
+        outs.append(out.reshape(-1, heads * repeat, out.shape[-1]))
+    moved: Tensor = _Moved.apply(torch.cat(outs), packing.back, packing.there, packing.real)  # type: ignore[no-untyped-call]
+    return moved[None], None
+
+
+class _Moved(torch.autograd.Function):
+    """Tokens to other places, [n, ...] → [m, ...]; what comes back is moved too, not added up.
+
+    Padding repeats a token and is never looked at, so nothing comes back from it: adding would be adding zeros. On the
+    way out of the groups, padding itself gets no gradient, which is what `real` is for.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, there: Tensor, back: Tensor, real: Tensor | None) -> Tensor:
+        """The tokens at `there`."""
+        context.save_for_backward(back, real)
+        return x.index_select(0, there)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients at `back`."""
+        back, real = context.saved_tensors
+        moved = gradient.index_select(0, back)
+        return moved if real is None else moved.mul_(real), None, None, None
+
+
+@torch.no_grad()
+def packs(vlm: VLM) -> bool:
+    """Whether packed rows come out of the decoder as they would alone; two short ones with a common beginning tell."""
+    if getattr(vlm.base.config.get_text_config(), "_attn_implementation", None) != KERNEL:
+        return False
+    ids = vlm.encode_prompt(PROMPT)
+    prefix, rest = ids[: len(ids) // 2], ids[len(ids) // 2 :]
+    rows = [rest, rest[:0:-1]]
+    lengths = dict(enumerate(map(len, rows)))
+    weights = next(vlm.decoder.parameters())
+    try:
+        packing = layout(lengths, [[0, 1]], len(prefix), vlm.device, weights.dtype)
+        tokens = torch.tensor([[*prefix, *rows[0], *rows[1]]], device=vlm.device)
+        hidden = decode_packed(vlm, packing, input_ids=tokens)[0]
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        return False
+    close = {torch.float32: 1e-4, torch.float64: 1e-9}.get(hidden.dtype, 2e-2)
+    for number, row in enumerate(rows):
+        alone = torch.tensor([[*prefix, *row]], device=vlm.device)
+        wanted = vlm.decoder(input_ids=alone, use_cache=False).last_hidden_state[0, len(prefix) :]
+        found = hidden[packing.starts[number] :][: len(row)]
+        if not torch.allclose(found, wanted, rtol=close, atol=close * float(wanted.abs().max())):
+            return False
+    return True

@@ -1,0 +1,36 @@
+"""What a run left unasked is said, and what a judge cannot see."""
+
+from unsay.scoring import AskedRow, JudgeInfo, Scores, assemble, unasked, unseen
+
+CUT = AskedRow(suite="a", title="A", asked=40, size=1260, limit=40)
+WHOLE = AskedRow(suite="b", title="B", asked=30, size=30, limit=40)
+UNKNOWN = AskedRow(suite="c", title="C", asked=40, size=None, limit=40)
+
+
+def test_a_cut_suite_is_named_with_its_size():
+    (said,) = unasked([CUT, WHOLE, UNKNOWN], {})
+    assert said.text == "Asked in part (limit 40), 2 suites: A 40 of 1,260, C 40 of ?. `--limit all` asks them whole."
+    assert not said.severe
+    assert unasked([WHOLE], {}) == ()
+
+
+def test_a_suite_that_was_left_out_is_named():
+    (said,) = unasked([], {"pope": "[how]"})
+    assert said.text == "Not asked, for they cannot be here, 1 suite: pope. `unsay suites` says how to get them."
+
+
+def test_a_blind_judge_of_harm_in_pictures_is_a_severe_caution():
+    (said,) = unseen(["SIUO"], "probe")
+    assert said.severe
+    assert "(probe) sees no pictures, and in SIUO" in said.text
+    assert unseen([], "probe") == ()
+
+
+def test_scores_know_what_n_is_a_part_of():
+    scores = assemble(
+        suites={}, responses={}, verdicts={}, judge=JudgeInfo(name="rules"), asked=[CUT, WHOLE],
+        left_out={"x": "[how]"}, notes=unseen(["SIUO"], "rules"),
+    )  # fmt: skip
+    assert (scores.whole("a", 40), scores.whole("a", 12), scores.whole("b", 30)) == (1260, None, None)
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+    assert [caution.severe for caution in scores.warnings] == [True, True, False, False]
