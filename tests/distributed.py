@@ -90,7 +90,7 @@ def together(folder: Path, *, world=2, sharded=False, ends=None, **more):
     part = partial(_rank, **more)
     started = [killable.start(file, part, rank, world, sharded, folder) for rank, file in enumerate(errors)]
     for process in started:
-        process.join(timeout=120)
+        process.join(timeout=300)
     said = [file.read_text() if file.exists() else "" for file in errors]
     codes = [process.exitcode for process in started]
     for process in started:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig
 
@@ -18,6 +17,7 @@ from unsay.methods import build_method
 from unsay.models.families import special_case
 from unsay.models.loading import NAMED
 from unsay.models.lora import language_linears
+from unsay.models.skeleton import skeleton
 from unsay.models.vlm import VLM
 from unsay.planning.gpus import GPUS
 from unsay.records import Role
@@ -140,13 +140,13 @@ def _on_meta(config: RunConfig) -> VLM:
     try:
         read = AutoConfig.from_pretrained(str(NAMED[name]()) if name in NAMED else name)
         case = special_case(read)
-        auto: Any = getattr(transformers, case.auto_class if case else "AutoModelForImageTextToText")
+        vlm = skeleton(name, read, case.auto_class if case else "AutoModelForImageTextToText")
+        lora = config.train.lora
         with torch.device("meta"):
-            model = auto.from_config(read, dtype=torch.float32).requires_grad_(False)
-            vlm = VLM(name, model, None, "planned")
-            lora = config.train.lora
             targets = language_linears(vlm, lora)
-            vlm.model = get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets))
+            vlm.model = get_peft_model(
+                vlm.model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
+            )
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name}: its configuration cannot be read: {reason}") from error
