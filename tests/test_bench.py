@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from unsay.errors import UserError
-from unsay.models import LoraSettings
+from unsay.models import LoraSettings, attach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encoding import Encoded
@@ -23,6 +23,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import evaluation  # noqa: E402
 import gpu_shapes  # noqa: E402
 import growth  # noqa: E402
+import kept_kl  # noqa: E402
 import multimodal  # noqa: E402
 import one  # noqa: E402
 import recipes  # noqa: E402
@@ -123,6 +124,17 @@ def test_the_table_of_growth(tiny_vlm):
     assert [row["value"] for row in rows if row["what"].startswith("roles")] == ["1", "2", "3"]
     assert all(row["times"] > 0 for row in rows)
     assert run.markdown("growth", rows).count("\n") == len(rows) + 1
+
+
+def test_what_kept_tokens_miss_of_kl_is_never_negative_and_less_with_more(tiny_vlm):
+    adapted = attach(tiny_vlm, LoraSettings(rank=4), 0)
+    kept_kl.draw(adapted, 0.1)
+    rows = [row for row in recipes.plan(adapted, tiny.examples(), SMALL)[0] if row.role is Role.RETAIN]
+    found = kept_kl.errors(adapted, rows, "random, 0.1")
+    assert found["exact"] > 0.01
+    missing = [row["missing"] for row in found["kept"]]
+    assert -1e-5 < missing[2] < missing[1] < missing[0] < found["exact"]
+    assert kept_kl.markdown([found]).count("\n") == 1 + len(kept_kl.KEPT)
 
 
 def test_a_contender_runs_in_a_process_of_its_own(tiny_folder):

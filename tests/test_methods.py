@@ -416,6 +416,13 @@ def test_circuit_breaker_mends_more_and_breaks_less_as_training_goes_on(progress
     assert values(terms) == pytest.approx({"reroute": reroute, "drift": 5 * drift}, abs=1e-3)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.02, 3.0])
+def test_circuit_breaker_holds_as_much_as_the_length_of_states_asks_for(weight):
+    same, other = torch.ones(2, 2, 1, 2), torch.tensor([[[[4.0, 5.0]]] * 2] * 2)  # a distance of 5
+    terms = breaking(0.5, same.clone().requires_grad_(), same, other, same, retain_weight=weight)
+    assert values(terms) == pytest.approx({"reroute": 7.5, "drift": 10 * weight * 0.25 * 5}, abs=1e-3)
+
+
 def test_circuit_breaker_can_begin_where_nothing_has_moved():
     """The cosine of equal vectors has no gradient; left so, single precision would train on rounding errors."""
     hidden = states([[[[4.0, -3.0]]] * 2] * 2)
@@ -553,5 +560,5 @@ def test_published_defaults():
     assert fields("dpo", "beta", "retain_ce_weight") == (0.1, 1.0)
     assert fields("safe-unlearning", "forget_weight", "refuse_weight", "beta") == (0.3, 0.5, 1.0)
     assert fields("rmu", "steering", "retain_weight", "layer") == (6.5, 1200.0, 0.25)
-    assert fields("circuit-breaker", "alpha", "layers") == (10.0, (0.3125, 0.625))
+    assert fields("circuit-breaker", "alpha", "layers", "retain_weight") == (10.0, (0.3125, 0.625), 1.0)
     assert fields("task-vector", "scale") == (1.0,)

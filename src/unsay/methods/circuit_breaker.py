@@ -1,10 +1,12 @@
 """Circuit breakers by representation rerouting (Zou et al. 2024, arXiv 2406.04313, algorithm 1).
 
     L = α (1 − t/2T) · mean ReLU(cos(h, h_original)), on harmful answers
-        + α t/2T · mean ‖h − h_original‖, on normal answers
+        + α ρ t/2T · mean ‖h − h_original‖, on normal answers
 
 at step t of T: first break, then mend. Harmful states are turned until they are orthogonal to what they were, in the
-blocks named; normal states are held in all blocks, as in the authors' code.
+blocks named; normal states are held in all blocks, as in the authors' code. ρ is 1 in the paper. The first mean lies
+between 0 and 1 whatever the model, the second has the unit of hidden states: where they are long, nothing moves unless
+ρ is small.
 
 The paper reads whole conversations. Here the means run over the positions from which an answer's tokens are predicted,
 the prompt's last token included, and not over the prompt: chat format, system prompt and the words of a prompt's format
@@ -38,6 +40,12 @@ class CircuitBreakerSettings(MethodSettings):
         "are the 10th and 20th of 32",
     )
     alpha: float = Field(10.0, gt=0, description="α of both terms")
+    retain_weight: float = Field(
+        1.0,
+        ge=0,
+        description="ρ of the second term, a distance between hidden states: the longer a model's states, the smaller; "
+        "1 is the paper's form",
+    )
 
 
 class CircuitBreaker:
@@ -67,9 +75,12 @@ class CircuitBreaker:
         reroute = forget.per_example(relu(cosine).mean(dim=2)).mean()
         moved = torch.linalg.vector_norm(retain.hidden - retain.reference_hidden, dim=-1)  # [n, T, K]
         drift = retain.per_example(moved.mean(dim=2)).mean()
-        half = batch.progress / 2
+        half, alpha = batch.progress / 2, self.settings.alpha
         return LossTerms(
-            {"reroute": self.settings.alpha * (1 - half) * reroute, "drift": self.settings.alpha * half * drift},
+            {
+                "reroute": alpha * (1 - half) * reroute,
+                "drift": alpha * self.settings.retain_weight * half * drift,
+            },
             {
                 "cosine": forget.per_example(cosine.detach().mean(dim=2)).mean(),
                 "drift_distance": drift.detach(),

@@ -17,6 +17,7 @@ from unsay.methods.base import Method, Needs, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.sharding import check_shardable, shard
+from unsay.models.sight import blind
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Role
@@ -88,7 +89,7 @@ def train(
     another number adds up in another order.
 
     Text and pictures are trained on by the same steps. Features of pictures are kept in `train/vision/`; without
-    pictures the vision tower never runs.
+    pictures the vision tower never runs, and is not in an accelerator's memory meanwhile.
 
     Several processes split each batch; only the first of them writes files, and a checkpoint of any number of them is
     continued by any other. A model whose layers were split over them (see `models.sharding`) is of no use afterwards.
@@ -127,7 +128,13 @@ def train(
             check_shardable(adapted, examples)
             shard(adapted, processes, device or vlm.device)
         run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe), processes)
-        with explained(run, settings), preemption.saving_first(), recomputing(adapted, settings.recompute):
+        text = all(example.image is None for example in (*examples, *probe_examples))
+        with (
+            explained(run, settings),
+            preemption.saving_first(),
+            recomputing(adapted, settings.recompute),
+            blind(adapted, text and not processes.sharded),
+        ):
             stopped = run.through(Batches(encoder, plan), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
