@@ -45,8 +45,10 @@ class Run:
         Raises:
             UserError: the folder cannot be written, or there is no such device.
         """
+        check_device(config.device)
         device = device_of(config, processes)
-        check_device(str(device))
+        if processes.world > 1:
+            check_device(str(device))
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # Settled before anything is keyed or written: what is kept says which precision it was made in.
