@@ -42,7 +42,8 @@ def table(scores: Scores) -> RenderableType:
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
-        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {len(scores.changes)} suites"))
+        family = len(scores.changes) + len(scores.utility_changes)
+        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {family} suites"))
     parts += [_judge(scores), *_judge_cost(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
