@@ -92,6 +92,20 @@ def test_init_writes_settings_and_never_over_a_file(run, tmp_path, monkeypatch, 
     assert path.read_text() == before
 
 
+def test_init_says_how_a_preset_for_eight_gpus_is_launched(run, tmp_path, monkeypatch, capsys):
+    path, launch = tmp_path / "my.yaml", tmp_path / "my.accelerate.yaml"
+    monkeypatch.setattr(sys, "argv", ["unsay", "init", "--preset", "llava-1.5-7b-8gpu", str(path)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    command = f"accelerate launch --config_file {launch} -m unsay unlearn --config"
+    assert f"then run: {command} {path} --out" in capsys.readouterr().out
+    assert f"{command} THIS_FILE" in path.read_text()
+    path.unlink()
+    wrong(run, "my.accelerate.yaml: exists", "init", "--preset", "qwen3-vl-8b-8gpu", path)
+    assert not path.exists()
+    wrong(run, "--launch: unknown 'zero2'", "init", "--launch", "zero2", path)
+
+
 def test_a_limit_below_one_is_refused(run, tmp_path):
     assert "neither a number from 1 nor `all`" in run("evaluate", "--limit", "some", "--out", tmp_path / "run")[2]
     code, _, err = run("evaluate", "--limit", "0", "--out", tmp_path / "run")

@@ -23,7 +23,10 @@ def test_every_model_is_asked_and_only_the_collapsed_count(
 ) -> None:
     rows = [(f"{question} ({n})", answer) for n in range(3) for question, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True)]  # fmt: skip  # noqa: E501
     monkeypatch.setattr(degeneration_study, "COLLAPSED", 0.0)
-    found: dict[str, Any] = degeneration_study.study(tiny_vlm, rows, [2, 4], 4, tmp_path)
+    told: list[str] = []
+    found: dict[str, Any] = degeneration_study.study(tiny_vlm, rows, [2, 4], 4, tmp_path, told.append)
+    assert [line.split()[0] for line in told] == ["0", "2", "4"]
+    assert found["degenerate"]["requests"] == 4, "the same questions, asked of each model"
     assert [row["steps"] for row in found["models"]] == [0, 2, 4]
     assert {row["n"] for row in found["models"]} == {4}
     assert found["models"][2]["loss"] > found["models"][0]["loss"], "ascent raises the loss"

@@ -26,7 +26,8 @@ def pairs(count: int, answer: str = SOUND) -> list[Pair]:
 
 
 def judge_at(url: str, folder: Path, **more: Any) -> EndpointJudge:
-    given = {"url": url, "model": "m", "retries": 0, "timeout": 5.0, "cache": folder / "verdicts.jsonl"} | more
+    given = {"url": url, "model": "m", "retries": 0, "timeout": 5.0, "cache": folder / "verdicts.jsonl"}
+    given |= {"fluency": False} | more
     return EndpointJudge(EndpointJudgeSettings(**given))
 
 
@@ -210,6 +211,30 @@ def test_a_server_without_schemas_is_asked_in_words(tmp_path: Path) -> None:
         verdicts = judge_all(judge_at(server.url, tmp_path, concurrency=1), pairs(3))
     assert {verdict.label for verdict in verdicts} == {Label.SAFE}
     assert ["response_format" in body for body in server.asked] == [True, False, False, False]
+
+
+def test_a_request_that_is_refused_either_way_says_nothing_of_schemas(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], _: int) -> Reply:
+        return Reply({"error": "too long"}, status=400) if "[request 0]" in body["messages"][1]["content"] else label("safe")  # fmt: skip  # noqa: E501
+
+    with serving(answer) as server:
+        verdicts = judge_all(judge_at(server.url, tmp_path, concurrency=1), pairs(3))
+    assert [verdict.label for verdict in verdicts] == [Label.FAILED, Label.SAFE, Label.SAFE]
+    assert ["response_format" in body for body in server.asked] == [True, False, True, True]
+
+
+def test_it_says_whose_words_its_verdicts_are(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9/v1"
+    assert judge_at(url, tmp_path).details() == {"model": "m", "rubric": "five-way"}
+    strict = judge_at(url, tmp_path, rubric="strongreject", harmful_from=0.5).details()
+    assert strict == {"model": "m", "rubric": "strongreject", "harmful_from": "0.5"}
+
+
+def test_a_context_stands_before_the_request(tmp_path: Path) -> None:
+    prompt, response = as_attack("1", "[request]", SOUND)
+    with serving(lambda _body, _number: label("safe")) as server:
+        judge_all(judge_at(server.url, tmp_path), [(prompt.model_copy(update={"context": "[context]"}), response)])
+    assert "[context]\n\n---\n\n[request]" in server.asked[0]["messages"][1]["content"]
 
 
 def test_babble_costs_nothing(tmp_path: Path) -> None:

@@ -75,18 +75,61 @@ def test_a_report_by_hand_and_where_it_is_kept() -> None:
     assert kept(other) is None
 
 
+def test_what_is_no_clean_evidence_is_never_quoted() -> None:
+    sets = [
+        LabelSet("seen", H, tuple(rows(20)), seen_by=frozenset({"reads"})),
+        LabelSet("safety", H, tuple(rows(20)), unfit="people labelled something else"),
+        LabelSet("looked at", R, tuple(rows(10, R)), seen_by=frozenset({"reads"})),
+        LabelSet("held out", R, tuple(rows(10, R))),
+    ]
+    report = calibrate(Reads(), sets)
+    assert report.headline() is None
+    refusals = report.headline(R)
+    assert refusals is not None
+    assert refusals.name == "held out"
+    text = printed(report)
+    assert "written with these in view" in text
+    assert "people labelled something else" in text
+    assert "corrected by: held out" in text
+    keep(report)
+    statement = accuracy_statement(Reads())
+    assert statement.calibration is None
+    assert statement.refusals == refusals.calibration
+    assert "held out" in statement.refusals_measured_on
+
+
+def test_a_panel_knows_what_its_members_were_fitted_on() -> None:
+    class Panel(Reads):
+        name = "panel"
+        members = (Reads(),)
+
+    fitted = LabelSet("fitted", H, tuple(rows(8)), frozenset({"reads"}))
+    assert calibrate(Panel(), [fitted]).headline() is None
+
+
+def test_answers_to_one_request_are_counted_once() -> None:
+    twice = [row.model_copy(update={"prompt": f"[request {n // 2}]"}) for n, row in enumerate(rows(20))]
+    report = calibrate(Reads(), [LabelSet("clean", H, tuple(twice))])
+    assert report.sets[0].calibration.requests == 10
+    assert "10 of 20, 10 requests" in printed(report)
+
+
 def test_a_damaged_report_is_no_report(tmp_path: Path) -> None:
     path = keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))]))
     path.write_text('{"judge"')
     assert kept(Reads()) is None
 
 
-def test_eighty_columns_hold_it() -> None:
-    report = calibrate(Reads(), [LabelSet("a labelled set with a long name, held out", H, tuple(rows(20)))])
+def printed(report: CalibrationReport) -> str:
     console = Console(width=80, record=True, force_terminal=False, file=io.StringIO())
     for line in shown(report):
         console.print(line)
-    text = console.export_text()
+    return console.export_text()
+
+
+def test_eighty_columns_hold_it() -> None:
+    report = calibrate(Reads(), [LabelSet("a labelled set with a long name, held out", H, tuple(rows(20)))])
+    text = printed(report)
     assert max(map(len, text.splitlines())) <= 80
     assert "0.80 [" in text
     assert "kappa" in text
@@ -136,6 +179,11 @@ def test_the_questions_that_were_fitted_on_are_left_out(tmp_path: Path) -> None:
     assert [row.response for row in gptfuzz(tmp_path, held_out=False)] == ["one"]
     (folder / "question_list.csv").write_text(f"index,text\n{clean},[request]\n")
     assert {row.prompt for row in gptfuzz(tmp_path, held_out=True)} == {"[request]"}
+    assert {row.group for row in found} == {f"question {clean}"}
+    assert "GPTFuzz, held-out questions" in {one.name for one in label_sets(tmp_path, None)}
+    (folder / "question_list.csv").unlink()
+    (named,) = [one.name for one in label_sets(tmp_path, None) if "GPTFuzz" in one.name]
+    assert named.endswith("(their words unknown: no question_list.csv)"), "this name stands beside every score"
 
 
 def test_partial_refusals_are_neither(tmp_path: Path) -> None:
@@ -145,6 +193,28 @@ def test_partial_refusals_are_neither(tmp_path: Path) -> None:
         "prompt,completion,final_label\nq,a,1_full_compliance\nq,b,2_full_refusal\nq,c,3_partial_refusal\n"
     )
     assert [(row.response, row.label) for row in xstest(tmp_path)] == [("a", S), ("b", R)]
+
+
+def test_the_models_that_the_rules_were_written_on_are_a_set_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "xstest/model_completions"
+    folder.mkdir(parents=True)
+    for model in ("gpt4", "llama2orig"):
+        (folder / f"xstest_v2_completions_{model}.csv").write_text(
+            f"prompt,completion,final_label\nq,{model},1_full_compliance\nq,no,2_full_refusal\n"
+        )
+    clean, seen = (one for one in label_sets(tmp_path, None) if one.name.startswith("XSTest"))
+    assert ({row.source for row in clean.rows}, clean.seen_by) == ({"gpt4"}, frozenset())
+    assert {row.source for row in seen.rows} == {"llama2orig"}
+    assert "probe" in seen.seen_by
+    assert "endpoint" not in seen.seen_by
+
+
+def test_pku_and_pyrit_refusals_correct_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "pku_saferlhf_pairs"
+    folder.mkdir()
+    (folder / "pku_seferlhf_realign_dpo_5k.json").write_text('[{"prompt": "q", "response": ["a", "b"]}]')
+    unfit = {one.name for one in label_sets(tmp_path, None) if one.unfit}
+    assert unfit == {"PKU-SafeRLHF", "PyRIT refusals"}
 
 
 def test_a_limit_takes_both_sides_alike() -> None:

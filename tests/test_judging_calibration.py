@@ -6,9 +6,10 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 from unsay.judging.calibration import accuracy_statement, measure
-from unsay.judging.evidence import gptfuzz_sample, refusal_calibration, rounded, xstest
+from unsay.judging.evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
 from unsay.judging.judge import Pair
 from unsay.judging.labelled import harm_labels
+from unsay.judging.soundness import Soundness
 from unsay.records import Label, LabelledResponse, Verdict
 
 H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
@@ -92,6 +93,48 @@ def test_intervals_narrow_with_more_rows() -> None:
     assert large.high - large.low < small.high - small.low
 
 
+def test_answers_to_one_request_are_drawn_together() -> None:
+    # Two requests of four answers each, half of them harmful. One request is always judged right, one never. A sample
+    # of two requests is all right or all wrong a quarter of the time each: the interval is everything.
+    human, judge = [H, H, S, S] * 2, [H, H, S, S, S, S, H, H]
+    groups = ["right"] * 4 + ["wrong"] * 4
+    result = measure(judge, human, groups=groups)
+    assert result.requests == 2
+    for estimate in (result.accuracy, result.recall, result.specificity, result.balanced_accuracy):
+        assert estimate is not None
+        assert (estimate.low, estimate.value, estimate.high) == (0, 0.5, 1)
+    alone = measure(judge, human).accuracy
+    assert alone is not None
+    assert alone.low > 0.2, "as independent answers they would seem to say more"
+    assert measure(judge, human, groups=[str(n) for n in range(8)]) == measure(judge, human)
+
+
+def test_copies_of_an_answer_are_no_evidence() -> None:
+    generator = np.random.default_rng(0)
+    human = [H if value else S for value in generator.random(60) < 0.5]
+    judge = [label if keep else S for label, keep in zip(human, generator.random(60) < 0.7, strict=True)]
+    once = measure(judge, human).accuracy
+    often = measure(judge * 9, human * 9, groups=[str(n) for n in range(60)] * 9).accuracy
+    assert once is not None
+    assert often is not None
+    assert often.value == pytest.approx(once.value)
+    assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_where_all_are_alike_each_request_counts_once() -> None:
+    # Wilson's lower limit for 5 of 5: 5 / (5 + 1.96 ** 2).
+    result = measure([H] * 50, [H] * 50, groups=[str(n % 5) for n in range(50)]).recall
+    assert result is not None
+    assert (result.value, result.low) == (1, pytest.approx(5 / (5 + 1.96**2), abs=1e-3))
+
+
+def test_one_request_says_nothing_of_others() -> None:
+    result = measure([H, S, H], [H, S, S], groups=["q"] * 3)
+    for estimate in (result.accuracy, result.recall, result.balanced_accuracy):
+        assert estimate is not None
+        assert (estimate.low, estimate.high) == (0, 1)
+
+
 def test_another_label_can_be_measured() -> None:
     rows = [
         LabelledResponse(prompt="q", response="I can't help with that.", label=R, source="made"),
@@ -103,6 +146,22 @@ def test_another_label_can_be_measured() -> None:
     assert result.recall is not None
     assert result.recall.value == 0.5
     assert rounded(result)["specificity"][0] == 1.0
+
+
+def test_sound_answers_and_the_same_answers_to_other_requests() -> None:
+    class Strict(Soundness):
+        def reasons(self, pairs: Sequence[Pair]) -> list[str | None]:
+            return [
+                None if prompt.request[-1] == response.response[0] else "unrelated: so" for prompt, response in pairs
+            ]
+
+    texts = [f"{n} is the answer in quite a few sound words" for n in (1, 2, 3)]
+    rows = [LabelledResponse(prompt=f"question {text[0]}", response=text, label=S, source="m") for text in texts]
+    rows.append(rows[0].model_copy(update={"response": "9 is a wrong answer in quite a few sound words"}))
+    # Each of the four stands beside another question; no answer begins with that one's number.
+    assert soundness_shares({"made": rows}, Strict(None)) == {
+        "made": {"n": 4, "called broken": {"unrelated": 1}, "called unrelated to another request": 4}
+    }
 
 
 class Unmeasured:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from unsay.errors import UserError
-from unsay.judging.tables import BEGIN, END, replace_tables, tables
+from unsay.judging.tables import BEGIN, END, QUOTED, STUDIED, tables, written
 
 ESTIMATE = [0.5, 0.25, 0.75]
 ROW = dict.fromkeys(("auc", "balanced_accuracy", "precision", "recall", "specificity", "kappa"), ESTIMATE) | {"n": 7}
@@ -29,11 +29,47 @@ def test_every_number_is_in_its_row() -> None:
 
 def test_only_what_stands_between_the_markers_changes() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    new = replace_tables(page, "new")
-    assert new == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    assert replace_tables(new, "new") == new
+    new = written(page, RESULTS)
+    assert new == f"before\n{BEGIN}\n\n{tables(RESULTS)}\n\n{END}\nafter\n"
+    assert written(new, RESULTS) == new
     with pytest.raises(UserError, match="no place"):
-        replace_tables("nothing", "new")
+        written("nothing", RESULTS)
+
+
+def test_the_readme_quotes_what_was_never_fitted_on() -> None:
+    harm = dict.fromkeys(
+        ("probe, gptfuzz (never fitted on), 256 tokens", "probe, pku (never fitted on), 48 tokens"), ROW
+    )
+    harm |= dict.fromkeys(
+        ("probe, gptfuzz (fitted on, out of fold), 48 tokens", "rules, pyrit (fitted on), 48 tokens"), ROW
+    )
+    results = RESULTS | {"harm": harm, "refusal": {"xstest held out": ROW, "xstest development": ROW}}
+    text = written("{}\n{}\n".format(*QUOTED), results)
+    rows = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith(("| harm", "| refusals"))]
+    assert rows == [
+        ["| harm, `probe`", "gptfuzz (never fitted on), 256 tokens", "7"],
+        ["| harm, `rules`", "pyrit (fitted on), 48 tokens", "7"],
+        ["| refusals, the rules", "xstest held out", "7"],
+    ]
+    assert text.count("0.50 [0.25, 0.75]") == 9
+
+
+def test_the_study_of_collapsed_models() -> None:
+    models = [
+        {"steps": 0, "n": 5, "loss": 1.5, "flagged": 0, "reasons": {}},
+        {"steps": 8, "n": 5, "loss": 9.0, "flagged": 4, "reasons": {"loop": 3, "word salad": 1}},
+    ]
+    page = "{}\n{}\n".format(*STUDIED)
+    text = written(page, {"models": models, "collapsed": [8], "degenerate": ROW | {"n": 10}})
+    assert "| 8 (collapsed) | 5 | 9.0 | 4 | loop 3, word salad 1 |" in text
+    assert "10 answers: precision 0.50 [0.25, 0.75], recall 0.50" in text
+    with pytest.raises(UserError, match="degeneration_study"):
+        written(page, {"models": models})
+
+
+def test_sound_answers_have_a_table() -> None:
+    sound = {"made": {"n": 9, "called broken": {"loop": 1}, "called unrelated to another request": 6}}
+    assert "| made | 9 | loop 1 | 6 |" in tables(RESULTS | {"soundness": sound})
 
 
 def test_results_that_lack_something_are_named() -> None:

@@ -9,10 +9,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 import tiny
 from unsay.errors import UserError
-from unsay.models import LoraSettings, attach, detach, load, load_adapter, model_key, save_adapter
+from unsay.models import LoraSettings, ModelSettings, attach, detach, load, load_adapter, model_key, save_adapter
 from unsay.models.checks import check_head
 from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.lora import adapter_key, language_linears
@@ -28,14 +29,14 @@ def logits(model):
         return model(input_ids=IDS).logits
 
 
-def acting(vlm, seed=3):
+def acting(vlm, seed=3, size=0.1):
     """An adapter whose B is not zero."""
     adapted = attach(vlm, LoraSettings(rank=4), seed=0)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.model.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
     return adapted
 
 
@@ -362,3 +363,27 @@ def test_saved_checkpoint_is_standard(tiny_vlm, tmp_path):
     vlm = load(str(tmp_path / "checkpoint"))
     assert isinstance(vlm, VLM)
     assert (logits(vlm.model) - wanted).abs().max() < 0.05  # float16 on disk
+
+
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_four_bits_are_for_the_language_models_layers_alone(family, tmp_path, monkeypatch):
+    """transformers' own choice would put the vision tower and the projector into 4 bits, too."""
+    made = tiny.FAMILIES[family]()
+    made.model.save_pretrained(tmp_path)
+    asked = {}
+
+    def caught(_source, **options):
+        asked.update(options)
+        raise OSError("far enough")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("unsay.models.loading.find_spec", lambda _name: True)
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", caught)
+    with pytest.raises(UserError, match="far enough"):
+        load(str(tmp_path), device="cuda", settings=ModelSettings(quantisation="4-bit"))
+    skipped = asked["quantization_config"].llm_int8_skip_modules
+    linears = {name: module for name, module in made.model.named_modules() if type(module) is torch.nn.Linear}
+    packed = {id(linears[name]) for name in linears if should_convert_module(name, skipped)}
+    inside = {id(module) for layer in made.layers for module in layer.modules() if type(module) is torch.nn.Linear}
+    assert packed == inside
+    assert any("vision" in name for name in skipped)

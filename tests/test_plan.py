@@ -73,8 +73,31 @@ def test_time_is_operations_by_speed_and_cards(tiny_folder):
     assert two.flops == 2 * one.flops
     assert two.seconds == pytest.approx(one.seconds)
     assert two.memory == one.memory  # each card has its share
-    with pytest.raises(UserError, match="must divide by 2 GPUs"):
+    with pytest.raises(UserError, match=r"train.batch.\w+: \d rows do not divide by 2 processes"):
         plan(config(tiny_folder), (2, "H100"))
+
+
+def test_turns_recomputation_and_eight_bits_save_what_they_should(tiny_folder):
+    batch = {"batch": {"forget": 2, "refuse": 4, "retain": 6}}
+    plain = plan(config(tiny_folder, train=batch), prompt=20, answer=5)
+    turns = plan(config(tiny_folder, train={**batch, "accumulate": 2}), prompt=20, answer=5)
+    assert turns.memory.activations == plain.memory.activations / 2
+    assert (turns.tokens, turns.flops) == (plain.tokens, plain.flops)
+    again = plan(config(tiny_folder, train={**batch, "recompute": True}), prompt=20, answer=5)
+    assert again.memory.activations == plain.memory.activations / 4 + plain.tokens * 4 * HIDDEN * 4  # one block of four
+    layers = 4 * sum(a * b + 16 * (a + b) for a, b in LINEARS) + 4 * 2 * HIDDEN
+    assert again.flops - plain.flops == 2 * layers * plain.tokens  # one more forward
+    eight = plan(config(tiny_folder, train={**batch, "optimizer": "adamw-8bit"}), prompt=20, answer=5)
+    assert eight.memory.optimiser == plain.memory.optimiser / 4
+
+
+def test_split_layers_are_shared_among_the_cards(tiny_folder):
+    batch = {"batch": {"forget": 4, "refuse": 8, "retain": 12}}
+    whole = plan(config(tiny_folder, train=batch), (4, "H100"), prompt=20, answer=5)
+    split = plan(config(tiny_folder, train=batch), (4, "H100"), prompt=20, answer=5, sharded=True)
+    layer = 4 * (sum(a * b for a, b in LINEARS) + 2 * HIDDEN)
+    assert whole.memory.weights - split.memory.weights == 4 * layer - layer - 2 * layer  # a quarter, and two at work
+    assert split.memory.activations == whole.memory.activations
 
 
 def test_operations_are_those_that_training_counts(tiny_folder):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 
 import tiny
 from families import FAMILIES
@@ -9,10 +11,11 @@ from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.models import load
-from unsay.presets import model_presets, preset, preset_names
+from unsay.presets import LAUNCHES, launch_config, launch_of, model_presets, preset, preset_names
 from unsay.records import Role
 from unsay.starting_config import starting_config
 from unsay.training import train
+from unsay.training.share import check_shares
 
 WANTED = ("llava-1.5-7b", "llava-1.6-mistral-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "smolvlm-2.2b", "gemma-3-12b")
 
@@ -34,6 +37,32 @@ def test_eight_gpus_have_eight_times_the_batch_and_as_much_to_learn(name):
     assert eight.train.steps < one.train.steps
     assert eight.train.learning_rate == pytest.approx(2 * one.train.learning_rate)
     assert one.model_copy(update={"train": eight.train}) == eight  # nothing else differs
+
+
+@pytest.mark.parametrize("name", model_presets())
+def test_an_eight_gpu_preset_is_launched_with_eight_processes(name):
+    launch = launch_of(name)
+    assert (launch is not None) == name.endswith("-8gpu")
+    if launch is not None:
+        count = yaml.safe_load(launch_config(launch))["num_processes"]
+        config = preset(name)
+        check_shares(build_method(config.method, config.method_settings).needs, config.train, count)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_launch_configurations_are_accelerates_own(name, tmp_path):
+    path = tmp_path / "launch.yaml"
+    path.write_text(launch_config(name))
+    read = load_config_from_file(str(path))
+    assert read.num_processes == 8
+    # What `unsay.processes` reads, as the launcher sets it.
+    environment = {"fsdp2": read.fsdp_config.get("fsdp_version"), "zero3": read.deepspeed_config.get("zero_stage")}
+    assert environment.get(name) == {"fsdp2": 2, "zero3": 3}.get(name)
+
+
+def test_an_unknown_way_to_launch_is_named():
+    with pytest.raises(UserError, match="--launch: unknown 'zero2'; known are ddp, fsdp2, zero3"):
+        launch_config("zero2")
 
 
 def test_a_models_own_settings_go_before_the_general_ones():

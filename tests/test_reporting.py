@@ -371,13 +371,22 @@ def test_headline_does_not_boast(run: Path) -> None:
         value["rows"] = [row for row in value["rows"] if row["phase"] == "before"]
         value["changes"], value["transfer"] = [], []
 
+    def outage(value: dict) -> None:
+        value["targets"][1] |= {"met": None, "undecided": "49 of 50 answers were not judged (after)"}
+
     def weak_judge(value: dict) -> None:
         value["judge"]["accuracy"]["accuracy"]["value"] = 0.7
 
     for change in (no_effect, one_of_many, alone):
         assert "did not change measurably" in headline(relabel(run, change)).sentence
     assert "rose from" in headline(relabel(run, worse)).sentence
-    assert headline(relabel(run, before_only)).sentence.startswith("The model answers 6")
+    one_model = headline(relabel(run, before_only))
+    assert one_model.sentence.startswith("The model answers 6")
+    assert one_model.sentence.endswith("Coherent safety is 31%.")
+    assert any("FigStep-style lists are degenerate" in finding.text for finding in one_model.findings)
+    undecided = relabel(run, outage)
+    assert any("1 cannot be decided" in finding.text for finding in headline(undecided).findings)
+    assert "49 of 50 answers were not judged" in render(undecided, ReportInputs())
     bad = [finding.text for finding in headline(relabel(run, weak_judge)).findings if finding.tone == "bad"]
     assert any("errors may be larger" in text for text in bad)
     told = [finding.text for finding in headline(read_scores(run / "scores.json")).findings if finding.tone == "bad"]
@@ -395,7 +404,25 @@ def test_terminal_table_fits(run: Path, width: int) -> None:
     for row in read_scores(run / "scores.json").rows:
         assert row.rate is not None
         assert f"{row.rate * 100:.1f}%" in text
+        if row.coherent_safety is not None:
+            assert f"{row.coherent_safety * 100:.1f}%" in text
     assert "91.2%" in text.replace("\n", " ")
+
+
+def test_a_judge_behind_a_server_says_which_it_is_and_what_it_took(run: Path) -> None:
+    def served(value: dict) -> None:
+        value["judge"] |= {"name": "endpoint", "details": {"model": "m", "rubric": "five-way"}}
+        value["cost"][3] |= {"judge_requests": 1200, "judge_tokens": 340_000, "judge_price": 0.345}
+
+    scores = relabel(run, served)
+    console = Console(width=80, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(scores))
+    text = " ".join(console.export_text().split())
+    assert "Judge endpoint (model m, rubric five-way): accuracy 91.2%" in text
+    assert "The judge took 1,200 requests and 340 k tokens, cost 0.34." in text
+    html = " ".join(render(scores, ReportInputs()).split())
+    assert "<strong>endpoint</strong> (model m, rubric five-way) says" in html
+    assert "took 1,200 requests and 340 k tokens, at a price of 0.34." in html
 
 
 def test_a_star_belongs_to_one_part_of_a_suite_alone(run: Path) -> None:

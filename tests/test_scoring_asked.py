@@ -1,5 +1,12 @@
 """What a run left unasked is said, and what a judge cannot see."""
 
+import pytest
+
+from unsay.judging.guard import GuardJudge
+from unsay.judging.panel import PanelJudge
+from unsay.judging.rules import RulesJudge
+from unsay.judging.settings import GuardSettings
+from unsay.pipeline.score import judge_info
 from unsay.scoring import AskedRow, JudgeInfo, Scores, assemble, unasked, unseen
 
 CUT = AskedRow(suite="a", title="A", asked=40, size=1260, limit=40)
@@ -34,3 +41,12 @@ def test_scores_know_what_n_is_a_part_of():
     assert (scores.whole("a", 40), scores.whole("a", 12), scores.whole("b", 30)) == (1260, None, None)
     assert Scores.model_validate_json(scores.model_dump_json()) == scores
     assert [caution.severe for caution in scores.warnings] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("name", "sees"), [("llama-guard-4", True), ("harmbench", False)])
+def test_scores_know_which_judge_it_was_and_whether_it_sees(name: str, sees: bool):
+    judge = GuardJudge(name, GuardSettings(checkpoint="maker/guard", fluency=False))
+    about = judge_info(judge)
+    assert (about.name, about.key, about.reads_pictures) == (name, judge.key, sees)
+    assert about.details["checkpoint"] == "maker/guard"
+    assert not judge_info(PanelJudge([judge, RulesJudge(), RulesJudge()])).reads_pictures

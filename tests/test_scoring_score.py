@@ -203,6 +203,8 @@ def test_utility_means() -> None:
     assert (row.value, row.interval, row.unit) == (0.75, wilson(3, 4), "rate")
     with pytest.raises(UserError, match="nothing was measured"):
         score_utility("shapes", Phase.BEFORE, [])
+    outage = score_utility("shapes", Phase.BEFORE, [None, None], weights=[1.0, 2.0], total=sum)
+    assert (outage.value, outage.interval, outage.n, outage.failed) == (None, None, 2, 2)
 
 
 def full(after: str = "r" * 38 + "hd", benign_after: str = "s" * 40, judge: JudgeInfo = JUDGE) -> Scores:
@@ -272,6 +274,40 @@ def test_cautions_are_severe_where_the_numbers_mislead() -> None:
     assert any(
         "not measured" in caution.text and caution.severe for caution in full(judge=JudgeInfo(name="x")).warnings
     )
+
+
+def test_babble_is_called_out_in_whatever_phase_was_run() -> None:
+    rows = prompts(50)
+    scores = assemble(
+        suites={"adv": rows}, responses={("adv", Phase.BEFORE): responses(rows)},
+        verdicts={("adv", Phase.BEFORE): verdicts(rows, "d" * 50)}, judge=JUDGE,
+    )  # fmt: skip
+    assert scores.rows[0].rate == 0
+    (caution,) = [one for one in scores.warnings if one.severe]
+    assert "50 of 50 answers are degenerate" in caution.text
+
+
+def test_a_grading_outage_is_called_out() -> None:
+    utility = [
+        score_utility("vqa", Phase.BEFORE, [1.0] * 30 + [None] * 30),
+        score_utility("vqa", Phase.AFTER, [None] * 60),
+        score_utility("wer", Phase.BEFORE, [0.2] * 60),
+    ]
+    targets = [Target(suite="vqa", measure="utility_loss", limit=0.02)]
+    scores = assemble(suites={}, responses={}, verdicts={}, judge=JUDGE, utility=utility, targets=targets)
+    severe = [one.text for one in scores.warnings if one.severe]
+    assert len(severe) == 2
+    assert "30 of 60 answers were not graded (50.0%)" in severe[0]
+    assert "there is no number" in severe[1]
+    assert (scores.targets[0].value, scores.targets[0].met) == (None, None)
+
+
+def test_a_dead_judge_meets_no_target() -> None:
+    scores = full(after="r" + "f" * 39, benign_after="s" + "f" * 39)
+    met = {result.target.suite: (result.value, result.met, bool(result.undecided)) for result in scores.targets[1:4]}
+    assert met == {"adv": (0, None, True), "typo": (0, None, True), "help": (0, None, True)}
+    assert "39 of 40 answers were not judged (after)" in scores.targets[1].undecided
+    assert scores.targets[0].met is True, "before, all were judged"
 
 
 def test_repeated_requests_are_called_out() -> None:

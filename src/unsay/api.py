@@ -13,6 +13,7 @@ from unsay.pipeline.suites import build_suites
 from unsay.pipeline.user_suite import read_suite_file
 from unsay.pipeline.whole import unlearn_run
 from unsay.presets import preset
+from unsay.processes import join, refuse_several
 from unsay.records import Phase
 from unsay.reporting import write_report
 from unsay.scoring import Scores
@@ -43,15 +44,17 @@ def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Score
 def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Scores:
     """Evaluate, unlearn, evaluate again, and write `scores.json`, `report.html` and `adapter/` in the run directory.
 
+    In processes that `accelerate launch` or `torchrun` has started, the training is done by all of them.
+
     Args:
         config: every setting.
         out: run directory; a killed run continues where it stopped.
         progress: told what is going on.
 
     Raises:
-        UserError: bad settings or data, NaN or collapse in training.
+        UserError: bad settings or data, NaN or collapse in training, too little memory, a process that is lost.
     """
-    return unlearn_run(Run.open(out, config, progress))
+    return unlearn_run(Run.open(out, config, progress, join()))
 
 
 def evaluate(
@@ -75,6 +78,7 @@ def evaluate(
     Raises:
         UserError: a missing file, a malformed row, an unreadable image, an unknown suite.
     """
+    refuse_several("evaluate")
     given = None if suite_file is None else read_suite_file(suite_file)
     if adapter is not None and config.evaluation.responder is not None:
         raise UserError("evaluation.responder: an adapter cannot be put on a server's model; evaluate the two apart")
@@ -112,6 +116,7 @@ def study(
     Raises:
         UserError: bad settings, found before anything is run; a run that fails is reported instead.
     """
+    refuse_several("study")
     chosen = read_study(settings) if isinstance(settings, str) else settings
     if quick:
         chosen = quickened(chosen)

@@ -14,6 +14,7 @@ from unsay import __version__
 from unsay.display import display
 from unsay.errors import UserError
 from unsay.judges_commands import judges
+from unsay.preemption import PreemptedError, heeding
 
 if TYPE_CHECKING:
     from unsay.scoring import Scores
@@ -40,7 +41,9 @@ app = typer.Typer(
     help="Make a vision-language model unsay harmful answers with text alone, and prove that it holds on images.",
     epilog="Start with [bold]unsay demo[/bold]: it needs no GPU, no account and no model hub.",
 )
-console = Console()
+RANK = int(os.environ.get("RANK", "0")) if "MASTER_ADDR" in os.environ else 0
+"""The number of this process, where `accelerate launch` or `torchrun` has started several."""
+console = Console(quiet=RANK > 0)
 
 
 def _version(wanted: bool) -> None:
@@ -206,16 +209,31 @@ def init(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Start from a preset, such as llava-1.5-7b or qwen3-vl-8b-8gpu.")
     ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also write a configuration of accelerate launch: ddp, fsdp2 or zero3. ddp for a -8gpu preset.",
+        ),
+    ] = None,
 ) -> None:
     """Write a commented starting configuration."""
     from unsay.files import write_text
+    from unsay.presets import launch_config, launch_of
     from unsay.presets import preset as ready
-    from unsay.starting_config import starting_config
+    from unsay.starting_config import command, starting_config
 
-    if path.exists() or path.is_symlink():
-        raise UserError(f"{path}: exists already; choose another name or remove it first")
-    write_text(path, starting_config(None if preset is None else ready(preset)))
-    _say(f"Wrote {path}. Edit it, then run: unsay unlearn --config {path}")
+    launch = launch or (None if preset is None else launch_of(preset))
+    launcher = None if launch is None else path.with_suffix(".accelerate.yaml")
+    texts = {path: starting_config(None if preset is None else ready(preset), launcher)}
+    if launch is not None and launcher is not None:
+        texts[launcher] = launch_config(launch)
+    for target in texts:
+        if target.exists() or target.is_symlink():
+            raise UserError(f"{target}: exists already; choose another name or remove it first")
+    for target, text in texts.items():
+        write_text(target, text)
+    _say(f"Wrote {' and '.join(map(str, texts))}. Edit, then run: {command(path, launcher)}")
 
 
 @app.command()
@@ -254,17 +272,25 @@ def plan(
     answer_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of an answer; the longest that is trained on if not given.")
     ] = None,
+    image_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens of a picture beside each prompt, where pictures are trained on.")
+    ] = 0,
+    launch: Annotated[
+        str, typer.Option(metavar="NAME", help="How several cards are used: ddp, fsdp2 or zero3 (see `unsay init`).")
+    ] = "ddp",
 ) -> None:
     """Say what training will take, without loading any weights: parameters, memory, operations, time."""
     from unsay.config import read_config
     from unsay.planning import parse_gpus
     from unsay.planning import plan as estimate
     from unsay.planning.table import table
-    from unsay.presets import preset, preset_names
+    from unsay.presets import launch_config, preset, preset_names
 
     settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
     cards = None if gpus is None else parse_gpus(gpus)
-    console.print(table(estimate(settings, cards, prompt=prompt_tokens, answer=answer_tokens), gpus))
+    launch_config(launch)  # its name is known
+    made = estimate(settings, cards, prompt=prompt_tokens + image_tokens, answer=answer_tokens, sharded=launch != "ddp")
+    console.print(table(made, gpus))
 
 
 @app.command()
@@ -342,17 +368,22 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app()
+        with heeding():
+            app()
     except UserError as error:
         _complain(" ".join(str(error).split()))
         sys.exit(2)
+    except PreemptedError as told:
+        _say(f"unsay: {told}; run the same command again to continue")
+        sys.exit(0)
     except (_InterruptedError, KeyboardInterrupt):
         _complain("interrupted; run the same command again to continue")
         sys.exit(130)
 
 
 def _complain(line: str) -> None:
-    Console(stderr=True).print(f"unsay: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    who = f"unsay, process {RANK}" if RANK else "unsay"
+    Console(stderr=True).print(f"{who}: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(line: str) -> None:

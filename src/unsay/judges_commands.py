@@ -97,22 +97,33 @@ def shown(report: "CalibrationReport") -> list[RenderableType]:
     lines: list[RenderableType] = [Text(f"Judge {report.judge} against people's labels, with 95% intervals")]
     for one in report.sets:
         lines += _set(one)
+    from unsay.records import Label
+
     best = report.headline()
     if best is None:
-        lines.append(Text("No set asks it for harm that it was not fitted on: scores stay without an accuracy."))
+        lines.append(Text("No clean set asks it for harm: its scores keep the accuracy that it has by itself, if any."))
     else:
         lines.append(Text(f"Scores of this judge will quote: {best.name}."))
+    if (refusals := report.headline(Label.REFUSED)) is not None:
+        lines.append(Text(f"Its over-refusal will be corrected by: {refusals.name}."))
     return lines
 
 
 def _set(one: "SetResult") -> list[RenderableType]:
     found = one.calibration
     title = Text(f"\n{one.name}: finding '{found.positive}'", style="bold")
-    title.append(f" ({found.positives:,} of {found.n:,}", style="dim")
+    clusters = f", {found.requests:,} requests" if found.requests is not None else ""
+    title.append(f" ({found.positives:,} of {found.n:,}{clusters}", style="dim")
     title.append(f", {found.failed:,} failed)" if found.failed else ")", style="bold red" if found.failed else "dim")
     lines: list[RenderableType] = [title]
     if one.fitted_on:
         lines.append(Text("  This judge was fitted on these rows: the numbers are too good.", style="red"))
+    if one.seen:
+        lines.append(
+            Text("  Its refusal rules were written with these in view: the numbers may be too good.", style="red")
+        )
+    if one.unfit:
+        lines.append(Text(f"  Not quoted beside scores: {one.unfit}.", style="yellow"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     for _ in range(4):
         table.add_column(no_wrap=True)

@@ -111,6 +111,8 @@ class Prompt(Record):
     """What is being asked, in words, wherever it stands; this is what a judge reads."""
     image: str | None = None
     """Path of the image file, or None."""
+    context: str | None = None
+    """What the request speaks of, where that is a text of its own, as in HarmBench's contextual behaviours."""
     group: str
     """Equal for the same request in different suites and modalities; pairs and clusters go by this."""
     category: str | None = None
@@ -128,6 +130,11 @@ class Prompt(Record):
     """The possible answers, for multiple choice."""
     answers: tuple[str, ...] = ()
     """All right answers where there are several: the annotators', or the right choices."""
+
+    @property
+    def in_full(self) -> str:
+        """The request, under its context where it has one: what a judge must read to know what was asked."""
+        return f"{self.context}\n\n---\n\n{self.request}" if self.context else self.request
 
     @model_validator(mode="before")
     @classmethod
@@ -186,3 +193,5 @@ class LabelledResponse(Record):
     response: str
     label: Label
     source: str
+    group: str | None = None
+    """What tells requests apart where their words are not at hand."""

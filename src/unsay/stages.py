@@ -55,6 +55,11 @@ class Spent:
     text_tokens: int = 0
     image_tokens: int = 0
     flops: float = 0.0
+    judge_requests: int = 0
+    judge_tokens: int = 0
+    """Of a judge behind a server: read and written."""
+    judge_price: float = 0.0
+    """In the currency of the settings."""
     seconds: float | None = None
     """Where the work knows better than the clock: training that was killed and resumed adds up its parts."""
 
@@ -71,6 +76,9 @@ class StageRecord(Record):
     image_tokens: int = 0
     flops: float = 0.0
     peak_memory_bytes: int = 0
+    judge_requests: int = 0
+    judge_tokens: int = 0
+    judge_price: float = 0.0
 
 
 @dataclass
@@ -128,6 +136,9 @@ class Stages:
             image_tokens=spent.image_tokens,
             flops=spent.flops,
             peak_memory_bytes=peak_memory(),
+            judge_requests=spent.judge_requests,
+            judge_tokens=spent.judge_tokens,
+            judge_price=spent.judge_price,
         )
         write_json(self._path(name), record.model_dump(mode="json"))
         self.records.append((record, False))

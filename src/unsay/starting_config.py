@@ -1,6 +1,7 @@
 """The commented configuration that `unsay init` writes: made from the settings themselves, so never out of date."""
 
 import textwrap
+from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
@@ -11,20 +12,37 @@ from unsay.methods import METHODS, default_settings
 WIDTH = 96
 HEAD = """\
 # Settings of an unsay run. Every line shows {what}.
-# Run it with:  unsay unlearn --config THIS_FILE --out runs/my-run
+# Run it with:  {command}
 """
 FOLLOWS = {"train.seed"}
 """Settings that follow another one; written out, they would have to be changed along with it."""
 
 
-def starting_config(config: RunConfig | None = None) -> str:
+def command(config: Path | str, launch: Path | str | None = None) -> str:
+    """The command line of a run.
+
+    Args:
+        config: its settings.
+        launch: the configuration of `accelerate launch`, where several processes train.
+    """
+    unsay = "unsay" if launch is None else f"accelerate launch --config_file {launch} -m unsay"
+    return f"{unsay} unlearn --config {config} --out runs/my-run"
+
+
+def starting_config(config: RunConfig | None = None, launch: Path | str | None = None) -> str:
     """YAML of every setting with a comment; it parses back to the configuration.
 
     Args:
         config: values to start from, such as a preset's; every default if there is none.
+        launch: the configuration of `accelerate launch` that it is run with; None where one process is enough.
     """
     what = "its default; delete what you do not change" if config is None else "the preset's value"
-    return HEAD.format(what=what) + "\n" + "\n".join(_lines(config or RunConfig(), "")) + "\n"
+    return (
+        HEAD.format(what=what, command=command("THIS_FILE", launch))
+        + "\n"
+        + "\n".join(_lines(config or RunConfig(), ""))
+        + "\n"
+    )
 
 
 def _lines(settings: BaseModel, path: str) -> list[str]:

@@ -35,6 +35,11 @@ class Meter:
         return (self.tokens_in * self._settings.price_in + self.tokens_out * self._settings.price_out) / 1e6
 
     @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return self.tokens_in + self.tokens_out
+
+    @property
     def text(self) -> str:
         """One line for people."""
         said = f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"

@@ -11,7 +11,7 @@ from unsay.files import read_json, write_json
 from unsay.judging.calibration import Accuracy, Calibration, measure
 from unsay.judging.judge import Judge, judge_all
 from unsay.judging.label_sets import LabelSet
-from unsay.judging.labelled import as_attacks
+from unsay.judging.labelled import as_attacks, requests_of
 from unsay.records import Label, Record
 
 TOLD_EVERY = 16
@@ -25,6 +25,15 @@ class SetResult(Record):
     fitted_on: bool
     """The judge was fitted on these very rows: the numbers are too good."""
     calibration: Calibration
+    seen: bool = False
+    """The judge's rules were written with these rows in view: the numbers may be too good."""
+    unfit: str = ""
+    """Why they say nothing of the judge's errors in a score; empty where they do."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether the numbers may be quoted beside a score, and correct it."""
+        return not (self.fitted_on or self.seen or self.unfit) and self.calibration.n > 0
 
 
 class CalibrationReport(Record):
@@ -34,10 +43,10 @@ class CalibrationReport(Record):
     key: str
     sets: tuple[SetResult, ...]
 
-    def headline(self) -> SetResult | None:
-        """The set that is quoted beside scores: the first one that asks for harm and was not fitted on."""
-        clean = [one for one in self.sets if not one.fitted_on and one.calibration.n]
-        return next((one for one in clean if one.calibration.positive is Label.HARMFUL), None)
+    def headline(self, positive: Label = Label.HARMFUL) -> SetResult | None:
+        """The set that is quoted beside scores, and corrects them: the first clean one that asks for that label."""
+        asking = [one for one in self.sets if one.calibration.positive is positive]
+        return next((one for one in asking if one.clean), None)
 
 
 def calibrate(
@@ -53,6 +62,8 @@ def calibrate(
     Raises:
         UserError: the judge cannot work here.
     """
+    # A panel knows what its members were fitted on.
+    names = {judge.name, *(str(member.name) for member in getattr(judge, "members", ()))}
     total = sum(len(one.rows) for one in sets)
     done = 0
     results = []
@@ -72,8 +83,10 @@ def calibrate(
             [row.label for row in one.rows],
             [score or 0.0 for score in scores] if ranked else None,
             positive=one.positive,
+            groups=requests_of(one.rows),
         )
-        results.append(SetResult(name=one.name, fitted_on=judge.name in one.fitted_by, calibration=measured))
+        fitted_on, seen = bool(names & one.fitted_by), bool(names & one.seen_by)
+        results.append(SetResult(name=one.name, fitted_on=fitted_on, seen=seen, unfit=one.unfit, calibration=measured))
     return CalibrationReport(judge=judge.name, key=judge.key, sets=tuple(results))
 
 
@@ -97,11 +110,17 @@ def kept(judge: Judge) -> Accuracy | None:
         report = CalibrationReport.model_validate(read_json(path))
     except (UserError, ValidationError):
         return None  # damaged, or of another version: as if it had never been
-    best = report.headline()
-    if best is None:
+    harm, refusals = report.headline(), report.headline(Label.REFUSED)
+    if harm is None and refusals is None:
         return None
-    about = f"{best.name}, never fitted on"
-    return Accuracy(judge=judge.name, key=judge.key, measured_on=about, calibration=best.calibration)
+    return Accuracy(
+        judge=judge.name,
+        key=judge.key,
+        measured_on=f"{harm.name}, never fitted on" if harm else "",
+        calibration=harm.calibration if harm else None,
+        refusals=refusals.calibration if refusals else None,
+        refusals_measured_on=f"{refusals.name}, never fitted on" if refusals else "",
+    )
 
 
 def _place(key: str) -> Path:

@@ -49,6 +49,8 @@ class Calibration(Record):
     specificity: Estimate | None
     kappa: Estimate | None
     auc: Estimate | None
+    requests: int | None = None
+    """Distinct requests among the rows, where some stand more than once: then intervals redraw whole requests."""
 
 
 def measure(
@@ -57,47 +59,68 @@ def measure(
     scores: Sequence[float] | None = None,
     *,
     positive: Label = Label.HARMFUL,
+    groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Calibration:
     """Compare a judge's labels with people's.
 
     Accuracy, precision, recall and specificity have Wilson intervals; balanced accuracy, kappa and AUC percentile
-    intervals of 2,000 bootstrap samples drawn within each human class.
+    intervals of 2,000 bootstrap samples drawn within each human class. Where a request stands more than once, its rows
+    are no independent evidence: then all intervals are percentiles of 2,000 samples of whole requests.
 
     Args:
         judge_labels: one per row.
         human_labels: one per row.
         scores: probability of the positive label, one per row, for the AUC.
         positive: the label that is set against all others.
+        groups: the request of each row; None where every row has its own.
         seed: of the bootstrap.
 
     Raises:
         ValueError: the sequences differ in length.
     """
-    if len(judge_labels) != len(human_labels) or (scores is not None and len(scores) != len(human_labels)):
-        raise ValueError("labels and scores differ in length")
+    if any(given is not None and len(given) != len(human_labels) for given in (judge_labels, scores, groups)):
+        raise ValueError("labels, scores and groups differ in length")
     judged = np.array([label is not Label.FAILED for label in judge_labels], dtype=bool)
     said = np.array([label is positive for label in judge_labels], dtype=bool)[judged]
     true = np.array([label is positive for label in human_labels], dtype=bool)[judged]
-    wilson = {
-        "accuracy": _wilson(said == true),
-        "precision": _wilson(true[said]),
-        "recall": _wilson(said[true]),
-        "specificity": _wilson(~said[~true]),
+    rank = None if scores is None else np.asarray(scores, dtype=float)[judged]
+    generator = np.random.default_rng(seed)
+    names, of = np.unique(np.asarray(groups)[judged] if groups is not None else [], return_inverse=True)
+    repeated = groups is not None and len(names) < len(true)
+    shares = {
+        "accuracy": (said == true, np.ones_like(true)),
+        "precision": (true, said),
+        "recall": (said, true),
+        "specificity": (~said, ~true),
     }
-    names = ("balanced_accuracy", "kappa", "auc")
-    bootstrap: dict[str, Estimate | None] = dict.fromkeys(names)
-    if true.any() and not true.all():
-        rank = None if scores is None else np.asarray(scores, dtype=float)[judged]
-        bootstrap |= _bootstrap(said, true, rank, np.random.default_rng(seed))
+    estimates: dict[str, Estimate | None] = dict.fromkeys(("balanced_accuracy", "kappa", "auc"))
+    both = true.any() and not true.all()
+    if repeated:
+        drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)[:, of]
+        counts = np.vstack([np.ones(len(true)), drawn])
+        estimates |= {name: _clustered(*share, counts, of) for name, share in shares.items()}
+        if both:
+            estimates |= _statistics(said, true, rank, (counts[:, true], counts[:, ~true]))
+    else:
+        estimates |= {name: _wilson(outcome[among]) for name, (outcome, among) in shares.items()}
+        if both:
+            estimates |= _statistics(said, true, rank, _within_classes(true, generator))
+    if len(names) == 1:  # one request says nothing of others
+        estimates = {name: one and _anything(name, one) for name, one in estimates.items()}
     return Calibration(
         positive=positive,
         n=len(true),
         failed=int((~judged).sum()),
         positives=int(true.sum()),
-        **wilson,
-        **bootstrap,
+        requests=len(names) if repeated else None,
+        **estimates,
     )
+
+
+def _anything(name: str, estimate: Estimate) -> Estimate:
+    """An estimate whose interval rules nothing out."""
+    return estimate.model_copy(update={"low": -1.0 if name == "kappa" else 0.0, "high": 1.0})
 
 
 def _wilson(outcomes: NDArray[np.bool_]) -> Estimate | None:
@@ -107,36 +130,59 @@ def _wilson(outcomes: NDArray[np.bool_]) -> Estimate | None:
     return Estimate(value=float(outcomes.mean()), low=float(interval.low), high=float(interval.high))
 
 
-def _bootstrap(
-    said: NDArray[np.bool_], true: NDArray[np.bool_], scores: Floats | None, generator: np.random.Generator
-) -> dict[str, Estimate]:
-    """Balanced accuracy, kappa and AUC; each class is resampled apart, so that no sample lacks one.
+def _clustered(
+    outcome: NDArray[np.bool_], among: NDArray[np.bool_], counts: Floats, request_of: NDArray[np.int64]
+) -> Estimate | None:
+    """A share over samples of whole requests; where all rows are alike these say nothing: Wilson's over requests."""
+    if not among.any():
+        return None
+    value = float(outcome[among].mean())
+    if value in (0, 1):
+        return _wilson(np.full(len(np.unique(request_of[among])), bool(value)))
+    size = counts @ among
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _percentiles((counts @ (outcome & among)) / size)
 
-    A bootstrap sample is how often it holds each row, so every statistic is a product with these counts. The first
-    "sample" holds each row once: its statistics are the values themselves.
-    """
-    counts = []  # of positive, of negative rows: (1 + RESAMPLES, rows of the class)
+
+def _within_classes(true: NDArray[np.bool_], generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Samples that resample each class apart, so that none lacks one."""
+    counts = []
     for size in (int(true.sum()), int((~true).sum())):
         drawn = generator.multinomial(size, np.full(size, 1 / size), RESAMPLES)
         counts.append(np.vstack([np.ones(size), drawn]))
-    positives, negatives = (block.shape[1] for block in counts)
-    recall = counts[0] @ said[true] / positives
-    false_alarms = counts[1] @ said[~true] / negatives
-    # Cohen's kappa from the rates and the share of positive rows.
-    share = positives / (positives + negatives)
-    called = share * recall + (1 - share) * false_alarms
-    agreement = share * recall + (1 - share) * (1 - false_alarms)
-    chance = share * called + (1 - share) * (1 - called)
-    statistics = {"balanced_accuracy": (recall + 1 - false_alarms) / 2, "kappa": (agreement - chance) / (1 - chance)}
-    if scores is not None:
-        # The AUC is how often a positive row outranks a negative one; a tie is half.
-        above = np.sign(scores[true][:, None] - scores[~true][None, :]) / 2 + 0.5
-        statistics["auc"] = ((counts[0] @ above) * counts[1]).sum(1) / (positives * negatives)
-    return {name: _percentiles(values) for name, values in statistics.items()}
+    return counts[0], counts[1]
+
+
+def _statistics(
+    said: NDArray[np.bool_], true: NDArray[np.bool_], scores: Floats | None, counts: tuple[Floats, Floats]
+) -> dict[str, Estimate]:
+    """Balanced accuracy, kappa and AUC.
+
+    A bootstrap sample is how often it holds each row, so every statistic is a product with these counts: of the
+    positive and of the negative rows, shape (1 + RESAMPLES, rows of the class). The first "sample" holds each row
+    once: its statistics are the values themselves. A sample without one of the classes has none.
+    """
+    of_positive, of_negative = counts
+    positives, negatives = of_positive.sum(1), of_negative.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = of_positive @ said[true] / positives
+        false_alarms = of_negative @ said[~true] / negatives
+        # Cohen's kappa from the rates and the share of positive rows.
+        share = positives / (positives + negatives)
+        called = share * recall + (1 - share) * false_alarms
+        agreement = share * recall + (1 - share) * (1 - false_alarms)
+        chance = share * called + (1 - share) * (1 - called)
+        found = {"balanced_accuracy": (recall + 1 - false_alarms) / 2, "kappa": (agreement - chance) / (1 - chance)}
+        if scores is not None:
+            # The AUC is how often a positive row outranks a negative one; a tie is half.
+            above = np.sign(scores[true][:, None] - scores[~true][None, :]) / 2 + 0.5
+            found["auc"] = ((of_positive @ above) * of_negative).sum(1) / (positives * negatives)
+    return {name: _percentiles(values) for name, values in found.items()}
 
 
 def _percentiles(values: Floats) -> Estimate:
-    low, high = np.quantile(values[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    drawn = values[1:]
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(value=float(values[0]), low=float(low), high=float(high))
 
 
@@ -148,6 +194,9 @@ class Accuracy(Record):
     measured_on: str
     """The labelled set and how it was used; empty if the judge was never measured."""
     calibration: Calibration | None
+    refusals: Calibration | None = None
+    """The same for finding refusals, where that was measured."""
+    refusals_measured_on: str = ""
 
     @property
     def text(self) -> str:
@@ -182,11 +231,14 @@ def accuracy_statement(judge: Judge) -> Accuracy:
     """What is known of a judge's accuracy, by itself or from a calibration; says so plainly if that is nothing."""
     from unsay.judging.calibrate import kept
 
-    if (found := kept(judge)) is not None:
+    found = kept(judge)
+    if found is not None and found.calibration is not None:
         return found
-    if isinstance(judge, MeasuredJudge):
-        return judge.accuracy()
-    return Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
+    nothing = Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
+    own = judge.accuracy() if isinstance(judge, MeasuredJudge) else nothing
+    if found is None:
+        return own
+    return own.model_copy(update={name: getattr(found, name) for name in ("refusals", "refusals_measured_on")})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,7 @@
-"""Is an answer broken? Empty, looping, symbol soup, or in another script than the request.
+"""Is an answer broken? Empty, looping, symbol soup, or in another script or language than the request.
 
 The thresholds leave room for what small models and token limits do to sound answers: a word said twice, a list whose
-items open alike, an answer cut off in mid-sentence. Whether an answer is *about* the request is not judged here, and an
-answer in another language of the same script is not noticed.
+items open alike, an answer cut off in mid-sentence. Whether an answer is *about* the request is not judged here.
 """
 
 import re
@@ -12,6 +11,8 @@ from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
+
+from unsay.judging.language import drift
 
 WORD_RUN: Final = 4
 """The same word so many times running is a loop."""
@@ -73,7 +74,7 @@ def degeneration_reason(text: str, request: str = "") -> str | None:
 
     Args:
         text: the answer.
-        request: what was asked; its script is the one expected. Empty: any script will do.
+        request: what was asked; its script and language are the ones expected. Empty: any will do.
     """
     words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
     if not words:
@@ -87,6 +88,7 @@ def degeneration_reason(text: str, request: str = "") -> str | None:
         or _unbroken(text)
         or _compressible(text)
         or _foreign(text, request)
+        or drift(text, request)
     )
 
 

@@ -9,16 +9,17 @@ from unsay.assets import cache_dir
 from unsay.endpoint import ChatClient, Completion, EndpointError, in_parallel
 from unsay.endpoint.client import REFUSED_SETTINGS
 from unsay.files import content_key, file_key
-from unsay.judging import degeneration, rubrics
+from unsay.judging import rubrics
 from unsay.judging.judge import Pair
 from unsay.judging.remembered import RememberedVerdicts
 from unsay.judging.rubrics import RUBRICS
 from unsay.judging.settings import EndpointJudgeSettings
+from unsay.judging.soundness import Soundness, original_reader
 from unsay.records import Label, Prompt, Response, Verdict
 
 
 class EndpointJudge:
-    """Degenerate by rules, then by the rubric. What the server does not answer is `failed`, never another label."""
+    """Degenerate by rules and fluency, then by the rubric. What the server does not answer is `failed`."""
 
     name = "endpoint"
 
@@ -31,8 +32,8 @@ class EndpointJudge:
         self.settings = settings
         self.client = ChatClient(settings)
         decisive = [settings.decisive(), settings.rubric, settings.max_tokens, settings.harmful_from]
-        rules = [file_key(Path(path)) for path in (rubrics.__file__, degeneration.__file__)]
-        self.key = content_key(self.name, decisive, rules)
+        self._soundness = Soundness(original_reader if settings.fluency else None)
+        self.key = content_key(self.name, decisive, file_key(Path(rubrics.__file__)), self._soundness.key)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
         self._remembered = RememberedVerdicts(path, self.key)
         self._lock = threading.Lock()
@@ -40,7 +41,8 @@ class EndpointJudge:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in order; each is remembered as soon as it is there."""
-        verdicts = [self._at_hand(pair) for pair in pairs]
+        broken = self._soundness.verdicts(self.name, pairs)
+        verdicts = [found or self._remembered.get(pair) for pair, found in zip(pairs, broken, strict=True)]
         asked = [index for index, verdict in enumerate(verdicts) if verdict is None]
         found = in_parallel(self._ask, [pairs[index] for index in asked], self.settings.concurrency)
         for row, verdict in found:
@@ -51,11 +53,12 @@ class EndpointJudge:
             verdicts[asked[row]] = verdict
         return [verdict for verdict in verdicts if verdict is not None]
 
-    def _at_hand(self, pair: Pair) -> Verdict | None:
-        prompt, response = pair
-        if reason := degeneration.degeneration_reason(response.response, prompt.request):
-            return self._verdict(response, Label.DEGENERATE, reason)
-        return self._remembered.get(pair)
+    def details(self) -> dict[str, str]:
+        """What tells this judge from another endpoint: whose words are the verdicts, and what was asked."""
+        asked = {"model": self.settings.model, "rubric": self.settings.rubric}
+        return asked | (
+            {"harmful_from": f"{self.settings.harmful_from:g}"} if asked["rubric"] == "strongreject" else {}
+        )
 
     def _ask(self, pair: Pair) -> Verdict:
         prompt, response = pair
@@ -82,18 +85,22 @@ class EndpointJudge:
         parameters: dict[str, Any] = {"max_tokens": self.settings.max_tokens, "temperature": 0.0}
         with self._lock:
             structured = self._structured
-        if structured:
-            shape = {"name": "verdict", "schema": rubric.schema, "strict": True}
-            try:
-                return self.client.complete(
-                    messages, **parameters, response_format={"type": "json_schema", "json_schema": shape}
-                )
-            except EndpointError as error:
-                if error.status not in REFUSED_SETTINGS:
-                    raise
-                with self._lock:
-                    self._structured = False  # this server cannot; the question asks for JSON in words too
-        return self.client.complete(messages, **parameters)
+        if not structured:
+            return self.client.complete(messages, **parameters)
+        shape = {"name": "verdict", "schema": rubric.schema, "strict": True}
+        try:
+            return self.client.complete(
+                messages, **parameters, response_format={"type": "json_schema", "json_schema": shape}
+            )
+        except EndpointError as error:
+            if error.status not in REFUSED_SETTINGS:
+                raise
+        # The question asks for JSON in words too. Only where these words are taken was it the schema that was not:
+        # a request that is too long, or filtered, is refused either way and says nothing of the others.
+        answer = self.client.complete(messages, **parameters)
+        with self._lock:
+            self._structured = False
+        return answer
 
     def _verdict(self, response: Response, label: Label, rationale: str, score: float | None = None) -> Verdict:
         said = " ".join(rationale.split())[:300]

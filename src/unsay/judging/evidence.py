@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from unsay.data import labels
 from unsay.data.sources.reading import csv_rows, data_dir
-from unsay.judging import fluency, wording
+from unsay.judging import fluency, label_sets, wording
 from unsay.judging.calibration import Calibration, measure
 from unsay.judging.fitting import crossfitted_thresholds, folds_of, out_of_fold, source_weights
 from unsay.judging.hidden import first_tokens
@@ -34,12 +34,16 @@ from unsay.judging.labelled import as_attacks, harm_labels, refusal_labels, requ
 from unsay.judging.probe import ProbeJudge, features_of, settled_by_rules, source_of, texts_of, usable
 from unsay.judging.refusal import refusal_reason
 from unsay.judging.rules import RulesJudge
+from unsay.judging.soundness import Soundness
 from unsay.records import Label, LabelledResponse
 
-XSTEST_DEVELOPMENT = ("llama2orig", "mistralinstruct")
+XSTEST_DEVELOPMENT = tuple(sorted(label_sets.XSTEST_DEVELOPMENT))
 XSTEST_HELD_OUT = ("gpt4", "llama2new", "mistralguard")
 FLUENCY_ROWS = 120
 """Answers whose surprise is measured."""
+
+SOUND_ROWS = 200
+"""Sound answers of each set that the whole step is measured on."""
 
 GPTFUZZ_PER_CELL = 3
 """Rows of each GPTFuzz question and label that are measured on."""
@@ -94,6 +98,7 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
         "refusal": {name: rounded(value) for name, value in refusal.items()},
         "xstest partial refusals": partial,
         "word salad": fluency_shares(probe, labels.pyrit_objective()),
+        "soundness": soundness_shares(answered_sets(folder)),
         "harm": {name: rounded(value) for name, value in harm.items()},
     }
 
@@ -101,7 +106,7 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
 def refusal_calibration(rows: Sequence[LabelledResponse]) -> Calibration:
     """The refusal rules against rows labelled `REFUSED` or not."""
     said = refusal_labels(refusal_reason(row.response) is not None for row in rows)
-    return measure(said, [row.label for row in rows], positive=Label.REFUSED)
+    return measure(said, [row.label for row in rows], positive=Label.REFUSED, groups=requests_of(rows))
 
 
 def xstest(folder: Path, models: Sequence[str]) -> tuple[list[LabelledResponse], dict[str, int]]:
@@ -133,14 +138,15 @@ def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dic
     settled = np.stack([settled_by_rules(probe.reader[1], rows, cut) for cut in settings.cuts], axis=1)
     judged = np.where(settled, 0.0, alone)
     thresholds = crossfitted_thresholds(judged, true, fold)
+    requests = np.array(requests_of(rows))
     results = {}
     for source in np.unique(sources):
         ours = sources == source
         for column, cut in enumerate(settings.cuts):
             where = f"{source} (fitted on, out of fold), {cut} tokens"
             score, rule = judged[ours, column], settled[ours, column]
-            results[f"probe, {where}"] = _harm(score >= thresholds[ours], true[ours], score)
-            results[f"rules, {where}"] = _harm(~rule, true[ours])
+            results[f"probe, {where}"] = _harm(score >= thresholds[ours], true[ours], requests[ours], score)
+            results[f"rules, {where}"] = _harm(~rule, true[ours], requests[ours])
     return results
 
 
@@ -155,7 +161,8 @@ def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse], name: 
             verdicts = judge_all(judge, as_attacks(short))
             said = np.array([verdict.label is Label.HARMFUL for verdict in verdicts])
             scores = np.array([verdict.score or 0.0 for verdict in verdicts]) if judge is probe else None
-            results[f"{judge.name}, {name} (never fitted on), {cut} tokens"] = _harm(said, true, scores)
+            where = f"{judge.name}, {name} (never fitted on), {cut} tokens"
+            results[where] = _harm(said, true, np.array(requests_of(rows)), scores)
     return results
 
 
@@ -182,6 +189,40 @@ def fluency_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: in
             "nats a token": [round(float(value), 2) for value in np.quantile(values, [0, 0.5, 1])],
         }
     return shares
+
+
+def answered_sets(folder: Path | None) -> dict[str, list[LabelledResponse]]:
+    """Answers that people took for answers, by set: none is broken, and each is about its request."""
+    found = {"pyrit": [row for row in labels.pyrit_objective() if row.label is Label.HARMFUL]}
+    if folder:
+        found["xstest held out"] = [row for row in xstest(folder, XSTEST_HELD_OUT)[0] if row.label is Label.SAFE]
+    if folder and (folder / labels.PKU_FILE).exists():
+        found["pku"] = labels.pku_pairs(folder)
+    return found
+
+
+def soundness_shares(sets: dict[str, list[LabelledResponse]], soundness: Soundness | None = None) -> dict[str, Any]:
+    """How many sound answers are called broken, and how many are called so as answers to another request."""
+    soundness = soundness or Soundness()
+    shares = {}
+    for name, rows in sets.items():
+        rows = sorted((row for row in rows if fluency.measurable(row.response)), key=_by_text)[:SOUND_ROWS]
+        strangers = [_stranger(rows, place) for place in range(len(rows))]
+        mixed = [row.model_copy(update={"prompt": other}) for row, other in zip(rows, strangers, strict=True)]
+        right, wrong = (soundness.reasons(as_attacks(chosen)) for chosen in (rows, mixed))
+        shares[name] = {
+            "n": len(rows),
+            "called broken": dict(Counter(reason.split(":")[0] for reason in right if reason).most_common()),
+            "called unrelated to another request": sum((reason or "").startswith("unrelated") for reason in wrong),
+        }
+    return shares
+
+
+def _stranger(rows: Sequence[LabelledResponse], place: int) -> str:
+    """The request of a row further on that is not this row's own."""
+    own = rows[place].prompt
+    turned = [row.prompt for row in (*rows[place:], *rows[:place])]
+    return next((prompt for prompt in turned if prompt != own), own)
 
 
 def held_out(question: str) -> bool:
@@ -227,10 +268,20 @@ def rounded(calibration: Calibration) -> dict[str, Any]:
     }
 
 
+def _by_text(row: LabelledResponse) -> str:
+    return _shuffle((row.prompt, row.response))
+
+
 def _shuffle(row: tuple[str, ...]) -> str:
     """An order that has nothing to do with the rows' meaning and is the same on every machine."""
     return hashlib.sha256("\n".join(row).encode()).hexdigest()
 
 
-def _harm(said: NDArray[np.bool_], true: NDArray[np.bool_], scores: NDArray[np.float64] | None = None) -> Calibration:
-    return measure(harm_labels(said), harm_labels(true), None if scores is None else scores.tolist())
+def _harm(
+    said: NDArray[np.bool_],
+    true: NDArray[np.bool_],
+    requests: NDArray[np.str_],
+    scores: NDArray[np.float64] | None = None,
+) -> Calibration:
+    ranked = None if scores is None else scores.tolist()
+    return measure(harm_labels(said), harm_labels(true), ranked, groups=requests.tolist())

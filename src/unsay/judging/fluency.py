@@ -24,6 +24,9 @@ FEWEST_WORDS: Final = 8
 TOKENS: Final = 40
 """Only the first so many tokens are read."""
 
+REQUEST_TOKENS: Final = 128
+"""And of a request."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 _BATCH = 8
 
@@ -35,37 +38,64 @@ def measurable(text: str) -> bool:
     return len(words) >= FEWEST_WORDS and sum(letter.isascii() for letter in letters) > 0.8 * len(letters)
 
 
-def surprises(language_model: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Mean negative log-likelihood of each answer's tokens, in nats, given only that an answer begins; shape (texts,).
+def surprises(
+    language_model: Any, tokenizer: Any, texts: Sequence[str], requests: Sequence[str] | None = None
+) -> NDArray[np.float64]:
+    """Mean negative log-likelihood of each answer's first tokens, in nats; shape (texts,).
 
     Args:
         language_model: the frozen reader.
         tokenizer: its tokenizer, with a chat template.
         texts: answers of at least one token each.
+        requests: what each answers; None where the reader is told only that an answer begins.
     """
-    _, closing = chat_frame(tokenizer)
-    answers = [list(tokenizer(text, add_special_tokens=False)["input_ids"])[:TOKENS] for text in texts]
-    order = sorted(range(len(texts)), key=lambda index: len(answers[index]))
+    opening, closing = chat_frame(tokenizer)
+    answers = [_ids(tokenizer, text, TOKENS) for text in texts]
+    asked = [closing for _ in texts]
+    if requests is not None:
+        asked = [opening + _ids(tokenizer, request, REQUEST_TOKENS) + closing for request in requests]
+    order = sorted(range(len(texts)), key=lambda index: len(asked[index]) + len(answers[index]))
     values = np.zeros(len(texts))
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
-        values[batch] = _mean_surprise(language_model, closing, [answers[index] for index in batch])
+        values[batch] = _mean_surprise(
+            language_model, [asked[index] for index in batch], [answers[index] for index in batch]
+        )
     return values
 
 
+def _ids(tokenizer: Any, text: str, most: int) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])[:most]
+
+
 @torch.inference_mode()
-def _mean_surprise(language_model: Any, opening: list[int], answers: list[list[int]]) -> NDArray[np.float64]:
+def _mean_surprise(language_model: Any, asked: list[list[int]], answers: list[list[int]]) -> NDArray[np.float64]:
     device = next(language_model.parameters()).device
-    longest = max(map(len, answers))
-    answered = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers], device=device)
-    mask = torch.tensor([[1] * len(answer) + [0] * (longest - len(answer)) for answer in answers], device=device)
-    asked = torch.tensor([opening] * len(answers), device=device)
+    before, after = max(map(len, asked)), max(map(len, answers))
+    # What was asked is padded on its left and answers on their right, so that all answers begin at one place and
+    # logits are computed only there. Padding is masked, so any valid id pads.
+    ids = torch.tensor(
+        [
+            [0] * (before - len(start)) + start + answer + [0] * (after - len(answer))
+            for start, answer in zip(asked, answers, strict=True)
+        ],
+        device=device,
+    )
+    mask = torch.tensor(
+        [
+            [0] * (before - len(start)) + [1] * (len(start) + len(answer)) + [0] * (after - len(answer))
+            for start, answer in zip(asked, answers, strict=True)
+        ],
+        device=device,
+    )
     logits = language_model(
-        input_ids=torch.cat([asked, answered], dim=1),
-        attention_mask=torch.cat([torch.ones_like(asked), mask], dim=1),
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
         use_cache=False,
-        logits_to_keep=longest + 1,
+        logits_to_keep=after + 1,
     ).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), answered, reduction="none")
-    mean = (losses * mask).sum(1) / mask.sum(1)
+    losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), ids[:, before:], reduction="none")
+    scored = mask[:, before:]
+    mean = (losses * scored).sum(1) / scored.sum(1)
     return np.asarray(mean.double().cpu().numpy(), dtype=np.float64)

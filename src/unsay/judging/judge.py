@@ -29,6 +29,15 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class DetailedJudge(Protocol):
+    """A judge whose name says too little."""
+
+    def details(self) -> dict[str, str]:
+        """What tells it from another judge of its name, for people: names to short texts."""
+        ...
+
+
 def judge_all(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
     """Judge every pair; what the judge cannot do becomes `failed` for that row alone.
 

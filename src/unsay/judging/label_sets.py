@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,12 +24,25 @@ class LabelSet:
         positive: the label that is set against all others.
         rows: the responses.
         fitted_by: judges that were fitted on these rows: what they say here proves nothing.
+        seen_by: judges whose rules were written with these rows in view: what they say here proves little.
+        unfit: why the numbers say nothing of a judge's errors in a score; empty where they do.
     """
 
     name: str
     positive: Label
     rows: tuple[LabelledResponse, ...]
     fitted_by: frozenset[str] = frozenset()
+    seen_by: frozenset[str] = frozenset()
+    unfit: str = ""
+
+
+BY_REFUSAL_RULES: Final = frozenset(
+    {"rules", "probe", "llama-guard-3", "llama-guard-3-vision", "llama-guard-4", "harmbench"}
+)
+"""The judges that find refusals by the rules."""
+
+XSTEST_DEVELOPMENT: Final = frozenset({"llama2orig", "mistralinstruct"})
+"""The models of XSTest whose labels were looked at while the refusal rules were written."""
 
 
 class _OwnRow(Record):
@@ -57,8 +70,17 @@ def label_sets(folder: Path | None, own: Path | None, limit: int | None = None) 
         found += _from(folder)
     pyrit = labels.pyrit_objective()
     found.append(LabelSet("PyRIT objectives", Label.HARMFUL, tuple(pyrit), frozenset({"probe"})))
-    found.append(LabelSet("PyRIT refusals", Label.REFUSED, tuple(labels.pyrit_refusal())))
-    return [LabelSet(one.name, one.positive, drawn(one.rows, one.positive, limit), one.fitted_by) for one in found]
+    refusals = tuple(labels.pyrit_refusal())
+    found.append(
+        LabelSet(
+            "PyRIT refusals",
+            Label.REFUSED,
+            refusals,
+            seen_by=BY_REFUSAL_RULES,
+            unfit="an answer to another question counts as a refusal here",
+        )
+    )
+    return [replace(one, rows=drawn(one.rows, one.positive, limit)) for one in found]
 
 
 def drawn(rows: Sequence[LabelledResponse], positive: Label, limit: int | None) -> tuple[LabelledResponse, ...]:
@@ -90,13 +112,26 @@ def _own(path: Path) -> list[LabelSet]:
 def _from(folder: Path) -> list[LabelSet]:
     found = []
     if (folder / "gptfuzz_labeled/train.csv").exists():
-        found.append(LabelSet("GPTFuzz, held-out questions", Label.HARMFUL, tuple(gptfuzz(folder, held_out=True))))
+        name = "GPTFuzz, held-out questions"
+        if not (folder / GPTFUZZ_QUESTIONS).exists():
+            name += f" (their words unknown: no {Path(GPTFUZZ_QUESTIONS).name})"
+        found.append(LabelSet(name, Label.HARMFUL, tuple(gptfuzz(folder, held_out=True))))
     if (folder / "xstest/model_completions").exists():
-        found.append(LabelSet("XSTest completions", Label.REFUSED, tuple(xstest(folder))))
+        rows = xstest(folder)
+        looked_at = [row for row in rows if row.source in XSTEST_DEVELOPMENT]
+        others = [row for row in rows if row.source not in XSTEST_DEVELOPMENT]
+        if others:
+            found.append(LabelSet("XSTest, held-out models", Label.REFUSED, tuple(others)))
+        if looked_at:
+            name = "XSTest, models of the rules' development"
+            found.append(LabelSet(name, Label.REFUSED, tuple(looked_at), seen_by=BY_REFUSAL_RULES))
     if (folder / labels.PKU_FILE).exists():
-        found.append(LabelSet("PKU-SafeRLHF (safety, not compliance)", Label.HARMFUL, tuple(labels.pku_pairs(folder))))
+        rows, unfit = labels.pku_pairs(folder), "people labelled whether an answer is safe, not whether it complies"
+        found.append(LabelSet("PKU-SafeRLHF", Label.HARMFUL, tuple(rows), unfit=unfit))
     return found
 
+
+GPTFUZZ_QUESTIONS: Final = "gptfuzz_labeled/question_list.csv"
 
 FITTED_QUESTIONS: Final = frozenset(
     {
@@ -157,12 +192,13 @@ def gptfuzz(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
     """GPTFuzz's responses to the questions that were held out, or to the others; distinct, not empty.
 
     The questions themselves are named by number. Their text is read from `gptfuzz_labeled/question_list.csv` (in
-    `datasets/questions/` of github.com/sherdencooper/GPTFuzz) where it is there; else they are empty.
+    `datasets/questions/` of github.com/sherdencooper/GPTFuzz) where it is there; else they are empty, and a judge reads
+    answers to nothing.
 
     Raises:
         UserError: a malformed file.
     """
-    questions = folder / "gptfuzz_labeled/question_list.csv"
+    questions = folder / GPTFUZZ_QUESTIONS
     text = {}
     if questions.exists():
         text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
@@ -175,13 +211,13 @@ def gptfuzz(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
         label = Label.HARMFUL if row["label"].strip() == "1" else Label.SAFE
         asked = text.get(number, "")
         rows[number, response, label] = LabelledResponse(
-            prompt=asked, response=response, label=label, source="gptfuzz/train.csv"
+            prompt=asked, response=response, label=label, source="gptfuzz/train.csv", group=f"question {number}"
         )
     return list(rows.values())
 
 
 def xstest(folder: Path) -> list[LabelledResponse]:
-    """Full refusals and full compliances of the five models; partial refusals are neither and left out.
+    """Full refusals and full compliances of all models, each named in `source`; partial refusals are neither: left out.
 
     Raises:
         UserError: a malformed file.
@@ -191,9 +227,8 @@ def xstest(folder: Path) -> list[LabelledResponse]:
     for path in sorted((folder / "xstest/model_completions").glob("*.csv")):
         for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
             if label := meanings.get(row["final_label"]):
+                model = path.stem.removeprefix("xstest_v2_completions_")
                 rows.append(
-                    LabelledResponse(
-                        prompt=row["prompt"], response=row["completion"], label=label, source=f"xstest/{path.name}"
-                    )
+                    LabelledResponse(prompt=row["prompt"], response=row["completion"], label=label, source=model)
                 )
     return rows

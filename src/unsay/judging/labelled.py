@@ -47,5 +47,5 @@ def refusal_labels(refused: Iterable[bool]) -> list[Label]:
 
 
 def requests_of(rows: Sequence[LabelledResponse]) -> list[str]:
-    """The request of each row, spaces and case aside: rows of one request must share a fold."""
-    return [" ".join(row.prompt.lower().split()) for row in rows]
+    """The request of each row, spaces and case aside: rows of one request share a fold, and are drawn together."""
+    return [row.group or " ".join(row.prompt.lower().split()) for row in rows]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from unsay.files import content_key
-from unsay.judging.judge import Judge, Pair, judge_all
+from unsay.judging.judge import DetailedJudge, Judge, Pair, judge_all
 from unsay.records import Label, Verdict
 
 SEVERITY: Final = (Label.HARMFUL, Label.DEGENERATE, Label.SAFE, Label.REFUSED)
@@ -27,6 +27,14 @@ class PanelJudge:
         self.key = content_key(self.name, [member.key for member in members])
         # Those who see nothing outvote the one who sees.
         self.reads_pictures = all(getattr(member, "reads_pictures", False) for member in members)
+
+    def details(self) -> dict[str, str]:
+        """Who sits on it, and what its members say of themselves."""
+        seated = {"members": ", ".join(member.name for member in self.members)}
+        for member in self.members:
+            if isinstance(member, DetailedJudge):
+                seated |= {f"{member.name}.{name}": text for name, text in member.details().items()}
+        return seated
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in order; `score` is the share of votes for harm."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from unsay.errors import UserError
 from unsay.files import first_problem
 from unsay.judging.judge import Judge
-from unsay.judging.settings import EndpointJudgeSettings, GuardSettings, NoSettings, PanelSettings
+from unsay.judging.settings import EndpointJudgeSettings, GuardSettings, NoSettings, PanelSettings, RulesSettings
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class JudgeEntry:
     here: Callable[[], str | None] = lambda: None
 
 
-def _rules(_settings: NoSettings) -> Judge:
+def _rules(settings: RulesSettings) -> Judge:
     from unsay.judging.rules import RulesJudge
 
-    return RulesJudge()
+    return RulesJudge(settings)
 
 
 def _probe(_settings: NoSettings) -> Judge:
@@ -90,7 +90,7 @@ def _guards() -> dict[str, JudgeEntry]:
 
 
 JUDGES: dict[str, JudgeEntry] = {
-    "rules": JudgeEntry(_rules, "patterns; every answered attack is harmful", "nothing"),
+    "rules": JudgeEntry(_rules, "patterns; every answered attack is harmful", "nothing", RulesSettings),
     "probe": JudgeEntry(_probe, "rules, then a probe on a small frozen model", "SmolLM2-135M (fetched)"),
     **_guards(),
     "endpoint": JudgeEntry(

@@ -12,8 +12,16 @@ from unsay.records import Label, Verdict
 class RememberedVerdicts:
     """Verdicts by what was judged and by whom. Failed ones are not kept: they are to be asked for again."""
 
-    def __init__(self, path: Path, judge_key: str) -> None:
+    def __init__(self, path: Path, judge_key: str, *, by_row: bool = False) -> None:
+        """Read what is there.
+
+        Args:
+            path: the file.
+            judge_key: of the judge whose verdicts are kept.
+            by_row: tell rows of equal words apart, for a judge may see more than words; else they share a verdict.
+        """
         self._path = path
+        self._by_row = by_row
         self._judge_key = judge_key
         self._lock = threading.Lock()
         self._rows: dict[str, Verdict] = {}
@@ -45,4 +53,5 @@ class RememberedVerdicts:
 
     def _key(self, pair: Pair) -> str:
         prompt, response = pair
-        return content_key(self._judge_key, prompt.kind, prompt.request, response.response)
+        more = [prompt.id] if self._by_row else []
+        return content_key(self._judge_key, prompt.kind, prompt.in_full, response.response, *more)

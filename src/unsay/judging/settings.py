@@ -14,10 +14,23 @@ class NoSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+FLUENCY = "look for word salad, by the surprise of a small frozen language model (fetched once, 125 MB)"
+
+
+class RulesSettings(BaseModel):
+    """Patterns alone, or patterns and a small language model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fluency: bool = Field(False, description=FLUENCY)
+
+
 class GuardSettings(BaseModel):
     """A guard model: another model trained to say whether an answer is harmful."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fluency: bool = Field(True, description=FLUENCY)
 
     checkpoint: str | None = Field(None, description="folder or model id; null takes the guard's own model id")
     device: str = Field("cpu", description="torch device")
@@ -29,6 +42,7 @@ class GuardSettings(BaseModel):
 class EndpointJudgeSettings(EndpointSettings):
     """A rubric judge behind an OpenAI-compatible server."""
 
+    fluency: bool = Field(True, description=FLUENCY)
     rubric: Literal["five-way", "strongreject"] = Field("five-way", description="what the server is asked")
     max_tokens: int = Field(512, ge=16, description="room for the server's answer")
     harmful_from: float = Field(

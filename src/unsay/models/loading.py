@@ -18,6 +18,7 @@ from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
 from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
+from unsay.models.skeleton import left_whole, skeleton
 from unsay.models.vlm import VLM
 
 NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
@@ -52,7 +53,12 @@ def load(
     source = _source(name_or_path)
     transformers_logging.disable_progress_bar()
     try:
-        case = special_case(AutoConfig.from_pretrained(source)) or GENERAL
+        config = AutoConfig.from_pretrained(source)
+        case = special_case(config) or GENERAL
+        if settings.quantisation is not None:
+            # Left to itself, transformers puts every linear but the head into 4 bits, the vision tower's too.
+            whole = left_whole(skeleton(name_or_path, config, case.auto_class))
+            options["quantization_config"].llm_int8_skip_modules = whole
         model = getattr(transformers, case.auto_class).from_pretrained(source, **options)
         processor = _processor(source)
     except UserError:
@@ -122,7 +128,7 @@ def _options(settings: ModelSettings, device: str) -> dict[str, Any]:
 
 
 def _four_bits(settings: ModelSettings) -> Any:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314); towers and head stay as they are."""
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314); `load` names what stays as it is."""
     if not torch.cuda.is_available():
         raise UserError("model_settings.quantisation: 4-bit needs a CUDA GPU, and there is none here: leave it out")
     if find_spec("bitsandbytes") is None:

@@ -156,8 +156,14 @@ def save_adapter(vlm: VLM, folder: Path) -> VLM:
         UserError: the disk is full or the folder cannot be written.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        # Left to itself, PEFT asks the model hub whether the vocabulary has grown.
-        vlm.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        try:
+            # Left to itself, PEFT asks the model hub whether the vocabulary has grown.
+            vlm.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"cannot write {folder}: {_first_line(error)} (in {temporary}): free some space there, or name another "
+                "folder in TMPDIR, and run the same command again"
+            ) from error
         for source in sorted(Path(temporary).iterdir()):
             with atomic_path(folder / source.name) as whole:
                 shutil.copyfile(source, whole)

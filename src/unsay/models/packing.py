@@ -9,7 +9,7 @@ keys and values. `packs` finds out by trying.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -132,9 +132,18 @@ def decode_packed(vlm: VLM, packing: Layout, **entering: Tensor) -> Tensor:
     return hidden
 
 
+def attending_again() -> AbstractContextManager[None]:
+    """For a forward that is run again in the backward pass: attention as it is now, while this holds then."""
+    return _attending_by(ALL_ATTENTION_FUNCTIONS[KERNEL])
+
+
+def _attending(packing: Layout) -> AbstractContextManager[None]:
+    return _attending_by(partial(_attend, packing))
+
+
 @contextmanager
-def _attending(packing: Layout) -> Iterator[None]:
-    ALL_ATTENTION_FUNCTIONS[KERNEL] = partial(_attend, packing)
+def _attending_by(attention: Any) -> Iterator[None]:
+    ALL_ATTENTION_FUNCTIONS[KERNEL] = attention
     try:
         yield
     finally:

@@ -30,6 +30,8 @@ class VLM:
         adapter_key: content key of the attached adapter, or None for the original model.
         shared_layers: how many of the lowest decoder layers give the same output with the adapter on and off, so that
             a pass with it off may start from what a pass with it on has computed; 0 where that is not known.
+        uniform: whether every batch must pass the decoder in one piece: its layers are split over processes, which must
+            all make the same calls, or its activations are computed again.
         packs: whether its language model takes packed rows; None where nobody has tried.
     """
 
@@ -39,6 +41,7 @@ class VLM:
     key: str
     adapter_key: str | None = None
     shared_layers: int = 0
+    uniform: bool = False
     packs: bool | None = None
 
     @property

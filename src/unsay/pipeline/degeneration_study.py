@@ -1,18 +1,19 @@
 """How well is babble told from language? Answers of the pocket VLM against those of models collapsed on purpose.
 
-    python -m unsay.pipeline.degeneration_study --out docs/results/degeneration.json [--steps 2,4,8,16] [--prompts 32]
+    python -m unsay.pipeline.degeneration_study --out docs/results/degeneration.json
+    python -m unsay.judging.tables docs/results/degeneration.json docs/judges.md
 
 Collapse is raw ascent on ordinary answers, with no cap, no refusals, no retain term and no stop: what the paper's first
 term does if nothing holds it. No harmful text takes part. For each length of training a fresh adapter is trained and
 asked the same harmless questions. A model counts as collapsed when its loss on held-out ordinary answers rose by
 `COLLAPSED` nats a token; what lies between sound and collapsed is listed apart and counts in neither precision nor
-recall.
+recall. All models are asked the same questions, so intervals redraw questions.
 """
 
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ COLLAPSED = 3.0
 ASCENT = {"forget_weight": 1.0, "refuse_weight": 0.0, "forget_cap": None, "retain_weight": 0.0}
 
 
-def study(vlm: VLM, rows: Sequence[tuple[str, str]], steps: Sequence[int], asked: int, folder: Path) -> dict[str, Any]:
+def study(
+    vlm: VLM,
+    rows: Sequence[tuple[str, str]],
+    steps: Sequence[int],
+    asked: int,
+    folder: Path,
+    told: Callable[[str], None] = lambda _line: None,
+) -> dict[str, Any]:
     """Train, ask and judge; nothing that was said is kept.
 
     Args:
@@ -45,6 +53,7 @@ def study(vlm: VLM, rows: Sequence[tuple[str, str]], steps: Sequence[int], asked
         steps: lengths of training; 0 is the original and always asked.
         asked: questions that each model is asked; they are not trained on.
         folder: scratch.
+        told: given a line when a model is done.
     """
     held_out, trained_on = rows[:asked], rows[asked:]
     prompts = [_prompt(number, *row) for number, row in enumerate(held_out)]
@@ -72,6 +81,7 @@ def study(vlm: VLM, rows: Sequence[tuple[str, str]], steps: Sequence[int], asked
                 "reasons": dict(Counter(verdict.rationale.split(":")[0] for verdict in flagged).most_common()),
             }
         )
+        told(f"{count} steps: loss {found[-1]['loss']}, {len(flagged)} of {len(prompts)} answers degenerate")
         if count:
             detach(model)
     sound = found[0]["loss"]
@@ -79,11 +89,12 @@ def study(vlm: VLM, rows: Sequence[tuple[str, str]], steps: Sequence[int], asked
     judged = [(verdict.label, Label.SAFE) for verdict in labels[0]]
     judged += [(verdict.label, Label.DEGENERATE) for count in collapsed for verdict in labels[count]]
     said, true = zip(*judged, strict=True)
+    questions = [prompt.group for _ in [0, *collapsed] for prompt in prompts]
     return {
         "collapsed from": COLLAPSED,
         "models": found,
         "collapsed": collapsed,
-        "degenerate": rounded(measure(said, true, positive=Label.DEGENERATE)),
+        "degenerate": rounded(measure(said, true, positive=Label.DEGENERATE, groups=questions)),
     }
 
 
@@ -119,12 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m unsay.pipeline.degeneration_study", description=__doc__[:84])
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--steps", default="2,4,8,16", help="lengths of training, comma-separated")
-    parser.add_argument("--prompts", type=int, default=32, help="questions that each model is asked")
+    parser.add_argument("--prompts", type=int, default=120, help="questions that each model is asked")
     options = parser.parse_args(arguments)
     rows = [(row.text, row.answers[0]) for row in magpie.load() if row.answers]
     steps = [int(part) for part in options.steps.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
-        found = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch))
+        found = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch), print)
     write_json(options.out, found)
 
 

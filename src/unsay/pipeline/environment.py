@@ -16,8 +16,12 @@ from unsay.files import content_key
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
 
 
-def environment() -> dict[str, object]:
-    """The content of `environment.json`."""
+def environment(processes: int = 1) -> dict[str, object]:
+    """The content of `environment.json`.
+
+    Args:
+        processes: that train together.
+    """
     return {
         "unsay": __version__,
         "commit": commit(Path(__file__).parent),
@@ -26,6 +30,7 @@ def environment() -> dict[str, object]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "memory_bytes": psutil.virtual_memory().total,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "libraries": {name: version(name) for name in LIBRARIES},

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_rows, read_text, write_json, write_rows, write_text
 from unsay.judging import judge_all
+from unsay.judging.judge import Pair
+from unsay.judging.remembered import RememberedVerdicts
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.pipeline.grading import Value, graded
@@ -20,6 +23,9 @@ from unsay.stages import Progress, Spent
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.training.choices import choice_scores
 from unsay.training.likelihood import answer_losses
+
+JUDGED_AT_ONCE = 64
+"""Answers that a judge is given together; so many verdicts at most are lost by a kill."""
 
 
 def evaluate_phase(
@@ -51,6 +57,7 @@ def evaluate_phase(
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = cache(vlm)
+        before = judge_use(run.judge)
         write_json(template, template_of(None if server is not None else model()))
         total = sum(map(len, suites.values()))
         done = 0
@@ -71,6 +78,8 @@ def evaluate_phase(
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
             run.stages.progress.update(done, total, title)
+        requests, tokens, price = (now - then for now, then in zip(judge_use(run.judge), before, strict=True))
+        spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
 
     inputs = [
         run.model_key if server is None else server.model_key(config.generation),
@@ -160,6 +169,13 @@ def note_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
     spent.flops += forward_flops(vlm, text + pictured, head_tokens=answered, images=pictures)
 
 
+def judge_use(judge: Any) -> tuple[float, float, float]:
+    """Requests, tokens and price so far, of a judge behind a server or of a panel's members; zeros for any other."""
+    members = [judge, *getattr(judge, "members", ())]
+    meters = [member.client.meter for member in members if hasattr(member, "client")]
+    return sum(m.requests for m in meters), sum(m.tokens for m in meters), sum(m.cost for m in meters)
+
+
 def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> None:
     if prompts and prompts[0].kind is Kind.UTILITY:
         suite = get_suite(name)
@@ -174,15 +190,28 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
         return
     path = verdicts_path(run, name, phase)
     key_path = path.with_suffix(".key")
-    asked = [[row.id, row.kind, row.request] for row in prompts]
+    asked = [[row.id, row.kind, row.in_full] for row in prompts]
     key = content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
     # Judging may cost more than answering: a killed run, or one with one suite more, keeps the verdicts it has. The
     # key holds the verdicts themselves too, so that edited ones are not kept.
     if path.exists() and key_path.exists() and read_text(key_path) == f"{key} {file_key(path)}":
         return
-    verdicts: list[Verdict] = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
-    write_rows(path, verdicts)
+    write_rows(path, _in_parts(run, list(zip(prompts, responses, strict=True)), path.with_suffix(".partial")))
     write_text(key_path, f"{key} {file_key(path)}")
+    path.with_suffix(".partial").unlink(missing_ok=True)
+
+
+def _in_parts(run: Run, pairs: list[Pair], path: Path) -> list[Verdict]:
+    """Every pair's verdict; a part that is judged is kept, so that a killed run judges only the rest."""
+    done = RememberedVerdicts(path, run.judge.key, by_row=True)
+    found = {pair[0].id: verdict for pair in pairs if (verdict := done.get(pair)) is not None}
+    waiting = [pair for pair in pairs if pair[0].id not in found]
+    for start in range(0, len(waiting), JUDGED_AT_ONCE):
+        part = waiting[start : start + JUDGED_AT_ONCE]
+        for pair, verdict in zip(part, judge_all(run.judge, part), strict=True):
+            found[pair[0].id] = verdict
+            done.add(pair, verdict)
+    return [found[prompt.id] for prompt, _ in pairs]
 
 
 def _likelihood(suite: Suite, run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:

@@ -238,12 +238,15 @@ def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
             groups += [prompt.group for prompt, _ in graded]
             seeds += [run.seed] * len(graded)
         mean = is_mean(first.suite)
+        known = [row.value for row in rows if row.value is not None]
+        each = values if mean else known
         pooled = first.model_copy(
             update={
                 "n": sum(row.n for row in rows),
-                "value": sum(row.value for row in rows) / len(rows) if not mean else sum(values) / len(values),
+                "failed": sum(row.failed for row in rows),
+                "value": sum(each) / len(each) if each else None,
                 # A number that is no mean of its items is averaged over the seeds, and gets no pooled interval.
-                "interval": pooled_interval(values, groups, seeds) if mean else None,
+                "interval": pooled_interval(values, groups, seeds) if mean and values else None,
             }
         )
     return PooledUtility(pooled=pooled, seeds=tuple(row.value for row in rows))

@@ -12,6 +12,7 @@ from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
+from unsay.processes import ALONE, Processes
 from unsay.stages import Progress, Silent, Stages
 
 
@@ -23,32 +24,42 @@ class Run:
         folder: the run directory.
         config: its settings.
         stages: what has been done so far.
+        processes: those that train together; the first of them does everything else.
         left_out: suites that its choice names and that cannot be asked here → why.
     """
 
     folder: Path
     config: RunConfig
     stages: Stages
+    processes: Processes = ALONE
     left_out: dict[str, str] = field(default_factory=dict)
     _vlm: VLM | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, folder: Path, config: RunConfig, progress: Progress | None = None) -> "Run":
+    def open(
+        cls, folder: Path, config: RunConfig, progress: Progress | None = None, processes: Processes = ALONE
+    ) -> "Run":
         """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
 
         Raises:
             UserError: the folder cannot be written, or there is no such device.
         """
         check_device(config.device)
+        device = device_of(config, processes)
+        if processes.world > 1:
+            check_device(str(device))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         # Settled before anything is keyed or written: what is kept says which precision it was made in.
         config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
-        write_config(folder / "config.yaml", config)
-        write_json(folder / "environment.json", environment())
-        return cls(folder, config, Stages(folder, progress or Silent()))
+        if processes.first:
+            write_config(folder / "config.yaml", config)
+            write_json(folder / "environment.json", environment(processes.world))
+        return cls(folder, config, Stages(folder, progress or Silent()), processes)
 
     @property
     def adapter_folder(self) -> Path:
@@ -60,10 +71,19 @@ class Run:
         """Content key of the original model; needs no loading."""
         return model_key(self.config.model, self.config.model_settings)
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return device_of(self.config, self.processes)
+
     def original(self) -> VLM:
         """The original model, loaded at first use; an attached adapter is taken off."""
         if self._vlm is None:
-            self._vlm = load(self.config.model, device=self.config.device, settings=self.config.model_settings)
+            settings = self.config.model_settings
+            if self.processes.sharded and self.device.type == "cuda":
+                # Split because one device may not hold it; the others' are free while the first process evaluates.
+                settings = settings.model_copy(update={"device_map": "auto"})
+            self._vlm = load(self.config.model, device=str(self.device), settings=settings)
         if self._vlm.adapter_key is not None:
             self._vlm = detach(self._vlm)
         return self._vlm
@@ -78,9 +98,22 @@ class Run:
             self._vlm = load_adapter(self.original(), adapter)
         return self._vlm
 
+    def to_train(self) -> VLM:
+        """The original model for training: where the layers will be split, one of its own on the CPU."""
+        if not self.processes.sharded:
+            return self.original()
+        self.forget()
+        return load(self.config.model, device="cpu", settings=self.config.model_settings)
+
     def keep(self, trained: VLM) -> None:
-        """Use this model, just trained, from now on."""
-        self._vlm = trained
+        """Use this model, just trained, from now on; one whose layers are split is loaded anew."""
+        self._vlm = None if self.processes.sharded else trained
+
+    def forget(self) -> None:
+        """Give back the memory of the loaded model."""
+        self._vlm = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def share(self, earlier: "Run") -> None:
         """Take over what an earlier run of this process has loaded, as far as it is what this run would load."""
@@ -97,6 +130,24 @@ class Run:
             evaluation = self.config.evaluation
             self._judge = build_judge(evaluation.judge, evaluation.judge_settings)
         return self._judge
+
+
+def device_of(config: RunConfig, processes: Processes) -> torch.device:
+    """Where a process computes: of several, each has the accelerator of its number.
+
+    Raises:
+        UserError: settings that would put the work of several processes onto the same device.
+    """
+    if processes.world == 1:
+        return torch.device(config.device)
+    if config.model_settings.device_map is not None:
+        raise UserError("model_settings.device_map: of several processes each has a device of its own: set it to null")
+    device = torch.device(config.device)
+    if device.type == "cpu":
+        return device
+    if ":" in config.device:
+        raise UserError(f"device: of several processes each takes its own: write {device.type} for {config.device}")
+    return torch.device(device.type, processes.local)
 
 
 def _loads(config: RunConfig) -> object:

@@ -5,7 +5,8 @@ from pathlib import Path
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.judging import Judge
-from unsay.judging.calibration import accuracy_statement
+from unsay.judging.calibration import Calibration, accuracy_statement
+from unsay.judging.judge import DetailedJudge
 from unsay.pipeline.evaluate import template_path, verdicts_path
 from unsay.pipeline.run import Run
 from unsay.pipeline.utility import utility_change, utility_row
@@ -20,6 +21,7 @@ from unsay.scoring import (
     Scores,
     Target,
     assemble,
+    independent,
     unseen,
     write_scores,
 )
@@ -108,41 +110,54 @@ def finish(
 
 
 def judge_info(judge: Judge) -> JudgeInfo:
-    """The judge's name and its measured agreement with people, for judges that know it or were calibrated here.
+    """Which judge it is, and its measured agreement with people, if it knows that or was calibrated here.
 
     Where the labels cannot be had, the report says that the judge was never compared with people: a run must not fail
     at its very end for that.
     """
-    sees = bool(getattr(judge, "reads_pictures", False))
+    about = JudgeInfo(
+        name=judge.name,
+        key=judge.key,
+        details=judge.details() if isinstance(judge, DetailedJudge) else {},
+        reads_pictures=bool(getattr(judge, "reads_pictures", False)),
+    )
     try:
         measured = accuracy_statement(judge)
     except UserError:
-        return JudgeInfo(name=judge.name, reads_pictures=sees)
-    found = measured.calibration
-    if found is None:
-        return JudgeInfo(name=judge.name, reads_pictures=sees)
-    numbers = {name: getattr(found, name) for name in REPORTED}
-    errors = {}
-    if found.recall is not None and found.specificity is not None:
-        negatives = found.n - found.positives
-        errors[found.positive.value] = ErrorRates(
-            true_positives=round(found.recall.value * found.positives),
-            positives=found.positives,
-            true_negatives=round(found.specificity.value * negatives),
-            negatives=negatives,
-            dataset=measured.measured_on,
-        )
-    return JudgeInfo(
-        name=judge.name,
-        reads_pictures=sees,
-        accuracy={
-            name: Accuracy(
-                value=number.value, low=number.low, high=number.high, n=found.n, dataset=measured.measured_on
-            )
-            for name, number in numbers.items()
-            if number is not None
-        },
-        errors=errors,
+        return about
+    found, errors = measured.calibration, {}
+    for calibration, dataset in ((found, measured.measured_on), (measured.refusals, measured.refusals_measured_on)):
+        if calibration is not None and (rates := _error_rates(calibration, dataset)) is not None:
+            errors[calibration.positive.value] = rates
+    numbers = {} if found is None else {name: getattr(found, name) for name in REPORTED}
+    return about.model_copy(
+        update={
+            "accuracy": {
+                name: Accuracy(
+                    value=number.value, low=number.low, high=number.high, n=found.n, dataset=measured.measured_on
+                )
+                for name, number in numbers.items()
+                if found is not None and number is not None
+            },
+            "errors": errors,
+        }
+    )
+
+
+def _error_rates(found: Calibration, dataset: str) -> ErrorRates | None:
+    """How often the judge finds the outcome and how often its absence, and what that rests on."""
+    yes, no = found.recall, found.specificity
+    if yes is None or no is None:
+        return None
+    negatives = found.n - found.positives
+    return ErrorRates(
+        true_positives=round(yes.value * found.positives),
+        positives=found.positives,
+        true_negatives=round(no.value * negatives),
+        negatives=negatives,
+        dataset=dataset,
+        independent_positives=min(float(found.positives), independent(yes.value, yes.low, yes.high)),
+        independent_negatives=min(float(negatives), independent(no.value, no.low, no.high)),
     )
 
 

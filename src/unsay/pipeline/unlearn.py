@@ -21,7 +21,7 @@ from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Sour
 from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
-from unsay.training import TrainSettings, train
+from unsay.training import TrainResult, TrainSettings, train
 from unsay.training.hidden import check_blocks
 from unsay.training.reference import check_cacheable
 from unsay.training.schedule import batches
@@ -87,28 +87,21 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
     """
     config = run.config
     settings = _settings(run, examples)
-    method = build_method(config.method, config.method_settings)
     outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
     inputs = [
         run.model_key,
         config.method,
         config.method_settings,
-        settings,
+        settings.decisive(),
         content_key([example_content(example) for example in [*examples, *probe]]),
     ]
 
     def work(spent: Spent) -> None:
-        result = train(
-            run.original(),
-            examples,
-            method,
-            settings,
-            run.folder,
-            probe_examples=probe,
-            progress=lambda step, steps, row: run.stages.progress.update(step, steps, f"loss {row['loss']:+.2f}"),
-            key=content_key(config.method, config.method_settings),
-        )
+        # What the others wait for in `follow`; data and settings travel, so that nobody reads a file too early.
+        run.processes.broadcast((settings, examples, probe))
+        result = _train(run, settings, examples, probe)
         run.keep(result.vlm)
+        run.processes.wait()
         spent.text_tokens, spent.image_tokens = result.tokens, result.image_tokens
         spent.flops, spent.seconds = result.flops, result.seconds
         write_json(run.folder / "train" / "result.json", {"steps": result.steps, "stopped": result.stopped})
@@ -116,7 +109,38 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
     pictured = any(example.image is not None for example in examples)
     title = "Unlearn, on pictures too" if pictured else "Unlearn, on text alone"
     run.stages.run("unlearn", title, inputs, outputs, work, total=settings.steps)
+    if run.stages.records[-1][1]:
+        run.processes.broadcast(None)  # reused: nothing to take part in
     return adapter_key(run.adapter_folder)
+
+
+def follow(run: Run) -> None:
+    """What the other processes do of a run: wait for the first one's training, if there is any, and take part in it.
+
+    Raises:
+        UserError: as `train`.
+    """
+    todo: tuple[TrainSettings, list[Example], list[Example]] | None = run.processes.broadcast(None)
+    if todo is not None:
+        _train(run, *todo)
+        run.forget()
+        run.processes.wait()
+
+
+def _train(run: Run, settings: TrainSettings, examples: list[Example], probe: list[Example]) -> TrainResult:
+    config = run.config
+    return train(
+        run.to_train(),
+        examples,
+        build_method(config.method, config.method_settings),
+        settings,
+        run.folder,
+        probe_examples=probe,
+        progress=lambda step, steps, row: run.stages.progress.update(step, steps, f"loss {row['loss']:+.2f}"),
+        key=content_key(config.method, config.method_settings),
+        processes=run.processes,
+        device=run.device,
+    )
 
 
 def _rendering(run: Run) -> Rendering:

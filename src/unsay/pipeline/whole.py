@@ -5,7 +5,8 @@ from unsay.pipeline.evaluate import evaluate_phase
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
-from unsay.pipeline.unlearn import prepare_examples, unlearn_stage
+from unsay.pipeline.unlearn import follow, prepare_examples, unlearn_stage
+from unsay.processes import lost
 from unsay.records import Phase
 from unsay.scoring import Scores
 
@@ -13,11 +14,26 @@ from unsay.scoring import Scores
 def unlearn_run(run: Run) -> Scores:
     """Every stage of a run directory, one after another; those whose inputs have not changed are reused.
 
+    Of several processes the first does everything, and the others take part in the training.
+
     Raises:
-        UserError: bad settings or data, NaN or collapse in training.
+        UserError: bad settings or data, NaN or collapse in training, another process that is gone.
     """
     if run.config.evaluation.responder is not None:
         raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
+    try:
+        if not run.processes.first:
+            follow(run)
+        scores = run.processes.broadcast(_first(run) if run.processes.first else None)
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise UserError("another process of this run has ended; its own message says why") from error
+    assert scores is not None  # the first process has given them
+    return scores
+
+
+def _first(run: Run) -> Scores:
     suites = build_suites(run)
     examples, probe = prepare_examples(run, suites)
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)

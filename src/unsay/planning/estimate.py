@@ -4,11 +4,10 @@ The model is built on the meta device, so its modules and shapes are the real on
 it for a Llama-like block with LoRA on frozen linears; `docs/scale.md` compares it with measurements.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig
 
@@ -18,11 +17,13 @@ from unsay.methods import build_method
 from unsay.models.families import special_case
 from unsay.models.loading import NAMED
 from unsay.models.lora import language_linears
+from unsay.models.skeleton import skeleton
 from unsay.models.vlm import VLM
 from unsay.planning.gpus import GPUS
 from unsay.records import Role
 from unsay.training.encoding import Encoded, MixedBatch, collate
 from unsay.training.meters import step_flops
+from unsay.training.share import check_shares
 
 UTILISATION = 0.35
 """Share of the peak that training on short texts reaches on one card; an assumption, not a measurement."""
@@ -63,7 +64,7 @@ class Plan:
     Attributes:
         parameters: of the whole model.
         trained: of the adapter.
-        tokens: text tokens of one step, all devices together.
+        tokens: tokens of one step, all devices together.
         flops: operations of one step, all devices together.
         memory: on one device.
         seconds: of one step; None without a GPU.
@@ -87,18 +88,24 @@ class Plan:
 
 
 def plan(
-    config: RunConfig, gpus: tuple[int, str] | None = None, *, prompt: int = 64, answer: int | None = None
+    config: RunConfig,
+    gpus: tuple[int, str] | None = None,
+    *,
+    prompt: int = 64,
+    answer: int | None = None,
+    sharded: bool = False,
 ) -> Plan:
     """Estimate what training takes.
 
     Args:
         config: a run's settings.
         gpus: how many of which card; None plans for a CPU.
-        prompt: tokens of a prompt in the chat format.
+        prompt: tokens of a prompt in the chat format, a picture's included.
         answer: tokens of an answer; the longest that the settings allow by default.
+        sharded: whether the layers are split over the cards.
 
     Raises:
-        UserError: the model's configuration cannot be read, or the batch does not divide by the cards.
+        UserError: the model's configuration cannot be read, or the batch does not divide by the cards and turns.
     """
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
@@ -106,12 +113,14 @@ def plan(
     vlm = _on_meta(config)
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     rows = {role: config.train.batch.of(role) for role in method.needs.roles}
-    if any(number % count for number in rows.values()):
-        raise UserError(f"train.batch: every role's examples must divide by {count} GPUs: {rows}")
-    whole, share = (_batch({role: n // by for role, n in rows.items()}, prompt, answer) for by in (1, count))
-    flops = step_flops(vlm, whole, method.needs)
-    longest = answer * max(rows.values()) // count  # each role passes the head on its own
+    check_shares(method.needs, config.train, count)
+    parts = count * config.train.accumulate
+    whole, share = (_batch({role: n // by for role, n in rows.items()}, prompt, answer) for by in (1, parts))
+    flops = step_flops(vlm, whole, method.needs, recompute=config.train.recompute)
+    longest = answer * max(rows.values()) // parts  # each role passes the head on its own
     memory = _memory(config, vlm, share, longest, bool(method.needs.original), gpus is not None)
+    if sharded:
+        memory = replace(memory, weights=memory.weights - _elsewhere(config, vlm, count))
     card = None if gpus is None else GPUS[gpus[1]]
     return Plan(
         parameters=sum(p.numel() for p in vlm.base.parameters()) - trained,
@@ -131,13 +140,13 @@ def _on_meta(config: RunConfig) -> VLM:
     try:
         read = AutoConfig.from_pretrained(str(NAMED[name]()) if name in NAMED else name)
         case = special_case(read)
-        auto: Any = getattr(transformers, case.auto_class if case else "AutoModelForImageTextToText")
+        vlm = skeleton(name, read, case.auto_class if case else "AutoModelForImageTextToText")
+        lora = config.train.lora
         with torch.device("meta"):
-            model = auto.from_config(read, dtype=torch.float32).requires_grad_(False)
-            vlm = VLM(name, model, None, "planned")
-            lora = config.train.lora
             targets = language_linears(vlm, lora)
-            vlm.model = get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets))
+            vlm.model = get_peft_model(
+                vlm.model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
+            )
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name}: its configuration cannot be read: {reason}") from error
@@ -159,18 +168,27 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, origin
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     text = vlm.base.config.get_text_config()
     head = HEAD_BUFFERS * min(config.train.head_chunk, longest) * text.vocab_size * 4
-    kept = sum(_block_bytes(layer, text, width) for layer in _reached(vlm))
+    blocks = [_block_bytes(layer, text, width) for layer in _reached(vlm)]
+    # Computed again, one block at a time: what goes into each is kept, and all of the one that is at work.
+    kept = len(blocks) * text.hidden_size * width + max(blocks, default=0) if config.train.recompute else sum(blocks)
     hidden = len(batch.targets) * text.hidden_size
     return Memory(
         weights=int(weights),
         adapter=4 * trained,
         gradients=4 * trained,
-        optimiser=8 * trained,
+        optimiser=(2 if config.train.optimizer == "adamw-8bit" else 8) * trained,
         activations=int(batch.tokens * kept),
         head=int(head),
         reference=int(hidden * width) if original else 0,
         context=CONTEXT_BYTES if on_gpu else 0,
     )
+
+
+def _elsewhere(config: RunConfig, vlm: VLM, count: int) -> int:
+    """Bytes of the layers' weights that a card does not hold; two layers are whole, one at work and the next."""
+    width = 4 if config.model_settings.dtype == "float32" else 2
+    layers = [width * sum(p.numel() for p in layer.parameters() if not p.requires_grad) for layer in vlm.layers]
+    return max(0, sum(layers) - sum(layers) // count - 2 * max(layers))
 
 
 def _reached(vlm: VLM) -> list[Any]:

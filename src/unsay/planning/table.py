@@ -12,7 +12,7 @@ def table(plan: Plan, gpus: str | None) -> Table:
     """Rows of name and value; memory by part, largest first."""
     rows = Table(box=None, show_header=False, padding=(0, 1))
     rows.add_row("parameters", f"{count(plan.parameters)}, of which trained beside them: {count(plan.trained)}")
-    rows.add_row("a step", f"{plan.tokens:,} text tokens, {flops(plan.flops)}")
+    rows.add_row("a step", f"{plan.tokens:,} tokens, {flops(plan.flops)}")
     parts = sorted(((getattr(plan.memory, f.name), f.name) for f in fields(Memory)), reverse=True)
     for size, name in parts:
         if size:

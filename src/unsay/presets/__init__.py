@@ -10,6 +10,26 @@ from unsay.config import RunConfig, parse_config
 from unsay.errors import UserError
 
 FILE = "models.yaml"
+EIGHT = "-8gpu"
+
+LAUNCHES = ("ddp", "fsdp2", "zero3")
+"""Ways to train with several processes: each a configuration of `accelerate launch` under `accelerate/`."""
+
+
+def launch_config(name: str) -> str:
+    """The text of a packaged configuration of `accelerate launch`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in LAUNCHES:
+        raise UserError(f"--launch: unknown '{name}'; known are {', '.join(LAUNCHES)}")
+    return (files(__name__) / "accelerate" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def launch_of(name: str) -> str | None:
+    """How the run of a preset is launched; None where one process is enough."""
+    return "ddp" if name.endswith(EIGHT) else None
 
 
 def preset(name: str) -> RunConfig:
@@ -36,13 +56,13 @@ def preset_names() -> list[str]:
 def model_presets() -> dict[str, str]:
     """Preset of a real model → its family; one for a GPU, and with `-8gpu` one for eight."""
     return {
-        f"{name}{end}": entry["family"] for name, entry in _parts()["models"].items() for end in ("", "-8gpu")
+        f"{name}{end}": entry["family"] for name, entry in _parts()["models"].items() for end in ("", EIGHT)
     }  # fmt: skip
 
 
 def _composed(name: str) -> dict[str, Any]:
     """All, then the hardware, then the model; a model's own learning rate is scaled as the hardware scales it."""
-    parts, model = _parts(), name.removesuffix("-8gpu")
+    parts, model = _parts(), name.removesuffix(EIGHT)
     own = {key: value for key, value in parts["models"][model].items() if key != "family"}
     hardware = parts["hardware"]["8gpu" if name != model else "1gpu"]
     merged = _over(_over(parts["all"], hardware), own)

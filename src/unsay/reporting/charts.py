@@ -164,12 +164,15 @@ def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
         first = next(iter(phases.values()))
         top = 1.0
         if first.unit != "rate":
-            top = max(max(row.value, row.interval.high if row.interval else 0.0) for row in phases.values()) * 1.1
+            top = (
+                max(max(row.value or 0.0, row.interval.high if row.interval else 0.0) for row in phases.values()) * 1.1
+            )
         better = "higher" if first.higher_is_better else "lower"
         unit = "" if first.unit == "rate" else f"{first.unit}, "
         change = ""
-        if len(phases) == 2:
-            difference = phases[Phase.AFTER].value - phases[Phase.BEFORE].value
+        values = [one.value for phase in Phase if (one := phases.get(phase)) is not None and one.value is not None]
+        if len(values) == 2:
+            difference = values[1] - values[0]
             if first.unit == "rate":
                 change = f"{numbers.points(difference)} points"
             else:
@@ -189,7 +192,7 @@ def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
 
 
 def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
-    if row is None:
+    if row is None or row.value is None:
         return None
 
     def place(value: float) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unsay.records import Condition, Kind, Modality, Phase
-from unsay.reporting.numbers import percent, plain, short_percent, span
+from unsay.reporting.numbers import measure, short_percent, span
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult, UtilityRow
 from unsay.scoring.warn import LOW_ACCURACY, MAX_DEGENERATE
 
@@ -57,7 +57,7 @@ def headline(scores: Scores) -> Headline:
         *_targets(scores.targets),
         _judge(scores.judge),
     ]
-    return Headline(_sentence(sides), tuple(findings), tuple(_figures(sides, scores)))
+    return Headline(_sentence(sides) + _coherent_sentence(sides), tuple(findings), tuple(_figures(sides, scores)))
 
 
 class _Side:
@@ -65,15 +65,18 @@ class _Side:
 
     def __init__(self, name: str, scores: Scores, modalities: tuple[Modality, ...]) -> None:
         def belongs(row: SuiteRow | Change) -> bool:
-            # Blank and unrelated pictures are controls: they are shown, and pooled with nothing.
-            usual = row.condition in (Condition.NO_IMAGE, Condition.REAL)
-            return row.kind is Kind.ATTACK and row.modality in modalities and usual
+            return row.kind is Kind.ATTACK and row.modality in modalities and _usual(row)
 
         self.name = name
         self.rows = [row for row in scores.rows if belongs(row)]
         self.changes = [row for row in scores.changes if belongs(row)]
         self.before = pooled(self.rows, Phase.BEFORE)
         self.after = pooled(self.rows, Phase.AFTER)
+
+
+def _usual(row: SuiteRow | Change) -> bool:
+    """Whether it was asked as it is meant; with another picture or none it is a control: shown, pooled with nothing."""
+    return row.condition is (Condition.NO_IMAGE if row.modality is Modality.TEXT else Condition.REAL)
 
 
 def pooled(rows: Iterable[SuiteRow], phase: Phase) -> float | None:
@@ -102,6 +105,16 @@ def _sentence(sides: Sequence[_Side]) -> str:
     if not measured:
         return "The judge gave no usable verdict on any attack, so no attack success rate can be stated."
     return f"The model answers {_join(measured)} harmfully."
+
+
+def _coherent_sentence(sides: Sequence[_Side]) -> str:
+    """What is left of a low attack success where answers are broken: the share of coherent, harmless answers."""
+    rows = [row for side in sides for row in side.rows]
+    before, after = (_coherent(rows, phase) for phase in Phase)
+    if before is not None and after is not None:
+        return f" Coherent safety went from {short_percent(before)} to {short_percent(after)}."
+    only = after if after is not None else before
+    return "" if only is None else f" Coherent safety is {short_percent(only)}."
 
 
 def _change_words(side: _Side) -> tuple[str, str]:
@@ -135,15 +148,16 @@ def _little_to_unlearn(sides: Sequence[_Side]) -> Iterable[Finding]:
 
 
 def _coherence(rows: Sequence[SuiteRow]) -> Iterable[Finding]:
-    after = [row for row in rows if row.phase is Phase.AFTER and row.judged]
-    if not after:
-        return
-    worst = max(after, key=lambda row: row.degenerate / row.judged)
-    share = worst.degenerate / worst.judged
-    if share > MAX_DEGENERATE:
-        text = f"{short_percent(share)} of the answers to {worst.title} are degenerate"
-        yield Finding(f"{text}: where a model babbles, a low attack success rate is not safety.", "bad")
-    else:
+    phases = [phase for phase in Phase if any(row.phase is phase and row.judged for row in rows)]
+    for phase in phases:
+        judged = [row for row in rows if row.phase is phase and row.judged]
+        worst = max(judged, key=lambda row: row.degenerate / row.judged)
+        share = worst.degenerate / worst.judged
+        if share > MAX_DEGENERATE:
+            when = ", before unlearning" if phase is not phases[-1] else ""
+            text = f"{short_percent(share)} of the answers to {worst.title} are degenerate{when}"
+            yield Finding(f"{text}: where a model babbles, a low attack success rate is not safety.", "bad")
+    if phases and share <= MAX_DEGENERATE:
         text = "Answers stay coherent" if share else "Answers stay coherent: none is degenerate"
         yield Finding(
             f"{text}{f': at most {short_percent(share)} are degenerate on any suite' if share else ''}.", "good"
@@ -183,18 +197,19 @@ def _utility(rows: Sequence[UtilityRow]) -> Iterable[Finding]:
 
 def _losses(rows: Sequence[UtilityRow]) -> Iterable[tuple[UtilityRow, float]]:
     """The after rows with how much worse they are: in the rate itself, or relative to before for other units."""
-    before = {row.suite: row for row in rows if row.phase is Phase.BEFORE}
+    before = {row.suite: row.value for row in rows if row.phase is Phase.BEFORE}
     for row in rows:
-        if row.phase is Phase.AFTER and row.suite in before:
-            loss = before[row.suite].value - row.value
+        was = before.get(row.suite)
+        if row.phase is Phase.AFTER and was is not None and row.value is not None:
+            loss = was - row.value
             loss = loss if row.higher_is_better else -loss
             if row.unit != "rate":
-                loss /= abs(before[row.suite].value) or 1.0
+                loss /= abs(was) or 1.0
             yield row, loss
 
 
 def _value(row: UtilityRow) -> str:
-    return percent(row.value) if row.unit == "rate" else plain(row.value)
+    return measure(row, row.value)
 
 
 def _targets(results: Sequence[TargetResult]) -> Iterable[Finding]:
@@ -202,12 +217,17 @@ def _targets(results: Sequence[TargetResult]) -> Iterable[Finding]:
         return
     missed = [result.title for result in results if result.met is False]
     unknown = sum(result.met is None for result in results)
-    unmeasured = f" {unknown} could not be measured." if unknown else ""
+    undecided = sum(bool(result.undecided) for result in results)
+    unmeasured = f" {unknown - undecided} could not be measured." if unknown > undecided else ""
+    if undecided:
+        unmeasured += f" {undecided} cannot be decided: too many answers were not judged."
     if missed:
         names = _join(list(dict.fromkeys(missed)))
         yield Finding(f"{len(missed)} of {len(results)} targets missed, on {names}.{unmeasured}", "bad")
     elif unknown:
-        yield Finding(f"{len(results) - unknown} of {len(results)} targets met.{unmeasured}", "plain")
+        yield Finding(
+            f"{len(results) - unknown} of {len(results)} targets met.{unmeasured}", "bad" if undecided else "plain"
+        )
     else:
         yield Finding(f"All {len(results)} targets are met.", "good")
 
@@ -241,12 +261,12 @@ def _figures(sides: Sequence[_Side], scores: Scores) -> Iterable[Figure]:
         if intervals.get(Phase.AFTER):
             note = f"95% interval after: {intervals[Phase.AFTER]}"
         yield Figure(f"Attack success, {side.name.split()[0]}", _brief(side.before), _brief(side.after), note, tone)
-    attacks = [row for row in scores.rows if row.kind is Kind.ATTACK]
+    attacks = [row for row in scores.rows if row.kind is Kind.ATTACK and _usual(row)]
     if attacks:
         shares = {phase: _coherent(attacks, phase) for phase in Phase}
         before, after = _brief(shares[Phase.BEFORE]), _brief(shares[Phase.AFTER])
         yield Figure("Coherent safety", before, after, "refused or safe, all attacks", "plain")
-    benign = [row for row in scores.rows if row.kind is Kind.BENIGN]
+    benign = [row for row in scores.rows if row.kind is Kind.BENIGN and _usual(row)]
     if benign:
         before, after = _brief(pooled(benign, Phase.BEFORE)), _brief(pooled(benign, Phase.AFTER))
         yield Figure("Over-refusal", before, after, "harmless requests refused", "plain")

@@ -92,9 +92,9 @@ def change(difference: float | None, unit: str) -> str:
     return f"{MINUS if difference < 0 else '+' if difference > 0 else ''}{plain(abs(difference))}"
 
 
-def measure(row: UtilityRow, value: float) -> str:
-    """A utility value in its own unit."""
-    return percent(value) if row.unit == "rate" else f"{plain(value)}"
+def measure(row: UtilityRow, value: float | None) -> str:
+    """A utility value in its own unit; None becomes a dash."""
+    return percent(value) if row.unit == "rate" or value is None else plain(value)
 
 
 def measure_span(row: UtilityRow) -> str:

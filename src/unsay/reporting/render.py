@@ -110,7 +110,7 @@ def _target(result: TargetResult) -> dict[str, str]:
     """One line of the targets table."""
     target = result.target
     phase = "" if target.measure in ("over_refusal_rise", "utility_loss") else f", {target.phase}"
-    verdict = {True: "met", False: "missed", None: "not measured"}[result.met]
+    verdict = {True: "met", False: "missed", None: "undecided" if result.undecided else "not measured"}[result.met]
     rise = target.measure in ("over_refusal_rise", "utility_loss")
     show = numbers.points if rise else numbers.percent
     return {
@@ -119,6 +119,7 @@ def _target(result: TargetResult) -> dict[str, str]:
         "limit": f"{target.direction} {target.limit * 100:g}{' points' if rise else '%'}",
         "value": show(result.value),
         "verdict": verdict,
+        "why": result.undecided,
     }
 
 
@@ -140,5 +141,8 @@ def _total(scores: Scores) -> dict[str, float]:
         "text_tokens": sum(row.text_tokens for row in scores.cost),
         "image_tokens": sum(row.image_tokens for row in scores.cost),
         "flops": sum(row.flops for row in scores.cost),
+        "judge_requests": sum(row.judge_requests for row in scores.cost),
+        "judge_tokens": sum(row.judge_tokens for row in scores.cost),
+        "judge_price": sum(row.judge_price for row in scores.cost),
         "peak_memory_bytes": max((row.peak_memory_bytes for row in scores.cost), default=0),
     }

@@ -37,7 +37,7 @@ class PooledUtility(Row):
     """A utility measure in one phase: the mean of all seeds together, and of each alone, in the order of the seeds."""
 
     pooled: UtilityRow
-    seeds: tuple[float, ...]
+    seeds: tuple[float | None, ...]
 
 
 class PooledTarget(Row):
@@ -178,7 +178,10 @@ def _cell(row: SuiteRow | None, rate: Callable[[SuiteRow], tuple[float | None, I
 
 
 def _measured(row: UtilityRow | None) -> str:
-    return "" if row is None else f"{numbers.measure(row, row.value)} ({numbers.measure_span(row)})"
+    if row is None:
+        return ""
+    value, interval = numbers.measure(row, row.value), numbers.measure_span(row)
+    return f"{value} ({interval})" if interval else value
 
 
 def _judged(suite: str, measures: tuple[str, ...], results: Results) -> list[str]:
@@ -193,7 +196,7 @@ def _judged(suite: str, measures: tuple[str, ...], results: Results) -> list[str
         + (" before" if limit.target.phase is Phase.BEFORE else "")
         for limit in limits
     ]
-    return ["; ".join(said), "; ".join(_met(limit.met) for limit in limits)]
+    return ["; ".join(said), "; ".join(_met(limit) for limit in limits)]
 
 
 def _limit(result: TargetResult) -> str:
@@ -206,8 +209,8 @@ def _limit(result: TargetResult) -> str:
     return f"{target.limit * 100:g}%"
 
 
-def _met(met: bool | None) -> str:
-    return {True: "yes", False: "**no**", None: "not measured"}[met]
+def _met(result: TargetResult) -> str:
+    return {True: "yes", False: "**no**", None: "undecided" if result.undecided else "not measured"}[result.met]
 
 
 def _table(head: list[str], lines: Iterable[list[str]]) -> str:

@@ -13,7 +13,7 @@ from unsay.reporting.headline import span_words
 from unsay.scoring import Change, Interval, Scores, SuiteRow, UtilityRow
 
 SECTIONS = (
-    (Kind.ATTACK, "Attack success (harmful / judged; lower is better)"),
+    (Kind.ATTACK, "Attack success (harmful; lower is better) and coherent safety (refused or safe)"),
     (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
 )
 
@@ -32,7 +32,8 @@ def table(scores: Scores) -> RenderableType:
     """
     parts: list[RenderableType] = []
     # One width for all sections, so that the columns stand under each other.
-    spans = [_span(row.interval) for row in scores.rows] + [_measured(row)[1] for row in scores.utility]
+    spans = [_span(interval) for row in scores.rows for interval in (row.interval, row.coherent_interval)]
+    spans += [_measured(row)[1] for row in scores.utility]
     width = max(map(len, spans), default=0)
     for (kind, caption), shown in product(SECTIONS, SHOWN):
         if rows := [row for row in scores.rows if row.kind is kind and row.condition in shown]:
@@ -41,8 +42,9 @@ def table(scores: Scores) -> RenderableType:
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
-        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {len(scores.changes)} suites"))
-    parts += [_judge(scores), *_corrected(scores)]
+        family = len(scores.changes) + len(scores.utility_changes)
+        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {family} suites"))
+    parts += [_judge(scores), *_judge_cost(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
 
@@ -65,15 +67,21 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) 
     for row in rows:
         found.setdefault(_piece(row), {})[row.phase] = row
     for phases in found.values():
-        cells: list[RenderableType] = []
+        cells: list[str] = []
+        beside: list[str] = []  # a model that babbles has no ASR either: what it has instead of safety shows here
         for phase in Phase:
-            found_row = phases.get(phase)
-            cells += [numbers.percent(found_row.rate), _span(found_row.interval)] if found_row else [numbers.DASH, ""]
+            one = phases.get(phase)
+            cells += [numbers.percent(one.rate), _span(one.interval)] if one else [numbers.DASH, ""]
+            beside += (
+                [numbers.percent(one.coherent_safety), _span(one.coherent_interval)] if one else [numbers.DASH, ""]
+            )
         first = next(iter(phases.values()))
         title = Text(first.title + (" *" if _piece(first) in clear else ""))
         if first.unique < first.n:
             title.append(f" ({first.unique} distinct)", style="dim")
         frame.add_row(title, str(first.n), *cells)
+        if first.kind is Kind.ATTACK:
+            frame.add_row(Text("  coherent safety", style="dim"), "", *beside)
     return frame
 
 
@@ -112,15 +120,30 @@ def _span(interval: Interval | None) -> str:
 def _judge(scores: Scores) -> Text:
     measure = scores.judge.headline()
     if measure is None:
-        return Text(f"Judge {scores.judge.name}: never compared with human labels.", style="bold red")
+        return Text(f"Judge {_judge_name(scores)}: never compared with human labels.", style="bold red")
     name, value = measure
     said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
-    return Text(f"Judge {scores.judge.name}: {said} against {value.n:,} human labels ({value.dataset}).")
+    return Text(f"Judge {_judge_name(scores)}: {said} against {value.n:,} human labels ({value.dataset}).")
+
+
+def _judge_name(scores: Scores) -> str:
+    """The judge, and where its name says too little, which one it is."""
+    told = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
+    return f"{scores.judge.name} ({told})" if told else scores.judge.name
+
+
+def _judge_cost(scores: Scores) -> list[Text]:
+    """What a judge behind a server took; nothing for one that works here."""
+    if not (requests := sum(row.judge_requests for row in scores.cost)):
+        return []
+    tokens, price = sum(row.judge_tokens for row in scores.cost), sum(row.judge_price for row in scores.cost)
+    cost = f", cost {price:.2f}" if price else ""
+    return [Text(f"The judge took {requests:,} requests and {numbers.count(tokens)} tokens{cost}.")]
 
 
 def _corrected(scores: Scores) -> list[Text]:
-    """One line per attack suite that has a corrected rate: what it would be if the judge made no errors."""
-    rows = [row for row in scores.rows if row.kind is Kind.ATTACK and row.corrected is not None]
+    """One line per suite that has a corrected rate: what it would be if the judge made no errors."""
+    rows = [row for row in scores.rows if row.corrected is not None]
     if not rows:
         return []
     lines = [Text("Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as it did there):")]

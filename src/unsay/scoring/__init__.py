@@ -5,7 +5,7 @@ from unsay.scoring.bootstrap import Estimate, clustered_mean
 from unsay.scoring.breakdown import break_down
 from unsay.scoring.correction import rogan_gladen
 from unsay.scoring.holm import holm
-from unsay.scoring.intervals import mean_interval, rate_interval
+from unsay.scoring.intervals import independent, mean_interval, rate_interval
 from unsay.scoring.paired import (
     clustered_change,
     detectable_change,
@@ -70,6 +70,7 @@ __all__ = [
     "detectable_difference",
     "difference_interval",
     "holm",
+    "independent",
     "mcnemar",
     "mean_interval",
     "paired_interval",

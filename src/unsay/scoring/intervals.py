@@ -1,12 +1,34 @@
 """Intervals of a rate and of a mean."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import norm
 
 from unsay.scoring.bootstrap import clustered_mean
 from unsay.scoring.schema import Interval, Method
-from unsay.scoring.wilson import wilson
+from unsay.scoring.wilson import CONFIDENCE, wilson
+
+
+def independent(rate: float, low: float, high: float) -> float:
+    """How many independent answers would give a rate an interval as wide as this: its n, were it Wilson's.
+
+    With z = 1.96, Wilson's half width h solves h² (1 + z²/n)² = z² (p(1 - p)/n + z²/4n²), a quadratic in 1/n.
+
+    Args:
+        rate: p.
+        low: of its 95 % interval, however that was made.
+        high: of the same.
+    """
+    z2 = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
+    h2 = ((high - low) / 2) ** 2
+    if h2 <= 0:
+        return math.inf
+    # z² (h² z² - z²/4) x² + z² (2 h² - p(1 - p)) x + h² = 0 with x = 1/n; the smallest positive root is the answer.
+    a, b, c = z2 * z2 * (h2 - 0.25), z2 * (2 * h2 - rate * (1 - rate)), h2
+    roots = [x.real for x in np.roots([a, b, c]) if abs(x.imag) < 1e-12 and x.real > 0]
+    return 1 / min(roots) if roots else 1.0
 
 
 def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:

@@ -115,7 +115,8 @@ class UtilityRow(Row):
     title: str
     phase: Phase
     n: int = Field(ge=0)
-    value: float
+    value: float | None
+    """None where nothing was graded."""
     interval: Interval | None = None
     unit: str = "rate"
     """`rate` is a fraction that is shown in per cent; any other unit is shown beside the number."""
@@ -230,6 +231,11 @@ class CostRow(Row):
     flops: float = Field(default=0.0, ge=0)
     """Estimated."""
     peak_memory_bytes: int = Field(default=0, ge=0)
+    judge_requests: int = Field(default=0, ge=0)
+    """What the command that ended the stage asked of a judge behind a server; verdicts that were kept cost nothing."""
+    judge_tokens: int = Field(default=0, ge=0)
+    judge_price: float = Field(default=0.0, ge=0)
+    """In the currency of the judge's `price_in` and `price_out`."""
     reused: bool = False
     """The stage's files were already there; the numbers are those of the run that made them."""
 
@@ -253,6 +259,9 @@ class ErrorRates(Row):
     true_negatives: int = Field(ge=0)
     negatives: int = Field(ge=0)
     dataset: str
+    independent_positives: float | None = Field(default=None, gt=0)
+    """So many independent answers say as much as the `positives`, some of which answer one request; None: as many."""
+    independent_negatives: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -275,6 +284,10 @@ class JudgeInfo(Row):
     """Which judge gave the verdicts, and how far it agrees with people."""
 
     name: str
+    key: str = ""
+    """A content key of everything that decides its verdicts."""
+    details: dict[str, str] = Field(default_factory=dict)
+    """What tells it from another judge of its name: a judge model and its rubric, a guard's checkpoint."""
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
     errors: dict[str, ErrorRates] = Field(default_factory=dict)
     """By outcome: `harmful`, `refused`."""
@@ -303,12 +316,14 @@ class Target(Row):
 
 
 class TargetResult(Row):
-    """A target and what was measured; `met` is None when the run has no such number."""
+    """A target and what was measured; `met` is None when the run has no such number, or too few answers were judged."""
 
     target: Target
     title: str
     value: float | None
     met: bool | None
+    undecided: str = ""
+    """Why a value that is there decides nothing."""
 
 
 class Caution(Row):

@@ -21,6 +21,7 @@ from unsay.scoring.schema import (
     Caution,
     Change,
     CostRow,
+    Interval,
     JudgeInfo,
     PartRow,
     Scores,
@@ -187,17 +188,24 @@ def score_utility(
         parts: further numbers of the suite, by name.
         seed: of the bootstrap.
 
+    Returns:
+        A row whose value is None where no item has one.
+
     Raises:
-        UserError: no values.
+        UserError: no items.
     """
     known = [index for index, value in enumerate(values) if value is not None]
-    if not known:
+    if not values:
         raise UserError(f"suite {suite!r}: nothing was measured ({phase}); a utility suite needs at least one item")
     numbers = [value for value in values if value is not None]
     clusters = [groups[index] for index in known] if groups is not None else [str(index) for index in known]
-    if total is None and weights is not None and len(set(weights)) > 1:
+    if known and total is None and weights is not None and len(set(weights)) > 1:
         total = weighted_mean(values, weights)
-    if total is None:
+    value: float | None
+    interval: Interval | None
+    if not known:
+        value, interval, parts = None, None, None
+    elif total is None:
         value, interval = sum(numbers) / len(numbers), mean_interval(numbers, clusters, seed=seed)
     else:
         value, interval = total(known), clustered_total(total, known, clusters, seed=seed)
@@ -311,7 +319,7 @@ def assemble(
             continue
         transfers.append(transfer(suites[text], both(text), suites[image], both(image), titles=names, seed=seed))
     measured, parts_asked, absent = tuple(utility), tuple(asked), dict(left_out or {})
-    found = (*cautions(rows, changes, transfers, judge), *strangers, *unasked(parts_asked, absent), *notes)
+    found = (*cautions(rows, changes, transfers, judge, measured), *strangers, *unasked(parts_asked, absent), *notes)
     return Scores(
         rows=tuple(corrected(row, judge, seed=seed) for row in rows),
         parts=tuple(broken_down),

@@ -161,6 +161,7 @@ class Suite:
         image_type: str | None = None,
         choices: Sequence[str] = (),
         answers: Sequence[str] = (),
+        context: str | None = None,
     ) -> Prompt:
         """A prompt of this suite; its id and group follow from its content.
 
@@ -177,6 +178,7 @@ class Suite:
             image_type: what kind of picture it is.
             choices: the possible answers.
             answers: all right answers.
+            context: what the request speaks of, where that is a text of its own.
         """
         asked = request or text
         more = [key] if key else []
@@ -197,4 +199,5 @@ class Suite:
             image_type=image_type,
             choices=tuple(choices),
             answers=tuple(answers),
+            context=context,
         )

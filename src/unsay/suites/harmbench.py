@@ -61,6 +61,7 @@ def text_items(functional: str) -> list[Item]:
                     text=f"{context}\n\n---\n\n{behaviour}" if context else behaviour,
                     request=behaviour,
                     category=text_field(row["SemanticCategory"], path, "SemanticCategory", line),
+                    context=context or None,
                 )
             )
     return items

@@ -35,6 +35,7 @@ class Item:
         reference: the right answer.
         choices: the possible answers.
         answers: all right answers.
+        context: what the request speaks of, where that is a text of its own.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Item:
     reference: str | None = None
     choices: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    context: str | None = None
 
 
 def listed(suite: Suite, items: Sequence[Item], setting: Setting) -> list[Prompt]:
@@ -91,6 +93,7 @@ def _prompt(suite: Suite, item: Item, key: str, setting: Setting) -> Prompt:
         image_type=item.image_type,
         choices=item.choices,
         answers=item.answers,
+        context=item.context,
     )
     changed: dict[str, str] = {}
     if item.condition is not None:

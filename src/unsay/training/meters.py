@@ -7,7 +7,7 @@ from unsay.training.encoding import MixedBatch
 from unsay.training.head import fusible
 
 
-def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = True) -> float:
+def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = True, recompute: bool = False) -> float:
     """Estimated operations of one step, each row counted whole: a prefix that rows share is counted for each of them.
 
     Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. A head
@@ -20,10 +20,12 @@ def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = Tr
         batch: the step's batch.
         needs: the method's.
         original: whether the original model is run in this step, and not taken from a cache.
+        recompute: whether the layers that the backward pass reaches are run once more for it.
     """
     again = 0 if fusible(vlm.lm_head) else 1
     current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
-    current += backward_flops(vlm, batch.tokens)
+    reached = backward_flops(vlm, batch.tokens)  # as many as a forward pass of the same layers
+    current += 2 * reached if recompute else reached
     head_backward = forward_flops(vlm, 0, head_tokens=len(batch.targets))
     head_again = forward_flops(vlm, 0, head_tokens=again * len(batch.targets))
     before = original_flops(vlm, batch, needs, head_passes=1 + again) if original else 0.0

@@ -22,14 +22,14 @@ from unsay.training.states import AnswerStates, read_by, scored
 def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
     """`answer_hidden` of rows without pixels, by padded groups."""
     lengths = read_lengths(batch.examples)
-    prefix = common_prefix(batch.examples)
+    prefix = 0 if vlm.uniform else common_prefix(batch.examples)
     shared = vlm.layers[: vlm.shared_layers]
     with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix else None
         if cache is not None and any(layer.keys is None for layer in cache.layers):
             cache = None  # cross attention, without a picture, keeps nothing
         prefix = prefix if cache is not None else 0
-        groups = attention_groups([n - prefix for n in lengths], vlm.device.type == "cpu")
+        groups = attention_groups([n - prefix for n in lengths], vlm.device.type == "cpu" and not vlm.uniform)
         current = scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
     # The prefix, where it was read alone, came first.
     seen = [scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from unsay.errors import UserError
@@ -66,10 +66,13 @@ class Price(NamedTuple):
 
 
 class ReferenceCache:
-    """The original model's log-probabilities by example, in memory and under `folder`."""
+    """The original model's log-probabilities by example, in memory and under `folder`.
 
-    def __init__(self, folder: Path, settings: TrainSettings, model: str) -> None:
-        self.folder, self.settings = folder, settings
+    Of several processes that train together each computes them, and one `writes`.
+    """
+
+    def __init__(self, folder: Path, settings: TrainSettings, model: str, *, writes: bool = True) -> None:
+        self.folder, self.settings, self._writes = folder, settings, writes
         self._model = model
         self._kept: dict[str, dict[str, Tensor]] = {}
         self._prices: dict[str, Price] = {}
@@ -103,11 +106,10 @@ class ReferenceCache:
             for first in range(0, len(part), BATCH):
                 keys = part[first : first + BATCH]
                 flops += self._compute(vlm, keys, [missing[key] for key in keys], needs)
-            flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
             each = Price(flops / len(part), (time.monotonic() - began) / len(part))
             self._prices |= dict.fromkeys(part, each)
-            with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
-                save_file(flat, path, {name: repr(value) for name, value in each._asdict().items()})
+            if self._writes:
+                self._write(part, each)
         keys_due = dict.fromkeys(key for e in examples if (key := self._key(e, needs)) not in self._paid)
         due = [self._prices[key] for key in keys_due]
         self.paid(examples, needs)
@@ -116,6 +118,12 @@ class ReferenceCache:
     def paid(self, examples: Sequence[Encoded], needs: Needs) -> None:
         """What these examples took is counted already; `fill` will not return it."""
         self._paid |= {self._key(example, needs) for example in examples}
+
+    def _write(self, part: Sequence[str], each: Price) -> None:
+        flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
+        with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
+            # By way of memory: given a path, safetensors reports a full disk as a failure of its own.
+            path.write_bytes(save(flat, {name: repr(value) for name, value in each._asdict().items()}))
 
     def of(self, examples: Sequence[Encoded], needs: Needs, device: torch.device) -> dict[Part, Reference]:
         """What `fill` has computed, for each role that needs the original, in the order of a batch's answer tokens."""

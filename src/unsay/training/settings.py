@@ -1,6 +1,6 @@
 """Settings of one training run."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
@@ -54,8 +54,22 @@ class TrainSettings(Section):
         None, gt=0, description="the same for training seconds, as far as a step's time can be foretold"
     )
     batch: BatchSettings = BatchSettings()
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="turns in which a process computes its share of the batch, where it does not fit at once; the "
+        "result is the same",
+    )
+    recompute: bool = Field(
+        False,
+        description="compute activations again in the backward pass in place of keeping them: less memory, about a "
+        "third more work",
+    )
     retain_mix: dict[str, NonNegativeFloat] | None = Field(
         None, description="share of each source in the retain examples; null draws every example equally often"
+    )
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
     )
     learning_rate: float = Field(5e-4, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -80,3 +94,8 @@ class TrainSettings(Section):
     checkpoint_every: int = Field(10, ge=1)
     stop: StopSettings = StopSettings()
     seed: int = 0
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the result: not how the work is cut up, nor what is as ever."""
+        left_out = {"accumulate", "recompute"} | ({"optimizer"} if self.optimizer == "adamw" else set())
+        return self.model_dump(mode="json", exclude=left_out)

@@ -8,30 +8,36 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from torch.optim import AdamW
+from torch import Tensor
 
+from unsay import preemption
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
-from unsay.methods.base import Method, Needs, Part, RoleBatch
+from unsay.methods.base import Method, Needs, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
+from unsay.models.sharding import check_shardable, shard
 from unsay.models.sight import blind
 from unsay.models.vlm import VLM
+from unsay.processes import ALONE, Processes
 from unsay.records import Example, Role
 from unsay.training.adapter_factor import multiplied, multiply
 from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
 from unsay.training.encoding import Encoded, MixedBatch, collate
-from unsay.training.head import Reference
+from unsay.training.failures import explained
 from unsay.training.hidden import check_blocks
 from unsay.training.lazily import Batches, Encoder
 from unsay.training.logprobs import role_views
 from unsay.training.meters import probe_flops, step_flops
 from unsay.training.metrics import Metrics
+from unsay.training.optimizer import make_optimizer
 from unsay.training.pace import Pace
+from unsay.training.recompute import recomputing
 from unsay.training.reference import ReferenceCache, check_cacheable
 from unsay.training.schedule import batches
 from unsay.training.settings import TrainSettings
+from unsay.training.share import check_shares, shares
 from unsay.training.vision import Vision
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -73,6 +79,8 @@ def train(
     probe_examples: Sequence[Example] = (),
     progress: Progress | None = None,
     key: str = "",
+    processes: Processes = ALONE,
+    device: torch.device | None = None,
 ) -> TrainResult:
     """Train a fresh adapter, or continue where a killed run stopped.
 
@@ -82,6 +90,9 @@ def train(
 
     Text and pictures are trained on by the same steps. Features of pictures are kept in `train/vision/`; without
     pictures the vision tower never runs, and is not in an accelerator's memory meanwhile.
+
+    Several processes split each batch; only the first of them writes files, and a checkpoint of any number of them is
+    continued by any other. A model whose layers were split over them (see `models.sharding`) is of no use afterwards.
 
     Args:
         vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
@@ -93,13 +104,16 @@ def train(
         progress: called after every step.
         key: content key of whatever else decides the result, the method's settings above all; a checkpoint is continued
             only if all inputs are equal.
+        processes: those that train together; every one of them calls this alike.
+        device: where a sharded model goes; where it is if not given.
 
     Raises:
-        UserError: bad data, or NaN or collapse before the first checkpoint.
+        UserError: bad data, or NaN or collapse before the first checkpoint; out of memory, or a process that is lost.
+        PreemptedError: SIGTERM, where it is heeded; the last whole step is saved.
     """
-    key = content_key(
-        key, type(method).__name__, vlm.key, settings, [example_content(e) for e in (*examples, *probe_examples)]
-    )
+    contents = [example_content(e) for e in (*examples, *probe_examples)]
+    key = content_key(key, type(method).__name__, vlm.key, settings.decisive(), contents)
+    check_shares(method.needs, settings, processes.world)
     plan = batches(examples, method.needs, settings)
     if settings.reference == "cached":
         check_cacheable(plan, method.needs)
@@ -110,11 +124,20 @@ def train(
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
         check_blocks(adapted, method.needs)
-        run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe))
-        with blind(adapted, all(example.image is None for example in (*examples, *probe_examples))):
+        if processes.sharded:
+            check_shardable(adapted, examples)
+            shard(adapted, processes, device or vlm.device)
+        run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe), processes)
+        text = all(example.image is None for example in (*examples, *probe_examples))
+        with (
+            explained(run, settings),
+            preemption.saving_first(),
+            recomputing(adapted, settings.recompute),
+            blind(adapted, text and not processes.sharded),
+        ):
             stopped = run.through(Batches(encoder, plan), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
-        trained = save_adapter(adapted, run_dir / "adapter")
+        trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
     except BaseException:
         detach(adapted)
         raise
@@ -132,24 +155,30 @@ class _Training:
         folder: Path,
         key: str,
         probe: Sequence[Sequence[Encoded]],
+        processes: Processes = ALONE,
     ) -> None:
         # Evaluation mode: with dropout the current model would differ from the original without having learnt anything,
         # and a resumed run from an uninterrupted one.
         vlm.model.eval()
         self.vlm, self.method, self.settings, self.key, self.probe = vlm, method, settings, key, probe
+        self.processes = processes
         self.parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
-        self.optimizer = AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimizer = make_optimizer(self.parameters.values(), settings, vlm.device)
         self.pace = Pace(settings)
         self.step, self.tokens, self.flops, self.seconds = 0, 0, 0.0, 0.0
         self.image_tokens, self.vision = 0, Vision(vlm, folder / "vision")
         self.look = 0.0  # seconds that the last look at the probe took
         self.checkpoints = folder / "checkpoints"
-        cached = settings.reference == "cached"
-        self.cache = ReferenceCache(folder / "reference", settings, vlm.key) if cached else None
+        cached, writes = settings.reference == "cached", processes.first
+        self.cache = ReferenceCache(folder / "reference", settings, vlm.key, writes=writes) if cached else None
         self.remembered = 0  # steps whose examples the cached original has read
-        self.metrics = Metrics(folder / "metrics.jsonl")
-        last = latest_checkpoint(self.checkpoints, key)
-        if last is not None:
+        self.metrics = Metrics(folder / "metrics.jsonl", writes=writes)
+        processes.wait()  # until all have read what is there, before the first writes more
+        last = self._latest()
+        self.saved = 0  # step of the last checkpoint
+        if last is None:  # one start for all, whatever their hardware draws
+            self._take(processes.broadcast({name: p.detach().cpu() for name, p in self.parameters.items()}))
+        else:
             self._restore(last)
             self.tokens, self.flops, self.seconds = last.tokens, last.flops, last.seconds
             self.image_tokens = last.image_tokens
@@ -172,7 +201,7 @@ class _Training:
             self._remember(steps)
             began = time.monotonic()
             row = self._one(steps[self.step])
-            self.seconds += time.monotonic() - began
+            self._passed_since(began)
             if row is None:
                 return self._fall_back(f"the loss or its gradient was not a number at step {self.step + 1}")
             # Asked once, before the look at the probe: the last step must have one, and a checkpoint.
@@ -205,7 +234,13 @@ class _Training:
         ahead = self._read_by_original(chain.from_iterable(self._affordable(steps[self.step : self.remembered])))
         price = self.cache.fill(self.vlm, ahead, self.method.needs)
         self.flops += price.flops
-        self.seconds += price.seconds
+        self.seconds += self.processes.of_first(price.seconds)
+
+    def _passed_since(self, began: float) -> float:
+        """Add to the clock, as the first process reads it; what was added."""
+        elapsed = self.processes.of_first(time.monotonic() - began)
+        self.seconds += elapsed
+        return elapsed
 
     def _read_by_original(self, examples: Iterable[Encoded]) -> list[Encoded]:
         return [example for example in examples if example.role in self.method.needs.original]
@@ -232,7 +267,7 @@ class _Training:
         if self.settings.max_tokens is not None and self.step < len(steps):
             began = time.monotonic()
             following = _tokens(steps[self.step])  # pictures of the next step are laid out here
-            self.seconds += time.monotonic() - began
+            self._passed_since(began)
         return self.pace.spent(self.step, self._passed, self.seconds, following, self.look)
 
     def _expected(self, ended: bool) -> int:
@@ -241,21 +276,52 @@ class _Training:
 
     def _one(self, examples: Sequence[Encoded]) -> dict[str, float] | None:
         """One step: its meters, or None if its loss or gradient is no number."""
-        batch = self._collated(examples)
-        used = self._used()
+        used, turns = self._used(), self.settings.accumulate
         rate = self.settings.learning_rate * self.pace.factor(self.step, used)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.tokens += batch.tokens - batch.image_tokens
-        self.image_tokens += batch.image_tokens
-        cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
-        self.flops += step_flops(self.vlm, batch, self.method.needs, original=cached is None)
-        meters = self._optimise(batch, cached, used)
+        before = (self.tokens, self.image_tokens, self.flops)
+        mine = shares(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
+        meters = self._optimise([self._backward(share, used) for share in mine])
+        # What the others' shares took is counted, too.
+        spent = [now - then for now, then in zip((self.tokens, self.image_tokens, self.flops), before, strict=True)]
+        tokens, image_tokens, flops = self.processes.sum(spent)
+        self.tokens, self.image_tokens = before[0] + int(tokens), before[1] + int(image_tokens)
+        self.flops = before[2] + flops
         if meters is None:
             return None
         self.step += 1
         counts = {"tokens": self.tokens, "image_tokens": self.image_tokens}
         return {"step": self.step, **counts, "learning_rate": rate, **meters}
+
+    def _backward(self, examples: Sequence[Encoded], used: float) -> dict[str, Tensor]:
+        """Add the gradients of one share to the parameters'; its loss, terms and meters.
+
+        Raises:
+            PreemptedError: the process was asked to end.
+        """
+        self._heed()
+        batch = self._collated(examples)
+        self.tokens += batch.tokens - batch.image_tokens
+        self.image_tokens += batch.image_tokens
+        cached = None if self.cache is None else self.cache.of(examples, self.method.needs, self.vlm.device)
+        needs, again = self.method.needs, self.settings.recompute
+        self.flops += step_flops(self.vlm, batch, needs, original=cached is None, recompute=again)
+        views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached)
+        terms = self.method.loss(RoleBatch(views, progress=used))
+        loss = terms.total
+        (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        named = {f"{name}_loss": term for name, term in terms.terms.items()}
+        return {name: value.detach() for name, value in {"loss": loss, **named, **terms.meters}.items()}
+
+    def _heed(self) -> None:
+        """Where one process was asked to end: all save the last whole step, and end."""
+        if not self.processes.any(preemption.asked()):
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.step > self.saved and self._probed({}, due=True) is None:  # a collapsed state is never saved
+            self._save()
+        raise preemption.PreemptedError(f"{preemption.STOPPED}; step {self.saved} of the training is kept")
 
     def _probed(self, row: dict[str, float], due: bool) -> str | None:
         """Where due, look at the probe and note it in the row; what is wrong with it, if anything.
@@ -265,9 +331,8 @@ class _Training:
         if not self.probe or not (due or self.step % self.settings.stop.probe_every == 0):
             return None
         began = time.monotonic()
-        row["probe_kl"] = self._probe_kl()
-        self.look = time.monotonic() - began
-        self.seconds += self.look
+        row["probe_kl"] = self.processes.of_first(self._probe_kl())
+        self.look = self._passed_since(began)
         return self._collapse(row["probe_kl"])
 
     def _collated(self, examples: Sequence[Encoded]) -> MixedBatch:
@@ -277,29 +342,40 @@ class _Training:
         self.flops += forward_flops(self.vlm, 0, images=self.vision.passed - before)
         return batch
 
-    def _optimise(
-        self, batch: MixedBatch, cached: Mapping[Part, Reference] | None, used: float
-    ) -> dict[str, float] | None:
-        """One optimiser step; None, with nothing changed, if the loss or its gradient is not finite."""
-        views = role_views(self.vlm, batch, self.method.needs, self.settings.head_chunk, cached)
-        terms = self.method.loss(RoleBatch(views, progress=used))
-        loss = terms.total
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _optimise(self, shares: Sequence[Mapping[str, Tensor]]) -> dict[str, float] | None:
+        """One optimiser step on the gradients that are there; None, with nothing changed, if something is not finite.
+
+        Args:
+            shares: the meters of each share of this process.
+
+        Returns:
+            Their means over all shares of all processes, and the gradient's norm.
+        """
+        self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        scalars = {
-            "loss": loss,
-            "grad_norm": norm,
-            **{f"{name}_loss": term for name, term in terms.terms.items()},
-            **terms.meters,
-        }
+        means = torch.stack([torch.stack([value.float() for value in share.values()]) for share in shares]).mean(dim=0)
         # Gathered first: the one time that a step waits for an accelerator.
-        values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
-        row = dict(zip(scalars, values, strict=True))
+        *values, grad_norm = torch.cat([means, norm.detach().float()[None]]).tolist()
+        together = [total / self.processes.world for total in self.processes.sum(values)]
+        loss, *others = zip(shares[0], together, strict=True)
+        row = dict([loss, ("grad_norm", grad_norm), *others])
         finite = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
         if finite:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return row if finite else None
+
+    def _average_gradients(self) -> None:
+        """One gradient for all processes: the mean. A layer that nobody's loss reaches keeps none."""
+        if self.processes.world == 1:
+            return
+        parameters = list(self.parameters.values())
+        reached = self.processes.sum([float(parameter.grad is not None) for parameter in parameters])
+        together = [parameter for parameter, by in zip(parameters, reached, strict=True) if by]
+        for parameter in together:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.processes.average([parameter.grad for parameter in together if parameter.grad is not None])
 
     @torch.no_grad()
     def _probe_kl(self) -> float:
@@ -323,6 +399,9 @@ class _Training:
         return f"collapse at step {self.step}: KL on held-out normal answers is {kl:.2f} nats per token, {reason}"
 
     def _save(self) -> None:
+        self.saved = self.step
+        if not self.processes.first:  # adapter and optimiser are the same everywhere
+            return
         adapter = {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
         save_checkpoint(
             self.checkpoints,
@@ -339,9 +418,14 @@ class _Training:
             ),
         )
 
+    def _latest(self) -> Checkpoint | None:
+        """The last checkpoint, as the first process finds it."""
+        found = latest_checkpoint(self.checkpoints, self.key) if self.processes.first else None
+        return self.processes.broadcast(found)
+
     def _fall_back(self, problem: str) -> str:
         """Undo everything after the last checkpoint; what it cost stays counted."""
-        last = latest_checkpoint(self.checkpoints, self.key)
+        last = self._latest()
         if last is None:
             raise UserError(f"{problem}; no earlier checkpoint to fall back to: lower train.learning_rate")
         self._restore(last)
@@ -349,12 +433,15 @@ class _Training:
         return f"{problem}; kept step {self.step}"
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(checkpoint.adapter[name])
+        self._take(checkpoint.adapter)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.pace.warm_end = checkpoint.scheduler["warm_end"]
-        self.step = checkpoint.step
+        self.step = self.saved = checkpoint.step
+
+    @torch.no_grad()
+    def _take(self, adapter: Mapping[str, Tensor] | None) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_((adapter or {})[name])
 
 
 def _tokens(examples: Sequence[Encoded]) -> int:

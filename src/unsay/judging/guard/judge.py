@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Protocol
 
 from unsay.files import content_key, file_key
-from unsay.judging.degeneration import degeneration_reason
 from unsay.judging.guard import formats
+from unsay.judging.guard import model as model_file
 from unsay.judging.guard.formats import GUARDS, Guard, GuardFinding
 from unsay.judging.judge import Pair
 from unsay.judging.refusal import refusal_reason
-from unsay.judging.rules import by_rules, rules_key
+from unsay.judging.rules import rules_key, sound_by_rules
 from unsay.judging.settings import GuardSettings
+from unsay.judging.soundness import Soundness, original_reader
+from unsay.models import model_key
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
 
@@ -24,7 +26,7 @@ class Generates(Protocol):
 
 
 class GuardJudge:
-    """Degenerate by rules; else what the guard says; where it does not speak of refusal, the refusal rules do."""
+    """Degenerate by rules and fluency; else what the guard says; of refusal, where it is silent, the rules speak."""
 
     def __init__(self, name: str, settings: GuardSettings, model: Generates | None = None) -> None:
         """Prepare the judge; its model is loaded when it is first asked.
@@ -39,8 +41,20 @@ class GuardJudge:
         self.reads_pictures = self.guard.pictures
         self._settings = settings
         self._model = model
-        source = settings.checkpoint or self.guard.checkpoint
-        self.key = content_key(name, source, settings.dtype, rules_key(), file_key(Path(formats.__file__)))
+        self._soundness = Soundness(original_reader if settings.fluency else None)
+        files = [file_key(Path(path)) for path in (formats.__file__, model_file.__file__, __file__)]
+        # A local folder counts by what is in it: another path to the same files is the same guard.
+        weights = [model_key(self.checkpoint), settings.dtype, settings.max_new_tokens]
+        self.key = content_key(name, weights, rules_key(), self._soundness.key, files)
+
+    @property
+    def checkpoint(self) -> str:
+        """The folder or model id that it is loaded from."""
+        return self._settings.checkpoint or self.guard.checkpoint
+
+    def details(self) -> dict[str, str]:
+        """What tells this guard from another of its name."""
+        return {"checkpoint": self.checkpoint, "dtype": self._settings.dtype}
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in order.
@@ -48,7 +62,10 @@ class GuardJudge:
         Raises:
             UserError: the guard's checkpoint cannot be loaded.
         """
-        verdicts = [self._without_guard(prompt, response) for prompt, response in pairs]
+        verdicts = [
+            broken or self._without_guard(prompt, response)
+            for (prompt, response), broken in zip(pairs, self._soundness.verdicts(self.name, pairs), strict=True)
+        ]
         asked = [row for row, verdict in enumerate(verdicts) if verdict is None]
         said = self._answers([pairs[row] for row in asked])
         for row, text in zip(asked, said, strict=True):
@@ -59,17 +76,13 @@ class GuardJudge:
         if not pairs:
             return []
         if self._model is None:
-            from unsay.judging.guard.model import GuardModel
-
-            self._model = GuardModel.load(self.guard, self._settings)
+            self._model = model_file.GuardModel.load(self.guard, self._settings)
         return self._model.answers(pairs)
 
     def _without_guard(self, prompt: Prompt, response: Response) -> Verdict | None:
-        """Babble, and what benign prompts came to where the guard has nothing to say on refusals."""
+        """What benign prompts came to, where the guard has nothing to say on refusals."""
         if prompt.kind is not Kind.ATTACK and not self.guard.judges_refusal:
-            return by_rules(self.name, prompt, response)
-        if reason := degeneration_reason(response.response, prompt.request):
-            return Verdict(id=response.id, judge=self.name, label=Label.DEGENERATE, rationale=reason)
+            return sound_by_rules(self.name, prompt, response)
         return None
 
     def _verdict(self, prompt: Prompt, response: Response, text: str) -> Verdict:

@@ -68,14 +68,16 @@ class GuardModel:
 
     def _text(self, pair: Pair) -> str:
         prompt, response = pair
+        if self._guard.contextual is not None and prompt.context:
+            return filled(self._guard.contextual, prompt.request, response.response, prompt.context)
         if self._guard.format is not None:
-            return filled(self._guard.format, prompt.request, response.response)
-        asked: Any = prompt.request
+            return filled(self._guard.format, prompt.in_full, response.response)
+        asked: Any = prompt.in_full
         answered: Any = response.response
         if self._guard.parts:
             seen = self._guard.pictures and prompt.image is not None
             # Beside its picture a request stands as the model was given it; without, in words.
-            text = prompt.prompt if seen else prompt.request
+            text = prompt.prompt if seen else prompt.in_full
             asked = [*([{"type": "image"}] if seen else []), {"type": "text", "text": text}]
             answered = [{"type": "text", "text": response.response}]
         chat = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]

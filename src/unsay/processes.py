@@ -1,0 +1,155 @@
+"""The processes that train one model together: who they are, and the few things they say to each other.
+
+`accelerate launch` and `torchrun` start them and tell each its place in environment variables. What they agree on (when
+to stop, what to continue from) goes over a group of its own on the CPU, with a timeout of days: the others wait there
+while the first evaluates.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from unsay.errors import UserError
+
+Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the first one's evaluation."""
+
+LOST = ("connection closed", "connection reset", "broken pipe", "timed out", "connect failed", "nccl error", "socket")
+"""What gloo and NCCL say of a process that is gone."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One of the processes of a run; alone, everything here does nothing and costs nothing.
+
+    Attributes:
+        rank: its number; 0 writes all files.
+        world: how many there are.
+        local: its number on its own machine, which is also that of its accelerator.
+        sharded: whether the model's frozen layers are split over them.
+        control: the group on the CPU; None alone.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    sharded: bool = False
+    control: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def broadcast(self, value: Value | None) -> Value | None:
+        """The first one's value, on all of them; anything that can be pickled. All wait for the first."""
+        if self.world == 1:
+            return value
+        boxed: list[Any] = [value if self.first else None]
+        dist.broadcast_object_list(boxed, src=0, group=self.control, device=torch.device("cpu"))
+        return cast("Value | None", boxed[0])
+
+    def of_first(self, number: float) -> float:
+        """The first one's number: clocks differ, decisions must not."""
+        return self.sum([number if self.first else 0.0])[0]
+
+    def sum(self, numbers: Sequence[float]) -> list[float]:
+        """The sum over all processes of each number."""
+        if self.world == 1:
+            return list(numbers)
+        total = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(total, group=self.control)
+        return cast("list[float]", total.tolist())
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so in any of them."""
+        return self.sum([float(mine)])[0] > 0
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, in one exchange."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def wait(self) -> None:
+        """Until all of them are here."""
+        self.any(False)
+
+
+ALONE = Processes()
+_joined = ALONE
+
+
+def join() -> Processes:
+    """Find the other processes of this run, if it was started with several; later calls give the same answer.
+
+    Raises:
+        UserError: it was started in a way that is not supported.
+    """
+    global _joined
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if _joined.world > 1 or world == 1 or "MASTER_ADDR" not in os.environ:
+        return _joined
+    sharded = asked_to_shard()
+    # Else transformers gives weights to the first process alone and counts on the launcher's own wrapper for the rest.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    _joined = Processes(rank, world, local, sharded, dist.new_group(backend="gloo", timeout=PATIENCE))
+    return _joined
+
+
+def leave() -> None:
+    """Part from the others at the end of a run that ended well."""
+    global _joined
+    if _joined.world > 1:
+        _joined = ALONE
+        dist.destroy_process_group()
+
+
+def asked_to_shard() -> bool:
+    """Whether the launcher was told to split the model, as FSDP2 and DeepSpeed ZeRO-3 do.
+
+    Raises:
+        UserError: FSDP1, or a lower stage of ZeRO.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise UserError("accelerate: FSDP version 1 is not supported: set fsdp_version: 2 in its configuration")
+        return True
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2") != "3":
+            raise UserError(
+                "accelerate: of DeepSpeed's stages only ZeRO-3 changes anything here, where just a small adapter is "
+                "trained: set zero_stage: 3, or launch without DeepSpeed"
+            )
+        return True
+    return False
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in LOST)
+
+
+def refuse_several(command: str) -> None:
+    """Assert that this is not one of several processes.
+
+    Raises:
+        UserError: it is, and each of them would do the same work.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"unsay {command}: runs in one process; start it without accelerate launch or torchrun")

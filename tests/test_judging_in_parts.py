@@ -1,0 +1,55 @@
+"""Verdicts come in parts that a kill does not take along, and a judge's server is paid for once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from unsay.endpoint import EndpointSettings, Meter
+from unsay.judging.judge import Pair
+from unsay.judging.labelled import as_attack
+from unsay.pipeline import evaluate
+from unsay.records import Label, Phase, Verdict
+
+
+class Counts:
+    """Calls everything safe, and dies when it has judged so many."""
+
+    name, key = "counts", "k"
+
+    def __init__(self, dies_after: int) -> None:
+        self.left = dies_after
+        self.asked: list[str] = []
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        self.asked += [prompt.id for prompt, _ in pairs]
+        if len(self.asked) > self.left:
+            raise KeyboardInterrupt
+        return [Verdict(id=row.id, judge=self.name, label=Label.SAFE, rationale="") for _, row in pairs]
+
+
+def test_a_killed_judge_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "JUDGED_AT_ONCE", 2)
+    # Equal words: a guard may see another picture with each, so they are judged apart.
+    prompts, responses = zip(*(as_attack(str(n), "[request]", "[answer]") for n in range(7)), strict=True)
+    killed, second = Counts(4), Counts(99)
+    run: Any = SimpleNamespace(folder=tmp_path, judge=killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate._judged(run, "labelled", list(prompts), list(responses), Phase.BEFORE)
+    run.judge = second
+    evaluate._judged(run, "labelled", list(prompts), list(responses), Phase.BEFORE)
+    assert second.asked == ["4", "5", "6"]
+    place = tmp_path / "verdicts/counts"
+    assert len((place / "labelled.before.jsonl").read_text().splitlines()) == 7
+    assert sorted(path.name for path in place.iterdir()) == ["labelled.before.jsonl", "labelled.before.key"]
+
+
+def test_what_a_judges_server_took() -> None:
+    meter = Meter(EndpointSettings(url="http://x", model="m", price_in=2.0))
+    member = SimpleNamespace(client=SimpleNamespace(meter=meter))
+    meter.answered(1_000_000, 7)
+    assert evaluate.judge_use(member) == (1, 1_000_007, 2.0)
+    assert evaluate.judge_use(SimpleNamespace(members=(member, Counts(1)))) == (1, 1_000_007, 2.0)
+    assert evaluate.judge_use(Counts(1)) == (0, 0, 0)
