@@ -54,7 +54,6 @@ STANDARD: tuple[Suite, ...] = (
     figstep.SUITE,
     benign.SUITE,
     typographic_twin(benign.SUITE),
-    list_twin(benign.SUITE),
     contrast.SUITE,
     xstest.SUITE,
     transcription.SUITE,
@@ -94,6 +93,7 @@ SUITES: dict[str, Suite] = {
         *mssbench.SUITES,
         jailbreak_in_pieces.SUITE,
         # harmless requests
+        list_twin(benign.SUITE),
         or_bench.SUITE,
         oktest.SUITE,
         jailbreakbench.BENIGN,
