@@ -1,6 +1,6 @@
 """One contender in a process of its own, so that its peak memory is its own: prints one line of JSON.
 
-Usage: python benchmarks/one.py '{"contender": "unsay", "model": "pocket", "device": "cpu", "steps": 3, "threads": 2}'
+Usage: python benchmarks/one.py '{"contender": "unsay", "model": "pocket", "device": "cpu", "dtype": "float32", "steps": 3, "threads": 2}'
 """
 
 import gc
@@ -19,13 +19,13 @@ import torch
 from data import PAIRS, SETTINGS, examples, pairs
 from machine import peak_bytes, timed
 from recipes import DPO, METHOD, operations, plan, this_project, transformers_trainer, trl_dpo, usual_recipe
-from unsay.models import load
+from unsay.models import ModelSettings, load
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Seconds per step, real tokens per step, and peak bytes above the loaded weights."""
     contender, count, device = spec["contender"], spec["steps"], spec["device"]
-    vlm = load(spec["model"], device=device)
+    vlm = load(spec["model"], device=device, settings=ModelSettings(dtype=spec["dtype"]))
     dpo = contender.endswith("dpo")
     rows, method, settings = (pairs(), DPO, PAIRS) if dpo else (examples(), METHOD, SETTINGS)
     steps = [] if contender == "trl-dpo" else plan(vlm, rows, settings, method)

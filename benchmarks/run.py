@@ -25,7 +25,7 @@ import training
 from machine import describe
 from unsay.errors import UserError
 from unsay.files import atomic_path
-from unsay.models import load
+from unsay.models import ModelSettings, load
 
 TABLES = ("training", "multimodal", "evaluation", "growth")
 START, END = "<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables -->"
@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="precision of everybody")
     parser.add_argument("--rounds", type=int, default=3, help="times that everything is run; medians are shown")
     parser.add_argument("--steps", type=int, default=2, help="training steps per round that count")
     parser.add_argument("--text", type=int, default=40, help="text prompts of table 3")
@@ -44,9 +45,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=TABLES, default=TABLES)
     parser.add_argument("--out", type=Path, default=Path("docs/results/performance.json"))
     given = parser.parse_args()
-    vlm = load(given.model, device=given.device)
+    vlm = load(given.model, device=given.device, settings=ModelSettings(dtype=given.dtype))
     work: dict[str, Callable[[], Any]] = {
-        "training": lambda: training.table(vlm, given.model, given.device, given.rounds, given.steps),
+        "training": lambda: training.table(vlm, given.model, given.device, given.dtype, given.rounds, given.steps),
         "multimodal": lambda: multimodal.table(vlm, given.device, given.rounds),
         "evaluation": lambda: evaluation.table(vlm, given.device, given.rounds, given.text, given.pictures),
         "growth": lambda: growth.table(vlm, given.device, given.rounds),
@@ -54,6 +55,7 @@ def main() -> None:
     about = {
         "machine": describe(given.device),
         "model": given.model,
+        "dtype": given.dtype,
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "clock": os.environ.get("BENCH_CLOCK", "wall"),
@@ -74,7 +76,7 @@ def main() -> None:
 def heading(about: dict[str, Any]) -> str:
     """Where and how a table was measured, in one line."""
     return (
-        f"{about['machine']}; model {about['model']}; medians of {about['rounds']}; {about['clock']} clock; "
+        f"{about['machine']}; model {about['model']} in {about.get('dtype', 'float32')}; medians of {about['rounds']}; {about['clock']} clock; "
         f"load before the start {about['load_average']:.1f}; {about['date']}"
     )
 

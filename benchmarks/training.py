@@ -22,13 +22,13 @@ NAMES = {
 }
 
 
-def table(vlm: VLM, model: str, device: str, rounds: int, steps: int) -> dict[str, Any]:
+def table(vlm: VLM, model: str, device: str, dtype: str, rounds: int, steps: int) -> dict[str, Any]:
     """Rows by contender; each round runs every contender once, in a process of its own."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
     for _ in range(rounds):
         for name in NAMES:
             if not any("missing" in row for row in found[name]):
-                found[name].append(_one(name, model, device, steps))
+                found[name].append(_one(name, model, device, dtype, steps))
     for name in ("unsay", "unsay-dpo"):
         if missing := next((row["missing"] for row in found[name] if "missing" in row), None):
             # Everything else is measured against it.
@@ -60,11 +60,12 @@ def table(vlm: VLM, model: str, device: str, rounds: int, steps: int) -> dict[st
     return {"rate": rate, "rows": rows}
 
 
-def _one(contender: str, model: str, device: str, steps: int) -> dict[str, Any]:
+def _one(contender: str, model: str, device: str, dtype: str, steps: int) -> dict[str, Any]:
     spec = {
         "contender": contender,
         "model": model,
         "device": device,
+        "dtype": dtype,
         "steps": steps,
         "threads": torch.get_num_threads(),
     }

@@ -91,7 +91,7 @@ def test_pairs_ask_the_same_and_answer_differently():
 
 
 def test_this_projects_dpo_is_measured_on_the_pairs_alone(tiny_folder):
-    row = one.run({"contender": "unsay-dpo", "model": str(tiny_folder), "device": "cpu", "steps": 1})
+    row = one.run({"contender": "unsay-dpo", "model": str(tiny_folder), "device": "cpu", "dtype": "float32", "steps": 1})
     assert row["seconds"] > 0
     assert row["tokens"] > 0
     assert row["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
@@ -153,7 +153,7 @@ def test_a_contender_that_fails_is_missing_with_its_last_word(monkeypatch):
 def test_without_this_project_there_is_nothing_to_compare_with(tiny_vlm, monkeypatch):
     monkeypatch.setattr(training, "_one", lambda *_: {"contender": "unsay", "missing": "UserError: no such model"})
     with pytest.raises(UserError, match=r"unsay did not run.*no such model"):
-        training.table(tiny_vlm, "/nowhere", "cpu", 1, 1)
+        training.table(tiny_vlm, "/nowhere", "cpu", "float32", 1, 1)
 
 
 def test_operations_by_hand():
