@@ -262,9 +262,12 @@ def test_the_mixture_is_chosen_on_development_suites_and_sees_no_harmful_picture
         assert config.data.modality == "text"
     assert configs["textual-unlearning"].method_settings == preset("demo").method_settings
     weights = {name: config.method_settings["decision_weight"] for name, config in configs.items()}
-    ours = preset("demo").method_settings["decision_weight"]
+    demo = preset("demo").method_settings
+    ours = demo["decision_weight"]
     assert (weights.pop("decision-half"), weights.pop("decision-double")) == (ours / 2, ours * 2)
     assert set(weights.values()) == {ours}
+    assert {config.method_settings["retain_weight"] for config in configs.values()} == {demo["retain_weight"]}
+    assert configs["npo-refusals"].method_settings["refuse_weight"] == demo["refuse_weight"]
 
 
 def test_an_unknown_study_says_what_there_is(tmp_path):
