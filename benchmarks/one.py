@@ -1,6 +1,7 @@
 """One contender in a process of its own, so that its peak memory is its own: prints one line of JSON.
 
-Usage: python benchmarks/one.py '{"contender": "unsay", "model": "pocket", "device": "cpu", "dtype": "float32", "steps": 3, "threads": 2}'
+Usage: python benchmarks/one.py SPEC, with SPEC such as
+    {"contender": "unsay", "model": "pocket", "device": "cpu", "dtype": "float32", "steps": 3, "threads": 2}
 """
 
 import gc

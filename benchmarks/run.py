@@ -76,7 +76,8 @@ def main() -> None:
 def heading(about: dict[str, Any]) -> str:
     """Where and how a table was measured, in one line."""
     return (
-        f"{about['machine']}; model {about['model']} in {about.get('dtype', 'float32')}; medians of {about['rounds']}; {about['clock']} clock; "
+        f"{about['machine']}; model {about['model']} in {about.get('dtype', 'float32')}; "
+        f"medians of {about['rounds']}; {about['clock']} clock; "
         f"load before the start {about['load_average']:.1f}; {about['date']}"
     )
 

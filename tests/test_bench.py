@@ -91,7 +91,9 @@ def test_pairs_ask_the_same_and_answer_differently():
 
 
 def test_this_projects_dpo_is_measured_on_the_pairs_alone(tiny_folder):
-    row = one.run({"contender": "unsay-dpo", "model": str(tiny_folder), "device": "cpu", "dtype": "float32", "steps": 1})
+    row = one.run(
+        {"contender": "unsay-dpo", "model": str(tiny_folder), "device": "cpu", "dtype": "float32", "steps": 1}
+    )
     assert row["seconds"] > 0
     assert row["tokens"] > 0
     assert row["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
