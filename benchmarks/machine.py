@@ -40,9 +40,9 @@ def matmul_rate(device: str, dtype: torch.dtype, rows: int = 2048, seconds: floa
         torch.randn(wide, wide, device=device, dtype=dtype),
     )
     best = 0.0
-    until = time.perf_counter() + seconds
     one @ other
-    while time.perf_counter() < until:
+    until = time.perf_counter() + seconds
+    while not best or time.perf_counter() < until:
         synchronise(device)
         began = now()
         one @ other

@@ -26,6 +26,7 @@ import growth  # noqa: E402
 import kept_kl  # noqa: E402
 import multimodal  # noqa: E402
 import one  # noqa: E402
+import profile_step  # noqa: E402
 import recipes  # noqa: E402
 import run  # noqa: E402
 import training  # noqa: E402
@@ -33,6 +34,16 @@ from data import examples, pairs, prompts  # noqa: E402
 
 SMALL = TrainSettings(steps=6, batch=BatchSettings(forget=2, refuse=2, retain=3), lora=LoraSettings(rank=4),
                       learning_rate=5e-3, warmup_steps=0, schedule="constant")  # fmt: skip
+
+
+def test_a_step_is_profiled(tiny_folder, tmp_path, monkeypatch):
+    out = tmp_path / "profile.json"
+    monkeypatch.setattr(sys, "argv", ["profile_step.py", "--model", str(tiny_folder), "--out", str(out)])
+    profile_step.main()
+    shares = json.loads(out.read_text())["shares"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["matrix products"] > 0.02
+    assert shares["attention"] > 0
 
 
 def test_every_contender_minimises_the_same_loss(tiny_vlm, one_thread):
@@ -140,7 +151,7 @@ def test_what_kept_tokens_miss_of_kl_is_never_negative_and_less_with_more(tiny_v
 
 
 def test_a_contender_runs_in_a_process_of_its_own(tiny_folder):
-    row = training._one("unsay", str(tiny_folder), "cpu", 1)
+    row = training._one("unsay", str(tiny_folder), "cpu", "float32", 1)
     assert row["seconds"] > 0
     assert row["bytes"] > 0
     assert len(row["losses"]) == 2
@@ -149,7 +160,7 @@ def test_a_contender_runs_in_a_process_of_its_own(tiny_folder):
 def test_a_contender_that_fails_is_missing_with_its_last_word(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stdout="half a line", stderr="Traceback\nUserError: no such model\n")
     monkeypatch.setattr(training.subprocess, "run", lambda *_, **__: failed)
-    assert training._one("unsay", "/nowhere", "cpu", 1)["missing"] == "UserError: no such model"
+    assert training._one("unsay", "/nowhere", "cpu", "float32", 1)["missing"] == "UserError: no such model"
 
 
 def test_without_this_project_there_is_nothing_to_compare_with(tiny_vlm, monkeypatch):
@@ -187,7 +198,7 @@ def test_a_table_alone_leaves_the_others_and_the_page_is_written_from_all(tmp_pa
     for _ in range(2):  # written again it stays as it is
         run.write_page(page, kept)
         text = page.read_text()
-        assert text.startswith(f"before\n\n{run.START}\n\nM; model pocket; medians of 3")
+        assert text.startswith(f"before\n\n{run.START}\n\nM; model pocket in float32; medians of 3")
         assert text.endswith(f"{run.END}\n\nafter\n")
         assert "old" not in text
         assert text.index("| 64 | 2.0 |") < text.index("| w | 1 |")
