@@ -91,6 +91,7 @@ def make_run(folder: Path, seed: int, harmful_after: int, *, prompts: int = N, d
     )  # fmt: skip
     write_scores(folder / "scores.json", scores)
     demo = preset("demo").model_dump(exclude={"seed": True, "train": {"seed"}})
+    demo["model_settings"]["dtype"] = "bfloat16"  # a run writes down what `fastest` came to
     write_config(folder / "config.yaml", RunConfig(**demo, seed=seed))
     libraries = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"}
     made = {"unsay": "0.1.0", "python": "3.11.9", "libraries": libraries, "cores": 2, "platform": "[machine]"}

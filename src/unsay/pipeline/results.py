@@ -278,7 +278,7 @@ def _command(runs: Sequence[FinishedRun]) -> str:
         return (
             f"unsay evaluate --adapter DIR --suites {names} --limit {config.evaluation.limit or 'all'} --data-dir DIR"
         )
-    if _but_seed(config) != _but_seed(preset("demo")):
+    if not _is_demo(config):
         return f"unsay unlearn --config FILE (seed: {seeds})"
     suites = {row.suite for row in runs[0].scores.rows}
     data = (
@@ -287,6 +287,14 @@ def _command(runs: Sequence[FinishedRun]) -> str:
         else ""
     )
     return f"unsay demo{data} --seed {seeds}"
+
+
+def _is_demo(config: RunConfig) -> bool:
+    """Whether nothing but the seed was set. The demo runs in the precision that is fastest where it runs."""
+    demo = preset("demo")
+    settings = demo.model_settings.model_copy(update={"dtype": config.model_settings.dtype})
+    fastest = config.model_settings.dtype in ("float32", "bfloat16")
+    return fastest and _but_seed(config) == _but_seed(demo.model_copy(update={"model_settings": settings}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from unsay.files import content_key
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 from unsay.responding.asked import Asked, ask, batches, model_inputs
+from unsay.responding.continuous import continuous, flows
 from unsay.responding.greedy import fits, greedy
 from unsay.responding.settings import GenerationSettings
 
@@ -24,6 +25,9 @@ def model_key(vlm: VLM, settings: GenerationSettings) -> str:
 def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
     """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
 
+    Greedy answers are made by the own loop where it is exact (`greedy`), else by transformers' continuous batching if
+    that agrees (`continuous`, text alone), else by transformers' `generate`, which samples too.
+
     Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
 
     Raises:
@@ -32,7 +36,14 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
     key = model_key(vlm, settings)
-    for batch in batches(ask(vlm, prompts, settings), settings):
+    rest = ask(vlm, prompts, settings)
+    text = [row for row in rest if row.image is None]
+    if settings.temperature == 0 and text and not fits(vlm, text) and flows(vlm, text):
+        for answered in continuous(vlm, text, settings):
+            yield [_response(vlm, row, answer, key) for row, answer in answered]
+            done = {row.prompt.id for row, _ in answered}
+            rest = [row for row in rest if row.prompt.id not in done]
+    for batch in batches(rest, settings):
         if settings.temperature == 0 and fits(vlm, batch):
             answers = greedy(vlm, batch, settings.max_new_tokens)
         else:

@@ -1,0 +1,147 @@
+"""transformers' continuous batching gives the answers of its own `generate`, or is left alone."""
+
+import copy
+import threading
+
+import pytest
+import torch
+
+import unsay
+from families import gemma
+from test_responding_greedy import often_ending, pictures, rows
+from unsay.models import LoraSettings, attach
+from unsay.responding import GenerationSettings
+from unsay.responding import continuous as continuous_module
+from unsay.responding import local as local_module
+from unsay.responding.continuous import continuous, flows
+from unsay.responding.greedy import fits
+from unsay.responding.local import _sampled, generate
+
+__all__ = ["pictures"]  # a fixture
+
+LONG = GenerationSettings(max_new_tokens=14, batch_tokens=400)
+
+
+def built(build, folder):
+    build(folder)
+    return unsay.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def _sliding(tmp_path_factory):
+    return built(gemma.gemma3, tmp_path_factory.mktemp("gemma3"))
+
+
+@pytest.fixture
+def sliding(_sliding):
+    """Sliding windows: a family that the own loop leaves alone."""
+    return copy.deepcopy(_sliding)
+
+
+def one_by_one(vlm, asked):
+    return {row.prompt.id: _sampled(vlm, [row], LONG)[0] for row in asked}
+
+
+def all_at_once(vlm, asked):
+    return {row.prompt.id: answer for ended in continuous(vlm, asked, LONG) for row, answer in ended}
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_answers_are_those_of_generate_one_by_one(sliding, ending):
+    vlm = often_ending(sliding) if ending else sliding
+    asked = rows(vlm)
+    assert not fits(vlm, asked)
+    assert flows(vlm, asked)
+    expected = one_by_one(vlm, asked)
+    assert all_at_once(vlm, asked) == expected
+    assert len({tuple(answer) for answer in expected.values()}) > 2
+    if ending:
+        assert len({len(answer) for answer in expected.values()}) > 2
+
+
+def test_an_adapter_answers_too(sliding):
+    vlm = attach(sliding, LoraSettings(rank=2), seed=0)
+    with torch.no_grad():
+        for name, weight in vlm.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.5)
+    asked = rows(vlm)
+    with_adapter = all_at_once(vlm, asked)
+    assert with_adapter == one_by_one(vlm, asked)
+    with vlm.model.disable_adapter():
+        assert all_at_once(vlm, asked) != with_adapter
+
+
+def test_text_goes_this_way_and_pictures_do_not(sliding, pictures, monkeypatch):
+    seen = []
+    real = local_module.continuous
+
+    def spied(vlm, asked, settings):
+        seen.extend(asked)
+        return real(vlm, asked, settings)
+
+    monkeypatch.setattr(local_module, "continuous", spied)
+    prompts = [row.prompt for row in rows(sliding)]
+    pictured = [
+        row.prompt.model_copy(update={"id": f"i{number}"}) for number, row in enumerate(rows(sliding, pictures))
+    ]
+    found = {row.id: row for batch in generate(sliding, [*prompts, *pictured], LONG) for row in batch}
+    assert len(found) == len(prompts) + len(pictured)
+    assert {row.prompt.id for row in seen} == {prompt.id for prompt in prompts}
+    assert sliding.base.config._attn_implementation == "sdpa", "left as it was found"
+
+
+def test_a_family_whose_prompts_look_both_ways_is_left_to_generate(tmp_path):
+    vlm = built(gemma.paligemma2, tmp_path)
+    asked = rows(vlm)
+    assert not flows(vlm, asked)
+    prompts = [row.prompt for row in asked]
+    found = {row.id: row.tokens for batch in generate(vlm, prompts, LONG) for row in batch}
+    assert found == {name: len(answer) for name, answer in one_by_one(vlm, asked).items()}
+
+
+def test_a_checkpoints_own_penalty_is_kept_to_or_it_is_left_to_generate(sliding):
+    sliding.base.generation_config.repetition_penalty = 5.0
+    asked = rows(sliding)
+    expected = one_by_one(sliding, asked)
+    found = {row.id: row.tokens for batch in generate(sliding, [row.prompt for row in asked], LONG) for row in batch}
+    assert found == {name: len(answer) for name, answer in expected.items()}
+    if flows(sliding, asked):
+        assert all_at_once(sliding, asked) == expected
+
+
+def test_what_breaks_down_on_the_way_is_asked_in_batches(sliding):
+    """Everything is answered once, also when the thread of the library ends in the middle."""
+    asked = rows(sliding)
+    expected = one_by_one(sliding, asked)
+    assert flows(sliding, asked)
+    passes = []
+
+    def fails(*_):
+        passes.append(1)
+        if len(passes) == 6:
+            raise RuntimeError("out of memory")
+
+    handle = sliding.layers[0].register_forward_pre_hook(fails)
+    said = [row for batch in generate(sliding, [row.prompt for row in asked], LONG) for row in batch]
+    handle.remove()
+    assert len(passes) > 6
+    assert sorted(row.id for row in said) == sorted(expected)
+    assert {row.id: row.tokens for row in said} == {name: len(answer) for name, answer in expected.items()}
+
+
+def test_a_reader_that_stops_in_the_middle_stops_the_library_too(sliding):
+    before = threading.active_count()
+    answers = continuous(sliding, rows(sliding), LONG)
+    next(answers)
+    answers.close()
+    assert threading.active_count() == before
+
+
+def test_without_the_library_it_is_left_to_generate(sliding, monkeypatch):
+    """An older or a newer transformers may not have it, or have it otherwise."""
+    monkeypatch.setattr(sliding.base.__class__, "init_continuous_batching", None)
+    assert not flows(sliding, rows(sliding))
+    monkeypatch.undo()
+    continuous_module._FLOWS.clear()
+    assert flows(sliding, rows(sliding))
