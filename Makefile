@@ -15,7 +15,7 @@ help:
 	@echo "             (more settings: make demo ARGS='--seed 1 --out runs/demo-1')"
 	@echo "make test    install with the test tools, then lint, type check and run the tests"
 	@echo "make lint    the same without the tests"
-	@echo "make bench   speed and memory against what people do without unsay (about 10 minutes on 2 cores)"
+	@echo "make bench   speed and memory against what people do without unsay (about 15 minutes on 2 cores)"
 	@echo "             (another model, more rounds: make bench ARGS='--model FOLDER --device cuda --rounds 5')"
 	@echo "make clean   remove $(VENV) and the caches of the tools; runs/ stays"
 	@echo

@@ -20,6 +20,7 @@ from unsay.training.encoding import Encoded
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import compiled  # noqa: E402
 import evaluation  # noqa: E402
 import gpu_shapes  # noqa: E402
 import growth  # noqa: E402
@@ -44,6 +45,17 @@ def test_a_step_is_profiled(tiny_folder, tmp_path, monkeypatch):
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["matrix products"] > 0.02
     assert shares["attention"] > 0
+
+
+def test_compiling_a_layer_is_timed(tiny_folder, tmp_path, monkeypatch):
+    out = tmp_path / "compiled.json"
+    monkeypatch.setattr(compiled.torch, "compile", lambda layer: layer)  # a compiler is slow, and not everywhere
+    more = ["--tokens", "12", "--rounds", "3", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["compiled.py", "--model", str(tiny_folder), *more])
+    compiled.main()
+    found = json.loads(out.read_text())
+    assert found["ratio"] == pytest.approx(found["seconds"]["compiled"] / found["seconds"]["plain"])
+    assert found["layers"] == 2
 
 
 def test_every_contender_minimises_the_same_loss(tiny_vlm, one_thread):
