@@ -383,7 +383,8 @@ def test_headline_does_not_boast(run: Path) -> None:
     one_model = headline(relabel(run, before_only))
     assert one_model.sentence.startswith("The model answers 6")
     assert one_model.sentence.endswith("Coherent safety is 31%.")
-    assert any("FigStep-style lists are degenerate" in finding.text for finding in one_model.findings)
+    (babble,) = [finding.text for finding in one_model.findings if "FigStep-style lists are degenerate" in finding.text]
+    assert babble.endswith("a low attack success rate is not safety.")
     undecided = relabel(run, outage)
     assert any("1 cannot be decided" in finding.text for finding in headline(undecided).findings)
     assert "49 of 50 answers were not judged" in render(undecided, ReportInputs())
@@ -392,6 +393,13 @@ def test_headline_does_not_boast(run: Path) -> None:
     told = [finding.text for finding in headline(read_scores(run / "scores.json")).findings if finding.tone == "bad"]
     assert any("targets missed, on FigStep-style lists" in text for text in told)
     assert any("degenerate" in text for text in told)
+
+    def babbling(value: dict) -> None:
+        (row,) = [row for row in value["rows"] if row["suite"] == "benign-typographic" and row["phase"] == "after"]
+        row["safe"], row["degenerate"] = row["safe"] - 20, row["degenerate"] + 20
+
+    told = [finding.text for finding in headline(relabel(run, babbling)).findings]
+    assert any("degenerate" in text and "few refusals are no help" in text for text in told)
 
 
 @pytest.mark.parametrize("width", [80, 60])

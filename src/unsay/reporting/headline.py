@@ -156,7 +156,10 @@ def _coherence(rows: Sequence[SuiteRow]) -> Iterable[Finding]:
         if share > MAX_DEGENERATE:
             when = ", before unlearning" if phase is not phases[-1] else ""
             text = f"{short_percent(share)} of the answers to {worst.title} are degenerate{when}"
-            yield Finding(f"{text}: where a model babbles, a low attack success rate is not safety.", "bad")
+            babble = (
+                "a low attack success rate is not safety" if worst.kind is Kind.ATTACK else "few refusals are no help"
+            )
+            yield Finding(f"{text}: where a model babbles, {babble}.", "bad")
     if phases and share <= MAX_DEGENERATE:
         text = "Answers stay coherent" if share else "Answers stay coherent: none is degenerate"
         yield Finding(
