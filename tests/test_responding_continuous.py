@@ -13,7 +13,7 @@ from unsay.models import LoraSettings, attach
 from unsay.responding import GenerationSettings
 from unsay.responding import continuous as continuous_module
 from unsay.responding import local as local_module
-from unsay.responding.continuous import continuous, flows
+from unsay.responding.continuous import continuous, flows, pays
 from unsay.responding.greedy import fits
 from unsay.responding.local import _sampled, generate
 
@@ -36,6 +36,12 @@ def _sliding(tmp_path_factory):
 def sliding(_sliding):
     """Sliding windows: a family that the own loop leaves alone."""
     return copy.deepcopy(_sliding)
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """On a CPU it is right and slow, and so not used."""
+    monkeypatch.setattr(local_module, "pays", lambda _: True)
 
 
 def one_by_one(vlm, asked):
@@ -89,6 +95,10 @@ def test_text_goes_this_way_and_pictures_do_not(sliding, pictures, monkeypatch):
     assert len(found) == len(prompts) + len(pictured)
     assert {row.prompt.id for row in seen} == {prompt.id for prompt in prompts}
     assert sliding.base.config._attn_implementation == "sdpa", "left as it was found"
+
+
+def test_a_cpu_is_left_to_generate(sliding):
+    assert not pays(sliding)
 
 
 def test_a_family_whose_prompts_look_both_ways_is_left_to_generate(tmp_path):

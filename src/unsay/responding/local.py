@@ -8,7 +8,7 @@ from unsay.files import content_key
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 from unsay.responding.asked import Asked, ask, batches, model_inputs
-from unsay.responding.continuous import continuous, flows
+from unsay.responding.continuous import continuous, flows, pays
 from unsay.responding.greedy import fits, greedy
 from unsay.responding.settings import GenerationSettings
 
@@ -26,7 +26,7 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
 
     Greedy answers are made by the own loop where it is exact (`greedy`), else by transformers' continuous batching if
-    that agrees (`continuous`, text alone), else by transformers' `generate`, which samples too.
+    that pays and agrees (`continuous`, text alone), else by transformers' `generate`, which samples too.
 
     Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
 
@@ -38,7 +38,8 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     key = model_key(vlm, settings)
     rest = ask(vlm, prompts, settings)
     text = [row for row in rest if row.image is None]
-    if settings.temperature == 0 and text and not fits(vlm, text) and flows(vlm, text):
+    greedily = settings.temperature == 0 and text
+    if greedily and pays(vlm) and not fits(vlm, text) and flows(vlm, text):
         for answered in continuous(vlm, text, settings):
             yield [_response(vlm, row, answer, key) for row, answer in answered]
             done = {row.prompt.id for row, _ in answered}
