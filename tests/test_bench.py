@@ -12,8 +12,9 @@ import torch
 
 import tiny
 from unsay.errors import UserError
-from unsay.models import LoraSettings, attach
+from unsay.models import LoraSettings, attach, load
 from unsay.records import Role
+from unsay.responding import local
 from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encoding import Encoded
 
@@ -21,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import compiled  # noqa: E402
+import continuous_batching  # noqa: E402
 import evaluation  # noqa: E402
 import gpu_shapes  # noqa: E402
 import growth  # noqa: E402
@@ -47,6 +49,18 @@ def test_a_step_is_profiled(tiny_folder, tmp_path, monkeypatch):
     assert shares["attention"] > 0
 
 
+def test_the_three_ways_to_answer_are_timed(tiny_folder, tmp_path, monkeypatch):
+    out = tmp_path / "continuous.json"
+    for name in ("fits", "pays"):
+        monkeypatch.setattr(local, name, getattr(local, name))  # the script sets them anew
+    monkeypatch.setattr(continuous_batching, "load", lambda *_, **__: load(str(tiny_folder)))
+    more = ["--prompts", "5", "--tokens", "4", "--rounds", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["continuous_batching.py", *more])
+    continuous_batching.main()
+    found = json.loads(out.read_text())
+    assert found["same_answers"] == {"own loop": 5, "generate": 5, "continuous batching": 5}
+
+
 def test_compiling_a_layer_is_timed(tiny_folder, tmp_path, monkeypatch):
     out = tmp_path / "compiled.json"
     monkeypatch.setattr(compiled.torch, "compile", lambda layer: layer)  # a compiler is slow, and not everywhere
@@ -55,7 +69,7 @@ def test_compiling_a_layer_is_timed(tiny_folder, tmp_path, monkeypatch):
     compiled.main()
     found = json.loads(out.read_text())
     assert found["ratio"] == pytest.approx(found["seconds"]["compiled"] / found["seconds"]["plain"])
-    assert found["layers"] == 2
+    assert found["layers"] == 4
 
 
 def test_every_contender_minimises_the_same_loss(tiny_vlm, one_thread):

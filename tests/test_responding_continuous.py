@@ -2,9 +2,13 @@
 
 import copy
 import threading
+from math import lcm
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import unsay
 from families import gemma
@@ -13,7 +17,7 @@ from unsay.models import LoraSettings, attach
 from unsay.responding import GenerationSettings
 from unsay.responding import continuous as continuous_module
 from unsay.responding import local as local_module
-from unsay.responding.continuous import continuous, flows, pays
+from unsay.responding.continuous import PAGE, _blocks, _close, continuous, flows, pays
 from unsay.responding.greedy import fits
 from unsay.responding.local import _sampled, generate
 
@@ -57,7 +61,7 @@ def test_answers_are_those_of_generate_one_by_one(sliding, ending):
     vlm = often_ending(sliding) if ending else sliding
     asked = rows(vlm)
     assert not fits(vlm, asked)
-    assert flows(vlm, asked)
+    assert flows(vlm, asked, LONG)
     expected = one_by_one(vlm, asked)
     assert all_at_once(vlm, asked) == expected
     assert len({tuple(answer) for answer in expected.values()}) > 2
@@ -104,7 +108,7 @@ def test_a_cpu_is_left_to_generate(sliding):
 def test_a_family_whose_prompts_look_both_ways_is_left_to_generate(tmp_path):
     vlm = built(gemma.paligemma2, tmp_path)
     asked = rows(vlm)
-    assert not flows(vlm, asked)
+    assert not flows(vlm, asked, LONG)
     prompts = [row.prompt for row in asked]
     found = {row.id: row.tokens for batch in generate(vlm, prompts, LONG) for row in batch}
     assert found == {name: len(answer) for name, answer in one_by_one(vlm, asked).items()}
@@ -116,7 +120,7 @@ def test_a_checkpoints_own_penalty_is_kept_to_or_it_is_left_to_generate(sliding)
     expected = one_by_one(sliding, asked)
     found = {row.id: row.tokens for batch in generate(sliding, [row.prompt for row in asked], LONG) for row in batch}
     assert found == {name: len(answer) for name, answer in expected.items()}
-    if flows(sliding, asked):
+    if flows(sliding, asked, LONG):
         assert all_at_once(sliding, asked) == expected
 
 
@@ -124,7 +128,7 @@ def test_what_breaks_down_on_the_way_is_asked_in_batches(sliding):
     """Everything is answered once, also when the thread of the library ends in the middle."""
     asked = rows(sliding)
     expected = one_by_one(sliding, asked)
-    assert flows(sliding, asked)
+    assert flows(sliding, asked, LONG)
     passes = []
 
     def fails(*_):
@@ -148,10 +152,60 @@ def test_a_reader_that_stops_in_the_middle_stops_the_library_too(sliding):
     assert threading.active_count() == before
 
 
+def test_random_numbers_are_the_callers_own(sliding):
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    flows(sliding, rows(sliding), LONG)
+    answers = continuous(sliding, rows(sliding), LONG)
+    next(answers)
+    drawn = [torch.rand(1)]
+    list(answers)
+    drawn.append(torch.rand(2))
+    assert torch.equal(torch.cat(drawn), expected), "neither seeded nor rolled back"
+
+
+def test_attention_that_would_be_exchanged_is_left_alone(sliding):
+    sliding.model.set_attn_implementation("eager")
+    assert not flows(sliding, rows(sliding), LONG)
+    assert sliding.base.config._attn_implementation == "eager"
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=2), st.integers(1, 4_000))
+def test_every_kind_of_attention_finds_its_portions(layers, room):
+    """Gemma 3 4B has 29 layers of one kind and 5 of another: portions of 145 pages where a token's page takes 34."""
+    kinds = [kind for kind, count in zip("ab", layers, strict=False) for _ in range(count)]
+    text = SimpleNamespace(layer_types=kinds, num_hidden_layers=len(kinds))
+    vlm = SimpleNamespace(base=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text)))
+    portion = lcm(*layers)
+    pages = -(-room // PAGE)
+    needed = sum(-(-pages * count // portion) for count in layers)
+    assert _blocks(vlm, room) * len(kinds) // portion >= needed
+
+
+def output(tokens, likely, error=None):
+    return SimpleNamespace(generated_tokens=tokens, logprobs=likely, error=error)
+
+
+def test_what_counts_as_the_same_by_hand():
+    scores = [torch.tensor([0.0, 2.0, 1.0]), torch.tensor([3.0, 0.0, 0.0])]
+    first, second = [row.log_softmax(0) for row in scores]
+    right = [first[1].item(), second[0].item()]
+    assert _close(output([1, 0], right), scores, exact=True)
+    assert not _close(output([1, 0], [right[0], right[1] - 0.01]), scores, exact=True)
+    assert _close(output([1, 0], [right[0], right[1] - 0.01]), scores, exact=False)
+    assert not _close(output([1, 0], [right[0], right[1] - 0.2]), scores, exact=False)
+    assert not _close(output([1, 0], []), scores, exact=True), "nothing compared is nothing shown"
+    assert not _close(output([1], right[:1]), scores, exact=True), "an answer that ends too early"
+    assert _close(output([2, 2], [first[2].item(), -9.0]), scores, exact=True), "as likely, then another answer"
+    assert not _close(output([], []), scores, exact=True)
+    assert not _close(output([1, 0], right, error="full"), scores, exact=True)
+
+
 def test_without_the_library_it_is_left_to_generate(sliding, monkeypatch):
     """An older or a newer transformers may not have it, or have it otherwise."""
     monkeypatch.setattr(sliding.base.__class__, "init_continuous_batching", None)
-    assert not flows(sliding, rows(sliding))
+    assert not flows(sliding, rows(sliding), LONG)
     monkeypatch.undo()
     continuous_module._FLOWS.clear()
-    assert flows(sliding, rows(sliding))
+    assert flows(sliding, rows(sliding), LONG)

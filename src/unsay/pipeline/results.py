@@ -136,7 +136,9 @@ def pool(folders: Sequence[Path], *, budgets: bool = False) -> Results:
 
 
 def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int]) -> Interval:
-    """Bootstrap over requests and seeds; where all values are alike, Wilson's as if the seeds had added nothing.
+    """Bootstrap over requests and seeds; where all values are alike, or the requests few, no shorter than Wilson's.
+
+    Wilson's counts every request once, as if the seeds had added nothing.
 
     A bootstrap of equal values shrinks to a point. After unlearning, "none of all answers is harmful" is common, and is
     no proof that none ever will be.

@@ -8,15 +8,17 @@ PaliGemma looks both ways within a prompt, which no page tells.
 
 import logging
 import queue
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from inspect import signature
+from math import lcm
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from unsay.models.vlm import VLM
 from unsay.responding.asked import Asked, model_inputs
@@ -28,8 +30,8 @@ PAGE = 32
 MOST_AT_ONCE = 2_048
 """Tokens of one pass at most: without flash attention its mask is as large as these times all that is kept."""
 
-TRIAL = 4
-"""Tokens of the answers by which a model is tried."""
+TRIED, TRIAL = 6, 4
+"""Rows, and tokens of their answers, by which a model is tried."""
 
 Answer = tuple[Asked, list[int]]
 
@@ -45,40 +47,90 @@ def continuous(vlm: VLM, rows: Sequence[Asked], settings: GenerationSettings) ->
         rows: all without a picture.
         settings: greedy.
     """
-    with _manager(vlm, rows, settings.max_new_tokens, settings.batch_tokens) as manager:
+    with _silence(), _manager(vlm, rows, settings.max_new_tokens, settings.batch_tokens) as manager:
         asked = dict(zip(manager.add_requests([list(row.ids) for row in rows]), rows, strict=True))
-        manager.start()
-        while asked:
-            ended = _ended(manager)
-            if not ended:
-                return
+        for ended in _results(manager):
             done = [(asked.pop(one.request_id), list(one.generated_tokens), one.error) for one in ended]
             answers = [(row, answer) for row, answer, error in done if error is None]
             if answers:
                 yield answers
+            if not asked:
+                return
 
 
-def _ended(manager: Any) -> list[Any]:
-    """What has ended, one at least; empty if nothing more will come."""
-    while True:
-        first = manager.get_result(timeout=1)
-        if first is not None:
-            break
-        if not manager.is_running():
-            first = manager.get_result(timeout=0)
-            if first is None:
-                return []
-            break
-    ended = [first]
-    waiting: queue.Queue[Any] = manager.output_router.output_queue
-    while not waiting.empty():
-        ended.append(waiting.get())
-    return ended
+def pays(vlm: VLM) -> bool:
+    """On CUDA alone: on a CPU it takes 1.7 times as long as batches of `generate` do (docs/results/performance.md)."""
+    return vlm.device.type == "cuda"
+
+
+_FLOWS: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()
+
+
+def flows(vlm: VLM, rows: Sequence[Asked], settings: GenerationSettings) -> bool:
+    """Whether this model's answers can be made here; tried against its own `generate`.
+
+    Once per model, and once more for the first rows that are longer than its sliding window. Attention that the library
+    would exchange for the time being is left alone: what it puts back is not always what there was.
+
+    Args:
+        vlm: the model.
+        rows: all without a picture; some of different lengths are tried together, the longest among them.
+        settings: greedy.
+    """
+    attention = vlm.base.config._attn_implementation
+    if attention != "sdpa" and not attention.startswith("flash"):
+        return False
+    text = vlm.base.config.get_text_config()
+    by_length = sorted(rows, key=lambda row: len(row.ids))
+    beyond = len(by_length[-1].ids) + settings.max_new_tokens > (getattr(text, "sliding_window", None) or float("inf"))
+    known = _FLOWS.setdefault(vlm.base, {})
+    if beyond not in known:
+        step = max(1, len(by_length) // TRIED)
+        known[beyond] = _agrees(vlm, by_length[::-step][:TRIED], settings.batch_tokens)
+    return known[beyond]
+
+
+def _agrees(vlm: VLM, rows: Sequence[Asked], room: int) -> bool:
+    """Whether both ways find the same tokens as likely, up to where they say different ones."""
+    try:
+        with _silence(), _manager(vlm, rows, TRIAL, room, return_logprobs=True) as manager:
+            names = manager.add_requests([list(row.ids) for row in rows])
+            found: dict[str, Any] = {}
+            for ended in _results(manager):
+                found.update((one.request_id, one) for one in ended)
+                if len(found) == len(rows):
+                    break
+        exact = vlm.base.dtype == torch.float32
+        return all(_close(found[name], _scores(vlm, row), exact) for name, row in zip(names, rows, strict=True))
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        IndexError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):
+        return False
 
 
 @contextmanager
 def _manager(vlm: VLM, rows: Sequence[Asked], longest: int, room: int, **more: Any) -> Iterator[Any]:
-    """The library's manager, not started: what is added before its start does not depend on the clock."""
+    """The library's manager, not started: what is added before its start does not depend on the clock.
+
+    Args:
+        vlm: the model.
+        rows: what will be asked.
+        longest: tokens of an answer at most.
+        room: tokens that are kept at once; more if a row needs more.
+        more: of the library's settings.
+    """
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
+    from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+
+    if "hard_stop" not in signature(ContinuousBatchingManager.stop).parameters:
+        raise NotImplementedError("a library that cannot be stopped before it has answered everything")
     room = max(room, max(len(row.ids) for row in rows) + longest)
     wanted = GenerationConfig.from_dict(vlm.base.generation_config.to_dict())
     wanted.update(
@@ -92,8 +144,9 @@ def _manager(vlm: VLM, rows: Sequence[Asked], longest: int, room: int, **more: A
             generation_config=wanted,
             continuous_batching_config=ContinuousBatchingConfig(
                 page_size=PAGE,
-                num_blocks=-(-room // PAGE) + 1,
+                num_blocks=_blocks(vlm, room),
                 max_batch_tokens=min(room, MOST_AT_ONCE),
+                seed=0,
                 auto_switch_to_flash=False,  # attention is the user's choice
                 drop_unsupported_processors=False,  # a penalty that is not kept to would be another model
                 **more,
@@ -106,45 +159,49 @@ def _manager(vlm: VLM, rows: Sequence[Asked], longest: int, room: int, **more: A
         manager.destroy()
 
 
-def pays(vlm: VLM) -> bool:
-    """Not on a CPU: there it takes 1.6 times as long as batches of `generate` do (docs/results/performance.md)."""
-    return vlm.device.type != "cpu"
+def _blocks(vlm: VLM, room: int) -> int:
+    """Pages of all layers that keep `room` tokens.
 
-
-_FLOWS: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
-
-
-def flows(vlm: VLM, rows: Sequence[Asked]) -> bool:
-    """Whether this model's answers can be made here; tried once per model, against its own `generate`.
-
-    Args:
-        vlm: the model.
-        rows: all without a picture; the longest and the shortest are tried.
+    They are given out by kind of attention, in portions that divide evenly among the layers of each kind: as large as
+    the least common multiple of their counts. One portion of every kind may stay unused.
     """
-    if vlm.base not in _FLOWS:
-        by_length = sorted(rows, key=lambda row: len(row.ids))
-        _FLOWS[vlm.base] = _agrees(vlm, [by_length[0], by_length[-1]])
-    return _FLOWS[vlm.base]
+    text = vlm.base.config.get_text_config()
+    kinds = Counter(getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers).values()
+    return -(-room // PAGE) + 1 + len(kinds) * -(-lcm(*kinds) // sum(kinds))
 
 
-def _agrees(vlm: VLM, rows: Sequence[Asked]) -> bool:
-    """Whether both ways find the same tokens as likely, up to where they say different ones."""
-    try:
-        with _silence(), _manager(vlm, rows, TRIAL, 0, return_logprobs=True) as manager:
-            names = manager.add_requests([list(row.ids) for row in rows])
-            manager.start()
-            found: dict[str, Any] = {}
-            while len(found) < len(rows) and (ended := _ended(manager)):
-                found.update((one.request_id, one) for one in ended)
-        exact = vlm.base.dtype == torch.float32
-        return all(_close(found[name], _generated(vlm, row), exact) for name, row in zip(names, rows, strict=True))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError, NotImplementedError):
-        return False
+def _results(manager: Any) -> Iterator[list[Any]]:
+    """Starts it, and yields what has ended, one at least, until nothing more will come.
+
+    The library seeds the whole process when it starts; that is taken back as soon as something has come of it.
+    """
+    with ExitStack() as seeded:
+        seeded.enter_context(torch.random.fork_rng())
+        manager.start()
+        while ended := _ended(manager):
+            seeded.close()
+            yield ended
+
+
+def _ended(manager: Any) -> list[Any]:
+    """What has ended, one at least; empty if nothing more will come."""
+    while True:
+        running = manager.is_running()
+        first = manager.get_result(timeout=1)
+        if first is not None:
+            break
+        if not running:
+            return []
+    ended = [first]
+    waiting: queue.Queue[Any] = manager.output_router.output_queue
+    while not waiting.empty():
+        ended.append(waiting.get())
+    return ended
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps the library from reporting a trial that fails: nobody has to do anything about it."""
+    """Keeps the library from reporting what fails: what it leaves is asked in batches, which have their say."""
     logger = logging.getLogger("ContinuousBatchingLogger")
     disabled, logger.disabled = logger.disabled, True
     try:
@@ -154,8 +211,8 @@ def _silence() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _generated(vlm: VLM, row: Asked) -> list[Tensor]:
-    """Log-probabilities [V] of each token of the answer that `generate` gives."""
+def _scores(vlm: VLM, row: Asked) -> list[Tensor]:
+    """Scores [V] of each token of the answer that `generate` gives, penalties included."""
     output = vlm.base.generate(
         **model_inputs(vlm, [row]).to(vlm.device),
         do_sample=False,
@@ -165,16 +222,18 @@ def _generated(vlm: VLM, row: Asked) -> list[Tensor]:
         output_scores=True,
         return_dict_in_generate=True,
     )
-    return [scores[0].float().log_softmax(dim=-1) for scores in output.scores]
+    return [scores[0].float() for scores in output.scores]
 
 
 def _close(found: Any, expected: Sequence[Tensor], exact: bool) -> bool:
-    tolerance = 1e-3 if exact else 5e-2
-    if found.error is not None or not found.generated_tokens:
+    """Whether tokens are as likely as expected, and the answers equally long where they are the same."""
+    said = found.generated_tokens
+    if found.error is not None or not said or len(found.logprobs) != len(said):
         return False
-    for token, said, row in zip(found.generated_tokens, found.logprobs, expected, strict=False):
-        if abs(said - row[token].item()) > tolerance:
+    for token, likely, scores in zip(said, found.logprobs, expected, strict=False):
+        largest = scores[scores.isfinite()].abs().max().item()
+        if abs(likely - scores.log_softmax(dim=-1)[token].item()) > (1e-4 if exact else 3e-2) * largest:
             return False
-        if token != int(row.argmax()):
-            break  # as likely, and from here on another answer
-    return True
+        if token != int(scores.argmax()):
+            return True  # as likely, and from here on another answer
+    return len(said) == len(expected)

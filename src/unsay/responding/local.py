@@ -39,7 +39,7 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     rest = ask(vlm, prompts, settings)
     text = [row for row in rest if row.image is None]
     greedily = settings.temperature == 0 and text
-    if greedily and pays(vlm) and not fits(vlm, text) and flows(vlm, text):
+    if greedily and pays(vlm) and not fits(vlm, text) and flows(vlm, text, settings):
         for answered in continuous(vlm, text, settings):
             yield [_response(vlm, row, answer, key) for row, answer in answered]
             done = {row.prompt.id for row, _ in answered}
