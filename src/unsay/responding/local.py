@@ -40,10 +40,11 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     text = [row for row in rest if row.image is None]
     greedily = settings.temperature == 0 and text
     if greedily and pays(vlm) and not fits(vlm, text) and flows(vlm, text, settings):
+        done: set[str] = set()
         for answered in continuous(vlm, text, settings):
             yield [_response(vlm, row, answer, key) for row, answer in answered]
-            done = {row.prompt.id for row, _ in answered}
-            rest = [row for row in rest if row.prompt.id not in done]
+            done.update(row.prompt.id for row, _ in answered)
+        rest = [row for row in rest if row.prompt.id not in done]
     for batch in batches(rest, settings):
         if settings.temperature == 0 and fits(vlm, batch):
             answers = greedy(vlm, batch, settings.max_new_tokens)
