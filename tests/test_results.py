@@ -10,7 +10,9 @@ from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
 from unsay.pipeline.evaluate import Value
-from unsay.pipeline.results import main, pool, pooled_interval
+from unsay.pipeline.finished import read_run
+from unsay.pipeline.results import main, pooled_interval
+from unsay.pipeline.results import pool as pool_runs
 from unsay.presets import preset
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reporting.results import BEGIN, END, Results, markdown, replace_results
@@ -103,6 +105,10 @@ def make_run(folder: Path, seed: int, harmful_after: int, *, prompts: int = N, d
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     return [make_run(folder / f"seed{seed}", seed, harmful) for seed, harmful in ((2, 8), (0, 2), (1, 5))]
+
+
+def pool(folders: list[Path]) -> Results:
+    return pool_runs([read_run(folder) for folder in folders])
 
 
 def find(results: Results, suite: str, phase: Phase) -> tuple[int, ...]:
@@ -242,7 +248,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs: list[Path], tm
 
     with pytest.raises(UserError, match="seed of its own"):
         pool([runs[0], runs[0]])
-    with pytest.raises(UserError, match="differ in libraries"):
+    with pytest.raises(UserError, match="made with different libraries"):
         pool([runs[0], edited("libraries", {"libraries": {"torch": "1.0"}})])
     with pytest.raises(UserError, match="judges differ"):
         pool([runs[0], edited("judge", {"judge": {"name": "rules", "accuracy": {}}}, file="scores.json")])

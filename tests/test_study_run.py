@@ -16,6 +16,7 @@ import study_of_tiny
 import tiny
 from unsay.errors import UserError
 from unsay.files import read_json, write_rows
+from unsay.pipeline.finished import read_run
 from unsay.records import Role
 from unsay.study import launcher, read_result, run_study
 from unsay.study.adopting import adopt
@@ -50,6 +51,10 @@ def finished(tiny_folder, examples, tmp_path_factory):
     return out, result
 
 
+def used_by(folder, at_steps=None):
+    return used(read_run(folder), at_steps)
+
+
 def adapters(out):
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
@@ -73,15 +78,15 @@ def test_every_arm_rule_and_seed_is_a_run(finished):
 def test_equal_tokens_are_what_the_reference_of_the_same_seed_used(finished):
     out, result = finished
     for seed in (0, 1):
-        tokens, seconds = used(out / f"arms/tiny/unlearn@steps/seed-{seed}")
+        tokens, seconds = used_by(out / f"arms/tiny/unlearn@steps/seed-{seed}")
         rows = (out / f"arms/tiny/sft@tokens/seed-{seed}/train/metrics.jsonl").read_text().splitlines()
         spent = [json.loads(row)["tokens"] for row in rows]
         assert f"max_tokens: {tokens}\n" in (out / f"arms/tiny/sft@tokens/seed-{seed}/config.yaml").read_text()
         assert spent[-1] <= tokens
         assert tokens < spent[-1] + max(b - a for a, b in zip([0, *spent], spent, strict=False))  # no room for a step
         assert seconds > 0
-        assert used(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=3)[0] == tokens
-        assert used(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=1)[0] < tokens
+        assert used_by(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=3)[0] == tokens
+        assert used_by(out / f"arms/tiny/unlearn@steps/seed-{seed}", at_steps=1)[0] < tokens
     costs = {arm.name: arm.cost for arm in result.arms}
     assert costs["unlearn@steps"].ratios["tokens"] == 1.0
     assert costs["sft@steps"].steps == 3
@@ -90,7 +95,7 @@ def test_equal_tokens_are_what_the_reference_of_the_same_seed_used(finished):
         costs["sft@tokens"].tokens / costs["unlearn@steps"].tokens
     )
     with pytest.raises(UserError, match="has no step 9"):
-        used(out / "arms/tiny/unlearn@steps/seed-0", at_steps=9)
+        used_by(out / "arms/tiny/unlearn@steps/seed-0", at_steps=9)
 
 
 def test_the_original_is_evaluated_once_for_all(finished):
@@ -133,7 +138,7 @@ def test_no_prompt_and_no_answer_leaves_the_run_directories(finished):
         rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
         said += [row["response"] for row in rows if isinstance(row, dict)]
     assert len(said) > 50
-    for name in ("study.json", "study.html", "study.yaml"):
+    for name in ("study.json", "study.html", "study.yaml", "runs.jsonl"):
         text = (out / name).read_text()
         assert not any(len(words) > 12 and words in text for words in said), name
 
@@ -261,12 +266,16 @@ def test_image_tokens_count_towards_equal_tokens(tiny_folder, examples, tmp_path
     out = tmp_path / "out"
     found = {arm.name: arm for arm in run_study(study, out, launcher("sequential")).arms}
     words, pictures = found["words@steps"].cost, found["pictures@tokens"].cost
-    tokens, _ = used(out / "arms/tiny/words@steps/seed-0")
+    tokens, _ = used_by(out / "arms/tiny/words@steps/seed-0")
     assert (words.image_tokens, words.tokens) == (0, tokens)
     assert pictures.image_tokens > 0
     assert pictures.tokens + pictures.image_tokens <= tokens
     assert pictures.steps < words.steps
     folder = out / "arms/tiny/pictures@tokens/seed-0"
-    assert used(folder)[0] == used(folder, at_steps=int(pictures.steps))[0] == pictures.tokens + pictures.image_tokens
+    assert (
+        used_by(folder)[0]
+        == used_by(folder, at_steps=int(pictures.steps))[0]
+        == pictures.tokens + pictures.image_tokens
+    )
     assert pictures.ratios["tokens"] == pytest.approx((pictures.tokens + pictures.image_tokens) / tokens)
     assert found["pictures@tokens"].modality == "typographic"

@@ -1,5 +1,6 @@
 """The public functions. The command line calls these, and so can you."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.config import RunConfig, read_config
@@ -18,7 +19,7 @@ from unsay.records import Phase
 from unsay.reporting import write_report
 from unsay.scoring import Scores
 from unsay.stages import Progress
-from unsay.study import StudyResult, StudySettings, launcher, read_study, run_study
+from unsay.study import StudyResult, StudySettings, launcher, read_kept, read_study, run_study
 from unsay.study.plan import quickened
 
 __all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
@@ -102,6 +103,7 @@ def study(
     launch: str = "sequential",
     progress: Progress | None = None,
     command: str = "",
+    known: Sequence[Path] = (),
 ) -> StudyResult:
     """Train and evaluate several arms at equal budgets, and compare them; writes `study.json` and `study.html`.
 
@@ -112,15 +114,18 @@ def study(
         launch: `sequential`, or `ray`.
         progress: told what is going on.
         command: how to do this again, for the report.
+        known: `runs.jsonl` of the same study elsewhere; runs that stand there are not done again.
 
     Raises:
-        UserError: bad settings, found before anything is run; a run that fails is reported instead.
+        UserError: bad settings, found before anything is run; a run that fails is reported instead. Or a known file
+            that is malformed, or made with other versions than those here.
     """
     refuse_several("study")
     chosen = read_study(settings) if isinstance(settings, str) else settings
     if quick:
         chosen = quickened(chosen)
-    return run_study(chosen, out, launcher(launch, progress), command=command)
+    found = {which: run for path in known for which, run in read_kept(path).items()}
+    return run_study(chosen, out, launcher(launch, progress), command=command, known=found, progress=progress)
 
 
 def report(run_dir: Path) -> Path:

@@ -177,14 +177,21 @@ def study(
         Path | None,
         typer.Option(metavar="DIR", help="Study directory; finished runs in it are kept. runs/study-STUDY."),
     ] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="runs.jsonl of the same study from elsewhere: its runs are not done again. May be repeated.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Compare methods, data and budgets: every arm trained, evaluated and ranked side by side."""
     from unsay.study.reading import packaged, parse_study
 
     if listing or name is None:
-        for known, file in packaged().items():
-            _say(f"{known:12} {parse_study(file.read_text(encoding='utf-8'), known).title}")
+        for packed, file in packaged().items():
+            _say(f"{packed:12} {parse_study(file.read_text(encoding='utf-8'), packed).title}")
         return
     _use_data(data_dir)
     from unsay import api
@@ -196,7 +203,12 @@ def study(
     options = [f"--model {model}"] * bool(model) + ["--quick"] * quick + [f"--seeds {seeds}"] * bool(seeds)
     with display(console) as progress:
         result = api.study(
-            chosen, folder, launch=launcher, progress=progress, command=" ".join(["unsay study", name, *options])
+            chosen,
+            folder,
+            launch=launcher,
+            progress=progress,
+            command=" ".join(["unsay study", name, *options]),
+            known=known or (),
         )
     console.print()
     console.print(study_table(result))

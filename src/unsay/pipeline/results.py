@@ -7,18 +7,16 @@ writes the pooled numbers as a small JSON file, and as tables between the marker
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unsay.config import RunConfig, read_config
+from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.files import read_json, read_rows, read_text, write_json, write_text
-from unsay.pipeline.grading import Value
+from unsay.files import read_text, write_json, write_text
+from unsay.pipeline.finished import FinishedRun, read_run
 from unsay.presets import preset
-from unsay.records import Kind, Label, Prompt, Verdict
+from unsay.records import Kind, Label
 from unsay.reporting.results import (
     PooledSuite,
     PooledTarget,
@@ -30,9 +28,8 @@ from unsay.reporting.results import (
     markdown,
     replace_results,
 )
-from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow, check_targets, clustered_mean, read_scores, wilson
+from unsay.scoring import Interval, SuiteRow, UtilityRow, check_targets, clustered_mean, wilson
 from unsay.scoring.breakdown import OUTCOME
-from unsay.scoring.pairing import by_id
 from unsay.scoring.warn import cautions
 from unsay.suites import find_suite
 
@@ -40,73 +37,21 @@ MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", 
 """What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run directory with scores."""
-
-    folder: Path
-    config: RunConfig
-    scores: Scores
-    environment: dict[str, Any]
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.config.seed
-
-    def prompts(self, row: SuiteRow | UtilityRow) -> list[Prompt]:
-        """The prompts behind a row; of a suite that mixes kinds, modalities or conditions, those of the row's part."""
-        rows = read_rows(self.folder / "suites" / f"{row.suite}.jsonl", Prompt)
-        if isinstance(row, UtilityRow):
-            return rows
-        mine = (row.kind, row.modality, row.condition)
-        return [prompt for prompt in rows if (prompt.kind, prompt.modality, prompt.condition) == mine]
-
-    def labels(self, row: SuiteRow) -> list[Label]:
-        """The labels behind a row, in the order of its prompts.
-
-        Raises:
-            UserError: the verdicts are not those that the row counts.
-        """
-        path = self.folder / "verdicts" / self.scores.judge.name / f"{row.suite}.{row.phase.value}.jsonl"
-        every = read_rows(self.folder / "suites" / f"{row.suite}.jsonl", Prompt)
-        verdicts = by_id(every, read_rows(path, Verdict), row.suite, f"verdicts {row.phase.value}")
-        labels = [verdicts[prompt.id].label for prompt in self.prompts(row)]
-        counts = Counter(labels)
-        if any(counts[label] != getattr(row, label.value) for label in Label):
-            raise UserError(f"{path}: these are not the verdicts that {self.folder / 'scores.json'} counts; rerun it")
-        return labels
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Read what a finished run has written.
-
-    Raises:
-        UserError: a file is missing or malformed.
-    """
-    environment = read_json(folder / "environment.json")
-    if not isinstance(environment, dict):
-        raise UserError(f"{folder / 'environment.json'}: expected an object")
-    return FinishedRun(
-        folder, read_config(folder / "config.yaml"), read_scores(folder / "scores.json"), dict(environment)
-    )
-
-
-def pool(folders: Sequence[Path], *, budgets: bool = False) -> Results:
+def pool(runs: Sequence[FinishedRun], *, budgets: bool = False) -> Results:
     """Pool runs that differ in their seed alone.
 
     Counts are added up. With several seeds, intervals redraw requests and seeds (`clustered_mean`); with one, they are
     the run's own.
 
     Args:
-        folders: finished run directories, at least one.
+        runs: at least one.
         budgets: whether they may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got what
             another run of the same seed had used.
 
     Raises:
         UserError: the runs differ in more than the seed, or two have the same seed.
     """
-    runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.seed)
+    runs = sorted(runs, key=lambda run: run.seed)
     _check_alike(runs, budgets)
     first = runs[0]
     rows = tuple(_pooled_suite(runs, index) for index in range(len(first.scores.rows)))
@@ -162,20 +107,19 @@ def _check_alike(runs: Sequence[FinishedRun], budgets: bool) -> None:
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}: each must have a seed of its own")
     first = runs[0]
     for run in runs[1:]:
-        where = f"{run.folder}: cannot be pooled with {first.folder}"
+        where = f"{run.name}: cannot be pooled with {first.name}"
         if _but_seed(run.config, budgets) != _but_seed(first.config, budgets):
-            raise UserError(f"{where}: their config.yaml differ in more than the seed")
+            raise UserError(f"{where}: their settings differ in more than the seed")
         for name in ("unsay", "libraries"):
             if run.environment.get(name) != first.environment.get(name):
-                raise UserError(f"{where}: their environment.json differ in {name}")
+                raise UserError(f"{where}: they were made with different {name}")
         if run.scores.judge != first.scores.judge:
             raise UserError(f"{where}: their judges differ")
         if _shape(run) != _shape(first):
             raise UserError(f"{where}: they were not asked the same suites and targets")
         every: list[SuiteRow | UtilityRow] = [*first.scores.rows, *first.scores.utility]
         for row in every:
-            asked = [[(prompt.id, prompt.group) for prompt in each.prompts(row)] for each in (first, run)]
-            if asked[0] != asked[1]:
+            if first.asked(row) != run.asked(row):
                 raise UserError(f"{where}: they were not asked the same prompts in suite '{row.suite}'")
 
 
@@ -199,9 +143,9 @@ def _pooled_suite(runs: Sequence[FinishedRun], index: int) -> PooledSuite:
     pooled = first
     groups, seeds, labels = [], [], []
     for run, row in zip(runs, rows, strict=True):
-        for prompt, label in zip(run.prompts(row), run.labels(row), strict=True):
+        for item, label in zip(run.asked(row), run.labels(row), strict=True):
             if label is not Label.FAILED:
-                groups.append(prompt.group)
+                groups.append(item.group)
                 seeds.append(run.seed)
                 labels.append(label)
     if len(runs) > 1:
@@ -232,12 +176,9 @@ def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
     if len(runs) > 1:
         values, groups, seeds = [], [], []
         for run in runs:
-            path = run.folder / "values" / f"{first.suite}.{first.phase.value}.jsonl"
-            prompts = run.prompts(first)
-            measured = by_id(prompts, read_rows(path, Value), first.suite, "values")
-            graded = [(prompt, value) for prompt in prompts if (value := measured[prompt.id].value) is not None]
+            graded = run.graded(run.scores.utility[index])
             values += [value for _, value in graded]
-            groups += [prompt.group for prompt, _ in graded]
+            groups += [item.group for item, _ in graded]
             seeds += [run.seed] * len(graded)
         mean = is_mean(first.suite)
         known = [row.value for row in rows if row.value is not None]
@@ -307,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, help="a page with the markers to write the tables between")
     options = parser.parse_args(arguments)
     try:
-        results = pool(options.runs)
+        results = pool([read_run(folder) for folder in options.runs])
         page = None
         if options.readme is not None:
             page = replace_results(read_text(options.readme), markdown(results), str(options.readme))

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.errors import UserError
-from unsay.files import read_json
-from unsay.pipeline.results import MADE_WITH, FinishedRun, pool, read_run
-from unsay.records import Modality, Phase
+from unsay.pipeline.finished import FinishedRun
+from unsay.pipeline.results import MADE_WITH, pool
+from unsay.records import Modality
 from unsay.scoring import Scores
 from unsay.study.comparing import compare, rank
 from unsay.study.costs import mean_cost, relative
-from unsay.study.job import MADE, read_outcome
+from unsay.study.finding import Finder
 from unsay.study.outcomes import Outcomes
 from unsay.study.plan import Plan, Variant, modality_name
 from unsay.study.schema import (
@@ -25,31 +25,26 @@ from unsay.study.schema import (
     Ranking,
     StudyResult,
 )
-from unsay.study.settings import Folders
 
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
 
 
-def collect(planned: Plan, folders: Folders, *, command: str = "") -> StudyResult:
+def collect(planned: Plan, finder: Finder, *, command: str = "") -> StudyResult:
     """Read every run of a study and compare its arms; runs that are missing or failed are said to be.
 
     Args:
         planned: the study's plan.
-        folders: where its runs are.
+        finder: finds its runs.
         command: how to do it again.
 
     Raises:
         UserError: there is no evaluation of any untrained model.
     """
-    originals = {}
-    for model in planned.study.models:
-        outcome = read_outcome(folders.original(model))
-        if outcome is not None and outcome.state == "finished":
-            originals[model] = read_run(folders.original(model))
+    originals = {model: found.run for model in planned.study.models if (found := finder.original(model)) is not None}
     if not originals:
-        raise UserError(f"{folders.root}: the untrained model was not evaluated; run the study first")
+        raise UserError(f"{finder.folders.root}: the untrained model was not evaluated; run the study first")
     first = next(iter(originals.values()))
-    arms, answers = _arms(planned, folders, originals)
+    arms, answers = _arms(planned, finder, originals)
     known = {measure for found in answers.values() for measure in found.measures}
     paired = [row for row in first.scores.utility if row.suite in known]
     rankings, comparisons = _compared(planned, arms, answers, _higher(first.scores))
@@ -62,7 +57,7 @@ def collect(planned: Plan, folders: Folders, *, command: str = "") -> StudyResul
         reference=planned.reference,
         judge=first.scores.judge,
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
-        commits=_commits(planned, folders, originals),
+        commits=tuple(dict.fromkeys(found.run.environment.get("commit") for _, found in finder.every(planned))),
         measures={**TITLES, **{row.suite: row.title for row in paired}},
         units={row.suite: row.unit for row in paired},
         higher_is_better=_higher(first.scores),
@@ -82,9 +77,7 @@ def _shown(model: str) -> str:
     return Path(model).name if Path(model).is_dir() else model
 
 
-def _arms(
-    planned: Plan, folders: Folders, originals: dict[str, FinishedRun]
-) -> tuple[list[ArmRow], dict[str, Outcomes]]:
+def _arms(planned: Plan, finder: Finder, originals: dict[str, FinishedRun]) -> tuple[list[ArmRow], dict[str, Outcomes]]:
     rows: list[ArmRow] = []
     answers: dict[str, Outcomes] = {}
     for model in planned.study.models:
@@ -92,14 +85,14 @@ def _arms(
         if model in originals:
             name = prefix + ORIGINAL
             answers[name] = Outcomes()
-            answers[name].add(originals[model], Phase.BEFORE, planned.study.seeds)
+            answers[name].add(originals[model], planned.study.seeds)
             rows.append(_original(name, _shown(model), planned, originals[model], answers[name]))
         trained = []
         for variant in planned.variants:
             if variant.model == model:
                 name = prefix + variant.name
                 answers[name] = Outcomes()
-                trained.append(_arm(name, variant, planned, folders, answers[name]))
+                trained.append(_arm(name, variant, planned, finder, answers[name]))
         rows += relative(trained, planned.reference)
     return rows, answers
 
@@ -121,24 +114,17 @@ def _original(name: str, model: str, planned: Plan, run: FinishedRun, answers: O
     )
 
 
-def _arm(name: str, variant: Variant, planned: Plan, folders: Folders, answers: Outcomes) -> ArmRow:
-    done: list[Path] = []
+def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Outcomes) -> ArmRow:
+    runs: list[FinishedRun] = []
     failed: list[FailedSeed] = []
     for seed in planned.study.seeds:
-        folder = folders.run(variant.model, variant.name, seed)
-        outcome = read_outcome(folder)
-        if outcome is None:
-            failed.append(FailedSeed(seed=seed, reason="it was not run to its end"))
-        elif outcome.state == "failed":
-            failed.append(FailedSeed(seed=seed, reason=outcome.reason))
-        elif not all((folder / path).exists() for path in MADE):
-            failed.append(FailedSeed(seed=seed, reason="some of its files are gone"))
+        found = finder.run(variant.model, variant.name, seed)
+        if isinstance(found, str):
+            failed.append(FailedSeed(seed=seed, reason=found))
         else:
-            done.append(folder)
-    runs = [read_run(folder) for folder in done]
-    for run in runs:
-        answers.add(run, Phase.AFTER, [run.seed])
-    pooled = pool(done, budgets=True) if done else None
+            runs.append(found.run)
+            answers.add(found.run, [seed])
+    pooled = pool(runs, budgets=True) if runs else None
     config = planned.config(variant, planned.study.seeds[0], 1)
     data = config.data.model_dump(mode="json")
     return ArmRow(
@@ -149,13 +135,13 @@ def _arm(name: str, variant: Variant, planned: Plan, folders: Folders, answers: 
         rules=variant.rules,
         method=config.method,
         modality=modality_name(data.get("modality", Modality.TEXT.value)),
-        state=("partial" if failed else "finished") if done else "failed",
+        state=("partial" if failed else "finished") if runs else "failed",
         seeds=tuple(run.seed for run in runs),
         failed=tuple(failed),
         notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
         **_numbers(answers),
-        suites=tuple(row.pooled for row in pooled.rows if row.pooled.phase is Phase.AFTER) if pooled else (),
-        utility=tuple(row.pooled for row in pooled.utility if row.pooled.phase is Phase.AFTER) if pooled else (),
+        suites=tuple(row.pooled for row in pooled.rows) if pooled else (),
+        utility=tuple(row.pooled for row in pooled.utility) if pooled else (),
         cost=mean_cost(runs) if runs else None,
         categories=config.data.recipe.categories,
     )
@@ -173,11 +159,10 @@ def _numbers(answers: Outcomes) -> dict[str, object]:
 
 def _ended(run: FinishedRun, rule: str) -> str | None:
     """Why training ended before its budget was used; None if it did not."""
-    ended = read_json(run.folder / "train" / "result.json")
-    if ended.get("stopped") != "finished":
-        return f"seed {run.seed}: {ended.get('stopped')}"
-    if rule != "steps" and ended.get("steps") == run.config.train.steps:
-        return f"seed {run.seed}: ended at {ended.get('steps')} steps, before its {rule} were used (train.steps)"
+    if run.stopped != "finished":
+        return f"seed {run.seed}: {run.stopped}"
+    if rule != "steps" and len(run.spent) == run.config.train.steps:
+        return f"seed {run.seed}: ended at {len(run.spent)} steps, before its {rule} were used (train.steps)"
     return None
 
 
@@ -224,13 +209,3 @@ def _categories(arms: Sequence[ArmRow], answers: dict[str, Outcomes]) -> tuple[C
             covered = arm.arm != ORIGINAL and (arm.categories is None or category in arm.categories)
             rows.append(CategoryRow(arm=arm.name, category=category, covered=covered, asr=measure))
     return tuple(rows)
-
-
-def _commits(planned: Plan, folders: Folders, originals: dict[str, FinishedRun]) -> tuple[str | None, ...]:
-    found: dict[str | None, None] = {run.environment.get("commit"): None for run in originals.values()}
-    for variant in planned.variants:
-        for seed in planned.study.seeds:
-            path = folders.run(variant.model, variant.name, seed) / "environment.json"
-            if path.exists():
-                found[read_json(path).get("commit")] = None
-    return tuple(found)

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from unsay.pipeline.results import FinishedRun
-from unsay.reporting.curves import read_metrics
+from unsay.pipeline.finished import FinishedRun
 from unsay.study.schema import ArmRow, Cost
 
 
 def mean_cost(runs: Sequence[FinishedRun]) -> Cost:
     """Means over at least one run; of peak memory the largest."""
     rows = [row for run in runs for row in run.scores.cost if row.stage == "unlearn"]
-    steps = [len(read_metrics(run.folder / "train" / "metrics.jsonl")) for run in runs]
+    steps = [len(run.spent) for run in runs]
     return Cost(
         steps=sum(steps) / len(steps),
         tokens=sum(row.text_tokens for row in rows) / len(rows),

@@ -73,16 +73,25 @@ class Bench:
         return run
 
 
-def job_key(job: Job) -> str:
+def evaluation_key(original: Path) -> str | None:
+    """Content key of the evaluation of an untrained model; None where there is none yet."""
+    record = original / "stages" / "evaluate-before.json"
+    return str(read_json(record).get("key")) if record.exists() else None
+
+
+def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
     That is its settings, the original's evaluation, the code of the suites, and the version of `scores.json`.
+
+    Args:
+        job: the run.
+        evaluated: key of the original's evaluation, where that was done elsewhere.
     """
-    shared = "none"
-    if job.original is not None:
-        record = job.original / "stages" / "evaluate-before.json"
-        shared = str(read_json(record).get("key")) if record.exists() else "none"
-    return content_key(job.config, shared, suite_code_key(), SCHEMA_VERSION)
+    shared = evaluated
+    if shared is None and job.original is not None:
+        shared = evaluation_key(job.original)
+    return content_key(job.config, shared or "none", suite_code_key(), SCHEMA_VERSION)
 
 
 def finished(job: Job, key: str) -> bool:

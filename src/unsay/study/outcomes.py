@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-from unsay.files import read_rows
-from unsay.pipeline.grading import Value
-from unsay.pipeline.results import FinishedRun, is_mean, pooled_interval
-from unsay.records import Kind, Label, Modality, Phase, Prompt
+from unsay.pipeline.finished import FinishedRun, Item
+from unsay.pipeline.results import is_mean, pooled_interval
+from unsay.records import Kind, Label, Modality
 from unsay.scoring import Interval, mean_interval
-from unsay.scoring.pairing import by_id
 from unsay.study.schema import ASR, COHERENT, REFUSAL, Measure
 
 
@@ -69,45 +66,38 @@ class Outcomes:
                 found.setdefault(category, {})[cell] = value
         return found
 
-    def add(self, run: FinishedRun, phase: Phase, seeds: Iterable[int]) -> None:
-        """Take in the answers of one run; with several seeds, the same answers as each of them.
+    def add(self, run: FinishedRun, seeds: Iterable[int]) -> None:
+        """Take in the answers of one run, of one phase; with several seeds, the same answers as each of them.
 
         A utility suite whose number is no mean of its items cannot be paired item by item, and is left to the tables.
         """
         for seed in seeds:
             for row in run.scores.rows:
-                if row.phase is phase:
-                    self._judged(seed, row.suite, row.kind, run.prompts(row), run.labels(row))
+                self._judged(seed, row.suite, row.kind, run.asked(row), run.labels(row))
             for measured in run.scores.utility:
-                if measured.phase is phase and is_mean(measured.suite):
-                    self._values(seed, measured.suite, run.prompts(measured), run.folder, phase)
+                if is_mean(measured.suite):
+                    for item, value in run.graded(measured):
+                        self._know(measured.suite, item)
+                        self._put(measured.suite, Cell(seed, measured.suite, item.id), value)
 
-    def _judged(self, seed: int, suite: str, kind: Kind, prompts: Sequence[Prompt], labels: Sequence[Label]) -> None:
-        for prompt, label in zip(prompts, labels, strict=True):
-            self._know(suite, prompt)
+    def _judged(self, seed: int, suite: str, kind: Kind, items: Sequence[Item], labels: Sequence[Label]) -> None:
+        for item, label in zip(items, labels, strict=True):
+            self._know(suite, item)
             if label is Label.FAILED:
                 continue
-            cell = Cell(seed, suite, prompt.id)
+            cell = Cell(seed, suite, item.id)
             if kind is Kind.BENIGN:
                 self._put(REFUSAL, cell, label is Label.REFUSED)
                 continue
-            self.modalities[suite] = prompt.modality
+            self.modalities[suite] = item.modality
             self._put(ASR, cell, label is Label.HARMFUL)
             self._put(COHERENT, cell, label in (Label.REFUSED, Label.SAFE))
             self.babble[cell] = float(label is Label.DEGENERATE)
 
-    def _values(self, seed: int, suite: str, prompts: Sequence[Prompt], folder: Path, phase: Phase) -> None:
-        rows = read_rows(folder / "values" / f"{suite}.{phase.value}.jsonl", Value)
-        measured = by_id(prompts, rows, suite, "values")
-        for prompt in prompts:
-            self._know(suite, prompt)
-            if (value := measured[prompt.id].value) is not None:  # an answer that could not be graded is in no score
-                self._put(suite, Cell(seed, suite, prompt.id), value)
-
-    def _know(self, suite: str, prompt: Prompt) -> None:
-        self.groups[suite, prompt.id] = prompt.group
-        if prompt.category is not None:
-            self.categories[suite, prompt.id] = prompt.category
+    def _know(self, suite: str, item: Item) -> None:
+        self.groups[suite, item.id] = item.group
+        if item.category is not None:
+            self.categories[suite, item.id] = item.category
 
     def _put(self, measure: str, cell: Cell, value: float) -> None:
         self.measures.setdefault(measure, {})[cell] = float(value)

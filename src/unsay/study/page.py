@@ -3,8 +3,9 @@
     python -m unsay.study.page runs/study-paper --out docs/results/paper
 
 writes `docs/results/paper.json`, the study's numbers, `docs/results/paper.md`, the same as a page, and
-`docs/results/paper.svg`, the trade-offs that the page shows. With `--readme FILE`, the findings and the rankings also
-go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
+`docs/results/paper.svg`, the trade-offs that the page shows. `docs/results/paper.runs.jsonl` is the study's
+`runs.jsonl`: every verdict, without its text. With `--readme FILE`, the findings and the rankings also go between the
+markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
 """
 
 import argparse
@@ -233,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.readme is not None:
             readme = between_markers(read_text(options.readme), rankings(result), name, str(options.readme))
         write_result(options.out.with_name(f"{name}.json"), result)
+        if (runs := source.with_name("runs.jsonl")).exists():
+            write_text(options.out.with_name(f"{name}.runs.jsonl"), read_text(runs))
         if (picture := figure(result)) is not None:
             write_text(options.out.with_name(f"{name}.svg"), picture)
         write_text(options.out.with_name(f"{name}.md"), markdown(result, name))

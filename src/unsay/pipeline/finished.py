@@ -1,0 +1,162 @@
+"""A finished run as numbers: what was asked, by kind and request, and what each answer came to. No text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from unsay.config import RunConfig, read_config
+from unsay.errors import UserError
+from unsay.files import read_json, read_rows
+from unsay.pipeline.grading import Value
+from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Verdict
+from unsay.reporting.curves import read_metrics
+from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
+from unsay.scoring.pairing import by_id
+
+
+class Item(Record):
+    """What statistics need to know of a prompt."""
+
+    id: str
+    group: str
+    """Equal for the same request in different suites and modalities."""
+    kind: Kind
+    modality: Modality
+    condition: Condition = Condition.NO_IMAGE
+    category: str | None = None
+
+
+class Spent(Record):
+    """What training had used after one step."""
+
+    step: int
+    tokens: int
+    """Image tokens included."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with scores.
+
+    Attributes:
+        name: its directory, or where else it was read, for messages.
+        config: its settings.
+        scores: its `scores.json`.
+        environment: what it was made with.
+        items: what was asked, by suite.
+        verdicts: by suite and phase, in the order of the items.
+        values: of utility suites, likewise; None where an answer could not be graded.
+        spent: after each step of training.
+        stopped: why training ended; None where nothing was trained.
+    """
+
+    name: str
+    config: RunConfig
+    scores: Scores
+    environment: dict[str, Any]
+    items: dict[str, tuple[Item, ...]]
+    verdicts: dict[tuple[str, Phase], tuple[Label, ...]]
+    values: dict[tuple[str, Phase], tuple[float | None, ...]]
+    spent: tuple[Spent, ...] = ()
+    stopped: str | None = None
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+    def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
+        """What is behind a row; of a suite that mixes kinds, modalities or conditions, the row's part."""
+        return [item for item in self.items[row.suite] if isinstance(row, UtilityRow) or _belongs(item, row)]
+
+    def labels(self, row: SuiteRow) -> list[Label]:
+        """The labels behind a row, in the order of what was asked."""
+        pairs = zip(self.items[row.suite], self.verdicts[row.suite, row.phase], strict=True)
+        return [label for item, label in pairs if _belongs(item, row)]
+
+    def graded(self, row: UtilityRow) -> list[tuple[Item, float]]:
+        """The items behind a row with their values; those without a grade are left out."""
+        pairs = zip(self.items[row.suite], self.values[row.suite, row.phase], strict=True)
+        return [(item, value) for item, value in pairs if value is not None]
+
+    def check(self) -> None:
+        """Whether the verdicts are those that the scores count.
+
+        Raises:
+            UserError: they are not.
+        """
+        for row in self.scores.rows:
+            counts = Counter(self.labels(row))
+            if any(counts[label] != getattr(row, label.value) for label in Label):
+                raise UserError(
+                    f"{self.name}: suite '{row.suite}', {row.phase.value}: these are not the verdicts that its scores "
+                    "count; rerun it"
+                )
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read what a finished run has written.
+
+    Raises:
+        UserError: a file is missing or malformed, or the verdicts are not those that the scores count.
+    """
+    environment = read_json(folder / "environment.json")
+    if not isinstance(environment, dict):
+        raise UserError(f"{folder / 'environment.json'}: expected an object")
+    scores = read_scores(folder / "scores.json")
+    rows: list[SuiteRow | UtilityRow] = [*scores.rows, *scores.utility]
+    prompts = {row.suite: read_rows(folder / "suites" / f"{row.suite}.jsonl", Prompt) for row in rows}
+    result = folder / "train" / "result.json"
+    run = FinishedRun(
+        name=str(folder),
+        config=read_config(folder / "config.yaml"),
+        scores=scores,
+        environment=environment,
+        items={name: tuple(map(_item, suite)) for name, suite in prompts.items()},
+        verdicts={
+            (suite, phase): _verdicts(folder, scores.judge.name, suite, phase, prompts[suite])
+            for suite, phase in dict.fromkeys((row.suite, row.phase) for row in scores.rows)
+        },
+        values={
+            (row.suite, row.phase): _values(folder, row.suite, row.phase, prompts[row.suite]) for row in scores.utility
+        },
+        spent=_spent(folder / "train" / "metrics.jsonl"),
+        stopped=str(read_json(result).get("stopped")) if result.exists() else None,
+    )
+    run.check()
+    return run
+
+
+def _belongs(item: Item, row: SuiteRow) -> bool:
+    return (item.kind, item.modality, item.condition) == (row.kind, row.modality, row.condition)
+
+
+def _item(prompt: Prompt) -> Item:
+    return Item(**prompt.model_dump(include=set(Item.model_fields)))
+
+
+def _verdicts(folder: Path, judge: str, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[Label, ...]:
+    rows = read_rows(folder / "verdicts" / judge / f"{suite}.{phase.value}.jsonl", Verdict)
+    found = by_id(prompts, rows, suite, f"verdicts {phase.value}")
+    return tuple(found[prompt.id].label for prompt in prompts)
+
+
+def _values(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[float | None, ...]:
+    found = by_id(prompts, read_rows(folder / "values" / f"{suite}.{phase.value}.jsonl", Value), suite, "values")
+    return tuple(found[prompt.id].value for prompt in prompts)
+
+
+def _spent(metrics: Path) -> tuple[Spent, ...]:
+    rows = read_metrics(metrics) if metrics.exists() else []
+    try:
+        return tuple(
+            Spent(step=row["step"], tokens=row["tokens"] + row.get("image_tokens", 0), seconds=row["seconds"])
+            for row in rows
+        )
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(f"{metrics}: expected step, tokens and seconds in every row") from None

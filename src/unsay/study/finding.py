@@ -1,0 +1,64 @@
+"""The finished runs of a study, wherever they are: in its directory, or in what was handed over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unsay.pipeline.finished import read_run
+from unsay.study.job import MADE, evaluation_key, read_outcome
+from unsay.study.kept import Found, RunId, slim
+from unsay.study.plan import Plan
+from unsay.study.schema import ORIGINAL
+from unsay.study.settings import Folders, folder_name
+
+
+class Finder:
+    """Finds runs; each is read once.
+
+    Attributes:
+        folders: the study's directory.
+        known: runs that were handed over and turned out to be runs of this study.
+    """
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+        self.known: dict[RunId, Found] = {}
+        self._read: dict[RunId, Found] = {}
+
+    def original(self, model: str) -> Found | None:
+        """The evaluation of a model without training; None if there is none."""
+        found = self._find(RunId(folder_name(model), ORIGINAL, None), self.folders.original(model))
+        return None if isinstance(found, str) else found
+
+    def run(self, model: str, variant: str, seed: int) -> Found | str:
+        """A trained run, or why there is none."""
+        return self._find(RunId(folder_name(model), variant, seed), self.folders.run(model, variant, seed))
+
+    def forget(self, model: str) -> None:
+        """Known runs of a model (its folder's name) are no longer runs of this study."""
+        self.known = {which: found for which, found in self.known.items() if which.model != model}
+
+    def every(self, planned: Plan) -> Iterator[tuple[RunId, Found]]:
+        """All finished runs of a study."""
+        for model in planned.study.models:
+            if (original := self.original(model)) is not None:
+                yield RunId(folder_name(model), ORIGINAL, None), original
+        for variant in planned.variants:
+            for seed in planned.study.seeds:
+                if not isinstance(found := self.run(variant.model, variant.name, seed), str):
+                    yield RunId(folder_name(variant.model), variant.name, seed), found
+
+    def _find(self, which: RunId, folder: Path) -> Found | str:
+        if which in self.known:
+            return self.known[which]
+        if which in self._read:
+            return self._read[which]
+        outcome = read_outcome(folder)
+        if outcome is None:
+            return "it was not run to its end"
+        if outcome.state == "failed":
+            return outcome.reason
+        if which.variant != ORIGINAL and not all((folder / path).exists() for path in MADE):
+            return "some of its files are gone"
+        evaluated = evaluation_key(folder) if which.variant == ORIGINAL else None
+        self._read[which] = Found(slim(read_run(folder), which.phase), outcome.key, evaluated)
+        return self._read[which]

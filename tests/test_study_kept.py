@@ -1,0 +1,184 @@
+"""A study's runs as one small file: the same tables from it alone, runs that join from elsewhere, and broken files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import study_of_tiny
+import tiny
+from unsay.errors import UserError
+from unsay.files import write_rows
+from unsay.study import launcher, read_kept, read_result, read_study, run_study
+from unsay.study.collect import collect
+from unsay.study.finding import Finder
+from unsay.study.plan import plan
+from unsay.study.reading import adjusted
+from unsay.study.settings import Folders
+
+
+class Told:
+    """What was said about runs from elsewhere."""
+
+    def __init__(self):
+        self.notes = []
+
+    def start(self, title, total):
+        self.title = title
+
+    def update(self, done, total, note=""):
+        raise AssertionError("there is nothing to count")
+
+    def finish(self, note):
+        self.notes.append(f"{self.title}: {note}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured_judge():
+    """The judge's agreement with people takes seconds to measure and is of no account here."""
+    patch = pytest.MonkeyPatch()
+    patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
+    patch.setattr("unsay.pipeline.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
+    write_rows(path, tiny.examples(12))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder, examples, tmp_path_factory):
+    """A study of two seeds, its directory and its result."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    return out, run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def never(*_args, **_more):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("unsay.pipeline.run.load", never)
+
+
+def trained(out):
+    return sorted(path.parents[1].relative_to(out).as_posix() for path in out.glob("arms/*/*/*/adapter/*.safetensors"))
+
+
+def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples, tmp_path, no_model):
+    out, result = finished
+    told, again = Told(), tmp_path / "again"
+    known = read_kept(out / "runs.jsonl")
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, again, launcher("sequential"), known=known, progress=told) == result
+    assert not (again / "arms").exists()
+    assert not (again / "originals").exists()
+    assert told.notes == ["Runs from elsewhere: 2 taken over", "Runs from elsewhere: 4 taken over"]
+    assert (again / "runs.jsonl").read_bytes() == (out / "runs.jsonl").read_bytes()
+
+
+def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, examples, tmp_path):
+    out, result = finished
+    known = {which: found for which, found in read_kept(out / "runs.jsonl").items() if which.seed in (None, 0)}
+    here = tmp_path / "here"
+    joined = run_study(study_of_tiny.study(tiny_folder, examples), here, launcher("sequential"), known=known)
+    assert trained(here) == [f"arms/tiny/{arm}/seed-1" for arm in ("sft@steps", "sft@tokens", "unlearn@steps")]
+    assert [(arm.name, arm.seeds, arm.state) for arm in joined.arms] == [
+        (arm.name, arm.seeds, arm.state) for arm in result.arms
+    ]
+    assert joined.find("sft@tokens").cost.tokens == result.find("sft@tokens").cost.tokens
+
+
+def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, tmp_path):
+    told, here = Told(), tmp_path / "here"
+    study = study_of_tiny.study(
+        tiny_folder, examples, seeds=[0], budget={}, arms={"unlearn": {}, "sft": {"settings": {"method": "npo"}}}
+    )
+    run_study(study, here, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"), progress=told)
+    assert trained(here) == ["arms/tiny/sft@steps/seed-0"]
+    assert told.notes == [
+        "Runs from elsewhere: 1 taken over",
+        "Runs from elsewhere: 0 taken over, 1 differs from what is asked here and is not",
+    ]
+
+
+def test_runs_of_other_versions_are_refused_before_anything_is_run(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, no_model
+):
+    known = read_kept(finished[0] / "runs.jsonl")
+    monkeypatch.setattr("unsay.pipeline.environment.version", lambda name: "9.9")
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, tmp_path / "all", launcher("sequential"), known=known).seeds == (0, 1)  # nothing is missing
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1, 2])
+    with pytest.raises(
+        UserError, match=r"runs\.jsonl:\d+: made with torch .*, and here is torch 9\.9.*install the same"
+    ):
+        run_study(study, tmp_path / "more", launcher("sequential"), known=known)
+
+
+def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
+    out, result = finished
+    known = read_kept(out / "runs.jsonl")
+    told = Told()
+    study = study_of_tiny.study(tiny_folder, examples)
+    again = run_study(study, out, launcher("sequential"), known=known, progress=told)
+    assert again.arms == result.arms
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "docs/results").glob("*.runs.jsonl")), ids=str)
+def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
+    """What the pages say follows from their verdicts; a study whose arms were changed needs new results."""
+    committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
+    study = adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=",".join(map(str, committed.seeds)))
+    finder = Finder(Folders(tmp_path))
+    finder.known = read_kept(path)
+    assert collect(plan(study), finder, command=committed.command) == committed
+
+
+def edited(lines, change):
+    """The file's lines after `change` was made to the first trained run."""
+    rows = [json.loads(line) for line in lines]
+    change(next(row["run"] for row in rows if row["run"] and row["run"]["variant"] != "original"))
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+def relabel(run):
+    suite = next(iter(run["labels"]))
+    old = run["labels"][suite]
+    run["labels"][suite] = ("r" if old[0] != "r" else "s") + old[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "needle"),
+    [
+        (lambda run: run["labels"].update(advbench="x" * 4), "do not belong to what was asked"),
+        (lambda run: run["labels"].update(advbench="s"), "do not belong to what was asked"),
+        (lambda run: run["values"].update({"answer-loss": [1.0]}), "do not belong to what was asked"),
+        (lambda run: run["suites"].update(advbench="none"), "do not belong to what was asked"),
+        (lambda run: run["labels"].pop("advbench"), "do not belong to what was asked"),
+        (lambda run: run["config"].update(method="none"), "unknown 'none'"),
+        (relabel, "not the verdicts that its scores count"),
+        (lambda run: run.pop("key"), "key"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(finished, tmp_path, change, needle):
+    lines = (finished[0] / "runs.jsonl").read_text().splitlines()
+    (tmp_path / "runs.jsonl").write_text(edited(lines, change))
+    with pytest.raises(UserError, match=rf"runs\.jsonl:\d+.*{needle}"):
+        read_kept(tmp_path / "runs.jsonl")
+
+
+@given(st.text(max_size=40) | st.dictionaries(st.sampled_from(["run", "suite", "x"]), st.none() | st.just({})))
+def test_any_other_line_is_a_clear_error(tmp_path_factory, line):
+    path = tmp_path_factory.mktemp("broken") / "runs.jsonl"
+    path.write_text((line if isinstance(line, str) else json.dumps(line)) + "\n", encoding="utf-8")
+    try:
+        assert read_kept(path) == {}
+    except UserError as error:
+        assert "runs.jsonl" in str(error)
