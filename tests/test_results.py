@@ -251,7 +251,12 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs: list[Path], tm
     with pytest.raises(UserError, match="made with different libraries"):
         pool([runs[0], edited("libraries", {"libraries": {"torch": "1.0"}})])
     with pytest.raises(UserError, match="judges differ"):
-        pool([runs[0], edited("judge", {"judge": {"name": "rules", "accuracy": {}}}, file="scores.json")])
+        pool(
+            [
+                runs[0],
+                edited("judge", {"judge": {"name": "rules", "key": "another", "accuracy": {}}}, file="scores.json"),
+            ]
+        )
     with pytest.raises(UserError, match="not asked the same prompts in suite 'advbench'"):
         pool([runs[0], make_run(tmp_path / "fewer", 4, 2, prompts=39)])
     other = make_run(tmp_path / "method", 5, 2)

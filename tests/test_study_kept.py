@@ -1,6 +1,7 @@
 """A study's runs as one small file: the same tables from it alone, runs that join from elsewhere, and broken files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from unsay.files import write_rows
 from unsay.study import launcher, read_kept, read_result, read_study, run_study
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
+from unsay.study.job import Job, job_key
 from unsay.study.plan import plan
 from unsay.study.reading import adjusted
 from unsay.study.settings import Folders
@@ -85,7 +87,7 @@ def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples
 
 def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, examples, tmp_path):
     out, result = finished
-    known = {which: found for which, found in read_kept(out / "runs.jsonl").items() if which.seed in (None, 0)}
+    known = [(which, found) for which, found in read_kept(out / "runs.jsonl") if which.seed in (None, 0)]
     here = tmp_path / "here"
     joined = run_study(study_of_tiny.study(tiny_folder, examples), here, launcher("sequential"), known=known)
     assert trained(here) == [f"arms/tiny/{arm}/seed-1" for arm in ("sft@steps", "sft@tokens", "unlearn@steps")]
@@ -104,31 +106,74 @@ def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, t
     assert trained(here) == ["arms/tiny/sft@steps/seed-0"]
     assert told.notes == [
         "Runs from elsewhere: 1 taken over",
-        "Runs from elsewhere: 0 taken over, 1 differs from what is asked here and is not",
+        "Runs from elsewhere: 0 taken over, 1 not: other settings or data",
     ]
 
 
-def test_runs_of_other_versions_are_refused_before_anything_is_run(
-    finished, tiny_folder, examples, tmp_path, monkeypatch, no_model
-):
+def test_the_run_that_fits_is_taken_whatever_else_is_handed_over(finished, tiny_folder, examples, tmp_path, no_model):
     known = read_kept(finished[0] / "runs.jsonl")
-    monkeypatch.setattr("unsay.pipeline.environment.version", lambda name: "9.9")
+    others = [(which, found._replace(key="0" * 16)) for which, found in known]
     study = study_of_tiny.study(tiny_folder, examples)
-    assert run_study(study, tmp_path / "all", launcher("sequential"), known=known).seeds == (0, 1)  # nothing is missing
+    for name, files in (("first", known + others), ("last", others + known)):
+        assert run_study(study, tmp_path / name, launcher("sequential"), known=files) == finished[1]
+
+
+def test_examples_that_were_edited_are_other_data(finished, tiny_folder, tmp_path):
+    out, rows = finished[0], tmp_path / "examples.jsonl"
+    write_rows(rows, tiny.examples(12))
+    key = job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}}))
+    assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) == key
+    write_rows(rows, tiny.examples(11))
+    assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) != key
+    assert len(read_kept(out / "runs.jsonl")) == 7
+
+
+def with_versions(runs, **changed):
+    return [(which, found._replace(run=replace(found.run, environment=found.run.environment | changed)))
+            for which, found in runs]  # fmt: skip
+
+
+def test_runs_of_other_versions_are_refused_before_anything_is_run(finished, tiny_folder, examples, tmp_path, no_model):
+    known = read_kept(finished[0] / "runs.jsonl")
+    old = with_versions(known, unsay="0.0.9")
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, tmp_path / "all", launcher("sequential"), known=old).seeds == (0, 1)  # nothing is missing
+    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: made with unsay 0\.0\.9, but .*:\d+ it is unsay 0\.1\.0"):
+        run_study(study, tmp_path / "mixed", launcher("sequential"), known=known[:3] + old[3:])
     study = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1, 2])
-    with pytest.raises(
-        UserError, match=r"runs\.jsonl:\d+: made with torch .*, and here is torch 9\.9.*install the same"
-    ):
-        run_study(study, tmp_path / "more", launcher("sequential"), known=known)
+    with pytest.raises(UserError, match=r"made with unsay 0\.0\.9, but here it is unsay 0\.1\.0.*install the same"):
+        run_study(study, tmp_path / "more", launcher("sequential"), known=old)
+
+
+def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):
+    study = study_of_tiny.study(tiny_folder, examples, arms={"other": {}})
+    known = [(which, found) for which, found in read_kept(finished[0] / "runs.jsonl") if which.seed is not None]
+    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: neither this run nor another one .* is of this study"):
+        run_study(study, tmp_path / "out", launcher("sequential"), known=known)
+
+
+def test_seconds_of_other_hardware_are_no_budget(finished, tiny_folder, examples, tmp_path):
+    """Of the seed that is begun elsewhere the timed arm fails with its reason; the rest of the study stands."""
+    known = [run for run in with_versions(read_kept(finished[0] / "runs.jsonl"), cores=999) if run[0].seed != 1]
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={"equal": ["steps", "seconds"]})
+    found = {arm.name: arm for arm in run_study(study, tmp_path / "out", launcher("sequential"), known=known).arms}
+    assert {name: arm.state for name, arm in found.items()} == {
+        "original": "finished", "unlearn@steps": "finished", "sft@steps": "finished", "sft@seconds": "failed",
+    }  # fmt: skip
+    assert "took on other hardware" in found["sft@seconds"].failed[0].reason
 
 
 def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
     out, result = finished
-    known = read_kept(out / "runs.jsonl")
-    told = Told()
-    study = study_of_tiny.study(tiny_folder, examples)
+    changed = [
+        (which, found._replace(run=replace(found.run, steps=found.run.steps[:1])))
+        for which, found in read_kept(out / "runs.jsonl")
+    ]
+    told, study = Told(), study_of_tiny.study(tiny_folder, examples)
+    known = [run for run in changed if run[0].variant != "original"]  # all of it would be taken as it is
     again = run_study(study, out, launcher("sequential"), known=known, progress=told)
-    assert again.arms == result.arms
+    assert again.find("unlearn@steps").cost.steps == result.find("unlearn@steps").cost.steps == 3
+    assert told.notes == ["Runs from elsewhere: 0 taken over"] * 2
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "docs/results").glob("*.runs.jsonl")), ids=str)
@@ -137,7 +182,7 @@ def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
     study = adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=",".join(map(str, committed.seeds)))
     finder = Finder(Folders(tmp_path))
-    finder.known = read_kept(path)
+    finder.known = dict(read_kept(path))
     assert collect(plan(study), finder, command=committed.command) == committed
 
 
@@ -162,7 +207,7 @@ def relabel(run):
         (lambda run: run["values"].update({"answer-loss": [1.0]}), "do not belong to what was asked"),
         (lambda run: run["suites"].update(advbench="none"), "do not belong to what was asked"),
         (lambda run: run["labels"].pop("advbench"), "do not belong to what was asked"),
-        (lambda run: run["config"].update(method="none"), "unknown 'none'"),
+        (lambda run: run["scores"].update(cost=[]), "one cost"),
         (relabel, "not the verdicts that its scores count"),
         (lambda run: run.pop("key"), "key"),
     ],
@@ -174,11 +219,25 @@ def test_a_broken_file_is_named_with_its_line(finished, tmp_path, change, needle
         read_kept(tmp_path / "runs.jsonl")
 
 
+def test_items_that_were_edited_are_found(finished, tmp_path):
+    lines = (finished[0] / "runs.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    first["suite"]["items"][0]["group"] = "another"
+    (tmp_path / "runs.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]))
+    with pytest.raises(UserError, match=r"runs\.jsonl:1: .*not the items of that key"):
+        read_kept(tmp_path / "runs.jsonl")
+
+
+def test_no_path_of_this_machine_is_written(finished, tiny_folder, examples):
+    text = (finished[0] / "runs.jsonl").read_text()
+    assert not any(str(path) in text for path in (tiny_folder, examples, Path.cwd(), finished[0]))
+
+
 @given(st.text(max_size=40) | st.dictionaries(st.sampled_from(["run", "suite", "x"]), st.none() | st.just({})))
 def test_any_other_line_is_a_clear_error(tmp_path_factory, line):
     path = tmp_path_factory.mktemp("broken") / "runs.jsonl"
     path.write_text((line if isinstance(line, str) else json.dumps(line)) + "\n", encoding="utf-8")
     try:
-        assert read_kept(path) == {}
+        assert read_kept(path) == []
     except UserError as error:
         assert "runs.jsonl" in str(error)

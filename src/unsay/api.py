@@ -124,7 +124,7 @@ def study(
     chosen = read_study(settings) if isinstance(settings, str) else settings
     if quick:
         chosen = quickened(chosen)
-    found = {which: run for path in known for which, run in read_kept(path).items()}
+    found = [run for path in known for run in read_kept(path)]
     return run_study(chosen, out, launcher(launch, progress), command=command, known=found, progress=progress)
 
 

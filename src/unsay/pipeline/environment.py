@@ -23,7 +23,7 @@ def environment(processes: int = 1) -> dict[str, object]:
         processes: that train together.
     """
     return {
-        "unsay": __version__,
+        **versions(),
         "commit": commit(Path(__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -33,9 +33,13 @@ def environment(processes: int = 1) -> dict[str, object]:
         "processes": processes,
         "memory_bytes": psutil.virtual_memory().total,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "libraries": {name: version(name) for name in LIBRARIES},
         "assets": {name: content_key([[m.path, m.sha256] for m in asset.members]) for name, asset in ASSETS.items()},
     }
+
+
+def versions() -> dict[str, object]:
+    """Of unsay and of the libraries that decide numbers."""
+    return {"unsay": __version__, "libraries": {name: version(name) for name in LIBRARIES}}
 
 
 def commit(folder: Path) -> str | None:

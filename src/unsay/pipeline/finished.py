@@ -10,12 +10,21 @@ from pydantic import ValidationError
 
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
-from unsay.files import read_json, read_rows
+from unsay.files import content_key, read_json, read_rows
 from unsay.pipeline.grading import Value
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Verdict
 from unsay.reporting.curves import read_metrics
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
 from unsay.scoring.pairing import by_id
+
+MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
+"""What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
+
+VERSIONS = ("unsay", "libraries")
+"""What of it must be equal where runs are compared: versions decide numbers too."""
+
+TRAINING = "unlearn"
+"""The stage whose cost is that of training."""
 
 
 class Item(Record):
@@ -30,8 +39,8 @@ class Item(Record):
     category: str | None = None
 
 
-class Spent(Record):
-    """What training had used after one step."""
+class Step(Record):
+    """What training had used after a step."""
 
     step: int
     tokens: int
@@ -39,36 +48,35 @@ class Spent(Record):
     seconds: float
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run with scores.
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRun:
+    """What a run came to.
 
     Attributes:
         name: its directory, or where else it was read, for messages.
-        config: its settings.
-        scores: its `scores.json`.
+        seed: of its data and training.
+        alike: equal for runs that may be pooled.
+        scores: its `scores.json`, or the part of it that is looked at.
         environment: what it was made with.
         items: what was asked, by suite.
         verdicts: by suite and phase, in the order of the items.
         values: of utility suites, likewise; None where an answer could not be graded.
-        spent: after each step of training.
-        stopped: why training ended; None where nothing was trained.
+        asked_steps: how many steps of training its settings ask for.
+        steps: after each step of training, what it had used.
+        stopped: why training ended; None where that is not known, or nothing was trained.
     """
 
     name: str
-    config: RunConfig
+    seed: int
+    alike: str
     scores: Scores
     environment: dict[str, Any]
     items: dict[str, tuple[Item, ...]]
     verdicts: dict[tuple[str, Phase], tuple[Label, ...]]
     values: dict[tuple[str, Phase], tuple[float | None, ...]]
-    spent: tuple[Spent, ...] = ()
+    asked_steps: int
+    steps: tuple[Step, ...] = ()
     stopped: str | None = None
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.config.seed
 
     def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
         """What is behind a row; of a suite that mixes kinds, modalities or conditions, the row's part."""
@@ -99,6 +107,56 @@ class FinishedRun:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun(MeasuredRun):
+    """A run directory with scores.
+
+    Attributes:
+        config: its settings.
+    """
+
+    config: RunConfig
+
+    def as_measured(self, phase: Phase, *, budgets: bool) -> MeasuredRun:
+        """The run without its settings, and with the scores of one phase and the cost of training alone.
+
+        Args:
+            phase: whose answers count.
+            budgets: see `but_seed`.
+        """
+        scores = self.scores
+        return MeasuredRun(
+            name=self.name,
+            seed=self.seed,
+            alike=content_key(but_seed(self.config, budgets)),
+            scores=Scores(
+                rows=tuple(row for row in scores.rows if row.phase is phase),
+                utility=tuple(row for row in scores.utility if row.phase is phase),
+                cost=tuple(row for row in scores.cost if row.stage == TRAINING),
+                judge=scores.judge,
+            ),
+            environment={name: value for name, value in self.environment.items() if name in (*MADE_WITH, "commit")},
+            items=self.items,
+            verdicts={key: labels for key, labels in self.verdicts.items() if key[1] is phase},
+            values={key: values for key, values in self.values.items() if key[1] is phase},
+            asked_steps=self.asked_steps,
+            steps=self.steps,
+            stopped=self.stopped,
+        )
+
+
+def but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
+    """The settings that runs which are pooled have in common.
+
+    Args:
+        config: of a run.
+        budgets: whether such runs may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got
+            what another run of the same seed had used.
+    """
+    train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
+    return config.model_dump(exclude={"seed": True, "train": train})
+
+
 def read_run(folder: Path) -> FinishedRun:
     """Read what a finished run has written.
 
@@ -112,9 +170,12 @@ def read_run(folder: Path) -> FinishedRun:
     rows: list[SuiteRow | UtilityRow] = [*scores.rows, *scores.utility]
     prompts = {row.suite: read_rows(folder / "suites" / f"{row.suite}.jsonl", Prompt) for row in rows}
     result = folder / "train" / "result.json"
+    config = read_config(folder / "config.yaml")
     run = FinishedRun(
         name=str(folder),
-        config=read_config(folder / "config.yaml"),
+        seed=config.seed,
+        alike=content_key(but_seed(config)),
+        config=config,
         scores=scores,
         environment=environment,
         items={name: tuple(map(_item, suite)) for name, suite in prompts.items()},
@@ -125,7 +186,8 @@ def read_run(folder: Path) -> FinishedRun:
         values={
             (row.suite, row.phase): _values(folder, row.suite, row.phase, prompts[row.suite]) for row in scores.utility
         },
-        spent=_spent(folder / "train" / "metrics.jsonl"),
+        asked_steps=config.train.steps,
+        steps=_steps(folder / "train" / "metrics.jsonl"),
         stopped=str(read_json(result).get("stopped")) if result.exists() else None,
     )
     run.check()
@@ -151,11 +213,11 @@ def _values(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -
     return tuple(found[prompt.id].value for prompt in prompts)
 
 
-def _spent(metrics: Path) -> tuple[Spent, ...]:
+def _steps(metrics: Path) -> tuple[Step, ...]:
     rows = read_metrics(metrics) if metrics.exists() else []
     try:
         return tuple(
-            Spent(step=row["step"], tokens=row["tokens"] + row.get("image_tokens", 0), seconds=row["seconds"])
+            Step(step=row["step"], tokens=row["tokens"] + row.get("image_tokens", 0), seconds=row["seconds"])
             for row in rows
         )
     except (KeyError, TypeError, ValidationError):

@@ -48,6 +48,11 @@ def _opened(path: Path, line: int, example: Example) -> Example:
     return example.model_copy(update={"image": image})
 
 
+def examples_key(path: Path | None) -> list[object] | None:
+    """The user's examples by content, pictures included; None where there is no such file."""
+    return None if path is None or not path.is_file() else [file_key(path), pictures_key(path)]
+
+
 def pictures_key(path: Path) -> list[str]:
     """The user's pictures by content: a picture that was edited is other training data."""
     images = [example.image for example in readable(path) if example.image is not None]

@@ -9,12 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_text, write_json, write_text
-from unsay.pipeline.finished import FinishedRun, read_run
+from unsay.pipeline.finished import MADE_WITH, TRAINING, VERSIONS, FinishedRun, MeasuredRun, but_seed, read_run
 from unsay.presets import preset
 from unsay.records import Kind, Label
 from unsay.reporting.results import (
@@ -33,11 +32,8 @@ from unsay.scoring.breakdown import OUTCOME
 from unsay.scoring.warn import cautions
 from unsay.suites import find_suite
 
-MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
-"""What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
 
-
-def pool(runs: Sequence[FinishedRun], *, budgets: bool = False) -> Results:
+def pool(runs: Sequence[FinishedRun]) -> Results:
     """Pool runs that differ in their seed alone.
 
     Counts are added up. With several seeds, intervals redraw requests and seeds (`clustered_mean`); with one, they are
@@ -45,17 +41,13 @@ def pool(runs: Sequence[FinishedRun], *, budgets: bool = False) -> Results:
 
     Args:
         runs: at least one.
-        budgets: whether they may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got what
-            another run of the same seed had used.
 
     Raises:
         UserError: the runs differ in more than the seed, or two have the same seed.
     """
     runs = sorted(runs, key=lambda run: run.seed)
-    _check_alike(runs, budgets)
     first = runs[0]
-    rows = tuple(_pooled_suite(runs, index) for index in range(len(first.scores.rows)))
-    utility = tuple(_pooled_utility(runs, index) for index in range(len(first.scores.utility)))
+    rows, utility = pool_rows(runs)
     pooled_rows, pooled_utility = [row.pooled for row in rows], [row.pooled for row in utility]
     results = check_targets((result.target for result in first.scores.targets), pooled_rows, pooled_utility)
     return Results(
@@ -80,6 +72,21 @@ def pool(runs: Sequence[FinishedRun], *, budgets: bool = False) -> Results:
     )
 
 
+def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[PooledSuite, ...], tuple[PooledUtility, ...]]:
+    """The suites of runs that differ in their seed alone, counts added up, and their utility.
+
+    Raises:
+        UserError: the runs differ in more than the seed, or two have the same seed.
+    """
+    runs = sorted(runs, key=lambda run: run.seed)
+    _check_alike(runs)
+    scores = runs[0].scores
+    return (
+        tuple(_pooled_suite(runs, index) for index in range(len(scores.rows))),
+        tuple(_pooled_utility(runs, index) for index in range(len(scores.utility))),
+    )
+
+
 def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int]) -> Interval:
     """Bootstrap over requests and seeds; where all values are alike, or the requests few, no shorter than Wilson's.
 
@@ -101,19 +108,19 @@ def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Seque
     return clustered_mean(values, groups, seeds).interval
 
 
-def _check_alike(runs: Sequence[FinishedRun], budgets: bool) -> None:
+def _check_alike(runs: Sequence[MeasuredRun]) -> None:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}: each must have a seed of its own")
     first = runs[0]
     for run in runs[1:]:
         where = f"{run.name}: cannot be pooled with {first.name}"
-        if _but_seed(run.config, budgets) != _but_seed(first.config, budgets):
+        if run.alike != first.alike:
             raise UserError(f"{where}: their settings differ in more than the seed")
-        for name in ("unsay", "libraries"):
+        for name in VERSIONS:
             if run.environment.get(name) != first.environment.get(name):
                 raise UserError(f"{where}: they were made with different {name}")
-        if run.scores.judge != first.scores.judge:
+        if _judge(run) != _judge(first):
             raise UserError(f"{where}: their judges differ")
         if _shape(run) != _shape(first):
             raise UserError(f"{where}: they were not asked the same suites and targets")
@@ -123,12 +130,12 @@ def _check_alike(runs: Sequence[FinishedRun], budgets: bool) -> None:
                 raise UserError(f"{where}: they were not asked the same prompts in suite '{row.suite}'")
 
 
-def _but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
-    train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
-    return config.model_dump(exclude={"seed": True, "train": train})
+def _judge(run: MeasuredRun) -> object:
+    """Which judge it was; its agreement with people is a measurement of that judge, which not every machine has."""
+    return run.scores.judge.model_dump(include={"name", "key", "details", "reads_pictures"})
 
 
-def _shape(run: FinishedRun) -> object:
+def _shape(run: MeasuredRun) -> object:
     return (
         [(row.suite, row.kind, row.modality, row.condition, row.phase) for row in run.scores.rows],
         [(row.suite, row.phase) for row in run.scores.utility],
@@ -136,7 +143,7 @@ def _shape(run: FinishedRun) -> object:
     )
 
 
-def _pooled_suite(runs: Sequence[FinishedRun], index: int) -> PooledSuite:
+def _pooled_suite(runs: Sequence[MeasuredRun], index: int) -> PooledSuite:
     rows = [run.scores.rows[index] for run in runs]
     first = rows[0]
     total = {label.value: sum(getattr(row, label.value) for row in rows) for label in Label}
@@ -169,7 +176,7 @@ def _pooled_suite(runs: Sequence[FinishedRun], index: int) -> PooledSuite:
     return PooledSuite(pooled=pooled, seeds=counts)
 
 
-def _pooled_utility(runs: Sequence[FinishedRun], index: int) -> PooledUtility:
+def _pooled_utility(runs: Sequence[MeasuredRun], index: int) -> PooledUtility:
     rows = [run.scores.utility[index] for run in runs]
     first = rows[0]
     pooled = first
@@ -202,7 +209,7 @@ def is_mean(name: str) -> bool:
 
 
 def _cost(run: FinishedRun) -> SeedCost:
-    training = [row for row in run.scores.cost if row.stage == "unlearn"]
+    training = [row for row in run.scores.cost if row.stage == TRAINING]
     return SeedCost(
         seed=run.seed,
         seconds=sum(row.seconds for row in run.scores.cost),
@@ -237,7 +244,7 @@ def _is_demo(config: RunConfig) -> bool:
     demo = preset("demo")
     settings = demo.model_settings.model_copy(update={"dtype": config.model_settings.dtype})
     fastest = config.model_settings.dtype in ("float32", "bfloat16")
-    return fastest and _but_seed(config) == _but_seed(demo.model_copy(update={"model_settings": settings}))
+    return fastest and but_seed(config) == but_seed(demo.model_copy(update={"model_settings": settings}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

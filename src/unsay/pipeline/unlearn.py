@@ -9,12 +9,12 @@ from unsay.data.drawn import LONGEST
 from unsay.data.modality import VISUAL, Rendering, shares, visual_questions
 from unsay.data.recipe import OwnAnswer, choose_requests, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap, prompt_key
-from unsay.files import content_key, file_key, read_rows, write_json, write_rows
+from unsay.files import content_key, read_rows, write_json, write_rows
 from unsay.judging import judge_all
 from unsay.methods import build_method
 from unsay.models.lora import adapter_key
 from unsay.pipeline.evaluate import note_cost
-from unsay.pipeline.own_examples import pictures_key, read_examples, readable
+from unsay.pipeline.own_examples import examples_key, read_examples, readable
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import check_disjoint, found, stored, suite_code_key, words_in_pictures
 from unsay.records import Example, Kind, Label, Modality, Prompt, Response, SourceRow, Verdict
@@ -62,7 +62,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         run.config.seed,
         content_key([prompt.request for prompt in held_out]),
         suite_code_key(),
-        [file_key(given), pictures_key(given)] if given is not None and given.is_file() else None,
+        examples_key(given),
         run.judge.key,
         answers,
     ]

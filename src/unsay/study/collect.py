@@ -1,11 +1,11 @@
-"""From finished run directories to `study.json`."""
+"""From finished runs to `study.json`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.errors import UserError
-from unsay.pipeline.finished import FinishedRun
-from unsay.pipeline.results import MADE_WITH, pool
+from unsay.pipeline.finished import MADE_WITH, MeasuredRun
+from unsay.pipeline.results import pool_rows
 from unsay.records import Modality
 from unsay.scoring import Scores
 from unsay.study.comparing import compare, rank
@@ -74,10 +74,10 @@ def _higher(scores: Scores) -> tuple[str, ...]:
 
 def _shown(model: str) -> str:
     """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
-    return Path(model).name if Path(model).is_dir() else model
+    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
 
 
-def _arms(planned: Plan, finder: Finder, originals: dict[str, FinishedRun]) -> tuple[list[ArmRow], dict[str, Outcomes]]:
+def _arms(planned: Plan, finder: Finder, originals: dict[str, MeasuredRun]) -> tuple[list[ArmRow], dict[str, Outcomes]]:
     rows: list[ArmRow] = []
     answers: dict[str, Outcomes] = {}
     for model in planned.study.models:
@@ -97,7 +97,7 @@ def _arms(planned: Plan, finder: Finder, originals: dict[str, FinishedRun]) -> t
     return rows, answers
 
 
-def _original(name: str, model: str, planned: Plan, run: FinishedRun, answers: Outcomes) -> ArmRow:
+def _original(name: str, model: str, planned: Plan, run: MeasuredRun, answers: Outcomes) -> ArmRow:
     return ArmRow(
         name=name,
         title="Untrained",
@@ -115,7 +115,7 @@ def _original(name: str, model: str, planned: Plan, run: FinishedRun, answers: O
 
 
 def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Outcomes) -> ArmRow:
-    runs: list[FinishedRun] = []
+    runs: list[MeasuredRun] = []
     failed: list[FailedSeed] = []
     for seed in planned.study.seeds:
         found = finder.run(variant.model, variant.name, seed)
@@ -124,7 +124,7 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
         else:
             runs.append(found.run)
             answers.add(found.run, [seed])
-    pooled = pool(runs, budgets=True) if runs else None
+    suites, utility = pool_rows(runs) if runs else ((), ())
     config = planned.config(variant, planned.study.seeds[0], 1)
     data = config.data.model_dump(mode="json")
     return ArmRow(
@@ -140,8 +140,8 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
         failed=tuple(failed),
         notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
         **_numbers(answers),
-        suites=tuple(row.pooled for row in pooled.rows) if pooled else (),
-        utility=tuple(row.pooled for row in pooled.utility) if pooled else (),
+        suites=tuple(row.pooled for row in suites),
+        utility=tuple(row.pooled for row in utility),
         cost=mean_cost(runs) if runs else None,
         categories=config.data.recipe.categories,
     )
@@ -157,12 +157,12 @@ def _numbers(answers: Outcomes) -> dict[str, object]:
     }
 
 
-def _ended(run: FinishedRun, rule: str) -> str | None:
+def _ended(run: MeasuredRun, rule: str) -> str | None:
     """Why training ended before its budget was used; None if it did not."""
     if run.stopped != "finished":
-        return f"seed {run.seed}: {run.stopped}"
-    if rule != "steps" and len(run.spent) == run.config.train.steps:
-        return f"seed {run.seed}: ended at {len(run.spent)} steps, before its {rule} were used (train.steps)"
+        return f"seed {run.seed}: {run.stopped or 'why its training ended is not known'}"
+    if rule != "steps" and len(run.steps) == run.asked_steps:
+        return f"seed {run.seed}: ended at {len(run.steps)} steps, before its {rule} were used (train.steps)"
     return None
 
 

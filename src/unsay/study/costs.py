@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from unsay.pipeline.finished import FinishedRun
+from unsay.pipeline.finished import MeasuredRun
 from unsay.study.schema import ArmRow, Cost
 
 
-def mean_cost(runs: Sequence[FinishedRun]) -> Cost:
+def mean_cost(runs: Sequence[MeasuredRun]) -> Cost:
     """Means over at least one run; of peak memory the largest."""
-    rows = [row for run in runs for row in run.scores.cost if row.stage == "unlearn"]
-    steps = [len(run.spent) for run in runs]
+    rows = [row for run in runs for row in run.scores.cost]
+    steps = [len(run.steps) for run in runs]
     return Cost(
         steps=sum(steps) / len(steps),
         tokens=sum(row.text_tokens for row in rows) / len(rows),

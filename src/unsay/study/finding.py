@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unsay.pipeline.finished import read_run
 from unsay.study.job import MADE, evaluation_key, read_outcome
-from unsay.study.kept import Found, RunId, slim
+from unsay.study.kept import Found, RunId
 from unsay.study.plan import Plan
 from unsay.study.schema import ORIGINAL
 from unsay.study.settings import Folders, folder_name
@@ -60,5 +60,6 @@ class Finder:
         if which.variant != ORIGINAL and not all((folder / path).exists() for path in MADE):
             return "some of its files are gone"
         evaluated = evaluation_key(folder) if which.variant == ORIGINAL else None
-        self._read[which] = Found(slim(read_run(folder), which.phase), outcome.key, evaluated)
+        run = read_run(folder).as_measured(which.phase, budgets=True)
+        self._read[which] = Found(run, outcome.key, evaluated)
         return self._read[which]

@@ -11,6 +11,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json, write_text
 from unsay.pipeline.evaluate import evaluate_phase
+from unsay.pipeline.own_examples import examples_key
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites, suite_code_key
@@ -82,7 +83,9 @@ def evaluation_key(original: Path) -> str | None:
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings, the original's evaluation, the code of the suites, and the version of `scores.json`.
+    That is its settings and examples, the original's evaluation, the code of the suites, and the version of
+    `scores.json`. The code of methods and training is not part of it: a study that was begun is finished with what was
+    begun, and its report lists the commits.
 
     Args:
         job: the run.
@@ -91,7 +94,9 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     shared = evaluated
     if shared is None and job.original is not None:
         shared = evaluation_key(job.original)
-    return content_key(job.config, shared or "none", suite_code_key(), SCHEMA_VERSION)
+    examples = job.config.get("data", {}).get("examples")
+    own = [] if examples is None else [examples_key(Path(examples))]
+    return content_key(job.config, shared or "none", suite_code_key(), SCHEMA_VERSION, *own)
 
 
 def finished(job: Job, key: str) -> bool:

@@ -8,13 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.files import content_key, first_problem, read_numbered_rows, write_rows
-from unsay.pipeline.finished import FinishedRun, Item, Spent
-from unsay.pipeline.results import MADE_WITH
+from unsay.files import content_key, read_numbered_rows, write_rows
+from unsay.pipeline.finished import Item, MeasuredRun, Step
 from unsay.records import Label, Phase, Record
 from unsay.scoring import Scores
 from unsay.study.schema import ORIGINAL
@@ -31,7 +29,7 @@ class RunId(NamedTuple):
     variant: str
     """`arm@rule`, or `original`."""
     seed: int | None
-    """None for the original."""
+    """None for the original, which serves all seeds."""
 
     @property
     def phase(self) -> Phase:
@@ -42,7 +40,7 @@ class RunId(NamedTuple):
 class Found(NamedTuple):
     """A finished run, wherever it was found."""
 
-    run: FinishedRun
+    run: MeasuredRun
     key: str
     """What decides it (`job_key`)."""
     evaluated: str | None
@@ -54,18 +52,25 @@ class KeptItems(Record):
 
     suite: str
     key: str
+    """Content key of the items."""
     items: tuple[Item, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.key != content_key(self.items):
+            raise ValueError("these are not the items of that key")
+        return self
 
 
 class KeptRun(Record):
-    """One run. Labels and values stand in the order of the suite's items."""
+    """One run. Labels and values stand in the order of a suite's items; the rest is explained at `MeasuredRun`."""
 
     model: str
     variant: str
     seed: int | None
     key: str
     evaluated: str | None = None
-    config: dict[str, JsonValue]
+    alike: str
     environment: dict[str, JsonValue]
     scores: Scores
     suites: dict[str, str]
@@ -73,13 +78,20 @@ class KeptRun(Record):
     labels: dict[str, str] = Field(default_factory=dict)
     """Suite → one letter for each verdict."""
     values: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
-    spent: tuple[Spent, ...] = ()
+    asked_steps: int
+    steps: tuple[Step, ...] = ()
     stopped: str | None = None
 
     @property
     def id(self) -> RunId:
         """Which run it is."""
         return RunId(self.model, self.variant, self.seed)
+
+    @model_validator(mode="after")
+    def _costs(self) -> Self:
+        if len(self.scores.cost) != (self.variant != ORIGINAL):
+            raise ValueError("a trained run has one cost, that of its training, and an original none")
+        return self
 
 
 class Line(Record):
@@ -95,27 +107,6 @@ class Line(Record):
         return self
 
 
-def slim(run: FinishedRun, phase: Phase) -> FinishedRun:
-    """The run with what a study looks at: the scores of one phase, and what training cost."""
-    scores = Scores(
-        rows=tuple(row for row in run.scores.rows if row.phase is phase),
-        utility=tuple(row for row in run.scores.utility if row.phase is phase),
-        cost=tuple(row for row in run.scores.cost if row.stage == "unlearn"),
-        judge=run.scores.judge,
-    )
-    return FinishedRun(
-        name=run.name,
-        config=run.config,
-        scores=scores,
-        environment={name: run.environment.get(name) for name in (*MADE_WITH, "commit")},
-        items=run.items,
-        verdicts={key: labels for key, labels in run.verdicts.items() if key[1] is phase},
-        values={key: values for key, values in run.values.items() if key[1] is phase},
-        spent=run.spent,
-        stopped=run.stopped,
-    )
-
-
 def write_kept(path: Path, runs: Iterable[tuple[RunId, Found]]) -> None:
     """Write the file, atomically."""
     suites: dict[str, Line] = {}
@@ -128,20 +119,20 @@ def write_kept(path: Path, runs: Iterable[tuple[RunId, Found]]) -> None:
     write_rows(path, [*suites.values(), *kept])
 
 
-def read_kept(path: Path) -> dict[RunId, Found]:
+def read_kept(path: Path) -> list[tuple[RunId, Found]]:
     """Read the file.
 
     Raises:
         UserError: missing or malformed, or a run whose verdicts are not those that its scores count; names the line.
     """
     suites: dict[str, tuple[Item, ...]] = {}
-    runs: dict[RunId, Found] = {}
+    runs: list[tuple[RunId, Found]] = []
     for number, line in read_numbered_rows(path, Line):
         if line.suite is not None:
             suites[line.suite.key] = line.suite.items
         elif line.run is not None:
             try:
-                runs[line.run.id] = _found(line.run, suites, f"{path}:{number}")
+                runs.append((line.run.id, _found(line.run, suites, f"{path}:{number}")))
             except (KeyError, ValueError):
                 raise UserError(f"{path}:{number}: its labels or values do not belong to what was asked") from None
     return runs
@@ -155,37 +146,31 @@ def _kept(which: RunId, found: Found, keys: dict[str, str]) -> KeptRun:
         seed=which.seed,
         key=found.key,
         evaluated=found.evaluated,
-        config=run.config.model_dump(mode="json", exclude={"train": {"seed"}}),
+        alike=run.alike,
         environment=run.environment,
         scores=run.scores,
         suites=keys,
         labels={suite: "".join(label.value[0] for label in labels) for (suite, _), labels in run.verdicts.items()},
         values={suite: values for (suite, _), values in run.values.items()},
-        spent=run.spent,
+        asked_steps=run.asked_steps,
+        steps=run.steps,
         stopped=run.stopped,
     )
 
 
-def _config(values: dict[str, JsonValue], where: str) -> RunConfig:
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}") from None
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
 def _found(kept: KeptRun, suites: dict[str, tuple[Item, ...]], name: str) -> Found:
     phase = kept.id.phase
-    run = FinishedRun(
+    run = MeasuredRun(
         name=name,
-        config=_config(kept.config, name),
+        seed=kept.seed or 0,
+        alike=kept.alike,
         scores=kept.scores,
         environment=dict(kept.environment),
         items={suite: suites[key] for suite, key in kept.suites.items()},
         verdicts={(s, phase): tuple(LETTERS[letter] for letter in letters) for s, letters in kept.labels.items()},
         values={(suite, phase): values for suite, values in kept.values.items()},
-        spent=kept.spent,
+        asked_steps=kept.asked_steps,
+        steps=kept.steps,
         stopped=kept.stopped,
     )
     run.check()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from unsay.pipeline.finished import FinishedRun, Item
+from unsay.pipeline.finished import Item, MeasuredRun
 from unsay.pipeline.results import is_mean, pooled_interval
 from unsay.records import Kind, Label, Modality
 from unsay.scoring import Interval, mean_interval
@@ -66,7 +66,7 @@ class Outcomes:
                 found.setdefault(category, {})[cell] = value
         return found
 
-    def add(self, run: FinishedRun, seeds: Iterable[int]) -> None:
+    def add(self, run: MeasuredRun, seeds: Iterable[int]) -> None:
         """Take in the answers of one run, of one phase; with several seeds, the same answers as each of them.
 
         A utility suite whose number is no mean of its items cannot be paired item by item, and is left to the tables.

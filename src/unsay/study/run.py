@@ -1,6 +1,6 @@
 """A study from its settings to its report: every run once, in an order in which each finds what it needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,18 @@ import yaml
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import write_json, write_text
-from unsay.pipeline.environment import environment
-from unsay.pipeline.finished import FinishedRun
+from unsay.pipeline.environment import environment, versions
+from unsay.pipeline.finished import TRAINING, VERSIONS, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
-from unsay.study.job import STATE, Job, Outcome, evaluation_key, finished, job_key
+from unsay.study.job import STATE, Job, Outcome, finished, job_key
 from unsay.study.kept import Found, RunId, write_kept
 from unsay.study.launching import Launcher
 from unsay.study.plan import Plan, Variant, plan
 from unsay.study.render import write_page
 from unsay.study.schema import ORIGINAL, StudyResult, write_result
 from unsay.study.settings import Folders, StudySettings, folder_name
-
-ALIKE = ("unsay", "libraries")
-"""What runs must have in common that are compared: versions decide numbers too."""
 
 
 def run_study(
@@ -33,7 +30,7 @@ def run_study(
     launcher: Launcher,
     *,
     command: str = "",
-    known: Mapping[RunId, Found] | None = None,
+    known: Iterable[tuple[RunId, Found]] = (),
     progress: Progress | None = None,
 ) -> StudyResult:
     """Do every run that is not done yet; write `study.json`, `runs.jsonl` and `study.html`.
@@ -48,19 +45,19 @@ def run_study(
         progress: told how many of them were taken over.
 
     Raises:
-        UserError: bad settings, found before anything is run; no model could be evaluated at all; or known runs were
-            made with other versions than the runs that are missing would be.
+        UserError: found before anything is run: bad settings; known runs none of which is of this study, or that were
+            made with different versions, among themselves or from those here. Or no model could be evaluated at all.
     """
     planned = plan(study)
     folders = Folders(out)
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    work = _Work(planned, Finder(folders), launcher, known or {}, progress or Silent())
+    work = _Work(planned, Finder(folders), launcher, _of_study(planned, known), progress or Silent())
     work.originals()
     work.variants([variant for variant in planned.variants if _measured(planned, variant)])
     work.variants([variant for variant in planned.variants if not _measured(planned, variant)])
+    write_kept(out / "runs.jsonl", work.finder.every(planned))
     result = collect(planned, work.finder, command=command)
     write_result(out / "study.json", result)
-    write_kept(out / "runs.jsonl", work.finder.every(planned))
     write_page(out / "study.html", result)
     return result
 
@@ -75,7 +72,7 @@ class _Work:
     planned: Plan
     finder: Finder
     launcher: Launcher
-    known: Mapping[RunId, Found]
+    known: Mapping[RunId, Sequence[Found]]
     progress: Progress
     failed: dict[Path, str] = field(default_factory=dict)
 
@@ -83,15 +80,14 @@ class _Work:
         """Evaluate the models without training, but for those whose runs are all known."""
         models = self.planned.study.models
         missing = [model for model in models if not self._complete(model)]
-        if missing:
-            self._check_alike()
+        _check_versions(self.known, versions() if missing else None)
         self._do([self._original(model) for model in missing])
         if len(self.failed) == len(models):
             raise UserError(f"study: the untrained model cannot be evaluated: {next(iter(self.failed.values()))}")
 
     def variants(self, variants: Sequence[Variant]) -> None:
         """One run for each seed of each; a run whose budget cannot be known fails with that for its reason."""
-        jobs, taken, other = [], 0, 0
+        jobs, taken, differ = [], 0, 0
         for variant in variants:
             for seed in self.planned.study.seeds:
                 folder = self.finder.folders.run(variant.model, variant.name, seed)
@@ -100,19 +96,18 @@ class _Work:
                     if original in self.failed:
                         raise UserError(f"the untrained model failed: {self.failed[original]}")
                     job = self._job(variant, seed)
+                    if self._accept(variant, seed, job, self._evaluated(variant.model)):
+                        taken += 1
+                        continue
+                    self._check_hardware(variant, seed)
                 except UserError as error:
                     self._note(folder, str(error))
                     continue
-                if self._accept(variant, seed, job, self._evaluated(variant.model)):
-                    taken += 1
-                else:
-                    other += _id(variant, seed) in self.known
-                    jobs.append(job)
-        if taken or other:
+                differ += _id(variant, seed) in self.known and not finished(job, job_key(job))
+                jobs.append(job)
+        if self.known and variants:
             self.progress.start("Runs from elsewhere", None)
-            differ = {0: "", 1: ", 1 differs from what is asked here and is not"}
-            more = f", {other} differ from what is asked here and are not"
-            self.progress.finish(f"{taken} taken over{differ.get(other, more)}")
+            self.progress.finish(f"{taken} taken over" + (f", {differ} not: other settings or data" * bool(differ)))
         self._do(jobs)
 
     def _original(self, model: str) -> Job:
@@ -137,11 +132,24 @@ class _Work:
         tokens, seconds = used(reference.run, budget.at_steps)
         return tokens if variant.rule == "tokens" else seconds
 
+    def _check_hardware(self, variant: Variant, seed: int) -> None:
+        """Whether measured seconds, if they are the budget of a run, were measured on the like of this machine."""
+        if variant.rule != "seconds" or self.planned.study.budget.seconds is not None:
+            return
+        which = RunId(folder_name(variant.model), f"{self.planned.reference}@steps", seed)
+        borrowed = self.finder.known.get(which)
+        if borrowed is not None and hardware(borrowed.run.environment) != hardware(environment()):
+            raise UserError(
+                f"its budget is seconds that {self.planned.reference} took on other hardware ({borrowed.run.name}); do "
+                "all runs of a seed on one machine"
+            )
+
     def _complete(self, model: str) -> bool:
         """Whether everything about a model is known; if so, all of it is taken over, and nothing is loaded."""
         which = RunId(folder_name(model), ORIGINAL, None)
-        found = self.known.get(which)
-        if found is None or found.key != job_key(self._original(model)):
+        key = job_key(self._original(model))
+        found = next((found for found in self.known.get(which, ()) if found.key == key), None)
+        if found is None:
             return False
         self.finder.known[which] = found
         mine = [variant for variant in self.planned.variants if variant.model == model]
@@ -158,54 +166,43 @@ class _Work:
 
     def _evaluated(self, model: str) -> str | None:
         """Key of the evaluation of a model without training, wherever that was done."""
-        if (found := self.finder.original(model)) is not None:
-            return found.evaluated
-        return evaluation_key(self.finder.folders.original(model))
+        found = self.finder.original(model)
+        return None if found is None else found.evaluated
 
     def _accept(self, variant: Variant, seed: int, job: Job, evaluated: str | None) -> bool:
         """Take a known run over, if it is the job and has not been done here."""
-        which = _id(variant, seed)
-        found = self.known.get(which)
-        if found is None or evaluated is None or found.key != job_key(job, evaluated):
+        if evaluated is None:
             return False
-        if finished(job, found.key):
+        which, key = _id(variant, seed), job_key(job, evaluated)
+        found = next((found for found in self.known.get(which, ()) if found.key == key), None)
+        if found is None or finished(job, key):
             return False
         self.finder.known[which] = found
         return True
-
-    def _check_alike(self) -> None:
-        here = environment()
-        for found in self.known.values():
-            for name in ALIKE:
-                if found.run.environment.get(name) != here[name]:
-                    theirs, ours = _shown(found.run.environment.get(name)), _shown(here[name])
-                    raise UserError(
-                        f"{found.run.name}: made with {theirs}, and here is {ours}: runs of different versions are not "
-                        "compared; install the same, or leave these runs out"
-                    )
 
     def _do(self, jobs: Sequence[Job]) -> None:
         def told(job: Job, outcome: Outcome) -> None:
             if outcome.state == "failed":
                 self._note(job.folder, outcome.reason)
 
-        self.launcher.run(jobs, told)
+        if jobs:
+            self.launcher.run(jobs, told)
 
     def _note(self, folder: Path, reason: str) -> None:
         self.failed[folder] = reason
         write_json(folder / STATE, Outcome(state="failed", reason=reason).model_dump(mode="json"))
 
 
-def used(run: FinishedRun, at_steps: int | None = None) -> tuple[int, float]:
+def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
     """Tokens, image tokens included, and seconds of a finished training, or of its first steps.
 
     Raises:
         UserError: the run has not so many steps.
     """
     if at_steps is None:
-        (cost,) = [row for row in run.scores.cost if row.stage == "unlearn"]
+        (cost,) = [row for row in run.scores.cost if row.stage == TRAINING]
         return cost.text_tokens + cost.image_tokens, cost.seconds
-    for row in run.spent:
+    for row in run.steps:
         if row.step == at_steps:
             return row.tokens, row.seconds
     raise UserError(f"budget.at_steps: {run.name} has no step {at_steps}")
@@ -215,10 +212,51 @@ def _id(variant: Variant, seed: int) -> RunId:
     return RunId(folder_name(variant.model), variant.name, seed)
 
 
-def _shown(versions: object) -> str:
-    if not isinstance(versions, Mapping):
-        return f"unsay {versions}"
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _of_study(planned: Plan, known: Iterable[tuple[RunId, Found]]) -> dict[RunId, list[Found]]:
+    """Those runs that a study asks for, whatever their settings are.
+
+    Raises:
+        UserError: there are runs, and none of them is.
+    """
+    wanted = {RunId(folder_name(model), ORIGINAL, None) for model in planned.study.models}
+    wanted |= {_id(variant, seed) for variant in planned.variants for seed in planned.study.seeds}
+    found: dict[RunId, list[Found]] = {}
+    strange = None
+    for which, run in known:
+        if which in wanted:
+            found.setdefault(which, []).append(run)
+        else:
+            strange = run.run.name
+    if strange is not None and not found:
+        raise UserError(f"{strange}: neither this run nor another one that was handed over is of this study")
+    return found
+
+
+def _check_versions(known: Mapping[RunId, Sequence[Found]], here: Mapping[str, object] | None) -> None:
+    """Whether runs were made with equal versions, and with those `here`, if given."""
+    first, made = "here", here
+    for found in (one for some in known.values() for one in some):
+        theirs = {name: found.run.environment.get(name) for name in VERSIONS}
+        if made is None:
+            first, made = found.run.name, theirs
+        for name in VERSIONS:
+            if theirs[name] != made[name]:
+                raise UserError(
+                    f"{found.run.name}: made with {_words(name, theirs)}, but {first} it is {_words(name, made)}: runs "
+                    "of different versions are not compared; install the same, or leave these runs out"
+                )
+
+
+def _words(name: str, made: Mapping[str, object]) -> str:
+    value = made[name]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{library} {version}" for library, version in value.items())
+    return f"{name} {value}"
+
+
+def hardware(made_with: Mapping[str, object]) -> tuple[object, ...]:
+    """What of an environment decides how long something takes."""
+    return tuple(made_with.get(name) for name in ("cores", "threads", "accelerator"))
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
