@@ -11,11 +11,12 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import write_json, write_text
 from unsay.pipeline.environment import environment, versions
-from unsay.pipeline.finished import TRAINING, VERSIONS, MeasuredRun
+from unsay.pipeline.finished import TRAINING, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
 from unsay.study.job import STATE, Job, Outcome, finished, job_key
+from unsay.study.joining import check_versions, hardware, of_study, run_id
 from unsay.study.kept import Found, RunId, write_kept
 from unsay.study.launching import Launcher
 from unsay.study.plan import Plan, Variant, plan
@@ -51,7 +52,7 @@ def run_study(
     planned = plan(study)
     folders = Folders(out)
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    work = _Work(planned, Finder(folders), launcher, _of_study(planned, known), progress or Silent())
+    work = _Work(planned, Finder(folders), launcher, of_study(planned, known), progress or Silent())
     work.originals()
     work.variants([variant for variant in planned.variants if _measured(planned, variant)])
     work.variants([variant for variant in planned.variants if not _measured(planned, variant)])
@@ -80,7 +81,7 @@ class _Work:
         """Evaluate the models without training, but for those whose runs are all known."""
         models = self.planned.study.models
         missing = [model for model in models if not self._complete(model)]
-        _check_versions(self.known, versions() if missing else None)
+        check_versions(self.known, versions() if missing else None)
         self._do([self._original(model) for model in missing])
         if len(self.failed) == len(models):
             raise UserError(f"study: the untrained model cannot be evaluated: {next(iter(self.failed.values()))}")
@@ -103,7 +104,7 @@ class _Work:
                 except UserError as error:
                     self._note(folder, str(error))
                     continue
-                differ += _id(variant, seed) in self.known and not finished(job, job_key(job))
+                differ += run_id(variant, seed) in self.known and not finished(job, job_key(job))
                 jobs.append(job)
         if self.known and variants:
             self.progress.start("Runs from elsewhere", None)
@@ -173,7 +174,7 @@ class _Work:
         """Take a known run over, if it is the job and has not been done here."""
         if evaluated is None:
             return False
-        which, key = _id(variant, seed), job_key(job, evaluated)
+        which, key = run_id(variant, seed), job_key(job, evaluated)
         found = next((found for found in self.known.get(which, ()) if found.key == key), None)
         if found is None or finished(job, key):
             return False
@@ -206,57 +207,6 @@ def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
         if row.step == at_steps:
             return row.tokens, row.seconds
     raise UserError(f"budget.at_steps: {run.name} has no step {at_steps}")
-
-
-def _id(variant: Variant, seed: int) -> RunId:
-    return RunId(folder_name(variant.model), variant.name, seed)
-
-
-def _of_study(planned: Plan, known: Iterable[tuple[RunId, Found]]) -> dict[RunId, list[Found]]:
-    """Those runs that a study asks for, whatever their settings are.
-
-    Raises:
-        UserError: there are runs, and none of them is.
-    """
-    wanted = {RunId(folder_name(model), ORIGINAL, None) for model in planned.study.models}
-    wanted |= {_id(variant, seed) for variant in planned.variants for seed in planned.study.seeds}
-    found: dict[RunId, list[Found]] = {}
-    strange = None
-    for which, run in known:
-        if which in wanted:
-            found.setdefault(which, []).append(run)
-        else:
-            strange = run.run.name
-    if strange is not None and not found:
-        raise UserError(f"{strange}: neither this run nor another one that was handed over is of this study")
-    return found
-
-
-def _check_versions(known: Mapping[RunId, Sequence[Found]], here: Mapping[str, object] | None) -> None:
-    """Whether runs were made with equal versions, and with those `here`, if given."""
-    first, made = "here", here
-    for found in (one for some in known.values() for one in some):
-        theirs = {name: found.run.environment.get(name) for name in VERSIONS}
-        if made is None:
-            first, made = found.run.name, theirs
-        for name in VERSIONS:
-            if theirs[name] != made[name]:
-                raise UserError(
-                    f"{found.run.name}: made with {_words(name, theirs)}, but {first} it is {_words(name, made)}: runs "
-                    "of different versions are not compared; install the same, or leave these runs out"
-                )
-
-
-def _words(name: str, made: Mapping[str, object]) -> str:
-    value = made[name]
-    if isinstance(value, Mapping):
-        return ", ".join(f"{library} {version}" for library, version in value.items())
-    return f"{name} {value}"
-
-
-def hardware(made_with: Mapping[str, object]) -> tuple[object, ...]:
-    """What of an environment decides how long something takes."""
-    return tuple(made_with.get(name) for name in ("cores", "threads", "accelerator"))
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
