@@ -145,6 +145,24 @@ def test_runs_of_other_versions_are_refused_before_anything_is_run(finished, tin
         run_study(study, tmp_path / "more", launcher("sequential"), known=old)
 
 
+def test_what_fastest_comes_to_is_a_part_of_what_a_run_is(finished, tiny_folder, examples, tmp_path, monkeypatch):
+    """On a processor that is fast in bfloat16, runs in float32 are other runs."""
+    told, known = Told(), read_kept(finished[0] / "runs.jsonl")
+    base = study_of_tiny.study(tiny_folder, examples).base
+    for number, dtype in enumerate(("float32", "bfloat16")):
+        monkeypatch.setattr("unsay.models.precision._fastest", lambda kind, dtype=dtype: dtype)
+        study = study_of_tiny.study(
+            tiny_folder, examples, base={**base, "model_settings": {"dtype": "fastest"}}, seeds=[0], budget={}
+        )
+        run_study(study, tmp_path / str(number), launcher("sequential"), known=known, progress=told)
+    assert not (tmp_path / "0" / "arms").exists()
+    assert len(trained(tmp_path / "1")) == 2
+    assert [note.split(": ", 1)[1] for note in told.notes] == [
+        "1 taken over", "1 taken over",
+        "0 taken over, 1 not: other settings or data", "0 taken over, 1 not: other settings or data",
+    ]  # fmt: skip
+
+
 def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):
     study = study_of_tiny.study(tiny_folder, examples, arms={"other": {}})
     known = [(which, found) for which, found in read_kept(finished[0] / "runs.jsonl") if which.seed is not None]

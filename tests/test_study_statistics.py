@@ -223,3 +223,13 @@ def test_what_the_reference_used_half_way_is_no_cost_of_a_rule():
         "a",
     )
     assert [row.cost.ratios.get("tokens") for row in rows] == [None, 1.0, 0.5]
+
+
+def test_differences_that_are_no_shares_have_the_bootstraps_interval():
+    """Nats per token: few requests, and no bound of what a share may yet change by."""
+    few = difference_interval([-9.0, -11.0, -10.0, -10.5], list("abcd"))
+    assert -11 <= few.low < -9.9 < few.high <= -9
+    assert difference_interval([-9.0], ["a"]) == difference_interval([-9.0, -9.0], ["a", "a"])
+    share = difference_interval([-0.9, -1.0, -1.0, -0.9], list("abcd"))
+    assert share.low == -1
+    assert share.high > -0.6  # Wilson's, for four requests

@@ -31,16 +31,17 @@ def difference_interval(
 
     A bootstrap over requests and, with several, over seeds. With few requests, or differences that are all alike, it
     is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ from
-    these, as if answers to the same one had added nothing.
+    these, as if answers to the same one had added nothing. Differences that are not all between −1 and 1 are none of
+    shares, and have the bootstrap's interval.
 
     Args:
-        differences: one per pair, at least one, between −1 and 1.
+        differences: one per pair, at least one.
         groups: the request of each pair.
         seeds: the training seed of each; None for one.
         seed: of the bootstrap.
     """
     found = redrawn_mean(differences, groups, seeds, seed=seed)
-    if not narrow(found.interval, found.clusters):
+    if not narrow(found.interval, found.clusters) or not -1 <= min(differences) <= max(differences) <= 1:
         return found.interval
     none = wilson(0, found.clusters)
     assert none is not None, "there is at least one pair"

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import write_json, write_text
+from unsay.models.precision import settled
 from unsay.pipeline.environment import environment, versions
 from unsay.pipeline.finished import TRAINING, MeasuredRun
 from unsay.stages import Progress, Silent
@@ -112,14 +114,14 @@ class _Work:
         self._do(jobs)
 
     def _original(self, model: str) -> Job:
-        config = _plain(self.planned.base_config(model))
+        config = _settled(self.planned.base_config(model))
         return Job(f"{model}, untrained", self.finder.folders.original(model), None, config)
 
     def _job(self, variant: Variant, seed: int) -> Job:
         folder = self.finder.folders.run(variant.model, variant.name, seed)
         several = len(self.planned.study.models) > 1
         title = f"{f'{variant.model}, ' if several else ''}{variant.name}, seed {seed}"
-        config = _plain(self.planned.config(variant, seed, self._limit(variant, seed)))
+        config = _settled(self.planned.config(variant, seed, self._limit(variant, seed)))
         return Job(title, folder, self.finder.folders.original(variant.model), config)
 
     def _limit(self, variant: Variant, seed: int) -> float | None:
@@ -209,5 +211,8 @@ def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
     raise UserError(f"budget.at_steps: {run.name} has no step {at_steps}")
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def _settled(config: RunConfig) -> dict[str, Any]:
+    """Plain values; what `fastest` comes to on this processor decides the numbers, so it is a part of what a run is."""
+    if torch.device(config.device).type == "cpu":  # a launcher's own machine need not have the accelerator
+        config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
     return config.model_dump(mode="json", exclude={"train": {"seed"}})
