@@ -36,7 +36,10 @@ def assert_alike(folder, other):
     assert len(ours) == len(theirs) == 5
     for row, wanted in zip(ours, theirs, strict=True):
         assert row.keys() == wanted.keys()
-        for name in row.keys() - {"seconds"}:
+        # Warm-up starts at 0, so the second step still sees the original: its margins are 0 but for the last bit, and
+        # "preferred" is the share of those above 0.
+        unsettled = {"preferred"} if row["step"] <= 2 else set()
+        for name in row.keys() - {"seconds"} - unsettled:
             assert row[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-6), (row["step"], name)
     ours, theirs = adapter(folder), adapter(other)
     assert ours.keys() == theirs.keys()

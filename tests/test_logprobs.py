@@ -96,7 +96,8 @@ def test_gradients_equal_the_naive_computation(tiny_vlm, head_chunk, layers, pac
     policy, _, kl = naive_both(vlm, rows)
     wanted = torch.autograd.grad(objective(policy, kl), parameters)
     for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        rounding = 2e-6 * float(other.abs().max())  # of sums of numbers as large as the largest: up to 40 here
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=max(1e-5, rounding))
     assert max(float(g.abs().max()) for g in wanted) > 0.01
 
 
