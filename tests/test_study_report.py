@@ -15,7 +15,7 @@ from unsay.study.charts import tradeoffs
 from unsay.study.figure import figure
 from unsay.study.page import between_markers, main, markdown, rankings
 from unsay.study.render import render
-from unsay.study.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
+from unsay.study.schema import COHERENT, ORIGINAL, REFUSAL, StudyResult, read_result, write_result
 from unsay.study.terminal import study_table
 
 
@@ -84,6 +84,18 @@ def test_babble_is_hollow_off_the_front_and_called_out(page, result):
     assert "Gradient ascent, equal steps: " in page
     assert "of its answers to attacks are degenerate" in page
     assert {ranking.places[-1].arm.split("@")[0] for ranking in result.rankings} == {"collapsed"}
+
+
+def test_an_arm_that_babbles_no_more_than_untrained_is_not_called_a_babbler(result):
+    """Gradient ascent babbles in nearly all answers; here the untrained model does so too."""
+    ascent = result.find("collapsed@steps")
+    assert words.babbles(result, ascent)
+    arms = tuple(row.model_copy(update={"degenerate": ascent.degenerate}) if row.arm == ORIGINAL else row
+                 for row in result.arms)  # fmt: skip
+    before = result.model_copy(update={"arms": arms})
+    assert not words.babbles(before, ascent)
+    assert len(words.babblers(before)) < len(words.babblers(result))
+    assert "untrained 0.0%" in words.babblers(result)[0]
 
 
 def test_a_failed_arm_is_named_with_its_reason(page, result):

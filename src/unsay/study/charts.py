@@ -112,7 +112,7 @@ def _tradeoff(result: StudyResult, measure: str) -> Tradeoff | None:
             bottom=y_axis.at(y.interval.low),
             number_x=place[0],
             number_y=place[1],
-            hollow=babbles(arm),
+            hollow=babbles(result, arm),
             spoken=f"{label(result, arm)}: attack success {value(result, ASR, x)} ({span(result, ASR, x)}), "
             f"{result.measures[measure].lower()} {value(result, measure, y)} ({span(result, measure, y)})",
         )

@@ -55,7 +55,7 @@ def _tradeoffs(result: StudyResult, name: str) -> str:
             "## What safety costs",
             f"![{'. '.join(plot.title for plot in plots)}. The numbers are in the tables below.]({name}.svg)",
             "Bars are 95% intervals; left is safer. The dashed line joins arms that no other beats on both axes, by "
-            "the points alone. Hollow points babble.",
+            "the points alone. Hollow points babble, more than untrained.",
             "\n".join(f"- {line}" for line in beyond),
         ]
     ).strip()
