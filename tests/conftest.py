@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny
+from unsay.files import write_rows
 from unsay.models import VLM, load
 
 
@@ -46,6 +47,24 @@ def _pocket() -> VLM:
 def pocket_vlm(_pocket: VLM) -> VLM:
     """The real pocket VLM, one per session: do not leave an adapter on it."""
     return _pocket
+
+
+@pytest.fixture(scope="module")
+def unmeasured_judge():
+    """The judge's agreement with people takes seconds to measure and is of no account here."""
+    patch = pytest.MonkeyPatch()
+    patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
+    patch.setattr("unsay.pipeline.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of training examples."""
+    path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
+    write_rows(path, tiny.examples(12))
+    return path
 
 
 @pytest.fixture

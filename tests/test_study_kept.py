@@ -37,25 +37,11 @@ class Told:
         self.notes.append(f"{self.title}: {note}")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured_judge():
-    """The judge's agreement with people takes seconds to measure and is of no account here."""
-    patch = pytest.MonkeyPatch()
-    patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
-    patch.setattr("unsay.pipeline.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
-    yield
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
-    write_rows(path, tiny.examples(12))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_folder, examples, tmp_path_factory):
+def finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
     """A study of two seeds, its directory and its result."""
     out = tmp_path_factory.mktemp("study") / "out"
     return out, run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))

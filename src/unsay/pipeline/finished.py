@@ -117,18 +117,16 @@ class FinishedRun(MeasuredRun):
 
     config: RunConfig
 
-    def as_measured(self, phase: Phase, *, budgets: bool) -> MeasuredRun:
+    def as_measured(self, phase: Phase) -> MeasuredRun:
         """The run without its settings, and with the scores of one phase and the cost of training alone.
 
-        Args:
-            phase: whose answers count.
-            budgets: see `but_seed`.
+        Such runs may be pooled also where they had other budgets.
         """
         scores = self.scores
         return MeasuredRun(
             name=self.name,
             seed=self.seed,
-            alike=content_key(but_seed(self.config, budgets)),
+            alike=content_key(but_seed(self.config, budgets=True)),
             scores=Scores(
                 rows=tuple(row for row in scores.rows if row.phase is phase),
                 utility=tuple(row for row in scores.utility if row.phase is phase),
@@ -143,6 +141,11 @@ class FinishedRun(MeasuredRun):
             steps=self.steps,
             stopped=self.stopped,
         )
+
+
+def shown_model(model: str) -> str:
+    """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
+    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
 
 
 def but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from pathlib import Path
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_text, write_json, write_text
-from unsay.pipeline.finished import MADE_WITH, TRAINING, VERSIONS, FinishedRun, MeasuredRun, but_seed, read_run
+from unsay.pipeline.finished import (
+    MADE_WITH,
+    TRAINING,
+    VERSIONS,
+    FinishedRun,
+    MeasuredRun,
+    but_seed,
+    read_run,
+    shown_model,
+)
 from unsay.presets import preset
 from unsay.records import Kind, Label
 from unsay.reporting.results import (
@@ -52,8 +61,7 @@ def pool(runs: Sequence[FinishedRun]) -> Results:
     results = check_targets((result.target for result in first.scores.targets), pooled_rows, pooled_utility)
     return Results(
         command=_command(runs),
-        # Of a checkpoint folder its name alone: where it lies here is nobody's business.
-        model=Path(first.config.model).name if Path(first.config.model).is_dir() else first.config.model,
+        model=shown_model(first.config.model),
         method=first.config.method,
         seeds=tuple(run.seed for run in runs),
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},

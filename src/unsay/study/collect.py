@@ -1,10 +1,9 @@
 """From finished runs to `study.json`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from unsay.errors import UserError
-from unsay.pipeline.finished import MADE_WITH, MeasuredRun
+from unsay.pipeline.finished import MADE_WITH, MeasuredRun, shown_model
 from unsay.pipeline.results import pool_rows
 from unsay.records import Modality
 from unsay.scoring import Scores
@@ -52,7 +51,7 @@ def collect(planned: Plan, finder: Finder, *, command: str = "") -> StudyResult:
         title=planned.study.title,
         about=" ".join(planned.study.about.split()),
         command=command,
-        models=tuple(_shown(model) for model in planned.study.models),
+        models=tuple(shown_model(model) for model in planned.study.models),
         seeds=planned.study.seeds,
         reference=planned.reference,
         judge=first.scores.judge,
@@ -72,21 +71,16 @@ def _higher(scores: Scores) -> tuple[str, ...]:
     return (COHERENT, *dict.fromkeys(row.suite for row in scores.utility if row.higher_is_better))
 
 
-def _shown(model: str) -> str:
-    """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
-    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
-
-
 def _arms(planned: Plan, finder: Finder, originals: dict[str, MeasuredRun]) -> tuple[list[ArmRow], dict[str, Outcomes]]:
     rows: list[ArmRow] = []
     answers: dict[str, Outcomes] = {}
     for model in planned.study.models:
-        prefix = f"{_shown(model)}/" if len(planned.study.models) > 1 else ""
+        prefix = f"{shown_model(model)}/" if len(planned.study.models) > 1 else ""
         if model in originals:
             name = prefix + ORIGINAL
             answers[name] = Outcomes()
             answers[name].add(originals[model], planned.study.seeds)
-            rows.append(_original(name, _shown(model), planned, originals[model], answers[name]))
+            rows.append(_original(name, shown_model(model), planned, originals[model], answers[name]))
         trained = []
         for variant in planned.variants:
             if variant.model == model:
@@ -130,7 +124,7 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
     return ArmRow(
         name=name,
         title=variant.title,
-        model=_shown(variant.model),
+        model=shown_model(variant.model),
         arm=variant.arm,
         rules=variant.rules,
         method=config.method,

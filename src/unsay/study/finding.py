@@ -8,7 +8,7 @@ from unsay.study.job import MADE, evaluation_key, read_outcome
 from unsay.study.kept import Found, RunId
 from unsay.study.plan import Plan
 from unsay.study.schema import ORIGINAL
-from unsay.study.settings import Folders, folder_name
+from unsay.study.settings import Folders
 
 
 class Finder:
@@ -26,12 +26,12 @@ class Finder:
 
     def original(self, model: str) -> Found | None:
         """The evaluation of a model without training; None if there is none."""
-        found = self._find(RunId(folder_name(model), ORIGINAL, None), self.folders.original(model))
+        found = self._find(RunId.original(model), self.folders.original(model))
         return None if isinstance(found, str) else found
 
     def run(self, model: str, variant: str, seed: int) -> Found | str:
         """A trained run, or why there is none."""
-        return self._find(RunId(folder_name(model), variant, seed), self.folders.run(model, variant, seed))
+        return self._find(RunId.trained(model, variant, seed), self.folders.run(model, variant, seed))
 
     def forget(self, model: str) -> None:
         """Known runs of a model (its folder's name) are no longer runs of this study."""
@@ -41,11 +41,11 @@ class Finder:
         """All finished runs of a study."""
         for model in planned.study.models:
             if (original := self.original(model)) is not None:
-                yield RunId(folder_name(model), ORIGINAL, None), original
+                yield RunId.original(model), original
         for variant in planned.variants:
             for seed in planned.study.seeds:
                 if not isinstance(found := self.run(variant.model, variant.name, seed), str):
-                    yield RunId(folder_name(variant.model), variant.name, seed), found
+                    yield RunId.trained(variant.model, variant.name, seed), found
 
     def _find(self, which: RunId, folder: Path) -> Found | str:
         if which in self.known:
@@ -60,6 +60,6 @@ class Finder:
         if which.variant != ORIGINAL and not all((folder / path).exists() for path in MADE):
             return "some of its files are gone"
         evaluated = evaluation_key(folder) if which.variant == ORIGINAL else None
-        run = read_run(folder).as_measured(which.phase, budgets=True)
+        run = read_run(folder).as_measured(which.phase)
         self._read[which] = Found(run, outcome.key, evaluated)
         return self._read[which]

@@ -5,14 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from unsay.errors import UserError
 from unsay.pipeline.finished import VERSIONS
 from unsay.study.kept import Found, RunId
-from unsay.study.plan import Plan, Variant
-from unsay.study.schema import ORIGINAL
-from unsay.study.settings import folder_name
-
-
-def run_id(variant: Variant, seed: int) -> RunId:
-    """Of one run of a variant."""
-    return RunId(folder_name(variant.model), variant.name, seed)
+from unsay.study.plan import Plan
 
 
 def of_study(planned: Plan, known: Iterable[tuple[RunId, Found]]) -> dict[RunId, list[Found]]:
@@ -21,8 +14,8 @@ def of_study(planned: Plan, known: Iterable[tuple[RunId, Found]]) -> dict[RunId,
     Raises:
         UserError: there are runs, and none of them is.
     """
-    wanted = {RunId(folder_name(model), ORIGINAL, None) for model in planned.study.models}
-    wanted |= {run_id(variant, seed) for variant in planned.variants for seed in planned.study.seeds}
+    wanted = {RunId.original(model) for model in planned.study.models}
+    wanted |= {RunId.trained(v.model, v.name, seed) for v in planned.variants for seed in planned.study.seeds}
     found: dict[RunId, list[Found]] = {}
     strange = None
     for which, run in known:

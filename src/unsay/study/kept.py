@@ -16,6 +16,7 @@ from unsay.pipeline.finished import Item, MeasuredRun, Step
 from unsay.records import Label, Phase, Record
 from unsay.scoring import Scores
 from unsay.study.schema import ORIGINAL
+from unsay.study.settings import folder_name
 
 LETTERS = {label.value[0]: label for label in Label}
 """`r`efused, `s`afe, `h`armful, `d`egenerate, `f`ailed."""
@@ -30,6 +31,16 @@ class RunId(NamedTuple):
     """`arm@rule`, or `original`."""
     seed: int | None
     """None for the original, which serves all seeds."""
+
+    @classmethod
+    def original(cls, model: str) -> Self:
+        """Of the evaluation of a model without training."""
+        return cls(folder_name(model), ORIGINAL, None)
+
+    @classmethod
+    def trained(cls, model: str, variant: str, seed: int) -> Self:
+        """Of a run of a variant, `arm@rule`."""
+        return cls(folder_name(model), variant, seed)
 
     @property
     def phase(self) -> Phase:

@@ -1,6 +1,6 @@
 """A study from its settings to its report: every run once, in an order in which each finds what it needs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
 from unsay.study.job import STATE, Job, Outcome, finished, job_key
-from unsay.study.joining import check_versions, hardware, of_study, run_id
+from unsay.study.joining import check_versions, hardware, of_study
 from unsay.study.kept import Found, RunId, write_kept
 from unsay.study.launching import Launcher
 from unsay.study.plan import Plan, Variant, plan
 from unsay.study.render import write_page
-from unsay.study.schema import ORIGINAL, StudyResult, write_result
-from unsay.study.settings import Folders, StudySettings, folder_name
+from unsay.study.schema import StudyResult, write_result
+from unsay.study.settings import Folders, StudySettings
 
 
 def run_study(
@@ -106,7 +106,8 @@ class _Work:
                 except UserError as error:
                     self._note(folder, str(error))
                     continue
-                differ += run_id(variant, seed) in self.known and not finished(job, job_key(job))
+                which = RunId.trained(variant.model, variant.name, seed)
+                differ += which in self.known and not finished(job, job_key(job))
                 jobs.append(job)
         if self.known and variants:
             self.progress.start("Runs from elsewhere", None)
@@ -139,7 +140,7 @@ class _Work:
         """Whether measured seconds, if they are the budget of a run, were measured on the like of this machine."""
         if variant.rule != "seconds" or self.planned.study.budget.seconds is not None:
             return
-        which = RunId(folder_name(variant.model), f"{self.planned.reference}@steps", seed)
+        which = RunId.trained(variant.model, f"{self.planned.reference}@steps", seed)
         borrowed = self.finder.known.get(which)
         if borrowed is not None and hardware(borrowed.run.environment) != hardware(environment()):
             raise UserError(
@@ -149,9 +150,8 @@ class _Work:
 
     def _complete(self, model: str) -> bool:
         """Whether everything about a model is known; if so, all of it is taken over, and nothing is loaded."""
-        which = RunId(folder_name(model), ORIGINAL, None)
-        key = job_key(self._original(model))
-        found = next((found for found in self.known.get(which, ()) if found.key == key), None)
+        which = RunId.original(model)
+        found = self._handed_over(which, lambda: job_key(self._original(model)))
         if found is None:
             return False
         self.finder.known[which] = found
@@ -176,12 +176,19 @@ class _Work:
         """Take a known run over, if it is the job and has not been done here."""
         if evaluated is None:
             return False
-        which, key = run_id(variant, seed), job_key(job, evaluated)
-        found = next((found for found in self.known.get(which, ()) if found.key == key), None)
-        if found is None or finished(job, key):
+        which = RunId.trained(variant.model, variant.name, seed)
+        found = self._handed_over(which, lambda: job_key(job, evaluated))
+        if found is None or finished(job, found.key):
             return False
         self.finder.known[which] = found
         return True
+
+    def _handed_over(self, which: RunId, key: Callable[[], str]) -> Found | None:
+        """The known run of this key; keys hash the suites' code, so none is made where nothing could have it."""
+        if not (candidates := self.known.get(which)):
+            return None
+        wanted = key()
+        return next((found for found in candidates if found.key == wanted), None)
 
     def _do(self, jobs: Sequence[Job]) -> None:
         def told(job: Job, outcome: Outcome) -> None:
