@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from unsay.data.modality import Mixture
 from unsay.data.recipe import RecipeSettings
 from unsay.errors import UserError
-from unsay.files import first_problem, read_text, write_text
+from unsay.files import first_problem, parse_yaml, read_text, write_text
 from unsay.judging import judge_settings
 from unsay.methods import METHODS, build_method
 from unsay.models.settings import ModelSettings
@@ -146,14 +146,7 @@ def parse_config(text: str, where: str) -> RunConfig:
     Raises:
         UserError: malformed YAML, an unknown key or a bad value.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
-    except (ValueError, RecursionError) as error:  # a date that does not exist, nesting without end
-        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
+    values = parse_yaml(text, where)
     if values is None:
         values = {}
     if not isinstance(values, dict):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from unsay.errors import UserError
@@ -139,6 +140,26 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not JSON that can be read: a number too long, or nesting too deep") from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values from YAML.
+
+    Args:
+        text: YAML.
+        where: named in error messages.
+
+    Raises:
+        UserError: malformed; names the line.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
+    except (ValueError, RecursionError) as error:  # a date that does not exist, nesting without end
+        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:

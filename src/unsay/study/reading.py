@@ -5,11 +5,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from unsay.errors import UserError
-from unsay.files import first_problem, read_text
+from unsay.files import first_problem, parse_yaml, read_text
 from unsay.study.plan import quickened
 from unsay.study.settings import StudySettings
 
@@ -56,14 +55,7 @@ def parse_study(text: str, where: str) -> StudySettings:
     Raises:
         UserError: malformed YAML, an unknown key or a bad value.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
+    values = parse_yaml(text, where)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{where}: expected a study as `key: value` lines")
     try:
