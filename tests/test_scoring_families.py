@@ -114,7 +114,7 @@ def test_a_sign_flip_by_hand():
     assert sign_flip([2.0, 1.0, 1.0, -1.0], ["a", "a", "b", "c"]) == 6 / 8
     assert sign_flip([0.0, 0.0], ["a", "b"]) == 1.0
     many = sign_flip([0.1] * 200, [str(n) for n in range(200)])
-    assert many == 1 / 4001
+    assert many == 1 / 20_001
 
 
 def prompts(groups, suite="adv", **more):

@@ -1,6 +1,7 @@
 """A study's runs as one small file: the same tables from it alone, runs that join from elsewhere, and broken files."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, t
     assert trained(here) == ["arms/tiny/sft@steps/seed-0"]
     assert told.notes == [
         "Runs from elsewhere: 1 taken over",
-        "Runs from elsewhere: 0 taken over, 1 not: other settings or data",
+        "Runs from elsewhere: 0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
     ]
 
 
@@ -145,7 +146,8 @@ def test_what_fastest_comes_to_is_a_part_of_what_a_run_is(finished, tiny_folder,
     assert len(trained(tmp_path / "1")) == 2
     assert [note.split(": ", 1)[1] for note in told.notes] == [
         "1 taken over", "1 taken over",
-        "0 taken over, 1 not: other settings or data", "0 taken over, 1 not: other settings or data",
+        "0 taken over, 1 not: other settings or data (unlearn@steps, seed 0)",
+        "0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
     ]  # fmt: skip
 
 
@@ -164,7 +166,16 @@ def test_seconds_of_other_hardware_are_no_budget(finished, tiny_folder, examples
     assert {name: arm.state for name, arm in found.items()} == {
         "original": "finished", "unlearn@steps": "finished", "sft@steps": "finished", "sft@seconds": "failed",
     }  # fmt: skip
-    assert "took on other hardware" in found["sft@seconds"].failed[0].reason
+    assert "measured on other hardware" in found["sft@seconds"].failed[0].reason
+
+
+def test_own_examples_join_wherever_they_lie(finished, tiny_folder, examples, tmp_path, no_model):
+    """A reviewer has the same files in other folders."""
+    moved = tmp_path / "elsewhere" / examples.name
+    shutil.copytree(examples.parent, moved.parent)
+    model = shutil.copytree(tiny_folder, tmp_path / "models" / tiny_folder.name)
+    study, known = study_of_tiny.study(model, moved), read_kept(finished[0] / "runs.jsonl")
+    assert run_study(study, tmp_path / "out", launcher("sequential"), known=known) == finished[1]
 
 
 def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):

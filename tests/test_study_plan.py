@@ -295,3 +295,48 @@ def test_examples_in_a_study_file_are_relative_to_it(tmp_path):
 )
 def test_folders_of_models(model, name):
     assert folder_name(model) == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "needle"),
+    [
+        ({"model": "org/other"}, "model: is the same for all arms; set it in the study's `models`"),
+        ({"seed": 3}, "seed: is the same for all arms; set it in the study's `seeds`"),
+        ({"evaluation": {"judge": "rules"}}, "evaluation: is the same for all arms; set it in the study's `settings`"),
+        ({"train": {"steps": 9}}, r"train\.steps: is the same for all arms; set it in the study's `budget`"),
+        ({"train": {"max_tokens": 9}}, r"train\.max_tokens: is the same"),
+        ({"train": {"max_seconds": 9.0}}, r"train\.max_seconds: is the same"),
+    ],
+)
+def test_what_the_arms_have_in_common_no_arm_changes(settings, needle):
+    with pytest.raises(UserError, match=f"arm 'b': {needle}"):
+        plan(study(arms={"a": {}, "b": {"settings": settings}}))
+
+
+@pytest.mark.parametrize(
+    ("more", "needle"),
+    [
+        ({"settings": {"train": {"max_tokens": 500}}}, r"train\.max_tokens: of a study, set budget\.tokens instead"),
+        ({"budget": {"steps": 5, "at_steps": 6}}, r"budget\.at_steps: 6 is more than budget\.steps, 5"),
+        ({"grid": {"methods": ["npo", "npo"]}}, "grid: two of its arms are npo"),
+        (
+            {"grid": {"methods": ["npo"], "modalities": [{"text": 0.8, "image": 0.2}, {"text": 0.5, "image": 0.5}]}},
+            r"grid: two of its arms are npo-text\+image",
+        ),
+        ({"grid": {"methods": ["npo"]}, "arms": {"npo": {}}}, r"arms\.npo: the grid has an arm of that name too"),
+    ],
+)
+def test_a_study_that_would_not_compare_what_it_says_is_refused(more, needle):
+    with pytest.raises(UserError, match=needle):
+        plan(study(**more))
+
+
+def test_an_arm_with_the_name_of_a_grid_of_one_modality_and_an_ending_is_another():
+    made = plan(study(grid={"methods": ["npo"]}, arms={"npo-text": {}}))
+    assert [variant.arm for variant in made.variants] == ["npo", "npo-text"]
+
+
+@pytest.mark.parametrize("more", [{"arms": {"original": {}}}, {"quick": {"seeds": [0, 0]}}])
+def test_names_and_seeds_that_stand_for_something_else_are_refused(more):
+    with pytest.raises(UserError, match=r"is the name of the untrained model|quick\.seeds: one of them stands twice"):
+        parse_study(yaml.safe_dump({"arms": {"a": {}}, **more}), "study.yaml")

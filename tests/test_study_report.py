@@ -15,7 +15,8 @@ from unsay.study.charts import tradeoffs
 from unsay.study.figure import figure
 from unsay.study.page import between_markers, main, markdown, rankings
 from unsay.study.render import render
-from unsay.study.schema import COHERENT, ORIGINAL, REFUSAL, StudyResult, read_result, write_result
+from unsay.study.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
+from unsay.study.settings import ORIGINAL
 from unsay.study.terminal import study_table
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,12 +16,12 @@ import killable
 import study_of_tiny
 import tiny
 from unsay.errors import UserError
-from unsay.files import read_json, write_rows
+from unsay.files import read_json, write_json, write_rows
 from unsay.pipeline.finished import read_run
 from unsay.records import Role
 from unsay.study import launcher, read_result, run_study
 from unsay.study.adopting import adopt
-from unsay.study.job import Job, job_key, read_outcome
+from unsay.study.job import Bench, Job, do, job_key, read_outcome
 from unsay.study.run import used
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
@@ -173,6 +174,56 @@ def test_what_is_copied_for_an_arm_is_copied_once(finished, tmp_path):
     answers.write_text("made anew")
     adopt(original, tmp_path)
     assert answers.read_text() == "made anew"
+
+
+def test_an_arms_own_answers_stay_when_the_original_has_new_ones(finished, tmp_path):
+    original = shutil.copytree(finished[0] / "originals/tiny", tmp_path / "original")
+    arm = tmp_path / "arm"
+    adopt(original, arm)
+    cache = arm / "responses/cache.jsonl"
+    cache.write_text(cache.read_text() + '["own", {"torn', encoding="utf-8")
+    record = original / "stages/evaluate-before.json"
+    write_json(record, read_json(record) | {"key": "another"})
+    adopt(original, arm)
+    lines = cache.read_text().splitlines()
+    assert lines.count('["own", {"torn') == 1
+    known = [line for line in (original / "responses/cache.jsonl").read_text().splitlines() if line]
+    assert known
+    assert all(lines.count(line) == 2 for line in known)
+
+
+def versioned(folder, version):
+    path = folder / "environment.json"
+    write_json(path, read_json(path) | {"unsay": version})
+
+
+def test_runs_of_an_earlier_version_are_not_added_to(tiny_folder, examples, tmp_path, monkeypatch):
+    """Before anything is trained, and with the folder that is in the way."""
+    study, out = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={}), tmp_path / "out"
+    first = run_study(study, out, launcher("sequential"))
+    folders = [out / "originals/tiny", *out.glob("arms/*/*/*")]
+    assert len(folders) == 3
+    for folder in folders:
+        versioned(folder, "0.0.9")
+    again = run_study(study, out, launcher("sequential"))  # it is only read, and what made it stays what it was
+    assert again.arms == first.arms
+    assert again.environment["unsay"] == "0.0.9"
+    assert {read_json(folder / "environment.json")["unsay"] for folder in folders} == {"0.0.9"}
+
+    def never(*_args, **_more):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("unsay.pipeline.unlearn.train", never)
+    more = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1], budget={})
+    with pytest.raises(UserError, match=r"seed-0: made with unsay 0\.0\.9, but here it is unsay 0\.1\.0: runs of diff"):
+        run_study(more, out, launcher("sequential"))
+
+
+def test_seconds_are_a_budget_on_the_hardware_that_they_were_measured_on(tmp_path):
+    """The launcher counts too: of tasks side by side each has fewer threads."""
+    outcome = do(Job("t", tmp_path / "arm", tmp_path / "original", {}, timed_on=(999, 1, None)), Bench())
+    assert outcome.state == "failed"
+    assert "measured on other hardware" in outcome.reason
 
 
 def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_folder, examples, tmp_path, one_thread):

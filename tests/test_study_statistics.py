@@ -5,38 +5,37 @@ import random
 import pytest
 
 from unsay.records import Modality
-from unsay.scoring import difference_interval, mcnemar
+from unsay.scoring import difference_interval, holm, mcnemar, sign_flip
 from unsay.study.comparing import compare, rank
 from unsay.study.costs import relative
 from unsay.study.outcomes import Cell, Outcomes
 from unsay.study.schema import ASR, COHERENT, ArmRow, Cost
-from unsay.study.testing import holm, sign_flip_p
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (5, 0), (6, 0), (7, 2), (3, 3), (12, 30)])
 def test_with_one_answer_a_request_it_is_mcnemars_exact_test(b, c):
     differences = [1.0] * b + [-1.0] * c + [0.0] * 9
     groups = [str(index) for index in range(len(differences))]
-    assert sign_flip_p(differences, groups) == pytest.approx(mcnemar(b, c))
+    assert sign_flip(differences, groups) == pytest.approx(mcnemar(b, c))
 
 
 def test_answers_to_one_request_are_flipped_together():
     # Sums 3 and 1, all of one sign. Of the four flips ±3 ±1, two are as far out as 4.
-    assert sign_flip_p([1, 1, 1, 1], ["a", "a", "a", "b"]) == pytest.approx(2 / 4)
+    assert sign_flip([1, 1, 1, 1], ["a", "a", "a", "b"]) == pytest.approx(2 / 4)
     # Four requests with one answer each: 2 of 16.
-    assert sign_flip_p([1, 1, 1, 1], ["a", "b", "c", "d"]) == pytest.approx(2 / 16)
+    assert sign_flip([1, 1, 1, 1], ["a", "b", "c", "d"]) == pytest.approx(2 / 16)
     # Sums 2, 1, −1: observed 2. Flips: |±2±1±1| is 4, 2, 2, 0 for +2 and the same for −2: 6 of 8.
-    assert sign_flip_p([1, 1, 1, -1], ["a", "a", "b", "c"]) == pytest.approx(6 / 8)
+    assert sign_flip([1, 1, 1, -1], ["a", "a", "b", "c"]) == pytest.approx(6 / 8)
     # A request whose answers cancel out says nothing.
-    assert sign_flip_p([1, -1], ["a", "a"]) == 1.0
+    assert sign_flip([1, -1], ["a", "a"]) == 1.0
 
 
 def test_numbers_that_are_not_whole_are_flipped_at_random_and_repeat():
     differences, groups = [0.5, 0.25, 0.75, 0.5, 0.3], list("abcde")
-    p = sign_flip_p(differences, groups)
+    p = sign_flip(differences, groups)
     assert p == pytest.approx(2 / 32, abs=0.01)  # only all of one sign is as far out
-    assert p == sign_flip_p(differences, groups)
-    clear = sign_flip_p([0.5] * 60, [str(index) for index in range(60)])
+    assert p == sign_flip(differences, groups)
+    clear = sign_flip([0.5] * 60, [str(index) for index in range(60)])
     assert clear == pytest.approx(1 / 20_001)  # never 0
 
 
@@ -44,8 +43,8 @@ def test_whole_numbers_are_counted_out_as_random_flips_find_them():
     draw = random.Random(1)
     differences = [draw.choice((-1, 0, 0, 1, 1)) for _ in range(90)]
     groups = [str(index % 30) for index in range(90)]
-    exact = sign_flip_p(differences, groups)
-    assert exact == pytest.approx(sign_flip_p([value * 1.1 for value in differences], groups), abs=0.015)
+    exact = sign_flip(differences, groups)
+    assert exact == pytest.approx(sign_flip([value * 1.1 for value in differences], groups), abs=0.015)
 
 
 def test_holm_by_hand():

@@ -200,7 +200,9 @@ def study(
 
     chosen = adjusted(read_study(name), model=model, seeds=seeds, device=device, quick=quick)
     folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
-    options = [f"--model {model}"] * bool(model) + ["--quick"] * quick + [f"--seeds {seeds}"] * bool(seeds)
+    other = None if launcher == "sequential" else launcher
+    given = {"--model": model, "--seeds": seeds, "--device": device, "--launcher": other}
+    options = ["--quick"] * quick + [f"{option} {value}" for option, value in given.items() if value]
     with display(console) as progress:
         result = api.study(
             chosen,

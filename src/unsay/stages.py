@@ -89,6 +89,8 @@ class Stages:
     progress: Progress = field(default_factory=Silent)
     records: list[tuple[StageRecord, bool]] = field(default_factory=list)
     """Finished stages, and whether each was reused."""
+    before_work: Callable[[], None] | None = None
+    """Called before the first stage that is not reused."""
 
     def run(
         self,
@@ -120,6 +122,9 @@ class Stages:
             self.records.append((record, True))
             self.progress.finish("unchanged, reused")
             return key
+        if self.before_work is not None:
+            self.before_work()
+            self.before_work = None
         forget_peak_memory()
         began, spent = time.monotonic(), Spent()
         work(spent)

@@ -3,8 +3,10 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -40,6 +42,11 @@ def environment(processes: int = 1) -> dict[str, object]:
 def versions() -> dict[str, object]:
     """Of unsay and of the libraries that decide numbers."""
     return {"unsay": __version__, "libraries": {name: version(name) for name in LIBRARIES}}
+
+
+def hardware(environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of an environment decides how long something takes: cores, threads, accelerator."""
+    return tuple(environment.get(name) for name in ("cores", "threads", "accelerator"))
 
 
 def commit(folder: Path) -> str | None:

@@ -126,7 +126,7 @@ class FinishedRun(MeasuredRun):
         return MeasuredRun(
             name=self.name,
             seed=self.seed,
-            alike=content_key(but_seed(self.config, budgets=True)),
+            alike=content_key(portable(but_seed(self.config, budgets=True))),
             scores=Scores(
                 rows=tuple(row for row in scores.rows if row.phase is phase),
                 utility=tuple(row for row in scores.utility if row.phase is phase),
@@ -146,6 +146,14 @@ class FinishedRun(MeasuredRun):
 def shown_model(model: str) -> str:
     """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
     return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
+
+
+def portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are equal on every machine: where files lie differs, and their content has keys of its own."""
+    data = settings.get("data", {})
+    if data.get("examples") is not None:
+        data = {**data, "examples": Path(data["examples"]).name}
+    return {**settings, "model": shown_model(settings.get("model", "")), "data": data}
 
 
 def but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One run directory: its configuration, its model and its stages."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,7 +41,9 @@ class Run:
     def open(
         cls, folder: Path, config: RunConfig, progress: Progress | None = None, processes: Processes = ALONE
     ) -> "Run":
-        """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
+        """Make or reopen a run directory; writes `config.yaml`, and `environment.json` before it does any work.
+
+        A finished run that is only read keeps the environment that made it.
 
         Raises:
             UserError: the folder cannot be written, or there is no such device.
@@ -56,10 +59,14 @@ class Run:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
+        stages = Stages(folder, progress or Silent())
         if processes.first:
             write_config(folder / "config.yaml", config)
-            write_json(folder / "environment.json", environment(processes.world))
-        return cls(folder, config, Stages(folder, progress or Silent()), processes)
+            made_with = folder / "environment.json"
+            stages.before_work = partial(write_json, made_with, environment(processes.world))
+            if not made_with.exists():
+                stages.before_work()
+        return cls(folder, config, stages, processes)
 
     @property
     def adapter_folder(self) -> Path:

@@ -12,7 +12,6 @@ from unsay.scoring.paired import (
     difference_interval,
     mcnemar,
     paired_interval,
-    sign_flip,
 )
 from unsay.scoring.power import detectable_difference
 from unsay.scoring.schema import (
@@ -36,6 +35,7 @@ from unsay.scoring.schema import (
     write_scores,
 )
 from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility, weighted_mean
+from unsay.scoring.sign_flip import sign_flip
 from unsay.scoring.targets import check_targets
 from unsay.scoring.transfer import transfer
 from unsay.scoring.utility import compare_utility

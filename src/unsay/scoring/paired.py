@@ -3,14 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 
-import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest
 
-from unsay.scoring.bootstrap import DRAWS, hull, narrow, redrawn_mean
+from unsay.scoring.bootstrap import hull, narrow, redrawn_mean
 from unsay.scoring.schema import Interval
+from unsay.scoring.sign_flip import sign_flip
 from unsay.scoring.wilson import wilson
 
 ALPHA = 0.05
@@ -72,29 +71,6 @@ def clustered_change(
         cells = ((True, True), (True, False), (False, True), (False, False))
         interval = hull(interval, paired_interval(*(table[cell] * share for cell in cells)))
     return interval, sign_flip(changes, groups, seed=seed)
-
-
-def sign_flip(changes: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> float:
-    """Two-sided p of no change: if nothing changed, all changes of one request are as likely the other way round.
-
-    Every pattern of signs is tried where there are no more of them than draws; else p is at least 1 ÷ (draws + 1).
-
-    Args:
-        changes: per pair, after minus before.
-        groups: the request, or other cluster, of each pair.
-        seed: of the draws.
-    """
-    names, place = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros(len(names))
-    np.add.at(sums, place, np.asarray(changes, dtype=np.float64))
-    sums = sums[sums != 0]
-    slack = 1e-9 * np.abs(sums).sum()
-    if 2 ** len(sums) <= DRAWS:
-        every = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
-        return float(np.mean(np.abs(every @ sums) >= abs(sums.sum()) - slack))
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(sums)))
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - slack
-    return float((as_far.sum() + 1) / (DRAWS + 1))
 
 
 def paired_interval(a: float, b: float, c: float, d: float) -> Interval | None:

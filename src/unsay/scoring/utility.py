@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 from unsay.records import Phase
 from unsay.scoring.bootstrap import FEW, clustered_mean, clustered_total, hull
-from unsay.scoring.paired import clustered_change, mcnemar, paired_interval, sign_flip
+from unsay.scoring.paired import clustered_change, mcnemar, paired_interval
 from unsay.scoring.schema import Interval, UtilityChange
+from unsay.scoring.sign_flip import sign_flip
 from unsay.scoring.titles import plain_title
 from unsay.scoring.wilson import wilson
 

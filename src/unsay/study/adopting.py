@@ -6,13 +6,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from unsay.errors import UserError
-from unsay.files import atomic_path, read_json, write_json
+from unsay.files import append_text, atomic_path, read_json, write_json
 from unsay.stages import StageRecord
 
 STAGES = ("suites", "own-answers", "evaluate-before")
 """Stages that depend on the model and on what is asked, and not on how it is trained."""
 ALONG = {"own-answers": ("train/cache.jsonl",), "evaluate-before": ("responses/cache.jsonl",)}
-"""Answers that an arm may need although it asks for less, or for more."""
+"""Answers that an arm may need although it asks for less, or for more; they join those that it has."""
 
 
 def adopt(original: Path, arm: Path) -> None:
@@ -27,10 +27,13 @@ def adopt(original: Path, arm: Path) -> None:
         record = _record(original, name)
         if record is None or adopted.get(name) == record.key:
             continue
-        for path in (*record.outputs, *ALONG.get(name, ()), f"stages/{name}.json"):
+        for path in (*record.outputs, f"stages/{name}.json"):
             if (original / path).is_file():
                 with atomic_path(arm / path) as temporary:
                     shutil.copy2(original / path, temporary)
+        for path in ALONG.get(name, ()):
+            if (original / path).is_file():  # the arm's own answers stay; the first line break ends one torn by a kill
+                append_text(arm / path, "\n" + (original / path).read_text(encoding="utf-8", errors="replace"))
         adopted[name] = record.key
         write_json(log, adopted)
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unsay.reporting import numbers
-from unsay.study.schema import ASR, ORIGINAL, REFUSAL, ArmRow, Measure, StudyResult
+from unsay.study.schema import ASR, REFUSAL, ArmRow, Measure, StudyResult
+from unsay.study.settings import ORIGINAL
 from unsay.study.words import babbles, is_rate, label, span, value
 
 WIDTH, HEIGHT = 560.0, 400.0
@@ -133,7 +134,7 @@ def _tradeoff(result: StudyResult, measure: str) -> Tradeoff | None:
 def _kind(arm: ArmRow) -> str:
     if arm.arm == ORIGINAL:
         return "original"
-    return "text" if arm.modality == "text" else "pictures"
+    return "pictures" if arm.cost is not None and arm.cost.image_tokens else "text"
 
 
 def _range(measures: Sequence[Measure], rate: bool) -> tuple[float, float]:

@@ -15,7 +15,6 @@ from unsay.study.plan import Plan, Variant, modality_name
 from unsay.study.schema import (
     ASR,
     COHERENT,
-    ORIGINAL,
     REFUSAL,
     ArmRow,
     CategoryRow,
@@ -24,6 +23,7 @@ from unsay.study.schema import (
     Ranking,
     StudyResult,
 )
+from unsay.study.settings import ORIGINAL
 
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from unsay.scoring import difference_interval
+from unsay.scoring import difference_interval, holm, sign_flip
+from unsay.scoring.sign_flip import FLIPS
 from unsay.study.outcomes import Outcomes
 from unsay.study.schema import COHERENT, Comparison, Place, Ranking
 from unsay.study.settings import Rule
-from unsay.study.testing import holm, sign_flip_p
 
 ALPHA = 0.05
+
+FLIPS_A_PAIR = 200
+"""Random sign flips for each pair of arms: the smallest p that they can show stays small after the correction."""
 
 
 def compare(
@@ -35,7 +38,8 @@ def compare(
             differences = [mine[cell] - theirs[cell] for cell in cells]
             groups = [arms[first].group(cell) for cell in cells]
             pairs.append((first, second, differences, groups, [cell.seed for cell in cells]))
-    p_values = [sign_flip_p(differences, groups) for _, _, differences, groups, _ in pairs]
+    flips = max(FLIPS, FLIPS_A_PAIR * len(pairs))
+    p_values = [sign_flip(differences, groups, flips=flips) for _, _, differences, groups, _ in pairs]
     found = []
     for (first, second, differences, groups, seeds), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
         interval = difference_interval(differences, groups, seeds)

@@ -7,8 +7,7 @@ from unsay.pipeline.finished import read_run
 from unsay.study.job import MADE, evaluation_key, read_outcome
 from unsay.study.kept import Found, RunId
 from unsay.study.plan import Plan
-from unsay.study.schema import ORIGINAL
-from unsay.study.settings import Folders
+from unsay.study.settings import ORIGINAL, Folders
 
 
 class Finder:

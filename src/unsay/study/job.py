@@ -1,6 +1,7 @@
 """One run of a study: a plain value that any process can do, and what came of it."""
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,9 @@ from pydantic import ValidationError
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json, write_text
+from unsay.pipeline.environment import environment, hardware
 from unsay.pipeline.evaluate import evaluate_phase
+from unsay.pipeline.finished import portable
 from unsay.pipeline.own_examples import examples_key
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
@@ -36,12 +39,14 @@ class Job:
         folder: its run directory.
         original: run directory of the untrained model, to share its answers; None if this is that one.
         config: a run's configuration, as plain values.
+        timed_on: the hardware that its budget of seconds was measured on; None if it has no such budget.
     """
 
     title: str
     folder: Path
     original: Path | None
     config: dict[str, Any]
+    timed_on: tuple[Any, ...] | None = None
 
     @property
     def settings(self) -> RunConfig:
@@ -96,7 +101,7 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
         shared = evaluation_key(job.original)
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    return content_key(job.config, shared or "none", suite_code_key(), SCHEMA_VERSION, *own)
+    return content_key(portable(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION, *own)
 
 
 def finished(job: Job, key: str) -> bool:
@@ -123,11 +128,20 @@ def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
     """Do a run, from where it was left; whatever goes wrong in it is its outcome and nobody else's.
 
     A `KeyboardInterrupt` is passed on: it is meant for the study.
+
+    Raises:
+        UserError: the outcome cannot be written down.
     """
-    key = job_key(job)
-    if finished(job, key):
-        return Outcome(state="finished", key=key)
+    key = ""
     try:
+        key = job_key(job)
+        if finished(job, key):
+            return Outcome(state="finished", key=key)
+        if job.timed_on not in (None, hardware(environment())):
+            raise UserError(
+                "its budget is seconds that were measured on other hardware; do all runs of a seed on one machine, and "
+                "by one launcher"
+            )
         if job.original is None:
             _original(bench.open(job, progress))
         else:
@@ -137,7 +151,8 @@ def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
     except Exception as error:  # an arm that fails must not take the study with it
         bench.last = None  # the model may be in any state
         outcome = Outcome(state="failed", reason=_reason(error), key=key)
-        write_text(job.folder / "error.txt", traceback.format_exc())
+        with suppress(UserError):  # the disk may be what failed
+            write_text(job.folder / "error.txt", traceback.format_exc())
     write_json(job.folder / STATE, outcome.model_dump(mode="json"))
     return outcome
 

@@ -1,6 +1,6 @@
 """Whether runs that were done elsewhere can be compared with the others of a study."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from unsay.errors import UserError
 from unsay.pipeline.finished import VERSIONS
@@ -28,36 +28,32 @@ def of_study(planned: Plan, known: Iterable[tuple[RunId, Found]]) -> dict[RunId,
     return found
 
 
-def check_versions(known: Mapping[RunId, Sequence[Found]], here: Mapping[str, object] | None) -> None:
+def check_versions(runs: Iterable[tuple[str, Mapping[str, object]]], here: Mapping[str, object] | None) -> None:
     """Refuse runs of different versions.
 
     Args:
-        known: the runs.
+        runs: the name of each, and the environment that it was made with.
         here: the versions here, where more runs are to be done here; else None.
 
     Raises:
         UserError: two runs were made with different versions, or one with others than those here.
     """
-    first, made = "here", here
-    for found in (one for some in known.values() for one in some):
-        theirs = {name: found.run.environment.get(name) for name in VERSIONS}
-        if made is None:
-            first, made = found.run.name, theirs
-        for name in VERSIONS:
-            if theirs[name] != made[name]:
-                raise UserError(
-                    f"{found.run.name}: made with {_words(name, theirs)}, but {first} it is {_words(name, made)}: runs "
-                    "of different versions are not compared; install the same, or leave these runs out"
-                )
+    first, wanted = "here", here
+    for name, environment in runs:
+        made = {part: environment.get(part) for part in VERSIONS}
+        if wanted is None:
+            first, wanted = name, made
+        if differ := [pair for part in VERSIONS for pair in _differing(part, made[part], wanted[part])]:
+            theirs, ours = (", ".join(some) for some in zip(*differ, strict=True))
+            raise UserError(
+                f"{name}: made with {theirs}, but {first} it is {ours}: runs of different versions are not compared; "
+                "install the same, or do without this run"
+            )
 
 
-def _words(name: str, made: Mapping[str, object]) -> str:
-    value = made[name]
-    if isinstance(value, Mapping):
-        return ", ".join(f"{library} {version}" for library, version in value.items())
-    return f"{name} {value}"
-
-
-def hardware(made_with: Mapping[str, object]) -> tuple[object, ...]:
-    """What of an environment decides how long something takes."""
-    return tuple(made_with.get(name) for name in ("cores", "threads", "accelerator"))
+def _differing(name: str, theirs: object, ours: object) -> list[tuple[str, str]]:
+    """What differs, by name and version on either side; of libraries only those that do."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        parts = dict.fromkeys([*theirs, *ours])
+        return [pair for part in parts for pair in _differing(part, theirs.get(part), ours.get(part))]
+    return [] if theirs == ours else [(f"{name} {theirs}", f"{name} {ours}")]

@@ -15,8 +15,7 @@ from unsay.files import content_key, read_numbered_rows, write_rows
 from unsay.pipeline.finished import Item, MeasuredRun, Step
 from unsay.records import Label, Phase, Record
 from unsay.scoring import Scores
-from unsay.study.schema import ORIGINAL
-from unsay.study.settings import folder_name
+from unsay.study.settings import ORIGINAL, folder_name
 
 LETTERS = {label.value[0]: label for label in Label}
 """`r`efused, `s`afe, `h`armful, `d`egenerate, `f`ailed."""

@@ -10,6 +10,9 @@ from unsay.records import Kind, Label, Modality
 from unsay.scoring import Interval, mean_interval
 from unsay.study.schema import ASR, COHERENT, REFUSAL, Measure
 
+CONTROL = "+"
+"""Stands in the name of a suite whose requests are asked under another condition, such as `advbench+blank`."""
+
 
 class Cell(NamedTuple):
     """Which answer: pairs of arms go by it."""
@@ -69,10 +72,13 @@ class Outcomes:
     def add(self, run: MeasuredRun, seeds: Iterable[int]) -> None:
         """Take in the answers of one run, of one phase; with several seeds, the same answers as each of them.
 
+        Controls have their numbers in the tables of suites only: conditions are never pooled.
         A utility suite whose number is no mean of its items cannot be paired item by item, and is left to the tables.
         """
         for seed in seeds:
             for row in run.scores.rows:
+                if CONTROL in row.suite:
+                    continue
                 self._judged(seed, row.suite, row.kind, run.asked(row), run.labels(row))
             for measured in run.scores.utility:
                 if is_mean(measured.suite):

@@ -19,7 +19,8 @@ from unsay.reporting import numbers
 from unsay.study import words
 from unsay.study.charts import tradeoffs
 from unsay.study.figure import figure
-from unsay.study.schema import COHERENT, ORIGINAL, REFUSAL, Measure, Ranking, StudyResult, read_result, write_result
+from unsay.study.schema import COHERENT, REFUSAL, Measure, Ranking, StudyResult, read_result, write_result
+from unsay.study.settings import ORIGINAL
 
 
 def markdown(result: StudyResult, name: str) -> str:

@@ -1,12 +1,12 @@
 """From a study file to the runs that it asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from unsay.config import DataConfig, RunConfig
+from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import first_problem
 from unsay.presets import preset
@@ -17,6 +17,16 @@ CEILING = 4
 """Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for.
 
 The report says of a run that it was ended so."""
+
+SHARED = {
+    "model": "models",
+    "seed": "seeds",
+    "evaluation": "settings",
+    "train.steps": "budget",
+    "train.max_tokens": "budget",
+    "train.max_seconds": "budget",
+}
+"""Settings that no arm has for itself, and the part of a study file that has them."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,16 @@ def plan(study: StudySettings) -> Plan:
     Raises:
         UserError: an unknown preset, an arm of an unknown name, or settings that a run refuses; names the arm.
     """
-    arms = dict(_arms(study))
+    arms = _arms(study)
     reference = study.reference if study.reference is not None else next(iter(arms))
     if reference not in arms:
         raise UserError(f"study: reference: there is no arm '{reference}'; there are {', '.join(arms)}")
     slugs = [folder_name(model) for model in study.models]
     if len(set(slugs)) < len(slugs):
         raise UserError("study: models: two of them have the same last part, which is the name of their folder")
+    _check_budget(study)
+    for name, arm in arms.items():
+        _check_arm(name, arm.settings)
     base = _base_values(study)
     found: list[Variant] = []
     for model in study.models:
@@ -120,7 +133,7 @@ def quickened(study: StudySettings) -> StudySettings:
     Raises:
         UserError: an arm that there is not.
     """
-    quick, arms = study.quick, dict(_arms(study))
+    quick, arms = study.quick, _arms(study)
     names = arms if quick.only is None else quick.only
     if strange := next((name for name in names if name not in arms), None):
         raise UserError(f"study: quick.only: there is no arm '{strange}'; there are {', '.join(arms)}")
@@ -151,21 +164,46 @@ def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[
         yield rule, (rule,)
 
 
-def _arms(study: StudySettings) -> Iterator[tuple[str, Arm]]:
+def _arms(study: StudySettings) -> dict[str, Arm]:
     """The arms of the grid, then those that have a name of their own."""
-    if study.grid is not None:
-        several = len(study.grid.modalities) > 1
-        for method in study.grid.methods:
-            for modality in study.grid.modalities:
-                kind = modality_name(modality)
-                if method + f"-{kind}" in study.arms or method in study.arms:
-                    raise UserError(f"study: arms.{method}: the grid has an arm of that name too")
-                settings: dict[str, Any] = {"method": method}
-                if modality != "text" or "modality" in DataConfig.model_fields:
-                    settings["data"] = {"modality": modality}
-                title = f"{method}, {kind}" if several or kind != "text" else method
-                yield f"{method}-{kind}" if several else method, Arm(title=title, settings=settings)
-    yield from study.arms.items()
+    arms: dict[str, Arm] = {}
+    for name, arm in (*_grid(study), *study.arms.items()):
+        if name in arms:
+            twice = f"arms.{name}: the grid has an arm of that name too"
+            raise UserError(f"study: {twice if name in study.arms else f'grid: two of its arms are {name}'}")
+        arms[name] = arm
+    return arms
+
+
+def _grid(study: StudySettings) -> Iterator[tuple[str, Arm]]:
+    if study.grid is None:
+        return
+    several = len(study.grid.modalities) > 1
+    for method in study.grid.methods:
+        for modality in study.grid.modalities:
+            kind = modality_name(modality)
+            title = f"{method}, {kind}" if several or kind != "text" else method
+            settings = {"method": method, "data": {"modality": modality}}
+            yield f"{method}-{kind}" if several else method, Arm(title=title, settings=settings)
+
+
+def _check_arm(name: str, settings: Mapping[str, Any]) -> None:
+    """What all arms must have in common is no arm's to change: then they would differ in more than they say."""
+    for path, place in SHARED.items():
+        section, _, key = path.partition(".")
+        values = settings if not key else settings.get(section)
+        if isinstance(values, Mapping) and (key or section) in values:
+            raise UserError(f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{place}`")
+
+
+def _check_budget(study: StudySettings) -> None:
+    budget = study.budget
+    if budget.at_steps is not None and budget.steps is not None and budget.at_steps > budget.steps:
+        raise UserError(f"study: budget.at_steps: {budget.at_steps} is more than budget.steps, {budget.steps}")
+    train = _base_values(study).get("train") or {}
+    for key, rule in (("max_tokens", "tokens"), ("max_seconds", "seconds")):
+        if train.get(key) is not None:
+            raise UserError(f"study: train.{key}: of a study, set budget.{rule} instead")
 
 
 def modality_name(modality: Modality) -> str:

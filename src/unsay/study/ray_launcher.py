@@ -1,7 +1,10 @@
 """Runs as Ray tasks: side by side on the machines and GPUs of a Ray cluster that share the study's directory."""
 
 import importlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from unsay.errors import UserError
@@ -13,8 +16,8 @@ from unsay.study.launching import Told
 class RayLauncher:
     """One task a run; a run on an accelerator takes a GPU of its own, any other one CPU.
 
-    A cluster that runs already is used if `RAY_ADDRESS` names it, else one is started here. A task that dies with its
-    process is a failed run, like any other.
+    A cluster that `RAY_ADDRESS` names, or that runs on this machine, is used, else one is started here. A task that
+    dies with its process is a failed run, like any other.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -29,17 +32,21 @@ class RayLauncher:
         ray = self._ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-        task = ray.remote(max_retries=0)(_task)
-        waiting = {task.options(**resources(job)).remote(job): job for job in jobs}
+        task, here = ray.remote(max_retries=0)(_task), Place.current()
+        waiting = {task.options(**resources(job)).remote(job, here): job for job in jobs}
         total = len(waiting)
         self._progress.start(f"{total} runs on Ray", total)
+        if any("num_gpus" in resources(job) for job in jobs) and not ray.cluster_resources().get("GPU"):
+            self._progress.update(0, total, "waiting: the Ray cluster has no GPU yet; --device cpu needs none")
         while waiting:
             (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(ended)
             try:
                 outcome: Outcome = ray.get(ended)
             except ray.exceptions.RayError as error:
-                outcome = Outcome(state="failed", reason=f"its process died ({type(error).__name__})")
+                cause = getattr(error, "cause", None)
+                died = f"its process died ({type(error).__name__})"
+                outcome = Outcome(state="failed", reason=str(cause) if isinstance(cause, UserError) else died)
             told(job, outcome)
             self._progress.update(total - len(waiting), total, job.title)
         self._progress.finish(f"{total} runs")
@@ -50,5 +57,29 @@ def resources(job: Job) -> dict[str, float]:
     return {"num_gpus": 1, "num_cpus": 1} if job.settings.device.startswith("cuda") else {"num_cpus": 1}
 
 
-def _task(job: Job) -> Outcome:
+@dataclass(frozen=True)
+class Place:
+    """What a path means: tasks of a cluster that ran before start elsewhere, with other variables.
+
+    Attributes:
+        folder: that relative paths start from.
+        variables: of the environment, those of unsay.
+    """
+
+    folder: Path
+    variables: dict[str, str]
+
+    @classmethod
+    def current(cls) -> "Place":
+        """Of this process."""
+        return cls(Path.cwd(), {name: value for name, value in os.environ.items() if name.startswith("UNSAY_")})
+
+    def go(self) -> None:
+        """Make it this process's."""
+        os.chdir(self.folder)
+        os.environ.update(self.variables)
+
+
+def _task(job: Job, place: Place) -> Outcome:
+    place.go()
     return do(job, Bench())

@@ -9,7 +9,8 @@ from unsay.reporting import numbers
 from unsay.reporting.render import flatten
 from unsay.study import words
 from unsay.study.charts import HEIGHT, LEFT, WIDTH, tradeoffs
-from unsay.study.schema import ASR, COHERENT, ORIGINAL, ArmRow, Ranking, StudyResult
+from unsay.study.schema import ASR, COHERENT, ArmRow, Ranking, StudyResult
+from unsay.study.settings import ORIGINAL
 
 
 def write_page(path: Path, result: StudyResult) -> Path:

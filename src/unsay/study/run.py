@@ -10,15 +10,15 @@ import yaml
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.files import write_json, write_text
+from unsay.files import read_json, write_json, write_text
 from unsay.models.precision import settled
-from unsay.pipeline.environment import environment, versions
+from unsay.pipeline.environment import hardware, versions
 from unsay.pipeline.finished import TRAINING, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
 from unsay.study.job import STATE, Job, Outcome, finished, job_key
-from unsay.study.joining import check_versions, hardware, of_study
+from unsay.study.joining import check_versions, of_study
 from unsay.study.kept import Found, RunId, write_kept
 from unsay.study.launching import Launcher
 from unsay.study.plan import Plan, Variant, plan
@@ -48,8 +48,9 @@ def run_study(
         progress: told how many of them were taken over.
 
     Raises:
-        UserError: found before anything is run: bad settings; known runs none of which is of this study, or that were
-            made with different versions, among themselves or from those here. Or no model could be evaluated at all.
+        UserError: found before anything is run: bad settings; known runs none of which is of this study; runs, known or
+            in the directory, that were made with different versions, among themselves or from those here. Or no model
+            could be evaluated at all.
     """
     planned = plan(study)
     folders = Folders(out)
@@ -78,19 +79,23 @@ class _Work:
     known: Mapping[RunId, Sequence[Found]]
     progress: Progress
     failed: dict[Path, str] = field(default_factory=dict)
+    done_before: set[Path] = field(default_factory=set)
+    """Run directories with results to which more are to be added; they may be of an earlier call."""
 
     def originals(self) -> None:
         """Evaluate the models without training, but for those whose runs are all known."""
         models = self.planned.study.models
         missing = [model for model in models if not self._complete(model)]
-        check_versions(self.known, versions() if missing else None)
+        runs = [found for some in self.known.values() for found in some]
+        check_versions([(found.run.name, found.run.environment) for found in runs], versions() if missing else None)
         self._do([self._original(model) for model in missing])
+        self.done_before |= {self.finder.folders.original(model) for model in missing}
         if len(self.failed) == len(models):
             raise UserError(f"study: the untrained model cannot be evaluated: {next(iter(self.failed.values()))}")
 
     def variants(self, variants: Sequence[Variant]) -> None:
         """One run for each seed of each; a run whose budget cannot be known fails with that for its reason."""
-        jobs, taken, differ = [], 0, 0
+        jobs, taken, differ = [], 0, list[str]()
         for variant in variants:
             for seed in self.planned.study.seeds:
                 folder = self.finder.folders.run(variant.model, variant.name, seed)
@@ -102,16 +107,21 @@ class _Work:
                     if self._accept(variant, seed, job, self._evaluated(variant.model)):
                         taken += 1
                         continue
-                    self._check_hardware(variant, seed)
                 except UserError as error:
                     self._note(folder, str(error))
                     continue
                 which = RunId.trained(variant.model, variant.name, seed)
-                differ += which in self.known and not finished(job, job_key(job))
+                if finished(job, job_key(job)):
+                    self.done_before.add(folder)
+                elif which in self.known:
+                    differ.append(job.title)
                 jobs.append(job)
         if self.known and variants:
             self.progress.start("Runs from elsewhere", None)
-            self.progress.finish(f"{taken} taken over" + (f", {differ} not: other settings or data" * bool(differ)))
+            rest = ", …" if len(differ) > 1 else ""
+            others = f", {len(differ)} not: other settings or data ({differ[0]}{rest})" if differ else ""
+            self.progress.finish(f"{taken} taken over{others}")
+        self._check_done_before(jobs)
         self._do(jobs)
 
     def _original(self, model: str) -> Job:
@@ -122,31 +132,28 @@ class _Work:
         folder = self.finder.folders.run(variant.model, variant.name, seed)
         several = len(self.planned.study.models) > 1
         title = f"{f'{variant.model}, ' if several else ''}{variant.name}, seed {seed}"
-        config = _settled(self.planned.config(variant, seed, self._limit(variant, seed)))
-        return Job(title, folder, self.finder.folders.original(variant.model), config)
+        limit, timed_on = self._limit(variant, seed)
+        config = _settled(self.planned.config(variant, seed, limit))
+        return Job(title, folder, self.finder.folders.original(variant.model), config, timed_on)
 
-    def _limit(self, variant: Variant, seed: int) -> float | None:
+    def _limit(self, variant: Variant, seed: int) -> tuple[float | None, tuple[Any, ...] | None]:
+        """The budget of one run, and if it is seconds that were measured, on which hardware."""
         budget = self.planned.study.budget
         given = {"steps": None, "tokens": budget.tokens, "seconds": budget.seconds}[variant.rule]
         if variant.rule == "steps" or given is not None:
-            return given
+            return given, None
         reference = self.finder.run(variant.model, f"{self.planned.reference}@steps", seed)
         if isinstance(reference, str):
             raise UserError(f"its budget is what {self.planned.reference} used, and that failed")
         tokens, seconds = used(reference.run, budget.at_steps)
-        return tokens if variant.rule == "tokens" else seconds
+        return (tokens, None) if variant.rule == "tokens" else (seconds, hardware(reference.run.environment))
 
-    def _check_hardware(self, variant: Variant, seed: int) -> None:
-        """Whether measured seconds, if they are the budget of a run, were measured on the like of this machine."""
-        if variant.rule != "seconds" or self.planned.study.budget.seconds is not None:
+    def _check_done_before(self, jobs: Sequence[Job]) -> None:
+        """Whether runs of an earlier call, if more are to be done, were made with the versions that are here now."""
+        if all(job.folder in self.done_before for job in jobs):
             return
-        which = RunId.trained(variant.model, f"{self.planned.reference}@steps", seed)
-        borrowed = self.finder.known.get(which)
-        if borrowed is not None and hardware(borrowed.run.environment) != hardware(environment()):
-            raise UserError(
-                f"its budget is seconds that {self.planned.reference} took on other hardware ({borrowed.run.name}); do "
-                "all runs of a seed on one machine"
-            )
+        made = [path for folder in sorted(self.done_before) if (path := folder / "environment.json").exists()]
+        check_versions([(str(path.parent), read_json(path)) for path in made], versions())
 
     def _complete(self, model: str) -> bool:
         """Whether everything about a model is known; if so, all of it is taken over, and nothing is loaded."""

@@ -11,9 +11,6 @@ from unsay.scoring import Interval, JudgeInfo, SuiteRow, UtilityRow
 from unsay.scoring.schema import Row
 from unsay.study.settings import Rule
 
-ORIGINAL = "original"
-"""The name of the untrained model among the arms."""
-
 COHERENT = "coherent_safety"
 ASR = "attack_success"
 REFUSAL = "over_refusal"

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Rule = Literal["steps", "tokens", "seconds"]
 """What arms have in common: optimiser steps, training tokens, or training seconds."""
 
+ORIGINAL = "original"
+"""The name of the untrained model among the arms."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
 """Of an arm: it is also the name of a folder."""
 
@@ -83,7 +86,15 @@ class StudySettings(Section):
     def _has_arms(self) -> Self:
         if self.grid is None and not self.arms:
             raise ValueError("a study needs arms: give `grid`, `arms`, or both")
-        for name, values in (("seeds", self.seeds), ("models", self.models), ("budget.equal", self.budget.equal)):
+        if ORIGINAL in self.arms:
+            raise ValueError(f"arms.{ORIGINAL}: is the name of the untrained model; choose another")
+        lists = {
+            "seeds": self.seeds,
+            "models": self.models,
+            "budget.equal": self.budget.equal,
+            "quick.seeds": self.quick.seeds or (),
+        }
+        for name, values in lists.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: one of them stands twice")
         return self

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from unsay.reporting import numbers
-from unsay.scoring.warn import MAX_DEGENERATE
-from unsay.study.schema import COHERENT, ORIGINAL, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
+from unsay.scoring.warn import MAX_DEGENERATE, MAX_FAILED
+from unsay.study.schema import COHERENT, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
+from unsay.study.settings import ORIGINAL
 
 RULES = {"steps": "equal steps", "tokens": "equal tokens", "seconds": "equal seconds"}
 
@@ -85,6 +86,9 @@ def findings(result: StudyResult) -> list[str]:
     for ranking in result.rankings:
         own = reference_in(result, ranking)
         where = f"At {RULES[ranking.rule]}" + (f" ({ranking.model})" if len(result.models) > 1 else "")
+        if not ranking.places:
+            said.append(f"{where}: no answer to an attack was judged, so nothing is ranked.")
+            continue
         if own is None:
             said.append(f"{where}: {result.reference} has no result, so there is nothing to compare with.")
             continue
@@ -111,11 +115,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def failures(result: StudyResult) -> list[str]:
-    """One sentence for each run without a result, and for each that ended early."""
+    """One sentence for each run without a result, each that ended early, and each suite that was not wholly judged."""
     said = []
     for arm in result.arms:
         said += [f"{label(result, arm)}, seed {run.seed}: failed: {run.reason}" for run in arm.failed]
         said += [f"{label(result, arm)}, {note}" for note in arm.notes]
+        for suite in arm.suites:
+            if suite.n and suite.failed / suite.n > MAX_FAILED:
+                where = f"{label(result, arm)}, {suite.title}"
+                said.append(
+                    f"{where}: the judge gave no answer for {suite.failed} of {suite.n}; its rates leave these out."
+                )
     return said
 
 

@@ -1,4 +1,4 @@
-"""Is one arm better than another? Paired by request, and corrected for the number of questions."""
+"""The sign-flip test of paired differences: whole requests are flipped, for their answers rise and fall together."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,17 +11,18 @@ MOST = 5_000
 """Largest sum of whole numbers for which all sign flips are counted out."""
 
 
-def sign_flip_p(differences: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> float:
-    """Two-sided p of "the two arms are alike", by flipping the signs of whole requests.
+def sign_flip(differences: Sequence[float], groups: Sequence[str], *, flips: int = FLIPS, seed: int = 0) -> float:
+    """Two-sided p of no difference.
 
-    If two arms are alike, a request's difference is as likely to point one way as the other. What is flipped are sums
+    If two models are alike, a request's difference is as likely to point one way as the other. What is flipped are sums
     over all answers to a request (its suites, pictures and seeds), for these rise and fall together. With one answer a
     request and outcomes 0 and 1 this is McNemar's exact test. Whole numbers are counted out exactly; others are flipped
-    at random, `FLIPS` times, and the p is then that of Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585), never 0.
+    at random, and the p is then that of Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585), never 0.
 
     Args:
-        differences: first minus second, one per answer.
-        groups: the request of each.
+        differences: one per pair of answers.
+        groups: the request, or other cluster, of each pair.
+        flips: how many are drawn at random; p is at least 1 ÷ (flips + 1) then.
         seed: of the random flips.
     """
     sums: defaultdict[str, float] = defaultdict(float)
@@ -33,9 +34,9 @@ def sign_flip_p(differences: Sequence[float], groups: Sequence[str], *, seed: in
     if all(float(value).is_integer() for value in found) and sum(map(abs, found)) <= MOST:
         return _exact([round(abs(value)) for value in found], abs(round(sum(found))))
     sizes = np.asarray(found)
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(FLIPS, len(sizes)))
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(sizes)))
     reached = int(np.count_nonzero(np.abs(signs @ sizes) >= abs(sizes.sum()) * (1 - 1e-12)))
-    return (1 + reached) / (1 + FLIPS)
+    return (1 + reached) / (1 + flips)
 
 
 def _exact(sizes: Sequence[int], observed: int) -> float:
@@ -47,13 +48,3 @@ def _exact(sizes: Sequence[int], observed: int) -> float:
         chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2  # the ends are still 0: nothing rolls over
     distance = np.abs(np.arange(-total, total + 1))
     return min(1.0, float(chance[distance >= observed].sum()))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979, Scandinavian Journal of Statistics 6:65), in the order given."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected
