@@ -5,8 +5,10 @@ import re
 import sys
 
 import pytest
+import yaml
 
 from unsay import cli
+from unsay.config import read_config
 
 
 @pytest.fixture
@@ -135,6 +137,29 @@ def test_other_mistakes_are_one_line_too(run, tmp_path):
 def test_a_suite_that_needs_data_says_where_it_is_looked_for(run, tmp_path, monkeypatch):
     monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
     wrong(run, "UNSAY_DATA_DIR", "evaluate", "--suites", "xstest-safe", "--judge", "rules", "--out", tmp_path / "run")
+
+
+def test_a_file_of_settings_evaluates_too_and_options_go_before_it(run, tiny_folder, tmp_path, monkeypatch):
+    """Precision, servers and judges with settings are said in a file."""
+    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
+    (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
+    settings = {
+        "model": "org/none", "model_settings": {"dtype": "bfloat16"},
+        "evaluation": {"judge": "rules", "limit": 7, "generation": {"max_new_tokens": 3}},
+    }  # fmt: skip
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(settings))
+    command = ["evaluate", "--config", tmp_path / "my.yaml", "--suite-file", tmp_path / "mine.jsonl"]
+    assert run(*command, "--model", tiny_folder, "--limit", "all", "--out", tmp_path / "run")[0] == 0
+    made = read_config(tmp_path / "run" / "config.yaml")
+    assert made.model == str(tiny_folder)
+    assert made.model_settings.dtype == "bfloat16"
+    assert (made.evaluation.judge, made.evaluation.limit, made.evaluation.generation.max_new_tokens) == (
+        "rules",
+        None,
+        3,
+    )
+    wrong(run, "evaluation.judge", *command, "--judge", "nobody", "--out", tmp_path / "other")
+    wrong(run, "my.yml: no such file", "evaluate", "--config", tmp_path / "my.yml", "--out", tmp_path / "other")
 
 
 def test_an_interruption_is_one_line(run, tmp_path, monkeypatch):

@@ -110,9 +110,17 @@ def unlearn(
 @app.command()
 def evaluate(
     out: Out,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings in YAML, as for `unsay unlearn`: precision, a judge with settings, a server that answers. "
+            "Options given beside it go before it.",
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="`pocket`, a checkpoint folder, or a model id.")
-    ] = "pocket",
+        str | None, typer.Option(metavar="MODEL", help="`pocket` (the default), a checkpoint folder, or a model id.")
+    ] = None,
     adapter: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Trained adapter: evaluate the model without and with it.")
     ] = None,
@@ -134,24 +142,38 @@ def evaluate(
     ] = "",
     limit: Annotated[
         str,
-        typer.Option(metavar="N|all", help="Prompts per suite at most, stratified by category; `all` for no limit."),
-    ] = "64",
+        typer.Option(
+            metavar="N|all", help="Prompts per suite at most, stratified by category; `all` for no limit. Default 64."
+        ),
+    ] = "",
     judge: Annotated[
-        str, typer.Option(metavar="NAME", help="`unsay judges` lists them; those with settings need a configuration.")
-    ] = "probe",
-    device: Annotated[str, typer.Option(metavar="NAME", help="Torch device.")] = "cpu",
+        str | None,
+        typer.Option(
+            metavar="NAME", help="`unsay judges` lists them; those with settings need --config. Default `probe`."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device; the default is `cpu`.")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Ask a model suites of questions, or your own, and judge the answers."""
-    from unsay.config import EvaluationConfig, RunConfig
+    from unsay.config import RunConfig, read_config
 
     _use_data(data_dir)
     if suite_file is not None and suites:
         raise UserError("--suites and --suite-file exclude each other: give one of them")
-    names = tuple(name.strip() for name in suites.split(",") if name.strip())
-    asked = EvaluationConfig(suites=names, limit=_limit(limit), judge=judge)
-    settings = RunConfig(model=model, device=device, evaluation=asked)
+    evaluation: dict[str, Any] = {}
+    if names := tuple(name.strip() for name in suites.split(",") if name.strip()):
+        evaluation["suites"] = names
+    if limit:
+        evaluation["limit"] = _limit(limit)
+    if judge is not None:
+        evaluation |= {"judge": judge, "judge_settings": {}}
+    given = {name: value for name, value in (("model", model), ("device", device)) if value is not None}
     from unsay import api
+    from unsay.study.merge import merged
+
+    under = {} if config is None else read_config(config).model_dump(exclude={"train": {"seed"}})
+    settings = RunConfig.model_validate(merged(under, {**given, "evaluation": evaluation}))
 
     with display(console) as progress:
         scores = api.evaluate(settings, out, adapter=adapter, suite_file=suite_file, progress=progress)
