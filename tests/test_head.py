@@ -40,6 +40,25 @@ def naive(head, hidden, targets, original):
     return log_p[rows, targets], log_q[rows, targets], (log_q.exp() * (log_q - log_p)).sum(-1)
 
 
+@pytest.mark.parametrize("sure", [2.0, 6.0, 9.0])
+def test_in_half_precision_a_confident_token_still_has_its_gradient(sure):
+    """p is up to 0.9998 here, and bfloat16 has nothing between 0.996 and 1: 1 − p must be taken before."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(64, 50, bias=False).to(torch.bfloat16).requires_grad_(False)
+    targets = torch.arange(POSITIONS)
+    hidden = head.weight[targets].float()
+    hidden = (sure * hidden / hidden.square().sum(-1, keepdim=True)).to(torch.bfloat16)
+    hidden += 0.01 * torch.randn(hidden.shape, generator=generator).to(torch.bfloat16)
+    exact = copy.deepcopy(head).double()
+    [wanted] = torch.autograd.grad(
+        torch.log_softmax(exact(precise := hidden.double().requires_grad_()), -1)[targets, targets].sum(), precise
+    )
+    got = head_pass(head, hidden.requires_grad_(), targets, None, False, 5)[0]
+    [gradient] = torch.autograd.grad(got.sum(), hidden)
+    error = (gradient.double() - wanted).norm(dim=-1) / wanted.norm(dim=-1)
+    assert float(error.max()) < 0.02
+
+
 @pytest.mark.parametrize("asked", ["policy", "kl", "both"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("chunk", [1, 5, 64])

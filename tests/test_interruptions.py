@@ -60,6 +60,46 @@ def test_sigterm_saves_the_last_step_and_the_result_is_the_same_bit_for_bit(tmp_
     assert adapter_hash(folder) == adapter_hash(tmp_path / "whole")
 
 
+def test_sigterm_within_an_accumulated_step_counts_only_whole_ones(tmp_path, one_thread):
+    """Under a budget of tokens the counters decide where a run ends, and its rate on the way."""
+    counts = [json.loads(line) for line in run_accumulating(tmp_path / "free").read_text().splitlines()]
+    limit = counts[4]["tokens"] + counts[4]["image_tokens"]
+    whole = run_accumulating(tmp_path / "whole", max_tokens=limit)
+    assert len(whole.read_text().splitlines()) == 5
+
+    class Signals:
+        """SIGTERM during the first of the two turns of step 3: step 2 is the last whole one."""
+
+        def __init__(self):
+            self.method, self.calls = build_method("textual-unlearning"), 0
+            self.needs = self.method.needs
+
+        def loss(self, batch):
+            self.calls += 1
+            if self.calls == 5:
+                signal.raise_signal(signal.SIGTERM)
+            return self.method.loss(batch)
+
+    with heeding(), pytest.raises(PreemptedError, match="step 2 of the training is kept"):
+        run_accumulating(tmp_path / "cut", Signals(), max_tokens=limit)
+    again = run_accumulating(tmp_path / "cut", max_tokens=limit)
+    assert metered(again) == metered(whole)
+    assert adapter_hash(tmp_path / "cut") == adapter_hash(tmp_path / "whole")
+
+
+def run_accumulating(folder, method=None, **more):
+    """A training whose steps have two turns each; its metrics."""
+    settings = killed_training.SETTINGS.model_copy(update={"accumulate": 2, "checkpoint_every": 4, **more})
+    train(tiny.llava(), tiny.examples(), method or build_method("textual-unlearning"), settings, folder, key="same")
+    return folder / "train" / "metrics.jsonl"
+
+
+def metered(metrics):
+    """Every row but for how long it took."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
 def test_sigterm_after_the_last_step_is_not_forgotten(tmp_path):
     assert terminated(killed_training.run, tmp_path, 7) == "stopped by SIGTERM"
     assert saved(tmp_path) == [6, 7]

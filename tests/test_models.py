@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
@@ -20,6 +21,9 @@ from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
 from unsay.models.pocket.template import IMAGE_TOKEN, IMAGE_TOKEN_ID
 from unsay.models.vlm import VLM
+from unsay.records import Kind, Modality, Prompt
+from unsay.training.head import fusible
+from unsay.training.likelihood import answer_losses
 
 IDS = torch.tensor([[1, 30, 40, 50, 60]])
 
@@ -58,6 +62,33 @@ def test_load_opens_a_checkpoint_folder(tiny_folder):
     assert torch.equal(logits(vlm.model), logits(tiny.llava().model))
     assert not any(parameter.requires_grad for parameter in vlm.model.parameters())
     assert not vlm.model.training
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "pytorch_model.bin", "merges.txt"])
+def test_model_key_follows_every_file_that_transformers_may_open(tiny_folder, tmp_path, name):
+    same = shutil.copytree(tiny_folder, tmp_path / "same")
+    (same / "README.md").write_text("words")
+    assert model_key(str(same)) == model_key(str(tiny_folder))
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    (other / name).write_text("x")
+    assert model_key(str(other)) != model_key(str(tiny_folder))
+
+
+def test_a_model_in_several_places_answers_and_scores_like_one_in_one(tmp_path):
+    """As with a device map over two GPUs: what the layers give, and the head, must not be taken to be in one place."""
+    prompts = [
+        Prompt(id=row.id, suite="toy", kind=Kind.UTILITY, modality=Modality.TEXT, prompt=row.prompt, request=row.prompt,
+               group=row.id, reference=row.answer)
+        for row in tiny.examples()
+    ]  # fmt: skip
+    whole = tiny.llava()
+    wanted, tokens = answer_losses(whole, prompts)
+    assert not whole.spread
+    spread = tiny.llava()
+    spread.model = dispatch_model(spread.model, {"model": "cpu", "lm_head": "disk"}, offload_dir=str(tmp_path))
+    assert spread.spread
+    assert answer_losses(spread, prompts) == (pytest.approx(wanted, rel=1e-5), tokens)
+    assert not fusible(spread.lm_head)
 
 
 def test_model_key_follows_the_content(tiny_folder, tmp_path):

@@ -44,7 +44,7 @@ def check_head(vlm: VLM) -> None:
     """
     ids = torch.tensor([vlm.encode_prompt(PROMPT)], device=vlm.device)
     whole = vlm.base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
-    if (short_logits(vlm).float() - whole).abs().max() > 1e-2 * whole.abs().max():
+    if (short_logits(vlm).float().to(whole.device) - whole).abs().max() > 1e-2 * whole.abs().max():
         raise UserError(f"{vlm.name}: its logits are not its output head's alone (scaled or capped?); not supported")
 
 

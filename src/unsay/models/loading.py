@@ -26,6 +26,8 @@ NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
 
 DEFAULTS = ModelSettings()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+DECISIVE = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".tiktoken")
+"""Endings of the files in a checkpoint's folder that decide what it says: weights, settings, tokenizers, templates."""
 GENERAL = SpecialCase("the general rule")
 
 
@@ -107,7 +109,7 @@ def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
     """
     folder = Path(_source(name_or_path))
     if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
+        files = sorted(path for path in folder.iterdir() if path.suffix in DECISIVE)
         key = content_key({path.name: file_key(path) for path in files})
     else:
         key = content_key(name_or_path)

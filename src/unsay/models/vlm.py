@@ -61,6 +61,12 @@ class VLM:
         return decoder
 
     @property
+    def spread(self) -> bool:
+        """Whether the parts of the model are in several places (a device map): then what they give is, too."""
+        places = getattr(self.base, "hf_device_map", None) or {}
+        return len(set(map(str, places.values()))) > 1
+
+    @property
     def layers(self) -> list[nn.Module]:
         """The language model's transformer blocks, lowest first.
 

@@ -60,7 +60,7 @@ def continuous(vlm: VLM, rows: Sequence[Asked], settings: GenerationSettings) ->
 
 def pays(vlm: VLM) -> bool:
     """On CUDA alone: on a CPU it takes 1.7 times as long as batches of `generate` do (docs/results/performance.md)."""
-    return vlm.device.type == "cuda"
+    return vlm.device.type == "cuda" and not vlm.spread
 
 
 _FLOWS: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()

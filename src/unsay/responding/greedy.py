@@ -175,7 +175,7 @@ def fits(vlm: VLM, rows: Sequence[Asked]) -> bool:
     pictured = rows[0].image is not None
     if pictured not in known:
         odd = vlm.base.generation_config.to_diff_dict().keys() - HARMLESS
-        known[pictured] = not odd and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
+        known[pictured] = not odd and not vlm.spread and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
     return known[pictured]
 
 

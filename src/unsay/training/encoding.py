@@ -67,8 +67,7 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     if not example.answer.strip() or not answer:
         raise UserError(f"example {example.id}: its answer is empty")
     encoded = Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]), picture)
-    if picture is not None:
-        _check_room(vlm, encoded)
+    _check_room(vlm, encoded)
     return encoded
 
 
@@ -92,10 +91,10 @@ def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
 def _check_room(vlm: VLM, encoded: Encoded) -> None:
     most = getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None)
     if most is not None and encoded.length > most:
-        assert encoded.picture is not None
+        seen = f", {len(encoded.picture.columns)} of them its picture's," if encoded.picture is not None else ""
         raise UserError(
-            f"example {encoded.id}: {encoded.length} tokens, {len(encoded.picture.columns)} of them its picture's, do "
-            f"not fit the model's {most}: shorten the prompt, or take a smaller picture"
+            f"example {encoded.id}: {encoded.length} tokens{seen} do not fit the model's {most}: shorten the prompt"
+            + (", or take a smaller picture" if seen else " or the answer")
         )
 
 

@@ -39,7 +39,7 @@ def answer_hidden(
     if batch.whole:
         return _apart(vlm, batch, original_roles, blocks)
     if vlm.packs is None:
-        vlm.packs = packs(vlm)
+        vlm.packs = not vlm.spread and packs(vlm)
     return (packed_hidden if vlm.packs else padded_hidden)(vlm, batch, original_roles, blocks)
 
 

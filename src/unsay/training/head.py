@@ -51,6 +51,7 @@ def fusible(head: object) -> bool:
         and (head.bias is None or not head.bias.requires_grad)
         and not head._forward_hooks
         and not head._forward_pre_hooks
+        and "forward" not in vars(head)  # accelerate replaces it where a model's parts are in several places
     )
 
 
@@ -128,8 +129,10 @@ def _log_softmax(head: nn.Linear, hidden: Tensor, exact: torch.dtype) -> Tensor:
 
 def _of_log_p(head: nn.Linear, log_p: Tensor, targets: Tensor) -> Tensor:
     """∂ log p(target) / ∂h, [n, H]; `log_p` is used up."""
-    p = log_p.exp_().to(head.weight.dtype)
-    return head.weight[targets] - p @ head.weight  # W^T onehot(y) is row y of W
+    pull = log_p.exp_().neg_()
+    # Before the rounding to the head's precision: a half-precision p near 1 would leave nothing of 1 − p.
+    pull.scatter_add_(1, targets[:, None], pull.new_ones(len(targets), 1))
+    return pull.to(head.weight.dtype) @ head.weight
 
 
 def _against(

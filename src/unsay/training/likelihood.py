@@ -15,6 +15,11 @@ BATCH = 16
 LIKELIHOOD = Needs(roles=frozenset({Role.RETAIN}))
 
 
+def context_of(vlm: VLM) -> int:
+    """How many tokens the model reads at most."""
+    return getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None) or 4096
+
+
 @torch.no_grad()
 def answer_losses(
     vlm: VLM, prompts: Sequence[Prompt], progress: Callable[[int, int], None] | None = None
@@ -30,11 +35,12 @@ def answer_losses(
         One loss per prompt, in order, and the number of tokens that passed the model.
     """
     settings = TrainSettings()
+    longest = context_of(vlm)
     encoded = [
         encode(
             vlm,
             Example(id=p.id, role=Role.RETAIN, prompt=p.prompt, answer=p.reference or "", source=p.suite),
-            max_prompt_tokens=settings.max_prompt_tokens,
+            max_prompt_tokens=longest,
             max_answer_tokens=settings.max_answer_tokens,
         )
         for p in prompts

@@ -111,7 +111,7 @@ def _head_twice(
     """The same for a head that is not a plain frozen linear: its logits are made again in the backward pass."""
 
     def one(hidden: Tensor, targets: Tensor, reference: Reference | None) -> tuple[Tensor, ...]:
-        current = torch.log_softmax(head(hidden).float(), dim=-1)
+        current = torch.log_softmax(head(hidden).float().to(hidden.device), dim=-1)
         out = [current.gather(1, targets[:, None])[:, 0]]
         if reference is None:
             return tuple(out)
@@ -121,7 +121,7 @@ def _head_twice(
                 (*out, reference.logp, kl_of_kept(current, reference, False)[0]) if with_kl else (*out, reference.logp)
             )
         with torch.no_grad():
-            before = torch.log_softmax(head(reference.hidden).float(), dim=-1)
+            before = torch.log_softmax(head(reference.hidden).float().to(hidden.device), dim=-1)
         out.append(before.gather(1, targets[:, None])[:, 0])
         if with_kl:
             out.append(torch.nn.functional.kl_div(current, before, reduction="none", log_target=True).sum(dim=-1))

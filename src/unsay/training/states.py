@@ -35,14 +35,15 @@ def scored(batch: MixedBatch, groups: Sequence[Sequence[int]], prefix: int, outp
         prefix: columns of each row that are not among the outputs.
         outputs: [rows, columns, H] of each group.
     """
-    hidden = outputs[0].new_zeros(len(batch.targets), outputs[0].shape[-1])
+    device = batch.targets.device  # layers of a model that is spread give their output where they are
+    hidden = outputs[0].new_zeros(len(batch.targets), outputs[0].shape[-1], device=device)
     for group, output in zip(groups, outputs, strict=True):
         width = output.shape[1]
         places = [
             place * width + column - prefix for place, row in enumerate(group) for column in batch.predicting(row)
         ]
         numbers = [number for row in group for number in batch.scored(row)]
-        picked = output.flatten(0, 1).index_select(0, batch.index(places))
+        picked = output.to(device).flatten(0, 1).index_select(0, batch.index(places))
         hidden = hidden.index_put((batch.index(numbers),), picked)
     return hidden
 

@@ -217,10 +217,16 @@ class _Training:
         return "finished"
 
     def _recall(self, steps: Sequence[Sequence[Encoded]]) -> None:
-        """What the original's answers cost up to the checkpoint is in the checkpoint's counters already."""
+        """What the original's answers cost up to the checkpoint is in the checkpoint's counters already.
+
+        A checkpoint between two regular ones (SIGTERM) has paid for all steps up to the next regular one.
+        """
         self.remembered = self.step
         if self.cache is not None:
-            self.cache.paid(self._read_by_original(chain.from_iterable(steps[: self.step])), self.method.needs)
+            every = self.settings.checkpoint_every
+            ahead = self._affordable(steps[self.step : -(-self.step // every) * every])
+            seen = self._read_by_original(chain.from_iterable([*steps[: self.step], *ahead]))
+            self.cache.paid(seen, self.method.needs)
 
     def _remember(self, steps: Sequence[Sequence[Encoded]]) -> None:
         """With a cached reference, run the original model on what it must read in the steps up to the next checkpoint.
@@ -282,7 +288,7 @@ class _Training:
             group["lr"] = rate
         before = (self.tokens, self.image_tokens, self.flops)
         mine = shares(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
-        meters = self._optimise([self._backward(share, used) for share in mine])
+        meters = self._optimise([self._backward(share, used, before) for share in mine])
         # What the others' shares took is counted, too.
         spent = [now - then for now, then in zip((self.tokens, self.image_tokens, self.flops), before, strict=True)]
         tokens, image_tokens, flops = self.processes.sum(spent)
@@ -294,13 +300,18 @@ class _Training:
         counts = {"tokens": self.tokens, "image_tokens": self.image_tokens}
         return {"step": self.step, **counts, "learning_rate": rate, **meters}
 
-    def _backward(self, examples: Sequence[Encoded], used: float) -> dict[str, Tensor]:
+    def _backward(self, examples: Sequence[Encoded], used: float, whole: tuple[int, int, float]) -> dict[str, Tensor]:
         """Add the gradients of one share to the parameters'; its loss, terms and meters.
+
+        Args:
+            examples: the share.
+            used: share of the budget that is used.
+            whole: the counters after the last whole step.
 
         Raises:
             PreemptedError: the process was asked to end.
         """
-        self._heed()
+        self._heed(whole)
         batch = self._collated(examples)
         self.tokens += batch.tokens - batch.image_tokens
         self.image_tokens += batch.image_tokens
@@ -314,10 +325,11 @@ class _Training:
         named = {f"{name}_loss": term for name, term in terms.terms.items()}
         return {name: value.detach() for name, value in {"loss": loss, **named, **terms.meters}.items()}
 
-    def _heed(self) -> None:
-        """Where one process was asked to end: all save the last whole step, and end."""
+    def _heed(self, whole: tuple[int, int, float]) -> None:
+        """Where one process was asked to end: all save the last whole step, with its counters, and end."""
         if not self.processes.any(preemption.asked()):
             return
+        self.tokens, self.image_tokens, self.flops = whole
         self.optimizer.zero_grad(set_to_none=True)
         if self.step > self.saved and self._probed({}, due=True) is None:  # a collapsed state is never saved
             self._save()
