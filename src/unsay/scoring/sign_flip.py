@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 FLIPS = 20_000
-"""Random sign flips where values are not whole numbers."""
+"""Random sign flips where values are not whole numbers; as many patterns of signs are all tried."""
 MOST = 5_000
 """Largest sum of whole numbers for which all sign flips are counted out."""
 
@@ -16,8 +18,9 @@ def sign_flip(differences: Sequence[float], groups: Sequence[str], *, flips: int
 
     If two models are alike, a request's difference is as likely to point one way as the other. What is flipped are sums
     over all answers to a request (its suites, pictures and seeds), for these rise and fall together. With one answer a
-    request and outcomes 0 and 1 this is McNemar's exact test. Whole numbers are counted out exactly; others are flipped
-    at random, and the p is then that of Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585), never 0.
+    request and outcomes 0 and 1 this is McNemar's exact test. Whole numbers are counted out exactly, and so are
+    others of few requests; the rest is flipped at random, and the p is then that of Phipson and Smyth 2010
+    (doi 10.2202/1544-6115.1585), never 0.
 
     Args:
         differences: one per pair of answers.
@@ -34,9 +37,17 @@ def sign_flip(differences: Sequence[float], groups: Sequence[str], *, flips: int
     if all(float(value).is_integer() for value in found) and sum(map(abs, found)) <= MOST:
         return _exact([round(abs(value)) for value in found], abs(round(sum(found))))
     sizes = np.asarray(found)
+    if 2 ** len(sizes) <= flips:
+        every = np.array(list(product((-1.0, 1.0), repeat=len(sizes))))
+        return float(np.mean(_as_far(every @ sizes, sizes)))
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(sizes)))
-    reached = int(np.count_nonzero(np.abs(signs @ sizes) >= abs(sizes.sum()) * (1 - 1e-12)))
-    return (1 + reached) / (1 + flips)
+    return (1 + int(np.count_nonzero(_as_far(signs @ sizes, sizes)))) / (1 + flips)
+
+
+def _as_far(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which sums are at least as far from 0 as that of the sizes, but for rounding."""
+    reached: NDArray[np.bool_] = np.abs(sums) >= abs(sizes.sum()) - 1e-9 * np.abs(sizes).sum()
+    return reached
 
 
 def _exact(sizes: Sequence[int], observed: int) -> float:
