@@ -61,6 +61,12 @@ class VLM:
         return decoder
 
     @property
+    def context(self) -> int | None:
+        """How many tokens the language model reads at most; None where its configuration does not say."""
+        most: int | None = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return most
+
+    @property
     def spread(self) -> bool:
         """Whether the parts of the model are in several places (a device map): then what they give is, too."""
         places = getattr(self.base, "hf_device_map", None) or {}

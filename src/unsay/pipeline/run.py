@@ -63,9 +63,11 @@ class Run:
         if processes.first:
             write_config(folder / "config.yaml", config)
             made_with = folder / "environment.json"
-            stages.before_work = partial(write_json, made_with, environment(processes.world))
-            if not made_with.exists():
-                stages.before_work()
+            note = partial(write_json, made_with, environment(processes.world))
+            if made_with.exists():
+                stages.before_work = note
+            else:
+                note()
         return cls(folder, config, stages, processes)
 
     @property

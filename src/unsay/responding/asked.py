@@ -104,7 +104,7 @@ def common_prefix(rows: Sequence[Asked], placeholder: int | None) -> int:
 
 
 def _check_lengths(vlm: VLM, asked: Sequence[Asked], settings: GenerationSettings) -> None:
-    most = getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None)
+    most = vlm.context
     for row in asked:
         if most is not None and len(row.ids) + settings.max_new_tokens > most:
             raise UserError(

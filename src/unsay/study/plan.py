@@ -109,10 +109,10 @@ def plan(study: StudySettings) -> Plan:
     slugs = [folder_name(model) for model in study.models]
     if len(set(slugs)) < len(slugs):
         raise UserError("study: models: two of them have the same last part, which is the name of their folder")
-    _check_budget(study)
+    base = _base_values(study)
+    _check_budget(study, base)
     for name, arm in arms.items():
         _check_arm(name, arm.settings)
-    base = _base_values(study)
     found: list[Variant] = []
     for model in study.models:
         for name in sorted(arms, key=lambda name: name != reference):
@@ -196,11 +196,11 @@ def _check_arm(name: str, settings: Mapping[str, Any]) -> None:
             raise UserError(f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{place}`")
 
 
-def _check_budget(study: StudySettings) -> None:
+def _check_budget(study: StudySettings, base: Mapping[str, Any]) -> None:
     budget = study.budget
     if budget.at_steps is not None and budget.steps is not None and budget.at_steps > budget.steps:
         raise UserError(f"study: budget.at_steps: {budget.at_steps} is more than budget.steps, {budget.steps}")
-    train = _base_values(study).get("train") or {}
+    train = base.get("train") or {}
     for key, rule in (("max_tokens", "tokens"), ("max_seconds", "seconds")):
         if train.get(key) is not None:
             raise UserError(f"study: train.{key}: of a study, set budget.{rule} instead")

@@ -7,7 +7,7 @@ import torch
 from unsay.models.vlm import VLM
 from unsay.records import Example, Prompt, Role
 from unsay.training.encoding import collate, encode
-from unsay.training.likelihood import BATCH, LIKELIHOOD, context_of
+from unsay.training.likelihood import BATCH, LIKELIHOOD, LONGEST
 from unsay.training.logprobs import role_views
 from unsay.training.settings import TrainSettings
 
@@ -27,7 +27,7 @@ def choice_scores(
         For each prompt its choices' scores, in order; and the number of tokens that passed the model.
     """
     settings = TrainSettings()
-    longest = context_of(vlm)
+    longest = vlm.context or LONGEST
     encoded = [
         encode(
             vlm,

@@ -89,12 +89,11 @@ def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
 
 
 def _check_room(vlm: VLM, encoded: Encoded) -> None:
-    most = getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None)
-    if most is not None and encoded.length > most:
+    if vlm.context is not None and encoded.length > vlm.context:
         seen = f", {len(encoded.picture.columns)} of them its picture's," if encoded.picture is not None else ""
         raise UserError(
-            f"example {encoded.id}: {encoded.length} tokens{seen} do not fit the model's {most}: shorten the prompt"
-            + (", or take a smaller picture" if seen else " or the answer")
+            f"example {encoded.id}: {encoded.length} tokens{seen} do not fit the model's {vlm.context}: "
+            + ("shorten the prompt, or take a smaller picture" if seen else "shorten the prompt or the answer")
         )
 
 

@@ -12,12 +12,9 @@ from unsay.training.logprobs import role_views
 from unsay.training.settings import TrainSettings
 
 BATCH = 16
+LONGEST = 4096
+"""Tokens of a prompt or an answer where the model does not say how many it reads."""
 LIKELIHOOD = Needs(roles=frozenset({Role.RETAIN}))
-
-
-def context_of(vlm: VLM) -> int:
-    """How many tokens the model reads at most."""
-    return getattr(vlm.base.config.get_text_config(), "max_position_embeddings", None) or 4096
 
 
 @torch.no_grad()
@@ -35,7 +32,7 @@ def answer_losses(
         One loss per prompt, in order, and the number of tokens that passed the model.
     """
     settings = TrainSettings()
-    longest = context_of(vlm)
+    longest = vlm.context or LONGEST
     encoded = [
         encode(
             vlm,
