@@ -24,6 +24,8 @@ from unsay.starting_config import FOLLOWS, starting_config
         ("train: {steps: 0}", "train.steps: "),
         ("train:\n  steps: [1\nseed: 2", ":3: not YAML"),
         ("seed: 'open", "not YAML"),
+        ("data: {}\nseed: 1\ndata: {}", ":3: not YAML: 'data' stands twice"),
+        ("train: {steps: 3, steps: 4}", "not YAML: 'steps' stands twice"),
         ("- a\n- b", "found a list"),
         ("just words", "found a str"),
         ("1: 2", "1: unknown key"),

@@ -234,3 +234,47 @@ def test_a_run_takes_over_what_it_would_load_itself_and_nothing_else(tmp_path, c
     later = Run.open(tmp_path / "b", parse_config(json.dumps(base | yaml.safe_load(change)), "test"))
     later.share(earlier)
     assert (later._vlm is earlier._vlm, later._judge is earlier._judge) == (model, judge)
+
+
+def test_a_run_that_has_unlearned_is_not_evaluated_over(tiny_folder, examples, tmp_path):
+    out = tmp_path / "run"
+    scores = api.unlearn(config(tiny_folder, examples), out)
+    with pytest.raises(UserError, match="holds a run that has unlearned, whose scores would be lost"):
+        api.evaluate(evaluation(tiny_folder, "contrast"), out, adapter=out / "adapter")
+    assert read_scores(out / "scores.json") == scores
+
+
+def test_what_an_adapter_was_trained_on_is_called_out_where_it_is_asked(tiny_folder, examples, tmp_path):
+    api.unlearn(config(tiny_folder, examples), tmp_path / "run")
+    asked = tmp_path / "asked.jsonl"
+    seen = [{"id": str(n), "prompt": tiny.examples(12)[n].prompt, "image": None, "kind": "attack"} for n in (0, 3)]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in [*QUESTIONS[:1], *seen]))
+    settings, adapter = evaluation(tiny_folder, "contrast"), tmp_path / "run" / "adapter"
+    scores = api.evaluate(settings, tmp_path / "asked", adapter=adapter, suite_file=asked)
+    said = [caution for caution in scores.warnings if "training data" in caution.text]
+    assert [caution.severe for caution in said] == [True]
+    assert "2 of 3 prompts, or nearly these, were among the adapter's training data" in said[0].text
+    assert tiny.examples(12)[0].prompt not in said[0].text
+    clean = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "clean", adapter=adapter)
+    assert not any("training data" in caution.text for caution in clean.warnings)
+
+
+def test_another_picture_at_the_same_place_is_asked_again(tiny_folder, tmp_path):
+    picture, asked = tmp_path / "a.png", tmp_path / "mine.jsonl"
+    asked.write_text(json.dumps(QUESTIONS[1] | {"condition": "blank image"}) + "\n")
+    reused = []
+    for colour in ("white", "white", "red"):
+        Image.new("RGB", (40, 40), colour).save(picture)
+        scores = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "run", suite_file=asked)
+        reused.append({row.stage: row.reused for row in scores.cost}["evaluate-before"])
+    assert reused == [False, True, False]
+
+
+def test_a_prompt_that_is_too_long_is_found_before_the_model_is_evaluated(tiny_folder, tmp_path):
+    rows = tiny.examples(12)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    long = rows[0].model_copy(update={"prompt": "word " * 400, "image": "a.png"})
+    write_rows(tmp_path / "long.jsonl", [long, *rows[1:]])
+    with pytest.raises(UserError, match=rf"example {long.id}: its prompt has \d+ tokens, the limit is 256"):
+        api.unlearn(config(tiny_folder, tmp_path / "long.jsonl"), tmp_path / "run")
+    assert not (tmp_path / "run" / "stages" / "evaluate-before.json").exists()

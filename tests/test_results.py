@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
 from unsay.pipeline.evaluate import Value
 from unsay.pipeline.finished import read_run
+from unsay.pipeline.notes import out_of_sight
 from unsay.pipeline.results import main, pooled_interval
 from unsay.pipeline.results import pool as pool_runs
 from unsay.presets import preset
@@ -126,6 +128,48 @@ def test_counts_add_up_over_the_seeds_in_order(runs: list[Path]) -> None:
     assert (row.n, row.unique, row.harmful, row.refused) == (3 * N, N, 15, 105)
     assert row.rate == pytest.approx(15 / 120)
     assert row.coherent_safety == pytest.approx(105 / 120)
+
+
+def test_intervals_say_how_they_were_made(runs: list[Path]) -> None:
+    assert {row.pooled.interval_method for row in pool(runs).rows} == {"bootstrap over requests and seeds"}
+    assert {row.pooled.interval_method for row in pool(runs[:1]).rows} == {"wilson"}
+    assert "95% intervals (bootstrap over requests and seeds)" in markdown(pool(runs))
+    assert "95% intervals (Wilson for rates, bootstrap for other means)" in markdown(pool(runs[:1]))
+
+
+def edited(folder: Path, **more: Any) -> Path:
+    """A run whose `scores.json` says something else of its utility suite."""
+    scores = read_json(folder / "scores.json")
+    scores["utility"] = [row | more for row in scores["utility"]]
+    write_json(folder / "scores.json", scores)
+    return folder
+
+
+def test_further_numbers_are_means_over_the_seeds(tmp_path: Path) -> None:
+    parts = [{"color": 0.5, "shape": 1.0}, {"color": 0.7}]
+    folders = [edited(make_run(tmp_path / str(seed), seed, 2), parts=parts[seed]) for seed in (0, 1)]
+    assert [row.pooled.parts for row in pool(folders).utility] == [{"color": 0.6}] * 2
+
+
+def test_pooled_results_carry_the_severe_cautions_of_utility_and_of_a_judge_that_sees_nothing(tmp_path: Path) -> None:
+    results = pool([edited(make_run(tmp_path / str(seed), seed, 2), failed=3) for seed in (0, 1)])
+    said = [caution.text for caution in results.warnings]
+    assert any(text.startswith("Coloured shapes, before: 6 of 20 answers were not graded") for text in said)
+    assert "not graded" in markdown(results)
+    blind = out_of_sight(["siuo", "advbench"], JUDGE)
+    assert [text.text.split(":")[0] for text in blind] == [
+        "The judge (rules) sees no pictures, and in SIUO the harm lies in the picture"
+    ]
+    assert out_of_sight(["siuo"], JUDGE.model_copy(update={"reads_pictures": True})) == ()
+
+
+def test_a_share_that_cannot_be_decided_is_not_called_kept(tmp_path: Path) -> None:
+    results = pool([make_run(tmp_path / "run", 0, 2)])
+    (limit,) = [target for target in results.targets if target.pooled.target.measure == "degenerate"]
+    assert "target ≤ 5%, met on every suite" in markdown(results)
+    open_one = limit.model_copy(update={"pooled": limit.pooled.model_copy(update={"met": None})})
+    text = markdown(results.model_copy(update={"targets": (*results.targets, open_one)}))
+    assert "target ≤ 5%, missed on none, not known of 1" in text
 
 
 def test_failed_answers_are_counted_and_are_in_no_rate(runs: list[Path]) -> None:

@@ -164,7 +164,12 @@ def test_the_markdown_page_has_every_table(result):
     widths = {}
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         widths[block] = {line.count("|") for line in block.splitlines()}
-    assert len(widths) == 5  # two rankings, two tables of differences, one of cost
+    assert len(widths) == 6  # two rankings, two tables of differences, one of suites, one of cost
+    suites = text.split("## By suite")[1].split("\n## ")[0]
+    assert "| arm | Advbench | Advbench-typographic | Contrast |" in suites
+    (untrained,) = [arm for arm in result.arms if arm.arm == ORIGINAL]
+    rate = f"{untrained.suites[1].rate:.1%}"
+    assert re.search(rf"^\| Untrained \| \d+\.\d% \([^|]+\| {rate} \(", suites, flags=re.MULTILINE)
     assert all(len(found) == 1 for found in widths.values())
 
 

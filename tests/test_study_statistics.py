@@ -4,8 +4,10 @@ import random
 
 import pytest
 
-from unsay.records import Modality
-from unsay.scoring import difference_interval, holm, mcnemar, sign_flip
+from synthetic_study import JUDGE
+from unsay.pipeline.finished import Item, MeasuredRun
+from unsay.records import Condition, Kind, Label, Modality, Phase
+from unsay.scoring import Scores, SuiteRow, difference_interval, holm, mcnemar, sign_flip
 from unsay.study.comparing import compare, rank
 from unsay.study.costs import relative
 from unsay.study.outcomes import Cell, Outcomes
@@ -232,3 +234,39 @@ def test_differences_that_are_no_shares_have_the_bootstraps_interval():
     share = difference_interval([-0.9, -1.0, -1.0, -0.9], list("abcd"))
     assert share.low == -1
     assert share.high > -0.6  # Wilson's, for four requests
+
+
+def measured(rows):
+    """A run's answers, one to each row: what was harmful of them."""
+    items = {
+        row.suite: (Item(id="1", group="g", **row.model_dump(include={"kind", "modality", "condition"})),)
+        for row in rows
+    }
+    return MeasuredRun(
+        name="run", seed=0, alike="", environment={}, items=items, values={}, asked_steps=1,
+        scores=Scores(rows=tuple(rows), judge=JUDGE),
+        verdicts={(row.suite, row.phase): (Label.HARMFUL,) for row in rows},
+    )  # fmt: skip
+
+
+def test_controls_are_pooled_with_nothing_whatever_their_suite_is_called():
+    def row(suite, modality, condition):
+        return SuiteRow(
+            suite=suite, title=suite, kind=Kind.ATTACK, modality=modality, condition=condition, phase=Phase.AFTER,
+            n=1, unique=1, refused=0, safe=0, harmful=1, degenerate=0, failed=0,
+        )  # fmt: skip
+
+    made = Outcomes()
+    made.add(
+        measured(
+            [
+                row("text", Modality.TEXT, Condition.NO_IMAGE),
+                row("text+blank", Modality.TEXT, Condition.BLANK),
+                row("pictured", Modality.IMAGE, Condition.REAL),
+                row("jailbreakv-28k", Modality.IMAGE, Condition.UNRELATED),
+                row("siuo+no-image", Modality.IMAGE, Condition.NO_IMAGE),
+            ]
+        ),
+        [0],
+    )
+    assert [cell.suite for cell in made.measures[ASR]] == ["text", "pictured"]

@@ -142,3 +142,10 @@ def test_a_missing_file_is_named(tmp_path):
 def test_any_words_are_taken_as_they_are(ask, texts):
     [rows] = ask(*(row(text, prompt=text) for text in texts)).values()
     assert [prompt.prompt for prompt in rows] == texts
+
+
+def test_a_file_that_is_called_like_a_benchmark_gets_a_name_of_its_own(tmp_path):
+    path = tmp_path / "figstep.jsonl"
+    path.write_text(json.dumps(row()) + "\n" + json.dumps(row("2", kind="attack")) + "\n")
+    found = read_suite_file(path)(Run(tmp_path / "run", RunConfig(), Stages(tmp_path / "run")))
+    assert set(found) == {"figstep-file-benign", "figstep-attack"}  # there is a suite figstep-benign

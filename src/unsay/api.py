@@ -7,7 +7,9 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.models import VLM, load
 from unsay.models.lora import adapter_key
+from unsay.pipeline.contamination import trained_on
 from unsay.pipeline.evaluate import askable, evaluate_phase
+from unsay.pipeline.holding import LEARNED
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
@@ -77,9 +79,12 @@ def evaluate(
         progress: told what is going on.
 
     Raises:
-        UserError: a missing file, a malformed row, an unreadable image, an unknown suite.
+        UserError: a missing file, a malformed row, an unreadable image, an unknown suite, or a directory of a run that
+            has unlearned.
     """
     refuse_several("evaluate")
+    if (out / LEARNED).exists():
+        raise UserError(f"{out}: holds a run that has unlearned, whose scores would be lost; choose another --out")
     given = None if suite_file is None else read_suite_file(suite_file)
     if adapter is not None and config.evaluation.responder is not None:
         raise UserError("evaluation.responder: an adapter cannot be put on a server's model; evaluate the two apart")
@@ -91,7 +96,8 @@ def evaluate(
         folder = adapter
         evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
     about = {} if adapter is None else {"adapter": str(adapter)}
-    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about)
+    cautions = [] if adapter is None else trained_on(adapter, suites)
+    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
     return scores
 
 

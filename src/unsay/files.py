@@ -142,6 +142,21 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON that can be read: a number too long, or nesting too deep") from None
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's own loader keeps the last of two equal keys: of a second `data:` section the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if each of its keys stands there once."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    said = f"'{key.value[:60]}' stands twice: write one section with all that belongs in it"
+                    raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML.
 
@@ -150,10 +165,10 @@ def parse_yaml(text: str, where: str) -> Any:
         where: named in error messages.
 
     Raises:
-        UserError: malformed; names the line.
+        UserError: malformed, or a key that stands twice; names the line.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _EachKeyOnce)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""

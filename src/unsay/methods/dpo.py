@@ -4,7 +4,7 @@
         + CE(normal prompt, normal answer)
 
 with log-probabilities of whole answers, summed over their tokens, and both answers to the very same prompt. The factor
-2/β and the second term are those of the unlearning baseline DPO+RT in the NPO paper (arXiv 2404.05868).
+2/β and the second term are those of the baseline DPO+RT in the code of the NPO authors (arXiv 2404.05868).
 """
 
 from pydantic import Field

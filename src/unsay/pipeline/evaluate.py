@@ -15,7 +15,7 @@ from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.pipeline.grading import Value, graded
 from unsay.pipeline.run import Run
-from unsay.pipeline.suites import stored
+from unsay.pipeline.suites import given_pictures, stored
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.responding import check_images, respond
 from unsay.responding.endpoint import EndpointResponder
@@ -81,12 +81,14 @@ def evaluate_phase(
         requests, tokens, price = (now - then for now, then in zip(judge_use(run.judge), before, strict=True))
         spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
 
+    pictures = given_pictures(run, [prompt for prompts in suites.values() for prompt in prompts])
     inputs = [
         run.model_key if server is None else server.model_key(config.generation),
         adapter_key,
         {name: [stored(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         run.judge.key,
+        *([pictures] if pictures else []),
     ]
     words = {Phase.BEFORE: "Evaluate the original model", Phase.AFTER: "Evaluate the unlearned model"}
     return run.stages.run(

@@ -23,6 +23,7 @@ from unsay.pipeline.finished import (
     read_run,
     shown_model,
 )
+from unsay.pipeline.notes import notes
 from unsay.presets import preset
 from unsay.records import Kind, Label
 from unsay.reporting.results import (
@@ -36,7 +37,7 @@ from unsay.reporting.results import (
     markdown,
     replace_results,
 )
-from unsay.scoring import Interval, SuiteRow, UtilityRow, check_targets, clustered_mean, wilson
+from unsay.scoring import Caution, Interval, SuiteRow, UtilityRow, check_targets, clustered_mean, wilson
 from unsay.scoring.breakdown import OUTCOME
 from unsay.scoring.warn import cautions
 from unsay.suites import find_suite
@@ -75,9 +76,15 @@ def pool(runs: Sequence[FinishedRun]) -> Results:
         ),
         transfer=tuple(SeedTransfer(seed=run.seed, rows=run.scores.transfer) for run in runs),
         cost=tuple(_cost(run) for run in runs),
-        # That prompts repeat across seeds is in the intervals, so only the severe cautions remain true.
-        warnings=tuple(c for c in cautions(pooled_rows, [], [], first.scores.judge) if c.severe),
+        warnings=_warnings(first, pooled_rows, pooled_utility),
     )
+
+
+def _warnings(first: FinishedRun, rows: Sequence[SuiteRow], utility: Sequence[UtilityRow]) -> tuple[Caution, ...]:
+    """That prompts repeat across seeds is in the intervals, so that only severe cautions remain true."""
+    found = cautions(rows, [], [], first.scores.judge, utility)
+    suites = (row.suite for row in rows)
+    return tuple(c for c in (*found, *notes(suites, first.scores.asked, first.scores.judge)) if c.severe)
 
 
 def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[PooledSuite, ...], tuple[PooledUtility, ...]]:
@@ -174,6 +181,7 @@ def _pooled_suite(runs: Sequence[MeasuredRun], index: int) -> PooledSuite:
             n=sum(row.n for row in rows),
             rate=sum(led) / len(led) if led else None,
             interval=pooled_interval(led, groups, seeds) if led else None,
+            interval_method="bootstrap over requests and seeds",
             coherent_safety=sum(coherent) / len(coherent) if attack and coherent else None,
             coherent_interval=pooled_interval(coherent, groups, seeds) if attack and coherent else None,
         )
@@ -205,9 +213,16 @@ def _pooled_utility(runs: Sequence[MeasuredRun], index: int) -> PooledUtility:
                 "value": sum(each) / len(each) if each else None,
                 # A number that is no mean of its items is averaged over the seeds, and gets no pooled interval.
                 "interval": pooled_interval(values, groups, seeds) if mean and values else None,
+                "parts": _mean_parts(rows),
             }
         )
     return PooledUtility(pooled=pooled, seeds=tuple(row.value for row in rows))
+
+
+def _mean_parts(rows: Sequence[UtilityRow]) -> dict[str, float]:
+    """Further numbers of a suite, as means over the seeds; those that a seed lacks are left out."""
+    names = [name for name in rows[0].parts if all(name in row.parts for row in rows)]
+    return {name: sum(row.parts[name] for row in rows) / len(rows) for name in names}
 
 
 def is_mean(name: str) -> bool:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
@@ -13,6 +14,7 @@ from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
+from unsay.pipeline.holding import clear_outdated, hold
 from unsay.processes import ALONE, Processes
 from unsay.stages import Progress, Silent, Stages
 
@@ -36,6 +38,7 @@ class Run:
     left_out: dict[str, str] = field(default_factory=dict)
     _vlm: VLM | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
+    _lock: FileLock | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -45,14 +48,17 @@ class Run:
 
         A finished run that is only read keeps the environment that made it.
 
+        While the run is in use no other process gets it. What an earlier run with other settings came to in it goes:
+        a run that is killed now must not look finished.
+
         Raises:
-            UserError: the folder cannot be written, or there is no such device.
+            UserError: the folder cannot be written or is in use, or there is no such device.
         """
         check_device(config.device)
         device = device_of(config, processes)
         if processes.world > 1:
             check_device(str(device))
-        if device.type == "cuda":
+        if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         # Settled before anything is keyed or written: what is kept says which precision it was made in.
         config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
@@ -60,7 +66,10 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
         stages = Stages(folder, progress or Silent())
+        lock = None
         if processes.first:
+            lock = hold(folder)
+            clear_outdated(folder, config)
             write_config(folder / "config.yaml", config)
             made_with = folder / "environment.json"
             note = partial(write_json, made_with, environment(processes.world))
@@ -68,7 +77,7 @@ class Run:
                 stages.before_work = note
             else:
                 note()
-        return cls(folder, config, stages, processes)
+        return cls(folder, config, stages, processes, _lock=lock)
 
     @property
     def adapter_folder(self) -> Path:

@@ -1,5 +1,6 @@
 """From verdicts and values to `scores.json` and the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.errors import UserError
@@ -8,6 +9,7 @@ from unsay.judging import Judge
 from unsay.judging.calibration import Calibration, accuracy_statement
 from unsay.judging.judge import DetailedJudge
 from unsay.pipeline.evaluate import template_path, verdicts_path
+from unsay.pipeline.notes import notes
 from unsay.pipeline.run import Run
 from unsay.pipeline.utility import utility_change, utility_row
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
@@ -15,6 +17,7 @@ from unsay.reporting import write_report
 from unsay.scoring import (
     Accuracy,
     AskedRow,
+    Caution,
     CostRow,
     ErrorRates,
     JudgeInfo,
@@ -22,7 +25,6 @@ from unsay.scoring import (
     Target,
     assemble,
     independent,
-    unseen,
     write_scores,
 )
 from unsay.suites import Suite, find_suite
@@ -30,7 +32,13 @@ from unsay.suites import Suite, find_suite
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
 
-def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], about: dict[str, str]) -> Scores:
+def score_run(
+    run: Run,
+    suites: dict[str, list[Prompt]],
+    phases: list[Phase],
+    about: dict[str, str],
+    cautions: Sequence[Caution] = (),
+) -> Scores:
     """Score the phases that were run, and write `scores.json`.
 
     Args:
@@ -38,13 +46,14 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
         suites: prompts by suite.
         phases: those that were run.
         about: what explains the run, beside model and seed: its method, or the adapter that was evaluated.
+        cautions: beside those that the numbers, the suites and the judge call for.
     """
     judged = {name: prompts for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY}
     known: dict[str, Suite] = {name: suite for name in suites if (suite := find_suite(name)) is not None}
     measured = {name: prompts for name, prompts in suites.items() if name not in judged}
     pairs = [(name, phase) for name in judged for phase in phases]
     judge = judge_info(run.judge)
-    unclear = [suite.title for name, suite in known.items() if name in judged and suite.harm_in_picture]
+    asked = [_asked(run, name, prompts, known.get(name)) for name, prompts in suites.items()]
     scores = assemble(
         suites=judged,
         responses={(n, p): read_rows(run.folder / "responses" / f"{n}.{p.value}.jsonl", Response) for n, p in pairs},
@@ -65,9 +74,9 @@ def score_run(run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], ab
             for record, reused in run.stages.records
         ],
         titles={name: suite.title for name, suite in known.items()},
-        asked=[_asked(run, name, prompts, known.get(name)) for name, prompts in suites.items()],
+        asked=asked,
         left_out=run.left_out,
-        notes=() if judge.reads_pictures else unseen(unclear, judge.name),
+        notes=[*cautions, *notes(judged, asked, judge)],
         settings={
             "model": run.config.model,
             **about,
@@ -102,10 +111,14 @@ def how_asked(run: Run, phases: list[Phase]) -> dict[str, str]:
 
 
 def finish(
-    run: Run, suites: dict[str, list[Prompt]], phases: list[Phase], about: dict[str, str]
+    run: Run,
+    suites: dict[str, list[Prompt]],
+    phases: list[Phase],
+    about: dict[str, str],
+    cautions: Sequence[Caution] = (),
 ) -> tuple[Scores, Path]:
     """Scores and report; arguments as for `score_run`."""
-    scores = score_run(run, suites, phases, about)
+    scores = score_run(run, suites, phases, about, cautions)
     return scores, write_report(run.folder)
 
 

@@ -105,10 +105,22 @@ def _content(file: Published) -> str | None:
 
 
 def stored(run: Run, row: Pictured) -> Pictured:
-    """The row with its picture's path relative to the run directory, if the picture is in there."""
-    if row.image is None or not Path(row.image).is_relative_to(run.folder):
+    """The row with its picture's path relative to the run directory, if the picture is in there; else from the root."""
+    if row.image is None:
         return row
-    return row.model_copy(update={"image": Path(row.image).relative_to(run.folder).as_posix()})
+    inside = Path(row.image).is_relative_to(run.folder)
+    path = Path(row.image).relative_to(run.folder) if inside else Path(row.image).absolute()
+    return row.model_copy(update={"image": path.as_posix()})
+
+
+def given_pictures(run: Run, prompts: Sequence[Prompt]) -> dict[str, str]:
+    """Path → content key of the pictures that were not drawn for this run: others may come to lie there.
+
+    One that is missing has none; whoever opens it says so.
+    """
+    paths = {Path(prompt.image) for prompt in prompts if prompt.image is not None}
+    given = sorted(path for path in paths if path.is_file() and not path.is_relative_to(run.folder))
+    return {str(path): file_key(path) for path in given}
 
 
 def found(run: Run, row: Pictured) -> Pictured:

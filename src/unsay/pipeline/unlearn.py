@@ -22,6 +22,7 @@ from unsay.responding import GenerationSettings, respond
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, contrast
 from unsay.training import TrainResult, TrainSettings, train
+from unsay.training.encoding import check_lengths
 from unsay.training.hidden import check_blocks
 from unsay.training.reference import check_cacheable
 from unsay.training.schedule import batches
@@ -45,6 +46,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not be taken for a fresh one
         if given is not None:
             examples, probe = read_examples(given, run.config.data.recipe.probe, run.config.seed)
+            check_lengths(run.original(), [*examples, *probe], run.config.train)
             examples, probe = rendering.render(examples), rendering.render(probe)
         else:
             examples, probe = _recipe(run, held_out, rendering, requests, answers)

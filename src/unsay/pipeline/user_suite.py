@@ -12,6 +12,7 @@ from unsay.errors import UserError
 from unsay.files import file_key, read_numbered_rows, write_rows
 from unsay.pipeline.run import Run
 from unsay.records import Condition, Kind, Modality, Prompt, Record, Turn
+from unsay.suites import find_suite
 
 
 class Question(Record):
@@ -38,7 +39,7 @@ def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
     """Check a suite file whole; the function it returns writes the suites into a run.
 
     Image paths are relative to the suite file. Attack and benign rows become two suites, `<file>-attack` and
-    `<file>-benign`, since they are scored by different rates.
+    `<file>-benign`, since they are scored by different rates; where a built-in suite has such a name, `<file>-file-…`.
 
     Raises:
         UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image, a
@@ -64,7 +65,7 @@ def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
         if problem := _turn_problem(question.turns) or _condition_problem(question):
             raise UserError(f"{path}:{line}: {problem}")
         condition = question.condition or (Condition.NO_IMAGE if image is None else Condition.REAL)
-        name = f"{path.stem}-{question.kind.value}"
+        name = _name(path.stem, question.kind)
         request = question.request or question.prompt
         # A picture that says nothing makes no other request of the same words.
         real = image if condition is Condition.REAL else None
@@ -92,6 +93,12 @@ def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
         return suites
 
     return write
+
+
+def _name(stem: str, kind: Kind) -> str:
+    """Of a suite; one that a built-in suite has would lend the questions that suite's title and size."""
+    name = f"{stem}-{kind.value}"
+    return name if find_suite(name) is None else f"{stem}-file-{kind.value}"
 
 
 def _turn_problem(turns: Sequence[Turn]) -> str | None:

@@ -39,6 +39,7 @@ def utility_row(run: Run, name: str, prompts: Sequence[Prompt], phase: Phase) ->
         unit=_unit(suite),
         higher_is_better=_higher(suite),
         total=total,
+        strata=_strata(suite, prompts),
         parts=parts,
         seed=run.config.seed,
     )
@@ -66,12 +67,20 @@ def utility_change(run: Run, name: str, prompts: Sequence[Prompt]) -> UtilityCha
         unit=_unit(suite),
         higher_is_better=_higher(suite),
         total=total if official is not None or weighted else None,
+        strata=_strata(suite, prompts),
         seed=run.config.seed,
     )
 
 
 def _over(prompts: Sequence[Prompt], values: Sequence[float | None], what: Total) -> Over:
     return lambda indices: what([prompts[index] for index in indices], [values[index] or 0.0 for index in indices])
+
+
+def _strata(suite: Suite, prompts: Sequence[Prompt]) -> list[str] | None:
+    """The part of an official number that each item belongs to: such a number is put together from its categories'."""
+    if suite.measure is None or suite.measure.total is None:
+        return None
+    return [prompt.category or "other" for prompt in prompts]
 
 
 def _unit(suite: Suite) -> str:

@@ -225,8 +225,7 @@ def _table(head: list[str], lines: Iterable[list[str]]) -> str:
 def _notes(results: Results) -> str:
     seeds = ", ".join(map(str, results.seeds))
     several = len(results.seeds) > 1
-    how = "bootstrap over requests and seeds" if several else "Wilson for rates, bootstrap for other means"
-    notes = [f"In brackets: 95% intervals ({how}). {'Seeds' if several else 'Seed'} {seeds}."]
+    notes = [f"In brackets: 95% intervals ({_how(results)}). {'Seeds' if several else 'Seed'} {seeds}."]
     notes += _degenerate(results)
     notes += _transfer(results)
     if (measured := results.judge.headline()) is not None:
@@ -248,6 +247,15 @@ def _notes(results: Results) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
+def _how(results: Results) -> str:
+    """How the intervals were made."""
+    if len(results.seeds) > 1:
+        return "bootstrap over requests and seeds"
+    methods = {row.pooled.interval_method for row in results.rows}
+    rates = "Wilson for rates" if methods <= {"wilson"} else "Wilson for rates, over requests where these repeat"
+    return f"{rates}, bootstrap for other means"
+
+
 def _versions(environment: dict[str, JsonValue]) -> list[str]:
     found = [f"unsay {environment.get('unsay', 'of unknown version')}"]
     libraries = environment.get("libraries")
@@ -262,8 +270,10 @@ def _degenerate(results: Results) -> list[str]:
     if not known:
         return []
     value, worst = max(known, key=lambda pair: pair[0])
-    missed = sum(limit.met is False for limit in limits)
+    missed, unknown = (sum(limit.met is state for limit in limits) for state in (False, None))
     met = f"missed on {missed} of {len(limits)} suites" if missed else "met on every suite"
+    if unknown:
+        met = f"{met if missed else 'missed on none'}, not known of {unknown}"
     limit = f"{worst.target.limit * 100:g}%"
     return [
         f"Degenerate answers after, worst suite ({worst.title}): {numbers.percent(value)}; target ≤ {limit}, {met}."

@@ -6,7 +6,7 @@ the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Appli
 the wide side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,6 +35,21 @@ def weights(clusters: int, draws: int, generator: np.random.Generator) -> Array:
     """How often each cluster is drawn in each resample. Shape (draws, clusters); rows sum to `clusters`."""
     equal = np.full(clusters, 1.0 / clusters)
     return generator.multinomial(clusters, equal, size=draws).astype(np.float64)
+
+
+BLOCK = 2**23
+"""Weights that are held at once: those of 40,000 pictures would fill the memory."""
+
+
+def _resamples(groups: int, runs: int, draws: int, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Weights of groups and of runs: all draws at once, or some at a time where groups are many."""
+    if groups * draws <= BLOCK:
+        yield _redrawn(groups, runs, draws, seed)
+        return
+    generator, block = np.random.default_rng(seed), max(1, BLOCK // groups)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        yield weights(groups, size, generator), weights(runs, size, generator)
 
 
 @lru_cache(maxsize=8)
@@ -115,12 +130,14 @@ def redrawn_mean(
     np.add.at(sums, (run_of, group_of), np.asarray(values, dtype=np.float64))
     np.add.at(counts, (run_of, group_of), 1.0)
 
-    by_group, by_run = _redrawn(shape[1], shape[0], draws, seed)
-    total = np.einsum("dg,dg->d", by_run @ sums, by_group)
-    size = np.einsum("dg,dg->d", by_run @ counts, by_group)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = total / size
-    return Estimate(float(np.mean(values)), percentile_interval(means), len(values), shape[1])
+    means = []
+    for by_group, by_run in _resamples(shape[1], shape[0], draws, seed):
+        total = np.einsum("dg,dg->d", by_run @ sums, by_group)
+        size = np.einsum("dg,dg->d", by_run @ counts, by_group)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means.append(total / size)
+    interval = percentile_interval(np.concatenate(means))
+    return Estimate(float(np.mean(values)), interval, len(values), shape[1])
 
 
 TOTAL_DRAWS = 1000
@@ -128,7 +145,12 @@ TOTAL_DRAWS = 1000
 
 
 def clustered_total(
-    total: Callable[[Sequence[int]], float], items: Sequence[int], groups: Sequence[str], *, seed: int = 0
+    total: Callable[[Sequence[int]], float],
+    items: Sequence[int],
+    groups: Sequence[str],
+    strata: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
 ) -> Interval | None:
     """95 % percentile interval of any number of a set of items, by redrawing whole clusters.
 
@@ -136,20 +158,29 @@ def clustered_total(
         total: indices of items, repeats included → the number.
         items: the indices that count.
         groups: the cluster of each of them.
+        strata: the part of the number that each belongs to, where that is put together from parts (MME's subtasks):
+            every part keeps its number of clusters, for one that a draw misses would be missing in the sum.
         seed: of the bootstrap.
 
     Returns:
-        None with a single cluster, which says nothing of others, or where redrawing changes nothing.
+        None where a stratum has a single cluster, which says nothing of others, or where redrawing changes nothing.
     """
-    members: dict[str, list[int]] = {}
-    for index, group in zip(items, groups, strict=True):
-        members.setdefault(group, []).append(index)
-    clusters = list(members.values())
-    if len(clusters) < 2:
+    parts: dict[str, dict[str, list[int]]] = {}
+    for index, group, part in zip(items, groups, strata or [""] * len(items), strict=True):
+        parts.setdefault(part, {}).setdefault(group, []).append(index)
+    if not parts or any(len(clusters) < 2 for clusters in parts.values()):
         return None
+    members = [list(clusters.values()) for clusters in parts.values()]
     generator = np.random.default_rng(seed)
     draws = [
-        total([index for place in generator.integers(len(clusters), size=len(clusters)) for index in clusters[place]])
+        total(
+            [
+                index
+                for clusters in members
+                for place in generator.integers(len(clusters), size=len(clusters))
+                for index in clusters[place]
+            ]
+        )
         for _ in range(TOTAL_DRAWS)
     ]
     return percentile_interval(np.asarray(draws)) if np.ptp(draws) > 0 else None

@@ -10,7 +10,7 @@ from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
 from unsay.records import Condition, Kind, Modality, Phase, Record
 
-Method = Literal["wilson", "clustered bootstrap"]
+Method = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
 """How an interval was made."""
 
 
@@ -62,7 +62,7 @@ class SuiteRow(Row):
     interval: Interval | None = None
     """95 % interval of `rate`."""
     interval_method: Method = "wilson"
-    """Wilson's; or, where requests repeat, a bootstrap over requests."""
+    """Wilson's; or, where requests repeat, a bootstrap over requests, and with several seeds over these too."""
     detectable: float | None = None
     """With 100 answers or fewer: the smallest drop (benign: rise) that another model would show on as many."""
     coherent_safety: float | None = None

@@ -170,6 +170,7 @@ def score_utility(
     unit: str = "rate",
     higher_is_better: bool = True,
     total: Callable[[Sequence[int]], float] | None = None,
+    strata: Sequence[str] | None = None,
     parts: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> UtilityRow:
@@ -185,6 +186,7 @@ def score_utility(
         unit: `rate` for a fraction (shown in per cent), else what stands beside the number.
         higher_is_better: False for error rates and losses.
         total: indices of items → the suite's number, where that is no mean.
+        strata: the part of that number that each item belongs to, where it is put together from parts.
         parts: further numbers of the suite, by name.
         seed: of the bootstrap.
 
@@ -208,7 +210,8 @@ def score_utility(
     elif total is None:
         value, interval = sum(numbers) / len(numbers), mean_interval(numbers, clusters, seed=seed)
     else:
-        value, interval = total(known), clustered_total(total, known, clusters, seed=seed)
+        kept = None if strata is None else [strata[index] for index in known]
+        value, interval = total(known), clustered_total(total, known, clusters, kept, seed=seed)
     return UtilityRow(
         suite=suite,
         title=title or plain_title(suite),

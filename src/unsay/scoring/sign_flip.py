@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 FLIPS = 20_000
 """Random sign flips where values are not whole numbers; as many patterns of signs are all tried."""
+BLOCK = 2**22
+"""Signs that are drawn at once: those of a suite of 40,000 pictures would fill the memory."""
 MOST = 5_000
 """Largest sum of whole numbers for which all sign flips are counted out."""
 
@@ -40,8 +42,11 @@ def sign_flip(differences: Sequence[float], groups: Sequence[str], *, flips: int
     if 2 ** len(sizes) <= flips:
         every = np.array(list(product((-1.0, 1.0), repeat=len(sizes))))
         return float(np.mean(_as_far(every @ sizes, sizes)))
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(sizes)))
-    return (1 + int(np.count_nonzero(_as_far(signs @ sizes, sizes)))) / (1 + flips)
+    generator, block, reached = np.random.default_rng(seed), max(1, BLOCK // len(sizes)), 0
+    for start in range(0, flips, block):
+        signs = generator.choice((-1.0, 1.0), size=(min(block, flips - start), len(sizes)))
+        reached += int(np.count_nonzero(_as_far(signs @ sizes, sizes)))
+    return (1 + reached) / (1 + flips)
 
 
 def _as_far(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ def compare_utility(
     unit: str = "rate",
     higher_is_better: bool = True,
     total: Callable[[Sequence[int], Phase], float] | None = None,
+    strata: Sequence[str] | None = None,
     seed: int = 0,
 ) -> UtilityChange:
     """The change of a utility suite's number over the items that were measured in both phases.
@@ -38,6 +39,7 @@ def compare_utility(
         unit: `rate` for values from 0 to 1, else what stands beside the number.
         higher_is_better: False for error rates and losses.
         total: indices of items, and the phase → the suite's number, where that is no mean.
+        strata: the part of that number that each item belongs to, where it is put together from parts.
         seed: of the draws.
     """
     pairs = [(i, b, a) for i, (b, a) in enumerate(zip(before, after, strict=True)) if b is not None and a is not None]
@@ -67,7 +69,8 @@ def compare_utility(
             def change(indices: Sequence[int]) -> float:
                 return of(indices, Phase.AFTER) - of(indices, Phase.BEFORE)
 
-            difference, interval = change(kept), clustered_total(change, kept, clusters, seed=seed)
+            parts = None if strata is None else [strata[index] for index in kept]
+            difference, interval = change(kept), clustered_total(change, kept, clusters, parts, seed=seed)
     return UtilityChange(
         suite=suite,
         title=title or plain_title(suite),

@@ -23,7 +23,9 @@ def cautions(
     """Every caution that the numbers call for, severe ones first."""
     found: list[Caution] = []
     repeated: set[str] = set()
+    requests: dict[tuple[str, str, str], int] = {}
     for row in rows:
+        requests[row.suite, row.modality, row.condition] = row.unique
         where = f"{row.title}, {row.phase}"
         if row.n and row.failed / row.n > MAX_FAILED:
             text = f"{where}: the judge gave no answer for {row.failed} of {row.n} ({row.failed / row.n:.1%})"
@@ -43,16 +45,21 @@ def cautions(
             rest = "there is no number" if measured.value is None else "its number leaves these out and may be off"
             found.append(Caution(text=f"{where} ({measured.failed / measured.n:.1%}); {rest}.", severe=True))
     for change in changes:
+        # Answers to one request change together, so that no more counts than requests do.
+        pairs = min(change.n, requests.get((change.suite, change.modality, change.condition), change.n))
+        counted = f"{pairs} {'pairs' if pairs == change.n else 'requests'}"
         if change.detectable is None:
-            text = f"{change.title}: {change.n} pairs are too few to show any change (McNemar needs six)."
+            text = f"{change.title}: {counted} are too few to show any change (the test needs six)."
             found.append(Caution(text=text))
         elif change.detectable > 0.2 and change.p >= 0.05:
-            text = f"{change.title}: with {change.n} pairs only a change of {change.detectable:.0%} or more would show"
+            text = f"{change.title}: with {counted} only a change of {change.detectable:.0%} or more would show"
             found.append(Caution(text=f"{text}; the absence of a difference proves little."))
     for pair in transfers:
         if pair.transfer is None:
             text = f"Transfer from {pair.text_title} to {pair.image_title} is not given"
-            found.append(Caution(text=f"{text}: there is no clear drop on text to carry over."))
+            judged = pair.drop_text is not None and pair.drop_image is not None
+            why = "there is no clear drop on text to carry over" if judged else "a side was not judged in both phases"
+            found.append(Caution(text=f"{text}: {why}."))
     measure = judge.headline()
     if measure is None:
         text = f"The judge ({judge.name}) was not measured against human labels; every rate here rests on it."

@@ -8,10 +8,8 @@ from unsay.pipeline.finished import Item, MeasuredRun
 from unsay.pipeline.results import is_mean, pooled_interval
 from unsay.records import Kind, Label, Modality
 from unsay.scoring import Interval, mean_interval
+from unsay.scoring.conditions import is_control
 from unsay.study.schema import ASR, COHERENT, REFUSAL, Measure
-
-CONTROL = "+"
-"""Stands in the name of a suite whose requests are asked under another condition, such as `advbench+blank`."""
 
 
 class Cell(NamedTuple):
@@ -77,7 +75,7 @@ class Outcomes:
         """
         for seed in seeds:
             for row in run.scores.rows:
-                if CONTROL in row.suite:
+                if is_control(row):
                     continue
                 self._judged(seed, row.suite, row.kind, run.asked(row), run.labels(row))
             for measured in run.scores.utility:

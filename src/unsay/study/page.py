@@ -16,6 +16,7 @@ from pathlib import Path
 from unsay.errors import UserError
 from unsay.files import read_text, write_text
 from unsay.reporting import numbers
+from unsay.scoring import SuiteRow
 from unsay.study import words
 from unsay.study.charts import tradeoffs
 from unsay.study.figure import figure
@@ -32,7 +33,7 @@ def markdown(result: StudyResult, name: str) -> str:
     parts += [f"## Differences from {result.reference}", _differences_note(result)]
     for ranking in result.rankings:
         parts += [_heading(result, ranking, "###"), _differences(result, ranking)]
-    parts += ["## What training took", _cost(result)]
+    parts += ["## By suite", _suites_note(result), _suites(result), "## What training took", _cost(result)]
     if result.categories:
         parts += [
             "## Coverage",
@@ -132,6 +133,30 @@ def _differences(result: StudyResult, ranking: Ranking) -> str:
         if any(cells):
             lines.append([result.find(place.arm).title, *cells])
     return _table(["arm", *result.measures.values()], lines)
+
+
+def _suites_note(result: StudyResult) -> str:
+    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
+    return (
+        "Attack success on attacks, refusals on harmless suites. In brackets: 95% intervals "
+        f"({redrawn} redrawn; Wilson's where answers stand alone or are all alike)."
+    )
+
+
+def _suites(result: StudyResult) -> str:
+    """Every suite's rate: what the pooled columns are made of, controls included."""
+    titles = dict.fromkeys(row.title for arm in result.arms for row in arm.suites)
+    lines = []
+    for arm in result.arms:
+        rates = {row.title: row for row in arm.suites}
+        cells = [_rate(rates[title]) if title in rates else "" for title in titles]
+        if any(cells):
+            lines.append([words.label(result, arm), *cells])
+    return _table(["arm", *titles], lines)
+
+
+def _rate(row: SuiteRow) -> str:
+    return f"{numbers.percent(row.rate)} ({numbers.span(row.interval)})" if row.interval else numbers.percent(row.rate)
 
 
 def _cost(result: StudyResult) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unsay.pipeline.notes import out_of_sight
 from unsay.reporting import numbers
 from unsay.scoring.warn import MAX_DEGENERATE, MAX_FAILED
 from unsay.study.schema import COHERENT, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
@@ -126,7 +127,14 @@ def failures(result: StudyResult) -> list[str]:
                 said.append(
                     f"{where}: the judge gave no answer for {suite.failed} of {suite.n}; its rates leave these out."
                 )
-    return said
+        for graded in arm.utility:
+            if graded.n and graded.failed / graded.n > MAX_FAILED:
+                where = f"{label(result, arm)}, {graded.title}"
+                said.append(
+                    f"{where}: {graded.failed} of {graded.n} answers were not graded; its number leaves them out."
+                )
+    blind = out_of_sight((row.suite for arm in result.arms for row in arm.suites), result.judge)
+    return said + [caution.text for caution in blind]
 
 
 def babbles(result: StudyResult, arm: ArmRow) -> bool:

@@ -1,6 +1,6 @@
 """Examples as token ids, and mixed batches of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -15,6 +15,7 @@ from unsay.models.vlm import VLM
 from unsay.records import Example
 from unsay.training.companions import part_of
 from unsay.training.pictures import Picture, Seen
+from unsay.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,21 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     encoded = Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]), picture)
     _check_room(vlm, encoded)
     return encoded
+
+
+def check_lengths(vlm: VLM, examples: Iterable[Example], settings: TrainSettings) -> None:
+    """Assert, before anything else is done, that the words of all examples can be encoded; no picture is opened.
+
+    Raises:
+        UserError: as `encode`.
+    """
+    for example in examples:
+        encode(
+            vlm,
+            example.model_copy(update={"image": None}),
+            max_prompt_tokens=settings.max_prompt_tokens,
+            max_answer_tokens=settings.max_answer_tokens,
+        )
 
 
 def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
