@@ -266,9 +266,52 @@ def test_attacks_are_hidden_and_benign_answers_are_not(page: str) -> None:
     for card in attacks:
         assert "data-veil" in card
         assert 'class="veil"' in card
-        # Prompt and both answers are inert before any script runs; pictures cannot be focused anyway.
-        assert card.count('class="text hide" inert aria-hidden="true"') == 3
+        # Prompt and both answers are inert before any script runs, and what a picture asks; pictures cannot be
+        # focused anyway.
+        assert card.count('class="text hide" inert aria-hidden="true"') == (4 if "<img" in card else 3)
     assert not any("data-veil" in card for card in benign)
+
+
+def test_what_a_picture_asks_is_there_to_be_read_once_it_is_shown(page: str) -> None:
+    cards = re.findall(r"<article.*?</article>", page, flags=re.DOTALL)
+    drawn = [card for card in cards if "<img" in card]
+    assert any("data-veil" in card for card in drawn)
+    assert any("data-veil" not in card for card in drawn)
+    for card in drawn:
+        asked = re.search(r"Asked in the picture</span><span class=\"text([^>]*)>\[request \d+\]</span>", card)
+        assert asked is not None
+        assert ("inert" in asked.group(1)) == ("data-veil" in card)
+        assert "[request" not in re.findall(r'alt="([^"]*)"', card)[0]
+
+
+def palettes() -> list[dict[str, str]]:
+    """The colours of the light theme and of the dark one."""
+    css = (Path(render.__code__.co_filename).parent / "report.css").read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{(.*?)\}", css.split("@media print")[0], flags=re.DOTALL)
+    return [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block)) for block in blocks]
+
+
+def luminance(colour: str) -> float:
+    """Relative, of WCAG 2.2."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colours", palettes(), ids=["light", "dark"])
+def test_text_stands_out_from_the_page(colours: dict[str, str]) -> None:
+    for text in ("ink", "muted", "accent", "before", "bad", "warm"):
+        for ground in ("paper", "raised"):
+            dark, light = sorted((luminance(colours[text]), luminance(colours[ground])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+def test_harm_is_told_from_refusal_without_colour(page: str) -> None:
+    bars = page.split('id="coherence"')[1].split("</section>")[0]
+    harmful = re.findall(r'<rect class="harmful" x="([\d.]+%)"', bars)
+    assert len(harmful) > 5
+    assert harmful == re.findall(r'<line class="stripes" x1="([\d.]+%)"', bars)
+    assert bars.split("</ul>")[0].count("stripes") == 1  # the legend
 
 
 def test_outside_text_is_escaped(run: Path) -> None:
@@ -512,3 +555,34 @@ def test_one_press_of_the_button_shows_one_sample(page: str, tmp_path: Path) -> 
     assert "inert" not in pressed[1]
     assert 'aria-expanded="true"' in pressed[1]
     assert "Hide again" in pressed[1]
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH to run the page's script in")
+def test_a_table_is_measured_again_when_it_is_unfolded_or_the_window_changes(page: str, tmp_path: Path) -> None:
+    """What is folded away has no width; on a telephone its tables must scroll, by keyboard too."""
+    path = tmp_path / "page.html"
+
+    def scrolling(text: str, script: str) -> list[str]:
+        """What scrolls is `wide`, what claims to fit is `fits`; all of what is in <details>."""
+        said = (
+            "document.title = Array.from(document.querySelectorAll('details .scroll'), function (box) {"
+            " var wide = box.scrollWidth > box.clientWidth;"
+            " return (wide ? 'wide' : 'narrow') + (box.classList.contains('fits') ? '-fits' : '')"
+            " + (box.hasAttribute('tabindex') ? '-tab' : ''); }).join(' ');"
+        )
+        later = f"<script>{script} setTimeout(function () {{ {said} }}, 500);</script></body>"
+        path.write_text(text.replace("</body>", later), encoding="utf-8")
+        command = [
+            str(chromium()), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900",
+            "--virtual-time-budget=3000", "--dump-dom", path.as_uri(),
+        ]  # fmt: skip
+        shown = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
+        return re.findall(r"<title>(.*?)</title>", shown)[0].split()
+
+    unfold = "document.querySelectorAll('details').forEach(function (one) { one.open = true; });"
+    shrink = "document.body.style.width = '200px'; dispatchEvent(new Event('resize'));"
+    narrow = page.replace("</head>", "<style>body { width: 200px }</style></head>")
+    for text, script in ((narrow, unfold), (page, f"{unfold} setTimeout(function () {{ {shrink} }}, 100);")):
+        boxes = scrolling(text, script)
+        assert "wide-tab" in boxes
+        assert set(boxes) <= {"wide-tab", "narrow-fits"}

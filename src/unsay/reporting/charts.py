@@ -10,7 +10,9 @@ from itertools import product
 
 from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.reporting import numbers
-from unsay.scoring import Change, Scores, SuiteRow, UtilityRow
+from unsay.reporting.pieces import by_piece, piece_of
+from unsay.scoring import Change, Scores, SuiteRow, UtilityChange, UtilityRow
+from unsay.scoring.conditions import is_control
 
 ORDER = (Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED)
 GROUP_NAMES = {
@@ -104,20 +106,14 @@ def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
         rows = [row for row in scores.rows if (row.kind, row.modality, row.condition) == (kind, modality, condition)]
         lines = tuple(_suite_line(scores, suite, rows) for suite in dict.fromkeys(row.suite for row in rows))
         if lines:
-            usual = condition in (Condition.NO_IMAGE, Condition.REAL)
-            groups.append(DotGroup(GROUP_NAMES[modality] + ("" if usual else f", {condition}"), lines))
+            groups.append(DotGroup(GROUP_NAMES[modality] + (f", {condition}" if is_control(rows[0]) else ""), lines))
     return tuple(groups)
 
 
 def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
     phases = {row.phase: row for row in rows if row.suite == suite}
     first = next(iter(phases.values()))
-    changes = (
-        change
-        for change in scores.changes
-        if (change.suite, change.kind, change.modality, change.condition)
-        == (suite, first.kind, first.modality, first.condition)
-    )
+    changes = (change for change in scores.changes if piece_of(change) == piece_of(first))
     return DotRow(
         title=first.title,
         note=f"n = {numbers.part(first.n, scores.whole(suite, first.n))}"
@@ -142,11 +138,10 @@ def _suite_mark(row: SuiteRow | None) -> Mark | None:
     )
 
 
-def _change_words(change: Change | None) -> str:
-    if change is None or change.difference is None or change.interval is None:
+def _change_words(change: Change | UtilityChange | None) -> str:
+    if change is None or change.difference is None:
         return ""
-    low, high = numbers.points(change.interval.low), numbers.points(change.interval.high)
-    return f"{numbers.points(change.difference)} points [{low}, {high}], p {_p_words(change.p)}"
+    return f"{numbers.paired(change)}, p {_p_words(change.p)}"
 
 
 def _p_words(p: float) -> str:
@@ -159,8 +154,9 @@ def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
     found: dict[str, dict[Phase, UtilityRow]] = {}
     for row in scores.utility:
         found.setdefault(row.suite, {})[row.phase] = row
+    changes = {change.suite: change for change in scores.utility_changes}
     lines = []
-    for phases in found.values():
+    for suite, phases in found.items():
         first = next(iter(phases.values()))
         top = 1.0
         if first.unit != "rate":
@@ -169,26 +165,27 @@ def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
             )
         better = "higher" if first.higher_is_better else "lower"
         unit = "" if first.unit == "rate" else f"{first.unit}, "
-        change = ""
-        values = [one.value for phase in Phase if (one := phases.get(phase)) is not None and one.value is not None]
-        if len(values) == 2:
-            difference = values[1] - values[0]
-            if first.unit == "rate":
-                change = f"{numbers.points(difference)} points"
-            else:
-                sign = numbers.MINUS if difference < 0 else "+"
-                change = f"{sign}{numbers.plain(abs(difference))} {first.unit}"
+        paired = changes.get(suite)
         lines.append(
             DotRow(
                 title=first.title,
                 note=f"{unit}{better} is better, n = {numbers.part(first.n, scores.whole(first.suite, first.n))}",
                 before=_utility_mark(phases.get(Phase.BEFORE), top),
                 after=_utility_mark(phases.get(Phase.AFTER), top),
-                change=change,
+                change=_unpaired_words(phases) if paired is None else _change_words(paired),
                 better=better,
             )
         )
     return tuple(lines)
+
+
+def _unpaired_words(phases: dict[Phase, UtilityRow]) -> str:
+    """The difference of the two numbers, for scores whose items were not compared one by one."""
+    before, after = (phases.get(phase) for phase in Phase)
+    if before is None or after is None or before.value is None or after.value is None:
+        return ""
+    said = numbers.change(after.value - before.value, after.unit)
+    return f"{said} {'points' if after.unit == 'rate' else after.unit}, not compared item by item"
 
 
 def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
@@ -211,11 +208,8 @@ def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
 
 def bar_groups(scores: Scores) -> tuple[BarGroup, ...]:
     """What the answers were, for every suite: the five labels as shares of all answers, unjudged ones included."""
-    found: dict[tuple[str, Kind, Modality], list[SuiteRow]] = {}
-    for row in scores.rows:
-        if row.n:
-            found.setdefault((row.suite, row.kind, row.modality), []).append(row)
-    return tuple(BarGroup(rows[0].title, tuple(_bar(row) for row in rows)) for rows in found.values())
+    found = [list(phases.values()) for phases in by_piece(row for row in scores.rows if row.n).values()]
+    return tuple(BarGroup(rows[0].title, tuple(map(_bar, rows))) for rows in found)
 
 
 def _bar(row: SuiteRow) -> Bar:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from unsay.records import Kind, Phase
 from unsay.reporting import numbers
+from unsay.reporting.pieces import by_piece, piece_of
 from unsay.scoring import PartRow, Scores, SuiteRow
 
 
@@ -29,30 +30,17 @@ class Detail:
 
 
 def details(scores: Scores) -> list[Detail]:
-    """Every attack and benign suite that has something to say: parts, repeats, or too few answers."""
+    """Every attack and benign suite: its condition, its repeats, what so few answers can show, and its parts."""
     found = []
-    for row in _firsts(scores.rows):
-        parts = [part for part in scores.parts if _same(part, row)]
+    for piece, phases in by_piece(scores.rows).items():
+        row = next(iter(phases.values()))
+        parts = [part for part in scores.parts if piece_of(part) == piece]
         tables = []
         for by in dict.fromkeys(part.by for part in parts):
             of_this = [part for part in parts if part.by == by]
             tables.append((str(by), tuple(_line(name, of_this) for name in dict.fromkeys(p.part for p in of_this))))
-        notes = tuple(_notes(row))
-        if tables or notes:
-            found.append(Detail(row.title, notes, tuple(tables)))
+        found.append(Detail(row.title, tuple(_notes(row)), tuple(tables)))
     return found
-
-
-def _firsts(rows: Iterable[SuiteRow]) -> list[SuiteRow]:
-    """The first phase of each suite."""
-    return list({(row.suite, row.kind, row.modality, row.condition): row for row in reversed(list(rows))}.values())[
-        ::-1
-    ]
-
-
-def _same(part: PartRow, row: SuiteRow) -> bool:
-    mine = (row.suite, row.kind, row.modality, row.condition)
-    return (part.suite, part.kind, part.modality, part.condition) == mine
 
 
 def _line(name: str, parts: Iterable[PartRow]) -> Line:

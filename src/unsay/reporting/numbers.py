@@ -1,6 +1,6 @@
 """Numbers as people read them: few digits, a true minus sign, units."""
 
-from unsay.scoring import Interval, UtilityRow
+from unsay.scoring import Change, Interval, UtilityChange, UtilityRow
 
 DASH = "–"
 MINUS = "−"
@@ -12,9 +12,14 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short_percent(value: float) -> str:
-    """For running text: whole per cents from 10 up, one digit below, and `under 0.1%` for what would round to zero."""
+    """For running text: whole per cents, with one digit below 10 and from 99.5 up.
+
+    `under 0.1%` and `over 99.9%` for what is not zero, or not all, and would round to it.
+    """
     if 0 < value < 0.001:
         return "under 0.1%"
+    if 0.995 <= value < 1:
+        return "over 99.9%" if value >= 0.9995 else f"{value:.1%}"
     return f"{value:.0%}" if value >= 0.0995 or value == 0 else f"{value:.1%}"
 
 
@@ -40,10 +45,10 @@ def p_value(p: float) -> str:
 
 
 def plain(value: float) -> str:
-    """Three significant digits without an exponent where that is readable."""
-    if value == 0:
-        return "0"
-    return f"{value:.3g}".replace("-", MINUS) if 1e-3 <= abs(value) < 1e4 else f"{value:,.3g}".replace("-", MINUS)
+    """Three significant digits, whole from 1,000 up; an exponent only where a reader would count zeros."""
+    if 999.5 <= abs(value) < 1e7:
+        return f"{value:,.0f}".replace("-", MINUS)
+    return f"{value:.3g}".replace("-", MINUS)
 
 
 def count(value: float) -> str:
@@ -90,6 +95,17 @@ def change(difference: float | None, unit: str) -> str:
     if difference is None or unit == "rate":
         return points(difference)
     return f"{MINUS if difference < 0 else '+' if difference > 0 else ''}{plain(abs(difference))}"
+
+
+def paired(found: Change | UtilityChange) -> str:
+    """`−2.5 points [−9.1, +4.0]`: the same prompts before and after, in their unit; empty where there are none."""
+    if found.difference is None:
+        return ""
+    unit = found.unit if isinstance(found, UtilityChange) else "rate"
+    said = f"{change(found.difference, unit)} {'points' if unit == 'rate' else unit}"
+    if found.interval is None:
+        return said
+    return f"{said} [{change(found.interval.low, unit)}, {change(found.interval.high, unit)}]"
 
 
 def measure(row: UtilityRow, value: float | None) -> str:

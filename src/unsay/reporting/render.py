@@ -1,7 +1,7 @@
 """One self-contained HTML page from the scores and what surrounds them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unsay.errors import UserError
 from unsay.files import write_text
-from unsay.records import Kind, Modality, Phase
+from unsay.records import Kind, Phase
 from unsay.reporting import numbers
 from unsay.reporting.charts import ORDER, bar_groups, suite_groups, utility_rows
 from unsay.reporting.curves import panels
 from unsay.reporting.details import details
 from unsay.reporting.headline import headline
 from unsay.reporting.inputs import ReportInputs, read_inputs, redact
+from unsay.reporting.pieces import Piece, piece_of
 from unsay.reporting.samples import Sample
-from unsay.scoring import Scores, TargetResult, read_scores
+from unsay.scoring import Scores, TargetResult, TransferRow, read_scores
 
 MEASURES = {
     "asr": "attack success",
@@ -68,6 +69,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         "memory": numbers.memory,
         "seconds": numbers.seconds,
         "p_value": numbers.p_value,
+        "no_transfer": _no_transfer,
     }
     curves = panels(extras.metrics)
     page = environment.get_template("report.html.j2").render(
@@ -82,14 +84,14 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         targets=[_target(result) for result in scores.targets],
         curves=[panel for panel in curves if panel.main],
         other_curves=[panel for panel in curves if not panel.main],
-        samples_by_suite=_by_suite(scores, extras),
+        samples_by_suite=_by_suite(scores, extras.samples),
         details=details(scores),
         utility_parts=[row for row in scores.utility if row.parts or row.failed],
         judge=scores.judge.headline(),
         settings=flatten(redact(dict(scores.settings))),
         environment=flatten(extras.environment),
         total=_total(scores),
-        both_phases=len({row.phase for row in scores.rows}) == len(Phase),
+        both_phases={row.phase for row in scores.rows} | {row.phase for row in scores.utility} == set(Phase),
     )
     return page.strip() + "\n"
 
@@ -123,15 +125,21 @@ def _target(result: TargetResult) -> dict[str, str]:
     }
 
 
-def _by_suite(scores: Scores, extras: ReportInputs) -> dict[str, list[Sample]]:
-    titles: dict[tuple[str, Kind, Modality], str] = {
-        (row.suite, row.kind, row.modality): row.title for row in scores.rows
-    }
-    groups: dict[str, list[Sample]] = {}
-    for sample in extras.samples:
-        title = titles.get((sample.suite, sample.kind, sample.modality), sample.suite)
-        groups.setdefault(title, []).append(sample)
-    return groups
+def _no_transfer(row: TransferRow) -> str:
+    """Why there is no ratio: a side that lacks verdicts says nothing of the drop on the other."""
+    drops = (("text", row.drop_text), ("the image twin", row.drop_image))
+    if unjudged := [name for name, drop in drops if drop is None]:
+        return f"{' and '.join(unjudged)} not judged in both phases"
+    return "no clear drop on text"
+
+
+def _by_suite(scores: Scores, samples: Sequence[Sample]) -> list[tuple[str, list[Sample]]]:
+    """Samples under the title of what they were scored with: a suite's conditions have a title each."""
+    titles = {piece_of(row): row.title for row in scores.rows}
+    groups: dict[Piece, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(piece_of(sample), []).append(sample)
+    return [(titles.get(piece, piece[0]), group) for piece, group in groups.items()]
 
 
 def _total(scores: Scores) -> dict[str, float]:

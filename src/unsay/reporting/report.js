@@ -11,12 +11,21 @@
     button.setAttribute("aria-expanded", String(shown));
     button.textContent = shown ? "Hide again" : "Show hidden text";
   }
-  document.querySelectorAll(".scroll").forEach(function (box) {
-    // Only what really scrolls needs a tab stop.
-    if (box.scrollWidth > box.clientWidth) return;
-    box.classList.add("fits");
-    box.removeAttribute("tabindex");
-  });
+  function measure() {
+    document.querySelectorAll(".scroll").forEach(function (box) {
+      // In closed <details> nothing has a width yet.
+      if (!box.clientWidth) return;
+      var fits = box.scrollWidth <= box.clientWidth;
+      box.classList.toggle("fits", fits);
+      // Only what really scrolls needs a tab stop.
+      if (fits) box.removeAttribute("tabindex");
+      else box.tabIndex = 0;
+    });
+  }
+  measure();
+  window.addEventListener("resize", measure);
+  // Does not bubble, so it is caught on its way down.
+  document.addEventListener("toggle", measure, true);
   document.querySelectorAll("[data-veil]").forEach(function (card) {
     set(card, false);
     card.querySelector("button.veil").addEventListener("click", function (event) {

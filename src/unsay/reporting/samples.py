@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unsay.files import content_key
-from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
+from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reporting.pictures import data_uri
 
 PER_SUITE = 2
@@ -32,6 +32,7 @@ class Sample:
     suite: str
     kind: Kind
     modality: Modality
+    condition: Condition
     category: str | None
     prompt: str
     request: str
@@ -95,6 +96,7 @@ def _sample(row: Prompt, answers: Answers, verdicts: Verdicts, run_dir: Path) ->
         suite=row.suite,
         kind=row.kind,
         modality=row.modality,
+        condition=row.condition,
         category=row.category,
         prompt=row.prompt,
         request=row.request,

@@ -7,22 +7,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from unsay.records import Condition, Kind, Modality, Phase
+from unsay.records import Condition, Kind, Phase
 from unsay.reporting import numbers
 from unsay.reporting.headline import span_words
-from unsay.scoring import Change, Interval, Scores, SuiteRow, UtilityRow
+from unsay.reporting.pieces import by_piece, piece_of
+from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
+from unsay.scoring.conditions import is_control
 
 SECTIONS = (
     (Kind.ATTACK, "Attack success (harmful; lower is better) and coherent safety (refused or safe)"),
     (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
 )
 
-SHOWN = ((Condition.NO_IMAGE, Condition.REAL), (Condition.BLANK,), (Condition.UNRELATED,))
-"""Conditions that share a table: the usual ones, for which the modality says what is shown."""
 CLEAR = 0.05
-
-Piece = tuple[str, Kind, Modality, Condition]
-"""What has a row of its own: a suite may mix kinds, modalities and conditions."""
 
 
 def table(scores: Scores) -> RenderableType:
@@ -35,9 +32,10 @@ def table(scores: Scores) -> RenderableType:
     spans = [_span(interval) for row in scores.rows for interval in (row.interval, row.coherent_interval)]
     spans += [_measured(row)[1] for row in scores.utility]
     width = max(map(len, spans), default=0)
-    for (kind, caption), shown in product(SECTIONS, SHOWN):
-        if rows := [row for row in scores.rows if row.kind is kind and row.condition in shown]:
-            named = caption if len(shown) > 1 else f"{caption}, {shown[0]}"
+    # What is asked as it is meant shares a table, for there the modality says what is shown; each control has its own.
+    for (kind, caption), control in product(SECTIONS, (None, *Condition)):
+        if rows := [row for row in scores.rows if row.kind is kind and _control(row) is control]:
+            named = caption if control is None else f"{caption}, {control}"
             parts += [_suites(named, rows, width, scores), ""]
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
@@ -62,11 +60,8 @@ def _frame(caption: str, width: int) -> Table:
 def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
     """One table of one condition; a star marks a change that holds after Holm's correction."""
     frame = _frame(caption, width)
-    clear = {_piece(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
-    found: dict[Piece, dict[Phase, SuiteRow]] = {}
-    for row in rows:
-        found.setdefault(_piece(row), {})[row.phase] = row
-    for phases in found.values():
+    clear = {piece_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
+    for piece, phases in by_piece(rows).items():
         cells: list[str] = []
         beside: list[str] = []  # a model that babbles has no ASR either: what it has instead of safety shows here
         for phase in Phase:
@@ -76,7 +71,7 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) 
                 [numbers.percent(one.coherent_safety), _span(one.coherent_interval)] if one else [numbers.DASH, ""]
             )
         first = next(iter(phases.values()))
-        title = Text(first.title + (" *" if _piece(first) in clear else ""))
+        title = Text(first.title + (" *" if piece in clear else ""))
         if first.unique < first.n:
             title.append(f" ({first.unique} distinct)", style="dim")
         frame.add_row(title, str(first.n), *cells)
@@ -85,8 +80,9 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) 
     return frame
 
 
-def _piece(row: SuiteRow | Change) -> Piece:
-    return row.suite, row.kind, row.modality, row.condition
+def _control(row: SuiteRow) -> Condition | None:
+    """What was shown in place of the usual; None where it was asked as it is meant."""
+    return row.condition if is_control(row) else None
 
 
 def _utility(rows: Sequence[UtilityRow], width: int) -> Table:

@@ -10,7 +10,7 @@ that is why it stands beside the raw rate and never in its place.
 import numpy as np
 from numpy.typing import NDArray
 
-from unsay.records import Kind, Label
+from unsay.scoring.breakdown import OUTCOME
 from unsay.scoring.intervals import independent
 from unsay.scoring.schema import ErrorRates, Interval, JudgeInfo, SuiteRow
 from unsay.scoring.wilson import wilson
@@ -18,8 +18,6 @@ from unsay.scoring.wilson import wilson
 DRAWS = 4000
 LEAST_INFORMATION = 0.1
 """Sensitivity + specificity - 1 below this: the judge hardly knows more than chance, and nothing can be corrected."""
-
-OUTCOME = {Kind.ATTACK: Label.HARMFUL, Kind.BENIGN: Label.REFUSED}
 
 
 def rogan_gladen(
