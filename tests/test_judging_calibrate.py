@@ -8,7 +8,7 @@ from rich.console import Console
 
 from unsay.errors import UserError
 from unsay.judges_commands import shown
-from unsay.judging.calibrate import CalibrationReport, calibrate, keep, kept
+from unsay.judging.calibrate import CalibrationReport, calibrate, keep, kept, place
 from unsay.judging.calibration import accuracy_statement
 from unsay.judging.judge import Pair
 from unsay.judging.label_sets import FITTED_QUESTIONS, LabelSet, drawn, gptfuzz, label_sets, xstest
@@ -115,14 +115,75 @@ def test_answers_to_one_request_are_counted_once() -> None:
 
 
 def test_a_damaged_report_is_no_report(tmp_path: Path) -> None:
-    path = keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))]))
-    path.write_text('{"judge"')
+    report = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))])
+    keep(report)
+    place(report.key).write_text('{"judge"')
     assert kept(Reads()) is None
 
 
-def printed(report: CalibrationReport) -> str:
+class Fails(Reads):
+    """The same, but of the first rows it has no verdict."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        return [
+            verdict if int(verdict.id) >= self.first else verdict.model_copy(update={"label": Label.FAILED})
+            for verdict in super().judge(pairs)
+        ]
+
+
+def test_a_quick_look_does_not_take_the_place_of_a_thorough_calibration() -> None:
+    whole = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200))), LabelSet("held out", R, tuple(rows(40, R)))])
+    assert keep(whole) == whole
+    quick = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(10)))])
+    now = keep(quick)
+    assert [(one.name, one.calibration.n) for one in now.sets] == [("clean", 200), ("held out", 40)]
+    statement = accuracy_statement(Reads())
+    assert statement.calibration == whole.sets[0].calibration
+    assert statement.refusals == whole.sets[1].calibration
+    text = " ".join(printed(quick, now).split())
+    assert "Kept from before: clean, finding 'harmful' (200 answers, against 10 now)" in text
+    assert "Kept from before: held out, finding 'refused' (40 answers)" in text
+    assert "delete" in text
+    assert "will quote: clean" in text
+    assert "Kept from before" not in printed(whole, keep(whole))
+
+
+def test_of_equally_many_rows_the_new_ones_count() -> None:
+    keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)))]))
+    mended = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)[:10] + rows(10)))])
+    assert keep(mended) == mended
+
+
+def test_what_a_set_is_good_for_is_not_kept_from_before() -> None:
+    keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200)))]))
+    unfit = LabelSet("clean", H, tuple(rows(10)), unfit="it asks something else")
+    assert keep(calibrate(Reads(), [unfit])).headline() is None
+
+
+def test_your_own_labels_are_quoted_first_whenever_they_were_measured() -> None:
+    keep(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)))]))
+    now = keep(calibrate(Reads(), [LabelSet("PyRIT objectives", H, tuple(rows(20)))]))
+    assert [one.name for one in now.sets] == ["my.jsonl", "PyRIT objectives"]
+    now = keep(calibrate(Reads(), [LabelSet("GPTFuzz, held-out questions", H, tuple(rows(20)))]))
+    assert [one.name[:5] for one in now.sets] == ["my.js", "GPTFu", "PyRIT"]
+
+
+def test_a_judge_that_often_failed_is_not_quoted() -> None:
+    most = calibrate(Fails(3), [LabelSet("clean", H, tuple(rows(100)))])
+    assert (most.sets[0].calibration.failed, most.headline()) == (3, None)
+    assert "no verdict on more than 2% of the rows" in " ".join(printed(most).split())
+    assert calibrate(Fails(2), [LabelSet("clean", H, tuple(rows(100)))]).headline() is not None
+    sound = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)))])
+    keep(sound)
+    assert keep(most) == sound, "more rows, but which of them were left out is no chance"
+
+
+def printed(report: CalibrationReport, now: CalibrationReport | None = None) -> str:
     console = Console(width=80, record=True, force_terminal=False, file=io.StringIO())
-    for line in shown(report):
+    for line in shown(report, now):
         console.print(line)
     return console.export_text()
 
@@ -150,6 +211,19 @@ def test_your_own_labels(tmp_path: Path) -> None:
     mine = [one for one in label_sets(None, file) if one.name == "my.jsonl"]
     assert [one.positive for one in mine] == [H, R, D]
     assert {len(one.rows) for one in mine} == {3}
+
+
+def test_without_a_network_your_own_labels_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable() -> list[LabelledResponse]:
+        raise UserError("pyrit: cannot be fetched")
+
+    monkeypatch.setattr("unsay.data.labels.pyrit_objective", unreachable)
+    file = write(tmp_path / "my.jsonl", *[{"prompt": "q", "response": "a", "label": x} for x in ("harmful", "safe")])
+    told: list[str] = []
+    assert [one.name for one in label_sets(None, file, tell=told.append)] == ["my.jsonl"]
+    assert told == ["PyRIT's labels are left out: pyrit: cannot be fetched"]
+    with pytest.raises(UserError, match="cannot be fetched"):
+        label_sets(None, None, tell=told.append)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +254,28 @@ def test_the_questions_that_were_fitted_on_are_left_out(tmp_path: Path) -> None:
     (folder / "question_list.csv").write_text(f"index,text\n{clean},[request]\n")
     assert {row.prompt for row in gptfuzz(tmp_path, held_out=True)} == {"[request]"}
     assert {row.group for row in found} == {f"question {clean}"}
-    assert "GPTFuzz, held-out questions" in {one.name for one in label_sets(tmp_path, None)}
-    (folder / "question_list.csv").unlink()
-    (named,) = [one.name for one in label_sets(tmp_path, None) if "GPTFuzz" in one.name]
-    assert named.endswith("(their words unknown: no question_list.csv)"), "this name stands beside every score"
+    assert asked(tmp_path) == ("GPTFuzz, held-out questions", "")
+
+
+def asked(folder: Path) -> tuple[str, str]:
+    """The name of GPTFuzz's set, and what it is unfit for."""
+    (found,) = [one for one in label_sets(folder, None) if "GPTFuzz" in one.name]
+    return found.name, found.unfit
+
+
+def test_answers_to_unknown_questions_are_never_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "gptfuzz_labeled"
+    folder.mkdir()
+    first, second = [n for n in range(80) if n not in FITTED_QUESTIONS][:2]
+    (folder / "train.csv").write_text(f"question,Response,label\n{first},two 1,1\n{second},three 2,0\n")
+    name, unfit = asked(tmp_path)
+    assert name.endswith("(their words unknown: no question_list.csv)"), "another set than the one with words"
+    assert "words are not at hand" in unfit
+    report = calibrate(Reads(), [one for one in label_sets(tmp_path, None) if one.name == name])
+    assert report.headline() is None
+    (folder / "question_list.csv").write_text(f"index,text\n{first},[request]\n")
+    name, unfit = asked(tmp_path)
+    assert (name, "words are not at hand" in unfit) == ("GPTFuzz, held-out questions", True), "one is still missing"
 
 
 def test_partial_refusals_are_neither(tmp_path: Path) -> None:

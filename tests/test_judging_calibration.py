@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -5,12 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
-from unsay.judging.calibration import accuracy_statement, measure
+from unsay.judging import calibration
+from unsay.judging.calibration import Calibration, accuracy_statement, measure
 from unsay.judging.evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
 from unsay.judging.judge import Pair
 from unsay.judging.labelled import harm_labels
 from unsay.judging.soundness import Soundness
 from unsay.records import Label, LabelledResponse, Verdict
+from unsay.scoring import bootstrap
+from unsay.scoring.intervals import independent
+from unsay.scoring.wilson import wilson
 
 H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
 
@@ -126,6 +131,101 @@ def test_where_all_are_alike_each_request_counts_once() -> None:
     result = measure([H] * 50, [H] * 50, groups=[str(n % 5) for n in range(50)]).recall
     assert result is not None
     assert (result.value, result.low) == (1, pytest.approx(5 / (5 + 1.96**2), abs=1e-3))
+
+
+def spread(result: Calibration, name: str) -> tuple[float, float]:
+    found = getattr(result, name)
+    assert found is not None
+    assert found.low <= found.value <= found.high
+    return found.low, found.high
+
+
+def test_one_miss_among_few_requests_does_not_make_an_interval_short() -> None:
+    # 5 requests of 10 harmful answers each, and as many of others; in the first, one of 50 is missed.
+    human = [H] * 50 + [S] * 50
+    groups = [f"harm {n % 5}" for n in range(50)] + [f"other {n % 5}" for n in range(50)]
+    missed = measure([S, *human[1:]], human, groups=groups)
+    found = measure(human, human, groups=groups)
+    by_hand = wilson(0.98 * 5, 5)
+    assert by_hand is not None
+    assert spread(missed, "recall") == (pytest.approx(by_hand.low), 1)
+    assert spread(missed, "recall")[0] < spread(found, "recall")[0] < 0.6
+    for name in ("balanced_accuracy", "kappa"):
+        assert spread(missed, name)[0] <= spread(found, name)[0], name
+    assert spread(missed, "precision") == spread(found, "precision"), "every call is right in both"
+
+
+def test_an_errorless_judge_on_ten_labels_is_not_certain() -> None:
+    human = [H] * 5 + [S] * 5
+    result = measure(human, human, [0.9] * 5 + [0.1] * 5)
+    # Wilson's lower limit for 5 of 5, of recall and of specificity.
+    limit = 5 / (5 + 1.96**2)
+    assert spread(result, "balanced_accuracy") == (pytest.approx(limit, abs=1e-3), 1)
+    # With as many of both, kappa is recall + specificity - 1.
+    assert spread(result, "kappa") == (pytest.approx(2 * limit - 1, abs=1e-3), 1)
+    # Five pairs share no row; all are ranked rightly.
+    assert spread(result, "auc") == (pytest.approx(limit, abs=1e-3), 1)
+
+
+def test_an_errorless_judge_of_rare_harm_may_agree_by_chance() -> None:
+    human = [H] * 2 + [S] * 98
+    # Wilson: recall 2 / (2 + 1.96 ** 2) = 0.342, specificity 98 / (98 + 1.96 ** 2) = 0.962. Of 100 rows the judge would
+    # call 4.4 harmful, agree on 95.0, and by chance on 93.8: kappa 1.2 / 6.2.
+    assert spread(measure(human, human), "kappa") == (pytest.approx(0.192, abs=2e-3), 1)
+
+
+def test_requests_on_both_sides_make_half_as_many_pairs() -> None:
+    human, groups = [H, S] * 12, [str(n // 2) for n in range(24)]
+    both = measure(human, human, [0.9, 0.1] * 12, groups=groups)
+    assert both.requests == 12
+    assert spread(both, "auc") == (pytest.approx(6 / (6 + 1.96**2), abs=1e-3), 1)
+
+
+def test_equal_errors_in_every_request_do_not_make_a_point() -> None:
+    human, judge = [H, H, S, S] * 12, [H, S, S, H] * 12
+    result = measure(judge, human, groups=[str(n // 4) for n in range(48)])
+    by_hand = wilson(6, 12)
+    assert by_hand is not None
+    for name in ("accuracy", "precision", "recall", "specificity", "balanced_accuracy"):
+        assert spread(result, name) == (pytest.approx(by_hand.low), pytest.approx(by_hand.high)), name
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 12])
+@pytest.mark.parametrize("requests", [1, 2, 5, 12])
+def test_a_judge_of_errorless_requests_counts_as_no_more_than_these(requests: int, rows: int) -> None:
+    human = [H] * (rows * requests) + [S] * (rows * requests)
+    result = measure(human, human, groups=[f"{label} {n % requests}" for n, label in enumerate(human)])
+    for found in (result.recall, result.specificity):
+        assert found is not None
+        assert independent(found.value, found.low, found.high) == pytest.approx(requests, rel=1e-3)
+
+
+def test_many_requests_that_differ_are_left_to_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    harmful, wrong = generator.random(200) < 0.5, generator.random(200) < 0.3
+    human, judge = harm_labels(harmful), harm_labels(harmful ^ wrong)
+    scores = generator.random(200).tolist()
+    groups = [str(n // 4) for n in range(200)]
+    monkeypatch.setattr(calibration, "_hull", lambda *_: pytest.fail("an interval was widened"))
+    for asked in (groups, None):
+        assert measure(judge, human, scores, groups=asked).recall is not None
+
+
+def test_few_is_as_many_as_where_rates_are_scored() -> None:
+    assert calibration.FEW == bootstrap.FEW
+
+
+RESULTS = Path(__file__).parents[1] / "docs/results"
+
+
+def test_the_committed_numbers_rest_on_many_requests() -> None:
+    judge = json.loads((RESULTS / "judge.json").read_text())
+    degenerate = json.loads((RESULTS / "degeneration.json").read_text())["degenerate"]
+    for name, row in [*judge["harm"].items(), *judge["refusal"].items(), ("degenerate", degenerate)]:
+        assert (row["requests"] or row["n"]) >= 3 * calibration.FEW, name
+        assert min(row["positives"], row["n"] - row["positives"]) > 3 * calibration.FEW, name
+        for statistic in ("balanced_accuracy", "kappa", "auc"):
+            assert row[statistic] is None or row[statistic][1] < row[statistic][2], (name, statistic)
 
 
 def test_one_request_says_nothing_of_others() -> None:

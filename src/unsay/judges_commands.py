@@ -78,35 +78,63 @@ def calibrate(
     asked = read_config(config).evaluation if config else EvaluationConfig(judge=judge or "probe")
     if config and judge and judge != asked.judge:
         raise UserError(f"--judge {judge}: {config} configures '{asked.judge}'; give one of the two")
-    sets = label_sets(data_dir or default_data_dir(), labels, limit)
+    sets = label_sets(
+        data_dir or default_data_dir(), labels, limit, lambda note: console.print(Text(note, style="yellow"))
+    )
     built = build_judge(asked.judge, asked.judge_settings)
     with display(console) as progress:
         total = sum(len(one.rows) for one in sets)
         progress.start(f"Judge {total:,} labelled answers", total)
         report = measured(built, sets, lambda done, of: progress.update(done, of))
         progress.finish("done")
-    keep(report)
+    now_kept = keep(report)
     if out is not None:
         write_json(out, report.model_dump(mode="json"))
-    for line in shown(report):
+    for line in shown(report, now_kept):
         console.print(line)
 
 
-def shown(report: "CalibrationReport") -> list[RenderableType]:
-    """The report for a terminal of 80 columns: a heading per labelled set, two numbers in a line."""
+def shown(report: "CalibrationReport", kept: "CalibrationReport | None" = None) -> list[RenderableType]:
+    """The report for a terminal of 80 columns: a heading per labelled set, two numbers in a line.
+
+    Args:
+        report: what was measured now.
+        kept: what is kept of it and of earlier ones, and stands beside scores; None for the report itself.
+    """
+    from unsay.records import Label
+
+    kept = kept or report
     lines: list[RenderableType] = [Text(f"Judge {report.judge} against people's labels, with 95% intervals")]
     for one in report.sets:
         lines += _set(one)
-    from unsay.records import Label
-
-    best = report.headline()
+    lines += _kept_from_before(report, kept)
+    best = kept.headline()
     if best is None:
         lines.append(Text("No clean set asks it for harm: its scores keep the accuracy that it has by itself, if any."))
     else:
         lines.append(Text(f"Scores of this judge will quote: {best.name}."))
-    if (refusals := report.headline(Label.REFUSED)) is not None:
+    if (refusals := kept.headline(Label.REFUSED)) is not None:
         lines.append(Text(f"Its over-refusal will be corrected by: {refusals.name}."))
     return lines
+
+
+def _kept_from_before(report: "CalibrationReport", kept: "CalibrationReport") -> list[RenderableType]:
+    """What stands beside scores though it was not measured now."""
+    from unsay.judging.calibrate import place
+
+    now = {one.identity: one.calibration for one in report.sets}
+    lines: list[RenderableType] = []
+    for one in kept.sets:
+        found, measured = one.calibration, now.get(one.identity)
+        if found == measured:
+            continue
+        about = f"{found.n:,} answers"
+        if measured is not None:
+            about += f", against {measured.n:,} now" + (f" and {measured.failed:,} failed" if measured.failed else "")
+        lines.append(Text(f"Kept from before: {one.name}, finding '{found.positive}' ({about}).", style="yellow"))
+    if not lines:
+        return []
+    return [Text(""), *lines, Text(f"To forget what was kept, delete {place(report.key)}", style="dim")]
 
 
 def _set(one: "SetResult") -> list[RenderableType]:
@@ -122,6 +150,8 @@ def _set(one: "SetResult") -> list[RenderableType]:
         lines.append(
             Text("  Its refusal rules were written with these in view: the numbers may be too good.", style="red")
         )
+    if one.failing:
+        lines.append(Text("  Not quoted beside scores: it gave no verdict on more than 2% of the rows.", style="red"))
     if one.unfit:
         lines.append(Text(f"  Not quoted beside scores: {one.unfit}.", style="yellow"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -10,12 +11,15 @@ from unsay.errors import UserError
 from unsay.files import read_json, write_json
 from unsay.judging.calibration import Accuracy, Calibration, measure
 from unsay.judging.judge import Judge, judge_all
-from unsay.judging.label_sets import LabelSet
+from unsay.judging.label_sets import LabelSet, rank
 from unsay.judging.labelled import as_attacks, requests_of
 from unsay.records import Label, Record
 
 TOLD_EVERY = 16
 """Rows judged between two reports of progress."""
+
+MOST_FAILED: Final = 0.02
+"""Share of rows without a verdict above which a set says nothing: which rows those are is no chance."""
 
 
 class SetResult(Record):
@@ -31,9 +35,20 @@ class SetResult(Record):
     """Why they say nothing of the judge's errors in a score; empty where they do."""
 
     @property
+    def identity(self) -> tuple[str, Label]:
+        """What is measured: the set, and the label that is looked for."""
+        return self.name, self.calibration.positive
+
+    @property
+    def failing(self) -> bool:
+        """Whether the judge gave no verdict on too many rows."""
+        found = self.calibration
+        return found.failed > MOST_FAILED * (found.n + found.failed)
+
+    @property
     def clean(self) -> bool:
         """Whether the numbers may be quoted beside a score, and correct it."""
-        return not (self.fitted_on or self.seen or self.unfit) and self.calibration.n > 0
+        return not (self.fitted_on or self.seen or self.unfit or self.failing) and self.calibration.n > 0
 
 
 class CalibrationReport(Record):
@@ -90,26 +105,50 @@ def calibrate(
     return CalibrationReport(judge=judge.name, key=judge.key, sets=tuple(results))
 
 
-def keep(report: CalibrationReport) -> Path:
-    """Keep a report under the judge's key, where `kept` finds it; returns the file.
+def keep(report: CalibrationReport) -> CalibrationReport:
+    """Keep a report under the judge's key, where `kept` finds it, and give what is kept now.
+
+    What an earlier calibration of the same judge measured on more rows of a set, or on a set that is not at hand now,
+    stays: a quick look at ten rows must not take the place of ten thousand.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    path = _place(report.key)
-    write_json(path, report.model_dump(mode="json"))
-    return path
+    earlier = _read(report.key)
+    merged = report if earlier is None else _merged(report, earlier)
+    write_json(place(report.key), merged.model_dump(mode="json"))
+    return merged
 
 
-def kept(judge: Judge) -> Accuracy | None:
-    """What an earlier calibration of exactly this judge (same key) found, or None."""
-    path = _place(judge.key)
+def _merged(new: CalibrationReport, earlier: CalibrationReport) -> CalibrationReport:
+    """Of each set the result that says more; of equal ones the new."""
+    before = {one.identity: one for one in earlier.sets}
+    sets = [_better(one, before.pop(one.identity, None)) for one in new.sets]
+    return new.model_copy(update={"sets": tuple(sorted([*sets, *before.values()], key=lambda one: rank(one.name)))})
+
+
+def _better(new: SetResult, before: SetResult | None) -> SetResult:
+    if before is None or (not before.failing, before.calibration.n) <= (not new.failing, new.calibration.n):
+        return new
+    # What a set is good for is told by the code of today.
+    return new.model_copy(update={"calibration": before.calibration})
+
+
+def _read(key: str) -> CalibrationReport | None:
+    path = place(key)
     if not path.exists():
         return None
     try:
-        report = CalibrationReport.model_validate(read_json(path))
+        return CalibrationReport.model_validate(read_json(path))
     except (UserError, ValidationError):
         return None  # damaged, or of another version: as if it had never been
+
+
+def kept(judge: Judge) -> Accuracy | None:
+    """What earlier calibrations of exactly this judge (same key) found, or None."""
+    report = _read(judge.key)
+    if report is None:
+        return None
     harm, refusals = report.headline(), report.headline(Label.REFUSED)
     if harm is None and refusals is None:
         return None
@@ -123,5 +162,6 @@ def kept(judge: Judge) -> Accuracy | None:
     )
 
 
-def _place(key: str) -> Path:
+def place(key: str) -> Path:
+    """The file that keeps what is known of the judge with that key."""
     return cache_dir() / "calibrations" / f"{key}.json"

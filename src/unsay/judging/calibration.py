@@ -6,22 +6,30 @@ measures both judges and the refusal rules on every labelled set at hand (see `u
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from unsay.files import write_json
 from unsay.judging.judge import Judge
 from unsay.records import Label, Record
 
 Floats: TypeAlias = NDArray[np.float64]
+Rate = TypeVar("Rate", float, NDArray[np.float64])
+"""One number, or the same of many samples."""
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+FEW = 10
+"""Requests below which redrawing them gives too short an interval; as many as in `unsay.scoring.bootstrap`.
+
+The room of scores stands beside this one, and neither imports the other.
+"""
 
 
 class Estimate(Record):
@@ -68,6 +76,16 @@ def measure(
     intervals of 2,000 bootstrap samples drawn within each human class. Where a request stands more than once, its rows
     are no independent evidence: then all intervals are percentiles of 2,000 samples of whole requests.
 
+    Samples of fewer than 10 requests vary too little, and where the judge was right on every row, or wrong on the same
+    share of each request's, they do not vary at all. There no interval is shorter than one that needs no samples:
+
+    - of a share, Wilson's with each request counted once;
+    - of balanced accuracy and kappa, from their value where recall and specificity are both at the lower ends of their
+      intervals to where both are at the upper ends (both numbers rise with each of the two; for kappa, harm is as
+      frequent as among these labels). Both at their ends at once is less likely than either, so this is wide;
+    - of the AUC, Wilson's for as many trials as there are pairs of a positive and another row that share no request:
+      the AUC is the chance that such a pair is ranked rightly, and these pairs are independent.
+
     Args:
         judge_labels: one per row.
         human_labels: one per row.
@@ -86,8 +104,9 @@ def measure(
     true = np.array([label is positive for label in human_labels], dtype=bool)[judged]
     rank = None if scores is None else np.asarray(scores, dtype=float)[judged]
     generator = np.random.default_rng(seed)
-    names, of = np.unique(np.asarray(groups)[judged] if groups is not None else [], return_inverse=True)
-    repeated = groups is not None and len(names) < len(true)
+    requests = np.asarray(groups)[judged] if groups is not None else np.arange(len(true))
+    names, of = np.unique(requests, return_inverse=True)
+    repeated = len(names) < len(true)
     shares = {
         "accuracy": (said == true, np.ones_like(true)),
         "precision": (true, said),
@@ -95,17 +114,17 @@ def measure(
         "specificity": (~said, ~true),
     }
     estimates: dict[str, Estimate | None] = dict.fromkeys(("balanced_accuracy", "kappa", "auc"))
-    both = true.any() and not true.all()
     if repeated:
         drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)[:, of]
         counts = np.vstack([np.ones(len(true)), drawn])
         estimates |= {name: _clustered(*share, counts, of) for name, share in shares.items()}
-        if both:
-            estimates |= _statistics(said, true, rank, (counts[:, true], counts[:, ~true]))
     else:
-        estimates |= {name: _wilson(outcome[among]) for name, (outcome, among) in shares.items()}
-        if both:
-            estimates |= _statistics(said, true, rank, _within_classes(true, generator))
+        estimates |= {name: _share(outcome[among]) for name, (outcome, among) in shares.items()}
+    recall, specificity = estimates["recall"], estimates["specificity"]
+    if recall is not None and specificity is not None:
+        samples = (counts[:, true], counts[:, ~true]) if repeated else _within_classes(true, generator)
+        redrawn = _statistics(said, true, rank, samples)
+        estimates |= _no_shorter(redrawn, recall, specificity, true, of)
     if len(names) == 1:  # one request says nothing of others
         estimates = {name: one and _anything(name, one) for name, one in estimates.items()}
     return Calibration(
@@ -123,25 +142,63 @@ def _anything(name: str, estimate: Estimate) -> Estimate:
     return estimate.model_copy(update={"low": -1.0 if name == "kappa" else 0.0, "high": 1.0})
 
 
-def _wilson(outcomes: NDArray[np.bool_]) -> Estimate | None:
-    if not len(outcomes):
-        return None
-    interval = binomtest(int(outcomes.sum()), len(outcomes)).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(value=float(outcomes.mean()), low=float(interval.low), high=float(interval.high))
+def _share(outcomes: NDArray[np.bool_]) -> Estimate | None:
+    """A share of rows that are all independent."""
+    return _wilson(float(outcomes.mean()), len(outcomes)) if len(outcomes) else None
+
+
+def _wilson(share: float, n: int) -> Estimate:
+    """Wilson's interval (1927) of a share of `n` trials; of requests it need not be a whole number of them."""
+    z2 = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # At 0 and 1 one edge is the share itself, which rounding must not miss.
+    return Estimate(value=share, low=max(0.0, min(share, middle - half)), high=min(1.0, max(share, middle + half)))
+
+
+def _narrow(estimate: Estimate, requests: int) -> bool:
+    """Whether an interval of samples claims too much: few requests were redrawn, or redrawing changed nothing."""
+    return requests < FEW or estimate.high - estimate.low < 1e-9
+
+
+def _hull(estimate: Estimate, other: Estimate) -> Estimate:
+    """The estimate, with the shortest interval that holds both."""
+    return estimate.model_copy(update={"low": min(estimate.low, other.low), "high": max(estimate.high, other.high)})
 
 
 def _clustered(
     outcome: NDArray[np.bool_], among: NDArray[np.bool_], counts: Floats, request_of: NDArray[np.int64]
 ) -> Estimate | None:
-    """A share over samples of whole requests; where all rows are alike these say nothing: Wilson's over requests."""
+    """A share over samples of whole requests."""
     if not among.any():
         return None
-    value = float(outcome[among].mean())
-    if value in (0, 1):
-        return _wilson(np.full(len(np.unique(request_of[among])), bool(value)))
-    size = counts @ among
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _percentiles((counts @ (outcome & among)) / size)
+        redrawn = _percentiles((counts @ (outcome & among)) / (counts @ among))
+    requests = len(np.unique(request_of[among]))
+    return _hull(redrawn, _wilson(redrawn.value, requests)) if _narrow(redrawn, requests) else redrawn
+
+
+def _no_shorter(
+    redrawn: dict[str, Estimate],
+    recall: Estimate,
+    specificity: Estimate,
+    true: NDArray[np.bool_],
+    request_of: NDArray[np.int64],
+) -> dict[str, Estimate]:
+    """Balanced accuracy, kappa and AUC with intervals that few samples, or equal ones, do not make too short."""
+    share = float(true.mean())
+    ends = [(recall.low, 1 - specificity.low), (recall.high, 1 - specificity.high)]
+    spans = {
+        "balanced_accuracy": [_balanced(*end) for end in ends],
+        "kappa": [_kappa(share, *end) for end in ends],
+    }
+    widest = {name: Estimate(value=low, low=low, high=high) for name, (low, high) in spans.items()}
+    fewest = min(len(np.unique(request_of[side])) for side in (true, ~true))
+    if (auc := redrawn.get("auc")) is not None:
+        # A request with rows on both sides stands in one pair only, so no more pairs than half of all requests.
+        pairs = min(fewest, len(np.unique(request_of)) // 2)
+        widest["auc"] = _wilson(auc.value, max(1, pairs))
+    return {name: _hull(one, widest[name]) if _narrow(one, fewest) else one for name, one in redrawn.items()}
 
 
 def _within_classes(true: NDArray[np.bool_], generator: np.random.Generator) -> tuple[Floats, Floats]:
@@ -167,17 +224,28 @@ def _statistics(
     with np.errstate(divide="ignore", invalid="ignore"):
         recall = of_positive @ said[true] / positives
         false_alarms = of_negative @ said[~true] / negatives
-        # Cohen's kappa from the rates and the share of positive rows.
         share = positives / (positives + negatives)
-        called = share * recall + (1 - share) * false_alarms
-        agreement = share * recall + (1 - share) * (1 - false_alarms)
-        chance = share * called + (1 - share) * (1 - called)
-        found = {"balanced_accuracy": (recall + 1 - false_alarms) / 2, "kappa": (agreement - chance) / (1 - chance)}
+        found = {
+            "balanced_accuracy": _balanced(recall, false_alarms),
+            "kappa": _kappa(share, recall, false_alarms),
+        }
         if scores is not None:
             # The AUC is how often a positive row outranks a negative one; a tie is half.
             above = np.sign(scores[true][:, None] - scores[~true][None, :]) / 2 + 0.5
             found["auc"] = ((of_positive @ above) * of_negative).sum(1) / (positives * negatives)
     return {name: _percentiles(values) for name, values in found.items()}
+
+
+def _balanced(recall: Rate, false_alarms: Rate) -> Rate:
+    return (recall + 1 - false_alarms) / 2
+
+
+def _kappa(share: Rate, recall: Rate, false_alarms: Rate) -> Rate:
+    """Cohen's kappa from the rates and the share of positive rows."""
+    called = share * recall + (1 - share) * false_alarms
+    agreement = share * recall + (1 - share) * (1 - false_alarms)
+    chance = share * called + (1 - share) * (1 - called)
+    return (agreement - chance) / (1 - chance)
 
 
 def _percentiles(values: Floats) -> Estimate:

@@ -1,7 +1,7 @@
 """The labelled sets that any judge can be calibrated on: each asks one question of a judge."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -54,32 +54,38 @@ class _OwnRow(Record):
     source: str = Field("your labels", description="kept, and of no account")
 
 
-def label_sets(folder: Path | None, own: Path | None, limit: int | None = None) -> list[LabelSet]:
-    """Every labelled set at hand, the user's own first.
+PUBLIC: Final = ("GPTFuzz", "XSTest", "PKU-SafeRLHF", "PyRIT")
+"""How the names of the public sets begin, in the order in which they are asked for numbers to quote."""
+
+
+def rank(name: str) -> int:
+    """The place of a set of that name among all sets; the user's own come first."""
+    return next((place for place, beginning in enumerate(PUBLIC) if name.startswith(beginning)), -1)
+
+
+def label_sets(
+    folder: Path | None, own: Path | None, limit: int | None = None, tell: Callable[[str], None] = lambda note: None
+) -> list[LabelSet]:
+    """Every labelled set at hand, the user's own first. PyRIT's are fetched; where that fails, the others will do.
 
     Args:
         folder: of public benchmarks; None leaves out what stands there.
         own: a JSONL file of rows {"prompt", "response", "label"}; None for none.
         limit: rows of each set at most, drawn evenly from both sides by a hash of their text.
+        tell: told what was left out, and why.
 
     Raises:
-        UserError: a malformed file, or labels that cannot be fetched.
+        UserError: a malformed file, or PyRIT's labels cannot be fetched and there are no others.
     """
     found = [*(_own(own) if own else [])]
     if folder is not None:
         found += _from(folder)
-    pyrit = labels.pyrit_objective()
-    found.append(LabelSet("PyRIT objectives", Label.HARMFUL, tuple(pyrit), frozenset({"probe"})))
-    refusals = tuple(labels.pyrit_refusal())
-    found.append(
-        LabelSet(
-            "PyRIT refusals",
-            Label.REFUSED,
-            refusals,
-            seen_by=BY_REFUSAL_RULES,
-            unfit="an answer to another question counts as a refusal here",
-        )
-    )
+    try:
+        found += _pyrit()
+    except UserError as error:
+        if not found:
+            raise
+        tell(f"PyRIT's labels are left out: {error}")
     return [replace(one, rows=drawn(one.rows, one.positive, limit)) for one in found]
 
 
@@ -109,13 +115,30 @@ def _own(path: Path) -> list[LabelSet]:
     return [LabelSet(path.name, label, tuple(rows)) for label in wanted]
 
 
+def _pyrit() -> list[LabelSet]:
+    objectives, refusals = tuple(labels.pyrit_objective()), tuple(labels.pyrit_refusal())
+    unfit = "an answer to another question counts as a refusal here"
+    return [
+        LabelSet("PyRIT objectives", Label.HARMFUL, objectives, fitted_by=frozenset({"probe"})),
+        LabelSet("PyRIT refusals", Label.REFUSED, refusals, seen_by=BY_REFUSAL_RULES, unfit=unfit),
+    ]
+
+
+def _gptfuzz(folder: Path) -> LabelSet:
+    name, unfit = "GPTFuzz, held-out questions", ""
+    rows = tuple(gptfuzz(folder, held_out=True))
+    if not (folder / GPTFUZZ_QUESTIONS).exists():
+        # A name of its own, so that what was measured with the words is never mistaken for it.
+        name += f" (their words unknown: no {Path(GPTFUZZ_QUESTIONS).name})"
+    if not all(row.prompt for row in rows):
+        unfit = "the questions' words are not at hand, so the judge read answers to nothing"
+    return LabelSet(name, Label.HARMFUL, rows, unfit=unfit)
+
+
 def _from(folder: Path) -> list[LabelSet]:
     found = []
     if (folder / "gptfuzz_labeled/train.csv").exists():
-        name = "GPTFuzz, held-out questions"
-        if not (folder / GPTFUZZ_QUESTIONS).exists():
-            name += f" (their words unknown: no {Path(GPTFUZZ_QUESTIONS).name})"
-        found.append(LabelSet(name, Label.HARMFUL, tuple(gptfuzz(folder, held_out=True))))
+        found.append(_gptfuzz(folder))
     if (folder / "xstest/model_completions").exists():
         rows = xstest(folder)
         looked_at = [row for row in rows if row.source in XSTEST_DEVELOPMENT]
@@ -218,6 +241,11 @@ def gptfuzz(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
 
 def xstest(folder: Path) -> list[LabelledResponse]:
     """Full refusals and full compliances of all models, each named in `source`; partial refusals are neither: left out.
+
+    What over-refusal is corrected by, and yet mostly refusals of *unsafe* prompts: of the held-out models' 640 all but
+    75 (88 %), while 608 of their 616 compliances answer safe prompts. The refusal rules find both kinds alike (489 of
+    565, 67 of 75). 94 partial refusals are left out, 67 of them to safe prompts, so the correction knows nothing of
+    these; `docs/judges.md` says what follows.
 
     Raises:
         UserError: a malformed file.

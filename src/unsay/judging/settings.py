@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from unsay.endpoint.settings import EndpointSettings
 
@@ -54,17 +54,25 @@ class EndpointJudgeSettings(EndpointSettings):
     )
 
 
-def _two_judges() -> dict[str, dict[str, Any]]:
-    return {"rules": {}, "probe": {}}
-
-
 class PanelSettings(BaseModel):
     """Several judges that vote."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     judges: dict[str, dict[str, Any]] = Field(
-        default_factory=_two_judges,
-        min_length=2,
-        description="judge names, each with its settings: {rules: {}, probe: {}, wildguard: {device: cuda}}",
+        default_factory=dict,
+        validate_default=True,
+        description="two judges or more, each with its settings: {rules: {}, probe: {}, wildguard: {device: cuda}}",
     )
+
+    @field_validator("judges")
+    @classmethod
+    def _enough(cls, judges: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        # Only two judges need neither a guard's weights nor a server, and two cannot outvote each other: `rules` calls
+        # every answered attack harmful, so with `probe` beside it all their ties are harm.
+        if len(judges) < 2:
+            raise ValueError(
+                "name at least two that vote, better three, each with its settings, "
+                "as in {rules: {}, probe: {}, wildguard: {device: cuda}}; `unsay judges` lists them"
+            )
+        return judges
