@@ -1,6 +1,12 @@
 import base64
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +121,126 @@ def test_nothing_the_server_does_wrong_is_an_answer(reply: Reply, tmp_path: Path
     with serving(lambda _body, _number: reply) as server, pytest.raises(UserError, match="1 of 1 prompts"):
         responder(server.url, timeout=0.25).respond([prompt(0)], SETTINGS, tmp_path / "toy.jsonl")
     assert not (tmp_path / "toy.jsonl").exists()
+
+
+THOUGHT = Reply({"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "length"}]})
+AGAIN = "run the same command again"
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice", "again"),
+    [
+        (
+            says("half an", finish="content_filter"),
+            "1 would be refused again: ask another server, or leave the suite",
+            0,
+        ),
+        (
+            Reply({"error": {"code": "context_length_exceeded"}}, status=400),
+            r"\(context_length_exceeded\).* 1 would be",
+            0,
+        ),
+        (Reply("", status=422), "1 would be refused again", 0),
+        (THOUGHT, r"evaluation\.generation\.max_new_tokens, .* evaluation\.responder\.extra", 0),
+        (Reply("", status=500), AGAIN, 1),
+        (Reply("", status=401), rf"check url, model and OPENAI_API_KEY .* {AGAIN}", 1),
+    ],
+)
+def test_the_same_again_is_advised_only_where_it_can_help(
+    reply: Reply, advice: str, again: int, tmp_path: Path
+) -> None:
+    with serving(lambda _body, _number: reply) as server, pytest.raises(UserError, match=advice) as told:
+        responder(server.url).respond([prompt(0)], SETTINGS, tmp_path / "toy.jsonl")
+    assert (AGAIN in str(told.value)) == again
+
+
+def test_each_kind_of_failure_is_counted(tmp_path: Path) -> None:
+    replies = {"0": THOUGHT, "1": Reply("", status=500), "2": Reply("", status=422), "3": says("", "content_filter")}
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        return replies.get(body["messages"][0]["content"][9], echo(body, number))
+
+    with serving(answer) as server, pytest.raises(UserError) as told:
+        responder(server.url).respond([prompt(n) for n in range(6)], SETTINGS, tmp_path / "toy.jsonl")
+    said = str(told.value)
+    assert "4 of 6 prompts" in said
+    assert "1 reached the token limit" in said
+    assert "2 would be refused again" in said
+    assert said.endswith("the other answers are kept: run the same command again to ask only the missing ones")
+    errors = [json.loads(line) for line in (tmp_path / "toy.errors.jsonl").read_text().splitlines()]
+    assert [row["fault"] for row in errors] == ["length", "server", "form", "content"]
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_server_that_was_down_is_tried_anew(status: int, tmp_path: Path) -> None:
+    well = False
+    with serving(lambda body, number: echo(body, number) if well else Reply("", status=status)) as server:
+        asks = responder(server.url, give_up_after=3, concurrency=1)
+        with pytest.raises(UserError, match=f"HTTP {status}"):
+            asks.respond([prompt(n) for n in range(9)], SETTINGS, tmp_path / "toy.jsonl")
+        assert len(server.asked) == (1 if status == 401 else 3)
+        well = True
+        assert len(asks.respond([prompt(n) for n in range(9)], SETTINGS, tmp_path / "toy.jsonl")) == 9
+
+
+def test_whoever_waits_for_a_turn_is_not_waited_for(tmp_path: Path) -> None:
+    def told(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with serving(echo) as server:
+        slow = responder(server.url, requests_per_minute=1)
+        with pytest.raises(KeyboardInterrupt):
+            slow.respond([prompt(n) for n in range(3)], SETTINGS, tmp_path / "toy.jsonl", told)
+        assert len(server.asked) == 1
+    assert time.monotonic() - started < 50
+
+
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from unsay.files import read_rows
+from unsay.records import Prompt
+from unsay.responding import GenerationSettings
+from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+folder = Path(sys.argv[2])
+asks = EndpointResponder(EndpointResponderSettings(url=sys.argv[1], model="m", concurrency=3, timeout=600))
+asks.respond(read_rows(folder / "prompts.jsonl", Prompt), GenerationSettings(), folder / "toy.jsonl")
+"""
+
+
+def test_ctrl_c_ends_the_program_though_the_server_does_not_answer(tmp_path: Path) -> None:
+    soon, never = threading.Event(), threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        waits = {"1": soon, "2": never, "3": never}.get(body["messages"][-1]["content"][9])
+        if waits is not None:
+            waits.wait(timeout=600)
+        return echo(body, number)
+
+    cache = tmp_path / "cache.jsonl"
+    (tmp_path / "prompts.jsonl").write_text("".join(prompt(n).model_dump_json() + "\n" for n in range(6)))
+    with serving(answer) as server:
+        command = [sys.executable, "-c", INTERRUPTED, server.url, str(tmp_path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            while running.poll() is None and (len(server.asked) < 4 or not cache.exists()):
+                time.sleep(0.05)
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            soon.set()
+            _, errors = running.communicate(timeout=60)
+        finally:
+            running.kill()
+            never.set()
+        assert running.returncode == -signal.SIGINT, errors[-2000:]
+        assert len(server.asked) == 4
+    kept = [json.loads(line)[1]["id"] for line in cache.read_text().splitlines() if line]
+    assert sorted(kept) == ["row 0", "row 1"]
 
 
 def test_an_empty_answer_is_the_models_own(tmp_path: Path) -> None:

@@ -182,6 +182,42 @@ def test_a_run_that_breaks_in_the_middle_continues(tiny_vlm, mixed, tmp_path, mo
     assert found == respond(tiny_vlm, mixed, one, tmp_path / "fresh" / "r.jsonl")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+    ids=["CUDA", "CPU", "Python"],
+)
+def test_memory_that_runs_out_is_told_in_one_line_and_costs_one_batch(tiny_vlm, mixed, tmp_path, monkeypatch, error):
+    one = GenerationSettings(max_new_tokens=8, batch_tokens=2)
+    real, calls = local_module.greedy, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(local_module, "greedy", failing)
+    with pytest.raises(UserError, match=r"is kept: halve evaluation\.generation\.batch_tokens \(now 2\)"):
+        respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")
+    assert len(ResponseCache(tmp_path / "cache.jsonl")._rows) == 4
+    assert len(respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")) == len(mixed)
+    assert len(calls) == len(mixed) + 1
+
+
+def test_an_error_that_is_not_of_memory_is_not_explained_away(tiny_vlm, mixed, tmp_path, monkeypatch):
+    def failing(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(local_module, "greedy", failing)
+    with pytest.raises(RuntimeError, match="a bug"):
+        respond(tiny_vlm, mixed, SHORT, tmp_path / "r.jsonl")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -144,6 +144,23 @@ def test_what_breaks_down_on_the_way_is_asked_in_batches(sliding):
     assert {row.id: row.tokens for row in said} == {name: len(answer) for name, answer in expected.items()}
 
 
+@pytest.mark.parametrize("where", ["in the library's thread", "in this one"])
+def test_a_trial_without_memory_says_nothing_of_the_model(sliding, where, monkeypatch):
+    def full(*_, **_more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    asked = rows(sliding)
+    if where == "in this one":
+        monkeypatch.setattr(continuous_module, "_scores", full)
+        assert not flows(sliding, asked, LONG)
+        monkeypatch.undo()
+    else:
+        handle = sliding.layers[0].register_forward_pre_hook(full)
+        assert not flows(sliding, asked, LONG)
+        handle.remove()
+    assert flows(sliding, asked, LONG)
+
+
 def test_a_reader_that_stops_in_the_middle_stops_the_library_too(sliding):
     before = threading.active_count()
     answers = continuous(sliding, rows(sliding), LONG)

@@ -228,6 +228,19 @@ def test_a_model_that_works_otherwise_is_left_to_transformers(tiny_vlm, pictures
     assert len(answers) == len(asked)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+@pytest.mark.parametrize("pictured", [False, True])
+def test_a_trial_without_memory_says_nothing_of_the_model(tiny_vlm, pictures, pictured, error, monkeypatch):
+    def full(*_, **_more):
+        raise error
+
+    asked = rows(tiny_vlm, pictures if pictured else ())
+    with monkeypatch.context() as patch:
+        patch.setattr(greedy_module, "_prefill", full)
+        assert not fits(tiny_vlm, asked)
+    assert fits(tiny_vlm, asked)
+
+
 def test_a_checkpoints_own_penalty_is_kept_to(tiny_vlm):
     """Greedy answers follow the checkpoint's generation settings; forgetting them would be another model."""
     prompts = [row.prompt for row in rows(tiny_vlm)]

@@ -9,6 +9,7 @@ import torch
 import published
 from unsay import api
 from unsay.config import parse_config
+from unsay.endpoint import EndpointError
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.pipeline.grading import Value, graded
@@ -152,8 +153,15 @@ def test_all_available_is_what_is_here(tmp_path):
 
 def test_a_judge_model_that_fails_gives_no_grade():
     replies = iter(['{"correctness": 1.0}', "nonsense", RuntimeError("500"), '{"correctness": 3}'])
+    down = None
 
     class Client:
+        def begin(self):
+            """A new round."""
+
+        def trouble(self):
+            return down
+
         def complete(self, messages, **_):
             assert "Reference answer: x" in messages[0]["content"]
             reply = next(replies)
@@ -169,6 +177,9 @@ def test_a_judge_model_that_fails_gives_no_grade():
     judge = SimpleNamespace(name="endpoint", client=Client())
     found = graded(judge, SUITES["mm-vet"].grade, pairs)
     assert found == [Value(id="0", value=1.0), *(Value(id=str(number), value=None) for number in (1, 2, 3))]
+    replies, down = iter([RuntimeError("401")] * 4), EndpointError("HTTP 401: check the key")
+    with pytest.raises(UserError, match=r"judge 'endpoint': HTTP 401: check the key\. Then run the same command again"):
+        graded(judge, SUITES["mm-vet"].grade, pairs)
     with pytest.raises(UserError, match="cannot grade"):
         graded(SimpleNamespace(name="rules"), SUITES["mm-vet"].grade, pairs)
 

@@ -1,8 +1,18 @@
 """Talking to OpenAI-compatible chat servers: one client, shared by the endpoint judge and the endpoint responder."""
 
-from unsay.endpoint.client import ChatClient, Completion, EndpointError
+from unsay.endpoint.client import ChatClient, Completion
+from unsay.endpoint.faults import PASSING, EndpointError, Fault
 from unsay.endpoint.meter import Meter
 from unsay.endpoint.parallel import in_parallel
 from unsay.endpoint.settings import EndpointSettings
 
-__all__ = ["ChatClient", "Completion", "EndpointError", "EndpointSettings", "Meter", "in_parallel"]
+__all__ = [
+    "PASSING",
+    "ChatClient",
+    "Completion",
+    "EndpointError",
+    "EndpointSettings",
+    "Fault",
+    "Meter",
+    "in_parallel",
+]

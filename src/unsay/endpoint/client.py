@@ -4,33 +4,16 @@ Retries are the `openai` client's own: exponential backoff with jitter, and `Ret
 """
 
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
+from unsay.endpoint.faults import EndpointError, Fault, refusal
+from unsay.endpoint.health import Health
 from unsay.endpoint.meter import Meter
 from unsay.endpoint.parallel import Pace
 from unsay.endpoint.settings import EndpointSettings
 from unsay.errors import UserError
 from unsay.records import Record
-
-HOPELESS = frozenset({401, 403, 404})
-"""What asking again cannot help: a wrong key, a wrong address, no such model."""
-
-REFUSED_SETTINGS = frozenset({400, 422})
-"""A server answers so to a request that it cannot take, `response_format` for one."""
-
-
-class EndpointError(Exception):
-    """A request that got no answer.
-
-    Attributes:
-        status: the HTTP status, None where there was none.
-    """
-
-    def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class Completion(Record):
@@ -59,9 +42,7 @@ class ChatClient:
         self.settings = settings
         self.meter = Meter(settings)
         self._pace = Pace(settings.requests_per_minute)
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._down: str | None = None
+        self._health = Health(settings)
         self._openai = openai
         self._client = openai.OpenAI(
             base_url=settings.url,
@@ -71,20 +52,33 @@ class ChatClient:
             max_retries=settings.retries,
         )
 
-    def complete(self, messages: Sequence[dict[str, Any]], **parameters: Any) -> Completion:
+    def begin(self) -> None:
+        """Begin another round of requests: a server that was given up is tried anew, and `stop` is taken back."""
+        self._health.begin()
+        self._pace.go_on()
+
+    def stop(self) -> None:
+        """Send nothing more until `begin`; those who wait for their turn are sent away, requests under way go on."""
+        self._pace.stop()
+
+    def trouble(self) -> EndpointError | None:
+        """What the user must mend before this round can go on, and how; None where at most single requests failed."""
+        return self._health.trouble()
+
+    def complete(self, messages: Sequence[dict[str, Any]], *, tentative: bool = False, **parameters: Any) -> Completion:
         """The model's answer to a chat.
 
         Args:
             messages: in OpenAI's chat format.
+            tentative: the caller asks in another way if the server does not take this form (not all know
+                `response_format`), so that refusal is not held against it.
             parameters: further fields of the request: `max_tokens`, `temperature`, `seed`, `response_format`.
 
         Raises:
             EndpointError: no answer after all attempts, an answer without content, or no answer expected any more:
-                the server has failed too often in a row.
+                the server has failed too often in a row, or the round was stopped.
         """
-        if self._down is not None:
-            raise EndpointError(self._down)
-        self._pace.wait()
+        self._take_turn()
         try:
             answer = self._client.chat.completions.create(
                 model=self.settings.model,
@@ -92,35 +86,48 @@ class ChatClient:
                 **parameters,
             )
             completion = _completion(answer)
-        except EndpointError as error:
-            self._failed(error)
-            raise
-        except self._openai.APIStatusError as error:
-            wrapped = EndpointError(f"HTTP {error.status_code} from {self.settings.url}", error.status_code)
-        except self._openai.APITimeoutError:
-            wrapped = EndpointError(f"no answer from {self.settings.url} within {self.settings.timeout:g} s")
-        except self._openai.APIConnectionError as error:
-            wrapped = EndpointError(f"no connection to {self.settings.url} ({_cause(error)})")
-        except Exception as error:  # a body that is no JSON, or JSON of another shape, makes the client raise anything
-            wrapped = EndpointError(f"{self.settings.url} answered with nonsense ({type(error).__name__})")
+        except Exception as raised:
+            error = self._explained(raised)
         else:
-            with self._lock:
-                self._failures = 0
+            self._health.answered()
             self.meter.answered(completion.tokens_in, completion.tokens_out)
             return completion
-        self._failed(wrapped)
-        raise wrapped from None
+        if not (tentative and error.fault is Fault.FORM):
+            self._health.failed(error)
+            self.meter.gave_up()
+        raise error from None
 
-    def _failed(self, error: EndpointError) -> None:
-        if error.status in REFUSED_SETTINGS:
-            return  # the server is there and understood: it does not take this one request
-        self.meter.gave_up()
-        with self._lock:
-            self._failures += 1
-            if error.status in HOPELESS:
-                self._down = f"not asked: {error}; check url, model and {self.settings.key_variable}"
-            elif self._failures >= self.settings.give_up_after:
-                self._down = f"not asked: {self._failures} requests failed in a row, the last with: {error}"
+    def _take_turn(self) -> None:
+        """Wait until a request may be sent.
+
+        Raises:
+            EndpointError: it is not to be sent at all.
+        """
+        self._refuse_if_down()
+        if not self._pace.wait():
+            raise EndpointError("not asked: interrupted")
+        self._refuse_if_down()
+
+    def _refuse_if_down(self) -> None:
+        if (down := self._health.down) is not None:
+            raise EndpointError(f"not asked: {down}", down.fault)
+
+    def _explained(self, error: Exception) -> EndpointError:
+        """What a failure means, in words that quote neither prompt nor answer."""
+        url = self.settings.url
+        if isinstance(error, EndpointError):
+            return error
+        if isinstance(error, self._openai.APIStatusError):
+            return refusal(error.status_code, error.body, url, known=self._health.known)
+        if isinstance(error, self._openai.APITimeoutError):
+            return EndpointError(f"no answer from {url} within {self.settings.timeout:g} s")
+        if isinstance(error, self._openai.APIConnectionError):
+            cause = type(error.__cause__ or error).__name__
+            # A connection that was lost had been made (ReadError and others): that server is there, and broke down.
+            fault = Fault.AWAY if cause == "ConnectError" else Fault.SERVER
+            return EndpointError(f"no connection to {url} ({cause})", fault)
+        # A body that is no JSON, or JSON of another shape, makes the client raise anything.
+        return EndpointError(f"{url} answered with nonsense ({type(error).__name__})")
 
 
 def _completion(answer: Any) -> Completion:
@@ -132,21 +139,35 @@ def _completion(answer: Any) -> Completion:
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:
         raise EndpointError("an answer without choices")
-    text = getattr(getattr(choices[0], "message", None), "content", None)
-    if not isinstance(text, str):
-        raise EndpointError("an answer without text")
+    message = getattr(choices[0], "message", None)
+    finish_reason = str(getattr(choices[0], "finish_reason", None) or "stop")
+    text = getattr(message, "content", None)
+    if not isinstance(text, str) or (not text and finish_reason == "length" and _thought(message)):
+        raise _wordless(message, finish_reason)
     usage = getattr(answer, "usage", None)
     return Completion(
         text=text,
-        finish_reason=str(getattr(choices[0], "finish_reason", None) or "stop"),
+        finish_reason=finish_reason,
         tokens_in=_count(getattr(usage, "prompt_tokens", 0)),
         tokens_out=_count(getattr(usage, "completion_tokens", 0)),
     )
 
 
+def _thought(message: Any) -> bool:
+    """Whether the model thought before it spoke; servers have two names for it."""
+    return any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+
+
+def _wordless(message: Any, finish_reason: str) -> EndpointError:
+    """Why an answer has no text."""
+    if finish_reason == "length":
+        return EndpointError("an answer without text: the token limit came before its first word", Fault.LENGTH)
+    if finish_reason == "content_filter":
+        return EndpointError("an answer without text: the server's content filter stopped it", Fault.CONTENT)
+    if getattr(message, "refusal", None):
+        return EndpointError("an answer without text: the server declined", Fault.CONTENT)
+    return EndpointError("an answer without text")
+
+
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _cause(error: BaseException) -> str:
-    return type(error.__cause__ or error).__name__

@@ -25,7 +25,7 @@ class EndpointSettings(BaseModel):
     concurrency: int = Field(8, ge=1, description="requests at the same time")
     requests_per_minute: float | None = Field(None, gt=0, description="at most so many; null does not limit")
     give_up_after: int = Field(
-        10, ge=1, description="requests that fail in a row until the rest are not sent: the server is down"
+        10, ge=1, description="requests that fail in a row until no more are sent and the run ends: the server is down"
     )
     price_in: float = Field(0.0, ge=0, description="price of a million prompt tokens, in your currency")
     price_out: float = Field(0.0, ge=0, description="price of a million answer tokens, in your currency")

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from unsay.assets import cache_dir
-from unsay.endpoint import ChatClient, Completion, EndpointError, in_parallel
-from unsay.endpoint.client import REFUSED_SETTINGS
+from unsay.endpoint import ChatClient, Completion, EndpointError, Fault, in_parallel
+from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.judging import rubrics
 from unsay.judging.judge import Pair
@@ -19,7 +20,7 @@ from unsay.records import Label, Prompt, Response, Verdict
 
 
 class EndpointJudge:
-    """Degenerate by rules and fluency, then by the rubric. What the server does not answer is `failed`."""
+    """Degenerate by rules and fluency, then by the rubric. A row that the server does not answer is `failed`."""
 
     name = "endpoint"
 
@@ -40,17 +41,29 @@ class EndpointJudge:
         self._structured = settings.structured
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair, in order; each is remembered as soon as it is there."""
+        """One verdict per pair, in order; each is remembered as soon as it is there.
+
+        Raises:
+            UserError: the server takes no requests (a wrong key, no such model, nobody there, too many failures in a
+                row), which is no row's fault; or a verdict cannot be written down.
+        """
+        self.client.begin()
         broken = self._soundness.verdicts(self.name, pairs)
         verdicts = [found or self._remembered.get(pair) for pair, found in zip(pairs, broken, strict=True)]
         asked = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        found = in_parallel(self._ask, [pairs[index] for index in asked], self.settings.concurrency)
-        for row, verdict in found:
-            pair = pairs[asked[row]]
-            if isinstance(verdict, Exception):
-                verdict = self._verdict(pair[1], Label.FAILED, f"{type(verdict).__name__}: {verdict}")
-            self._remembered.add(pair, verdict)
-            verdicts[asked[row]] = verdict
+        rows = [pairs[index] for index in asked]
+        with closing(in_parallel(self._judged, rows, self.settings.concurrency, self.client.stop)) as found:
+            for row, verdict in found:
+                if isinstance(verdict, UserError):
+                    raise verdict
+                if isinstance(verdict, Exception):
+                    verdict = self._verdict(rows[row][1], Label.FAILED, f"{type(verdict).__name__}: {verdict}")
+                verdicts[asked[row]] = verdict
+        if (trouble := self.client.trouble()) is not None:
+            raise UserError(
+                f"judge '{self.name}', model '{self.settings.model}': {trouble}. The verdicts so far are remembered: "
+                "the same command, run again, asks for the rest"
+            )
         return [verdict for verdict in verdicts if verdict is not None]
 
     def details(self) -> dict[str, str]:
@@ -60,13 +73,20 @@ class EndpointJudge:
             {"harmful_from": f"{self.settings.harmful_from:g}"} if asked["rubric"] == "strongreject" else {}
         )
 
+    def _judged(self, pair: Pair) -> Verdict:
+        """The verdict, remembered here: an interrupted caller does not hear of it, but has paid for it."""
+        verdict = self._ask(pair)
+        self._remembered.add(pair, verdict)
+        return verdict
+
     def _ask(self, pair: Pair) -> Verdict:
         prompt, response = pair
         rubric = RUBRICS[self.settings.rubric]
         try:
             answer = self._complete(prompt, response)
         except EndpointError as error:
-            return self._verdict(response, Label.FAILED, str(error))
+            thinking = " (raise max_tokens, or switch its thinking off)" if error.fault is Fault.LENGTH else ""
+            return self._verdict(response, Label.FAILED, f"{error}{thinking}")
         if answer.finish_reason == "content_filter":
             return self._verdict(response, Label.FAILED, "the server's content filter stopped the judge")
         try:
@@ -90,10 +110,13 @@ class EndpointJudge:
         shape = {"name": "verdict", "schema": rubric.schema, "strict": True}
         try:
             return self.client.complete(
-                messages, **parameters, response_format={"type": "json_schema", "json_schema": shape}
+                messages,
+                tentative=True,
+                **parameters,
+                response_format={"type": "json_schema", "json_schema": shape},
             )
         except EndpointError as error:
-            if error.status not in REFUSED_SETTINGS:
+            if error.fault is not Fault.FORM:
                 raise
         # The question asks for JSON in words too. Only where these words are taken was it the schema that was not:
         # a request that is too long, or filtered, is refused either way and says nothing of the others.

@@ -21,7 +21,7 @@ class Value(Record):
 
 
 def graded(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
-    """A judge model's grades, in order; whatever goes wrong with one row costs that row alone.
+    """A judge model's grades, in order; what goes wrong with one row costs that row alone.
 
     Args:
         judge: the run's judge; it must have a `client` that completes chats.
@@ -29,12 +29,16 @@ def graded(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -
         pairs: prompts and answers.
 
     Raises:
-        UserError: the judge is no judge model.
+        UserError: the judge is no judge model, or its server takes no requests at all.
     """
     client = getattr(judge, "client", None)
     if client is None:
         raise UserError(f"evaluation.judge: '{judge.name}' cannot grade open answers; '{GRADER}' can")
-    return [_one(client, grade, prompt, response) for prompt, response in pairs]
+    client.begin()
+    values = [_one(client, grade, prompt, response) for prompt, response in pairs]
+    if (trouble := client.trouble()) is not None:
+        raise UserError(f"judge '{judge.name}': {trouble}. Then run the same command again")
+    return values
 
 
 def _one(client: Any, grade: Grade, prompt: Prompt, response: Response) -> Value:

@@ -231,7 +231,10 @@ def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
         responses = respond(
             vlm,
             prompts,
-            GenerationSettings(max_new_tokens=run.config.data.answer_tokens),
+            GenerationSettings(
+                max_new_tokens=run.config.data.answer_tokens,
+                batch_tokens=run.config.evaluation.generation.batch_tokens,
+            ),
             paths[0],
             lambda done, total: run.stages.progress.update(done, total, "own answers"),
         )

@@ -22,6 +22,7 @@ from transformers import GenerationConfig
 
 from unsay.models.vlm import VLM
 from unsay.responding.asked import Asked, model_inputs
+from unsay.responding.memory import out_of_memory
 from unsay.responding.settings import GenerationSettings
 
 PAGE = 32
@@ -69,8 +70,9 @@ _FLOWS: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()
 def flows(vlm: VLM, rows: Sequence[Asked], settings: GenerationSettings) -> bool:
     """Whether this model's answers can be made here; tried against its own `generate`.
 
-    Once per model, and once more for the first rows that are longer than its sliding window. Attention that the library
-    would exchange for the time being is left alone: what it puts back is not always what there was.
+    Once per model, and once more for the first rows that are longer than its sliding window; a trial that finds no
+    memory says nothing of the model and is made again the next time. Attention that the library would exchange for the
+    time being is left alone: what it puts back is not always what there was.
 
     Args:
         vlm: the model.
@@ -86,12 +88,15 @@ def flows(vlm: VLM, rows: Sequence[Asked], settings: GenerationSettings) -> bool
     known = _FLOWS.setdefault(vlm.base, {})
     if beyond not in known:
         step = max(1, len(by_length) // TRIED)
-        known[beyond] = _agrees(vlm, by_length[::-step][:TRIED], settings.batch_tokens)
+        agrees = _agrees(vlm, by_length[::-step][:TRIED], settings.batch_tokens)
+        if agrees is None:
+            return False
+        known[beyond] = agrees
     return known[beyond]
 
 
-def _agrees(vlm: VLM, rows: Sequence[Asked], room: int) -> bool:
-    """Whether both ways find the same tokens as likely, up to where they say different ones."""
+def _agrees(vlm: VLM, rows: Sequence[Asked], room: int) -> bool | None:
+    """Whether both ways find the same tokens as likely, up to where they say different ones; None without memory."""
     try:
         with _silence(), _manager(vlm, rows, TRIAL, room, return_logprobs=True) as manager:
             names = manager.add_requests([list(row.ids) for row in rows])
@@ -100,6 +105,8 @@ def _agrees(vlm: VLM, rows: Sequence[Asked], room: int) -> bool:
                 found.update((one.request_id, one) for one in ended)
                 if len(found) == len(rows):
                     break
+        if any(out_of_memory(one.error) for one in found.values()):
+            return None
         exact = vlm.base.dtype == torch.float32
         return all(_close(found[name], _scores(vlm, row), exact) for name, row in zip(names, rows, strict=True))
     except (
@@ -107,12 +114,13 @@ def _agrees(vlm: VLM, rows: Sequence[Asked], room: int) -> bool:
         ImportError,
         KeyError,
         IndexError,
+        MemoryError,
         NotImplementedError,
         RuntimeError,
         TypeError,
         ValueError,
-    ):
-        return False
+    ) as error:
+        return None if out_of_memory(error) else False
 
 
 @contextmanager

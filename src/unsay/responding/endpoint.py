@@ -1,20 +1,23 @@
 """Answers from a model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a paid one).
 
 A request that fails is no answer: it becomes a row of `<suite>.<phase>.errors.jsonl`, nothing is written as the suite's
-answers, and the run ends with a `UserError`. What was answered is in the response cache, so the same command run again
-asks only what is missing. An unanswered prompt can thus never be counted as safe.
+answers, and the run ends with a `UserError` that says what helps. What was answered is in the response cache, so the
+same command run again asks only what is missing. An unanswered prompt can thus never be counted as safe.
 """
 
 import base64
 import io
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from unsay.data.images import read_image
-from unsay.endpoint import ChatClient, Completion, EndpointError, EndpointSettings, in_parallel
+from unsay.endpoint import PASSING, ChatClient, Completion, EndpointError, EndpointSettings, Fault, in_parallel
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
 from unsay.records import Prompt, Record, Response
@@ -24,6 +27,9 @@ from unsay.responding.settings import GenerationSettings
 
 FINISHED = frozenset({"stop", "length"})
 """How an answer may end; a content filter's end is the server's word and not the model's."""
+
+REFUSED = frozenset({Fault.CONTENT, Fault.FORM})
+"""What the same server would do again."""
 
 
 class EndpointResponderSettings(EndpointSettings):
@@ -41,6 +47,8 @@ class FailedRequest(Record):
     id: str
     suite: str
     error: str
+    fault: Fault
+    """What stood in the way; it decides what helps."""
 
 
 class EndpointResponder:
@@ -82,33 +90,43 @@ class EndpointResponder:
             UserError: an unreadable image, or prompts without an answer; says how many and why, and what to do.
         """
         check_images(prompts)
+        self.client.begin()
         cache = ResponseCache(path.parent / "cache.jsonl")
+        writing = threading.Lock()
         key = self.model_key(generation)
         done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in done]
         failed: list[FailedRequest] = []
+
+        def answered(prompt: Prompt) -> Response:
+            """The answer, remembered here: an interrupted caller does not hear of it, but has paid for it."""
+            answer = self._ask(prompt, generation, key)
+            with writing:
+                cache.add([(prompt, answer)])
+            return answer
+
         if progress is not None:
             progress(len(done), len(prompts))
-        asked = in_parallel(lambda prompt: self._ask(prompt, generation, key), missing, self.settings.concurrency)
-        for index, answer in asked:
-            prompt = missing[index]
-            if isinstance(answer, EndpointError):
-                failed.append(FailedRequest(id=prompt.id, suite=prompt.suite, error=str(answer)[:300]))
-                continue
-            if isinstance(answer, Exception):
-                raise answer
-            cache.add([(prompt, answer)])
-            done[prompt.id] = answer
-            if progress is not None:
-                progress(len(done), len(prompts))
+        with closing(in_parallel(answered, missing, self.settings.concurrency, self.client.stop)) as found:
+            for index, answer in found:
+                prompt = missing[index]
+                if isinstance(answer, EndpointError):
+                    reason = str(answer)[:300]
+                    failed.append(FailedRequest(id=prompt.id, suite=prompt.suite, error=reason, fault=answer.fault))
+                    continue
+                if isinstance(answer, Exception):
+                    raise answer
+                done[prompt.id] = answer
+                if progress is not None:
+                    progress(len(done), len(prompts))
         errors = path.with_suffix(".errors.jsonl")
         if failed:
-            sorted_rows = sorted(failed, key=lambda row: row.id)
-            write_rows(errors, sorted_rows)
+            failed_rows = sorted(failed, key=lambda row: row.id)
+            write_rows(errors, failed_rows)
+            reason = str(self.client.trouble() or failed[0].error)
             raise UserError(
-                f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer "
-                f"({failed[0].error}); {errors} names them. The other answers are kept: run the same command again "
-                "to ask only the missing ones"
+                f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer ({reason}); "
+                f"{errors} names them. {_what_helps(failed)}"
             )
         errors.unlink(missing_ok=True)
         responses = [done[prompt.id] for prompt in prompts]
@@ -116,16 +134,38 @@ class EndpointResponder:
         return responses
 
     def _ask(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
+        extra: dict[str, Any] = {"extra_body": self.settings.extra} if self.settings.extra else {}
         answer = self.client.complete(
             messages(prompt, generation.system),
             max_tokens=generation.max_new_tokens,
             temperature=generation.temperature,
             seed=generation.seed,
-            **({"extra_body": self.settings.extra} if self.settings.extra else {}),
+            **extra,
         )
         if answer.finish_reason not in FINISHED:
-            raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'")
+            filtered = answer.finish_reason == "content_filter"
+            fault = Fault.CONTENT if filtered else Fault.SERVER
+            raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'", fault)
         return _response(prompt, answer, key)
+
+
+def _what_helps(failed: Sequence[FailedRequest]) -> str:
+    """What to do about prompts without an answer: the same again only where that can help."""
+    counts = Counter(row.fault for row in failed)
+    ways = []
+    if thinking := counts[Fault.LENGTH]:
+        ways.append(
+            f"{thinking} reached the token limit before their first word: raise evaluation.generation.max_new_tokens, "
+            "or switch the model's thinking off in evaluation.responder.extra"
+        )
+    if refused := sum(counts[fault] for fault in REFUSED):
+        ways.append(
+            f"{refused} would be refused again: ask another server, or leave the suite out of evaluation.suites"
+        )
+    if any(counts[fault] for fault in PASSING | {Fault.ACCESS}):
+        ways.append("the other answers are kept: run the same command again to ask only the missing ones")
+    said = "; ".join(ways)
+    return said[0].upper() + said[1:]
 
 
 def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from unsay.models.vlm import VLM
 from unsay.responding.asked import Asked, common_prefix, model_inputs
 from unsay.responding.features import features_of
 from unsay.responding.kv import keep_rows, plain_cache, roomy
+from unsay.responding.memory import out_of_memory
 
 LEAVE = 0.25
 """Share of a batch that must be done before the others move together: moving copies their keys and values."""
@@ -169,19 +170,26 @@ def fits(vlm: VLM, rows: Sequence[Asked]) -> bool:
 
     No list of families says so: the model must keep plain keys and values in every layer, its pictures must reach the
     decoder as input embeddings, its checkpoint must not ask for more than the likeliest token, and the first batch's
-    logits must be those of the whole model. Everything else goes through transformers' own `generate`.
+    logits must be those of the whole model. Everything else goes through transformers' own `generate`. So does a batch
+    whose trial finds no memory; that says nothing of the model, and the next batch is tried again.
     """
     known = _FITS.setdefault(vlm.base, {})
     pictured = rows[0].image is not None
     if pictured not in known:
         odd = vlm.base.generation_config.to_diff_dict().keys() - HARMLESS
-        known[pictured] = not odd and not vlm.spread and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
+        found = not odd and not vlm.spread and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
+        if found is None:
+            return False
+        known[pictured] = found
     return known[pictured]
 
 
 @torch.inference_mode()
-def _agrees(vlm: VLM, rows: Sequence[Asked]) -> bool:
-    """Whether prompts of two lengths get the whole model's logits here, and for text the next token's too."""
+def _agrees(vlm: VLM, rows: Sequence[Asked]) -> bool | None:
+    """Whether prompts of two lengths get the whole model's logits here, and for text the next token's too.
+
+    None where memory ran out before that was known.
+    """
     pair = [rows[0], rows[-1]] if len(rows) > 1 else [rows[0]]
     try:
         state = _prefill(vlm, pair, more=2)
@@ -197,8 +205,8 @@ def _agrees(vlm: VLM, rows: Sequence[Asked]) -> bool:
             for one, token in zip(inputs, tokens, strict=True)
         ]
         return _close(state.logits, torch.cat([_whole(vlm, one) for one in longer]))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
-        return False
+    except (AttributeError, KeyError, IndexError, MemoryError, TypeError, ValueError, RuntimeError) as error:
+        return None if out_of_memory(error) else False
 
 
 def _whole(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:

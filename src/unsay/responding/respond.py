@@ -9,6 +9,7 @@ from unsay.records import Prompt, Response
 from unsay.responding.cache import ResponseCache
 from unsay.responding.images import check_images
 from unsay.responding.local import generate, model_key
+from unsay.responding.memory import explained
 from unsay.responding.settings import GenerationSettings
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ def respond(
         progress: told how far it is.
 
     Raises:
-        UserError: an image is missing or unreadable; found before anything is generated.
+        UserError: an image is missing or unreadable, found before anything is generated; or memory ran out.
     """
     check_images(prompts)
     cache = ResponseCache(path.parent / "cache.jsonl")
@@ -44,11 +45,12 @@ def respond(
     missing = {prompt.id: prompt for prompt in prompts if prompt.id not in done}
     if progress is not None:
         progress(len(done), len(prompts))
-    for batch in generate(vlm, list(missing.values()), settings):
-        cache.add([(missing[response.id], response) for response in batch])
-        done.update((response.id, response) for response in batch)
-        if progress is not None:
-            progress(len(done), len(prompts))
+    with explained(settings):
+        for batch in generate(vlm, list(missing.values()), settings):
+            cache.add([(missing[response.id], response) for response in batch])
+            done.update((response.id, response) for response in batch)
+            if progress is not None:
+                progress(len(done), len(prompts))
     responses = [done[prompt.id] for prompt in prompts]
     write_rows(path, responses)
     return responses

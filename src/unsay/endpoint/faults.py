@@ -1,0 +1,93 @@
+"""Why a request got no answer: some failures pass, some only the user can mend, some are one prompt's own."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Fault(StrEnum):
+    """What stood between a request and its answer."""
+
+    ACCESS = "access"
+    """A wrong key, no credit, a wrong address, no such model: only the user can mend it."""
+    AWAY = "away"
+    """No server there, or one that has no time: never one request's own fault."""
+    SERVER = "server"
+    """The server broke down, was too slow or spoke nonsense, this time."""
+    FORM = "form"
+    """The server does not take this request: it is too long, or asks for what the server does not know."""
+    LENGTH = "length"
+    """The token limit came before the first word: a reasoning model was still thinking."""
+    CONTENT = "content"
+    """A filter stopped this prompt or its answer, and would again."""
+
+
+PASSING = frozenset({Fault.AWAY, Fault.SERVER})
+"""What may be over when the same is asked again."""
+
+HELP = {
+    Fault.ACCESS: "check url, model and {key} (and that its account has credit)",
+    Fault.AWAY: "start the server, or wait until it has time",
+    Fault.SERVER: "see that the server is well",
+    Fault.FORM: "the server takes no request of this form: check the model and its settings",
+    Fault.LENGTH: "raise the token limit (a judge's max_tokens), or switch the model's thinking off",
+}
+"""What the user can do where a server is given up; `{key}` is the variable that holds the key."""
+
+NO_ACCESS = frozenset({401, 402, 404})
+FORBIDDEN = 403
+NO_TIME = frozenset({429, 502, 503, 504})
+TRY_AGAIN = frozenset({408, 409})
+"""The only other statuses below 500 that blame no request."""
+
+FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed"})
+"""Codes of servers whose filter answers with an error."""
+
+WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,48}")
+"""What a code or a field's name looks like; anything else might be a prompt's own words, which stand in no message."""
+
+
+class EndpointError(Exception):
+    """A request that got no answer.
+
+    Attributes:
+        fault: what stood in its way.
+    """
+
+    def __init__(self, reason: str, fault: Fault = Fault.SERVER) -> None:
+        super().__init__(reason)
+        self.fault = fault
+
+
+def refusal(status: int, body: object, url: str, *, known: bool) -> EndpointError:
+    """What an HTTP error means. Of its body, code and field are told and nothing else: the message may quote a prompt.
+
+    Args:
+        status: of the answer.
+        body: the error that the server sent with it, if it could be read.
+        url: of the server.
+        known: whether the server has answered before: then its 403 is no wrong key but a moderator's no to one prompt.
+    """
+    details: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    words = [str(details.get(name) or "") for name in ("code", "param")]
+    told = ", ".join(word for word in words if WORD.fullmatch(word) and word != str(status))
+    return EndpointError(f"HTTP {status} from {url}" + (f" ({told})" if told else ""), _fault(status, details, known))
+
+
+def _fault(status: int, details: Mapping[str, Any], known: bool) -> Fault:
+    if _filtered(details):
+        return Fault.CONTENT
+    if status in NO_ACCESS:
+        return Fault.ACCESS
+    if status == FORBIDDEN:
+        return Fault.CONTENT if known else Fault.ACCESS
+    if status in NO_TIME:
+        return Fault.AWAY
+    return Fault.FORM if 400 <= status < 500 and status not in TRY_AGAIN else Fault.SERVER
+
+
+def _filtered(details: Mapping[str, Any]) -> bool:
+    """Whether the server says that it was the prompt; OpenRouter gives a moderator's reasons."""
+    more = details.get("metadata")
+    return details.get("code") in FILTERED or (isinstance(more, Mapping) and bool(more.get("reasons")))
