@@ -125,8 +125,14 @@ def test_a_picture_that_is_none_is_named_before_anything_is_loaded(run, tmp_path
 
 def test_other_mistakes_are_one_line_too(run, tmp_path):
     out = tmp_path / "run"
-    both = ("--suites", "contrast", "--suite-file", tmp_path / "mine.jsonl")
-    wrong(run, "exclude each other", "evaluate", *both, "--out", out)
+    mine = ("--suite-file", tmp_path / "mine.jsonl")
+    wrong(run, "--suites and --suite-file exclude each other", "evaluate", "--suites", "contrast", *mine, "--out", out)
+    for limit in ("3", "all"):
+        wrong(run, "--limit and --suite-file exclude each other", "evaluate", "--limit", limit, *mine, "--out", out)
+    plain = ("export", tmp_path, "--out", out)
+    wrong(run, "--dtype: without --merge", *plain, "--dtype", "float16")
+    wrong(run, "--device: without --merge", *plain, "--device", "cpu")
+    wrong(run, "--dtype and --device: without --merge", *plain, "--dtype", "float16", "--device", "cpu")
     wrong(run, "no such folder", "evaluate", "--data-dir", tmp_path / "none", "--out", out)
     wrong(run, "evaluation.judge", "evaluate", "--judge", "nobody", "--suites", "contrast", "--out", out)
     wrong(run, "device: 'toaster'", "evaluate", "--device", "toaster", "--suites", "contrast", "--out", out)
@@ -149,13 +155,13 @@ def test_a_file_of_settings_evaluates_too_and_options_go_before_it(run, tiny_fol
     }  # fmt: skip
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(settings))
     command = ["evaluate", "--config", tmp_path / "my.yaml", "--suite-file", tmp_path / "mine.jsonl"]
-    assert run(*command, "--model", tiny_folder, "--limit", "all", "--out", tmp_path / "run")[0] == 0
+    assert run(*command, "--model", tiny_folder, "--judge", "rules", "--out", tmp_path / "run")[0] == 0
     made = read_config(tmp_path / "run" / "config.yaml")
     assert made.model == str(tiny_folder)
     assert made.model_settings.dtype == "bfloat16"
     assert (made.evaluation.judge, made.evaluation.limit, made.evaluation.generation.max_new_tokens) == (
         "rules",
-        None,
+        7,
         3,
     )
     wrong(run, "evaluation.judge", *command, "--judge", "nobody", "--out", tmp_path / "other")

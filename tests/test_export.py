@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
+from accelerate import dispatch_model
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -14,8 +15,9 @@ from test_models import acting, logits
 from unsay.config import DataConfig, RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder
-from unsay.models import load, merging, save_adapter
-from unsay.models.merging import Parity
+from unsay.models import ModelSettings, load, load_adapter, merging, save_adapter
+from unsay.models.merging import Parity, write_merged
+from unsay.pipeline.card import _recipe
 from unsay.pipeline.export import export
 from unsay.records import Kind, Modality, Phase
 from unsay.scoring.schema import Accuracy, Interval, JudgeInfo, Scores, SuiteRow, UtilityRow, write_scores
@@ -127,6 +129,85 @@ def test_a_full_disk_is_named_before_and_while_writing(run, tmp_path, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """How every model was opened, from first to last: (device, settings)."""
+    seen = []
+
+    def noted(source, *, device="cpu", settings, **more):
+        seen.append((device, settings))
+        return load(source, device=device, settings=settings, **more)
+
+    for room in ("unsay.pipeline.export.load", "unsay.models.merging.load"):
+        monkeypatch.setattr(room, noted)
+    return seen
+
+
+def test_what_is_written_is_opened_as_the_model_was(run, tmp_path, opened):
+    """A model that needs a device map needs it again, and does not fit one card the second time either."""
+    folder, _ = run
+    config = read_config(folder / "config.yaml")
+    settings = ModelSettings(dtype="auto", device_map="auto", attention="eager")
+    write_config(folder / "config.yaml", config.model_copy(update={"model_settings": settings}))
+    export(folder, tmp_path / "out", merge=True, dtype="bfloat16")
+    (_, first), (_, second) = opened
+    assert (first.device_map, first.attention) == (second.device_map, second.attention) == ("auto", "eager")
+    assert second.dtype == "float32"  # the tiny checkpoint's own, not that of what was written
+
+
+def test_a_device_goes_before_the_map(run, tmp_path, opened):
+    folder, _ = run
+    config = read_config(folder / "config.yaml")
+    settings = ModelSettings(device_map="auto", attention="flash_attention_2")
+    changed = {"model_settings": settings, "device": "cuda"}
+    write_config(folder / "config.yaml", config.model_copy(update=changed))
+    export(folder, tmp_path / "out", merge=True, device="cpu")
+    assert [device for device, _ in opened] == ["cpu", "cpu"]
+    assert all(settings.device_map is None and settings.attention is None for _, settings in opened)
+
+
+@pytest.mark.parametrize("where", ["unsay.pipeline.export.load", "unsay.models.merging.load"])
+@pytest.mark.parametrize("told", [True, False])
+def test_too_little_memory_says_what_to_do(run, tmp_path, monkeypatch, where, told):
+    folder, _ = run
+
+    def full(*_args, **_more):
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except torch.OutOfMemoryError as error:
+            if told:  # as `load` says it of a model that is put on a device
+                raise UserError("device: 'cuda' cannot be used here") from error
+            raise
+
+    monkeypatch.setattr(where, full)
+    with pytest.raises(UserError, match=r"out of memory while it was merged.*: take a machine") as caught:
+        export(folder, tmp_path / "out", merge=True)
+    assert "\n" not in str(caught.value)
+    config = read_config(folder / "config.yaml")
+    write_config(folder / "config.yaml", config.model_copy(update={"device": "cpu:0"}))
+    with pytest.raises(UserError, match="take --device cpu, the machine's own memory"):
+        export(folder, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_problems_of_loading_are_said_as_they_are(run, tmp_path):
+    folder, _ = run
+    with pytest.raises(UserError, match="device: 'toaster' cannot be used here"):
+        export(folder, tmp_path / "out", merge=True, device="toaster")
+
+
+def test_a_model_that_is_partly_elsewhere_is_not_merged(tiny_folder, run, tmp_path):
+    folder, _ = run
+    whole = load(str(tiny_folder))
+    places = dict.fromkeys(("model.language_model", "model.multi_modal_projector", "lm_head"), "cpu")
+    places["model.vision_tower"] = "disk"
+    whole.model = dispatch_model(whole.model, places, offload_dir=str(tmp_path / "offload"))
+    spread = load_adapter(whole, folder / "adapter")
+    with pytest.raises(UserError, match="a part of it is not in memory and cannot be merged: export with --device cpu"):
+        write_merged(spread, tmp_path / "out", "float32")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_missing_or_in_the_way_is_named(run, tmp_path):
     folder, _ = run
     with pytest.raises(UserError, match=r"config\.yaml: no such file"):
@@ -189,7 +270,9 @@ def test_the_card_has_method_data_scores_judge_limits_and_licence(run, tmp_path,
     export(folder, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
-    assert header["base_model"] == str(tiny_folder)
+    assert header["base_model"] == tiny_folder.name
+    assert str(tiny_folder.parent) not in card  # where it lies here is nobody's business
+    assert f"# {tiny_folder.name}, after textual-unlearning" in card
     assert header["library_name"] == "peft"
     assert "license" not in header  # nobody here knows it
     for words in ("2406.02575", "rank 16", "AdvBench", "| Attacks | 40 | ASR | 85.0% (75.0–95.0) | 5.0%", "86.0%",
@@ -214,6 +297,24 @@ def test_the_card_says_what_was_shown_in_training(run, tmp_path):
     assert "on pictures too; yet the vision tower and the projector are as they were" in card
     assert "text alone" not in card
     assert "given as: text 25.0%, typographic 75.0%. Ordinary prompts: image 100.0%." in card
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "says", "not_so"),
+    [
+        ("textual-unlearning", {}, ["the model itself and by refusals", "Ordinary prompts"], []),
+        ("refusal-sft", {}, ["answered by refusals", "Ordinary prompts"], ["the model itself"]),
+        ("idk", {}, ["answered by refusals"], ["the model itself"]),
+        ("gradient-ascent", {}, ["answered by the model itself."], ["refusals", "Ordinary prompts"]),
+        ("dpo", {}, ["the model itself and by refusals", "Ordinary prompts"], []),
+        ("npo", {"retain_ce_weight": 0}, ["answered by the model itself."], ["refusals", "Ordinary prompts"]),
+        ("prompt-decouple", {"retain_ce_weight": 0}, ["by refusals", "Ordinary prompts"], ["the model itself"]),
+    ],
+)
+def test_the_card_names_the_data_that_the_method_learned_from(method, settings, says, not_so):
+    data = _recipe(RunConfig(method=method, method_settings=settings))
+    assert all(words in data for words in says), data
+    assert not any(words in data for words in not_so), data
 
 
 def test_the_card_has_a_row_for_every_part_of_a_suite(run, tmp_path):

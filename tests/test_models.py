@@ -10,6 +10,9 @@ from accelerate import dispatch_model
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
+from torch import nn
+from transformers import Llama4TextConfig
+from transformers.models.llama4.modeling_llama4 import Llama4TextMoe
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 import tiny
@@ -181,6 +184,91 @@ def test_linears_are_found_by_identity_not_by_name(any_vlm):
 def test_which_layers_are_adapted(layers, lowest):
     names = language_linears(tiny.llava(layers=6), LoraSettings(layers=layers))
     assert {int(name.split(".layers.")[1].split(".")[0]) for name in names} == set(range(lowest, 6))
+
+
+class Llama4Mixture(Llama4TextMoe):
+    """Llama 4's: its router is derived from a linear and gives a tuple, its experts are one tensor."""
+
+    def __init__(self):
+        config = {"hidden_size": 32, "intermediate_size": 24, "num_local_experts": 4, "num_experts_per_tok": 2}
+        super().__init__(Llama4TextConfig(num_attention_heads=4, num_key_value_heads=2, **config))
+
+    def forward(self, x):
+        return super().forward(x)[0].view_as(x)
+
+
+class Routed(nn.Module):
+    """As Mixtral's was and Gemma 4's is: scores of plain linears, here beside a shared expert as narrow as they are."""
+
+    def __init__(self, one_piece):
+        super().__init__()
+        self.one_piece = one_piece
+        self.gate = nn.Sequential(nn.Linear(32, 4)) if one_piece else nn.Linear(32, 4)
+        self.experts = nn.ModuleList(nn.Linear(32, 32) for _ in range(4))
+        if one_piece:
+            self.experts = nn.ParameterDict({"weight": nn.Parameter(torch.empty(4, 32, 32))})
+        self.shared_expert = nn.Sequential(nn.Linear(32, 4), nn.SiLU(), nn.Linear(4, 32))
+
+    def forward(self, x):
+        matrices = self.experts["weight"] if self.one_piece else torch.stack([one.weight for one in self.experts])
+        every = torch.einsum("bth,eoh->btoe", x, matrices)
+        if not self.one_piece:
+            every = torch.stack([expert(x) for expert in self.experts], dim=-1)
+        return self.shared_expert(x) + (every * self.gate(x).softmax(-1)[:, :, None]).sum(-1)
+
+
+SHARED = {f"shared_expert.{name}_proj" for name in ("gate", "up", "down")}
+NARROW = {"shared_expert.0", "shared_expert.2"}
+
+
+@pytest.mark.parametrize(
+    ("mixture", "adapted"),
+    [
+        (Llama4Mixture, SHARED),
+        (lambda: Routed(one_piece=True), NARROW),
+        (lambda: Routed(one_piece=False), NARROW | {f"experts.{number}" for number in range(4)}),
+    ],
+)
+def test_of_a_mixture_of_experts_the_linears_are_adapted_but_not_the_router(tiny_vlm, mixture, adapted):
+    made = mixture()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    tiny_vlm.layers[1].mlp = made.requires_grad_(False)
+    names = language_linears(tiny_vlm, LoraSettings())
+    assert {name.split("layers.1.mlp.")[1] for name in names if "layers.1.mlp." in name} == adapted
+    assert len(names) == 7 * len(tiny_vlm.layers) - 3 + len(adapted)
+    vlm = acting(tiny_vlm)
+    vlm.model(input_ids=IDS).logits.sum().backward()  # a step goes through
+    assert all(p.grad is not None and p.grad.any() for p in vlm.model.parameters() if p.requires_grad)
+
+
+class Scaled(nn.Linear):
+    """Derived from a linear, and computes something else."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Packed(nn.Linear):
+    """As bitsandbytes' linears, which PEFT knows by their class."""
+
+    __module__ = "bitsandbytes.nn.modules"
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+class Named(nn.Linear):
+    """A linear under another name."""
+
+
+@pytest.mark.parametrize(("kind", "taken"), [(Scaled, False), (Packed, True), (Named, True)])
+def test_what_is_derived_from_a_linear_is_adapted_only_if_it_computes_what_a_linear_does(tiny_vlm, kind, taken):
+    tiny_vlm.layers[0].mlp.up_proj = kind(32, 48, bias=False)
+    tiny_vlm.layers[0].mlp.down_proj.forward = tiny_vlm.layers[0].mlp.down_proj.forward  # as accelerate's hooks do
+    names = language_linears(tiny_vlm, LoraSettings())
+    assert any("layers.0.mlp.up_proj" in name for name in names) == taken
+    assert any("layers.0.mlp.down_proj" in name for name in names)
 
 
 def test_no_vision_module_gets_an_adapter(any_vlm):

@@ -161,6 +161,8 @@ def evaluate(
     _use_data(data_dir)
     if suite_file is not None and suites:
         raise UserError("--suites and --suite-file exclude each other: give one of them")
+    if suite_file is not None and limit:
+        raise UserError("--limit and --suite-file exclude each other: of your own questions every one is asked")
     evaluation: dict[str, Any] = {}
     if names := tuple(name.strip() for name in suites.split(",") if name.strip()):
         evaluation["suites"] = names
@@ -282,9 +284,13 @@ def export(
     dtype: Annotated[
         str | None, typer.Option(metavar="NAME", help="Precision of merged weights; the base model's if not given.")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where to merge; the run's if not given.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where to merge; the run's device or device map if not given.")
+    ] = None,
 ) -> None:
     """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
+    if not merge and (ignored := [f"--{name}" for name, value in (("dtype", dtype), ("device", device)) if value]):
+        raise UserError(f"{' and '.join(ignored)}: without --merge the adapter is copied as it is: add --merge")
     from unsay.pipeline.export import export as write
 
     done = write(run_dir, out, merge=merge, dtype=dtype, device=device)
@@ -325,7 +331,14 @@ def plan(
     settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
     cards = None if gpus is None else parse_gpus(gpus)
     launch_config(launch)  # its name is known
-    made = estimate(settings, cards, prompt=prompt_tokens + image_tokens, answer=answer_tokens, sharded=launch != "ddp")
+    made = estimate(
+        settings,
+        cards,
+        prompt=prompt_tokens,
+        answer=answer_tokens,
+        image_tokens=image_tokens,
+        sharded=launch != "ddp",
+    )
     console.print(table(made, gpus))
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,11 @@ class LoraSettings(BaseModel):
 
     rank: int = Field(16, ge=1, description="rank r of the update")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
-    modules: Literal["attention", "all"] = Field("all", description="attention projections, or every linear")
+    modules: Literal["attention", "all"] = Field(
+        "all",
+        description="attention projections, or every linear; of a mixture of experts not the router, nor experts that "
+        "are stored in one piece",
+    )
     layers: Literal["all", "upper half", "upper third"] = Field(
         "all", description="which decoder layers are adapted; layers below the lowest one need no backward pass"
     )
@@ -40,6 +45,10 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
     its name, so a vision tower that also has a `q_proj` is never touched. Layers that only look at pictures are left
     out: a text gives them no gradient.
 
+    Of a mixture of experts these are attention, shared experts, and experts that are modules of their own. Experts that
+    are stored in one piece, as in most families, have no linears and get no adapter. Nor does the router: what is
+    learned must not depend on other experts being asked.
+
     Raises:
         UserError: the decoder has no list of layers, or no linear qualifies.
     """
@@ -49,12 +58,41 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
         id(module)
         for layer in layers[first:]
         for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear) and (settings.modules == "all" or "attn" in name.split(".")[0])
+        if _adaptable(module) and (settings.modules == "all" or "attn" in name.split(".")[0])
     }
+    wanted -= {id(linear) for layer in layers for linear in _routers(layer)}
     names = [name for name, module in vlm.base.named_modules() if id(module) in wanted]
     if not names:
         raise UserError(f"{vlm.name}: found no linear layers to adapt in its language model ({settings.modules})")
     return names
+
+
+def _adaptable(module: nn.Module) -> bool:
+    """Whether a module computes what a linear computes, so that an update can be added to it.
+
+    Not everything that is derived from one does: Llama 4's router gives a tuple, and FP8 kernels have no gradient.
+    Those of bitsandbytes are linears with packed weights, which PEFT knows.
+    """
+    if not isinstance(module, nn.Linear):
+        return False
+    packed = any(kind.__module__.partition(".")[0] == "bitsandbytes" for kind in type(module).__mro__)
+    return packed or type(module).forward is nn.Linear.forward
+
+
+def _routers(layer: nn.Module) -> Iterator[nn.Linear]:
+    """The linears of a layer that choose among its experts: beside them, with one output for each, and nothing else.
+
+    A shared expert stands there too, and may be as narrow as there are experts; but it leads back to the model's width.
+    """
+    for block in layer.modules():
+        experts = getattr(block, "experts", None)  # so they are called in every family of transformers
+        if not isinstance(experts, nn.Module):
+            continue
+        count = len(experts) if isinstance(experts, nn.ModuleList) else next(experts.parameters()).shape[0]
+        for beside in block.children():
+            linears = [module for module in beside.modules() if isinstance(module, nn.Linear)]
+            if beside is not experts and all(linear.out_features == count for linear in linears):
+                yield from linears
 
 
 def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:

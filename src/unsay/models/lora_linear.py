@@ -41,8 +41,10 @@ class QuickLinear(Linear):  # type: ignore[misc]
         precise = x.dtype == weight.dtype and x.dtype in WIDE
         if b.bias is not None or not precise or torch.is_autocast_enabled(x.device.type):
             return self._pefts(x)
-        out: Tensor = _Updated.apply(x, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
-        return out
+        rows = x.reshape(-1, x.shape[-1])
+        out: Tensor = _Updated.apply(rows, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
+        # Shaped out here: to a view from in there nobody may add in place, as Llama 4 does to its experts'.
+        return out.view(*x.shape[:-1], -1)
 
     def _pefts(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out: Tensor = super().forward(x, *args, **kwargs)
@@ -50,32 +52,30 @@ class QuickLinear(Linear):  # type: ignore[misc]
 
 
 class _Updated(torch.autograd.Function):
-    """(x [..., in], frozen W [out, in], frozen c [out] or None, A [r, in], B [out, r], s) → [..., out]."""
+    """(x [n, in], frozen W [out, in], frozen c [out] or None, A [r, in], B [out, r], s) → [n, out]."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, w: Tensor, c: Tensor | None, a: Tensor, b: Tensor, s: float) -> Tensor:
         """W x + c + s · B A x."""
-        rows = x.reshape(-1, x.shape[-1])
-        out = linear(rows, w, c)
+        out = linear(x, w, c)
         context.exact = a.dtype
         a, b = a.to(x.dtype), b.to(x.dtype)  # one rounding of a few numbers; PEFT widens all of x instead
-        thin = rows @ a.t()
+        thin = x @ a.t()
         out.addmm_(thin, b.t(), alpha=s)
-        context.save_for_backward(rows, w, a, b, thin)
+        context.save_for_backward(x, w, a, b, thin)
         context.s = s
-        return out.view(*x.shape[:-1], -1)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, to_out: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients that are asked for; W and c are frozen."""
-        rows, w, a, b, thin = context.saved_tensors
-        shape, to_out = to_out.shape, to_out.reshape(-1, to_out.shape[-1])
+        x, w, a, b, thin = context.saved_tensors
         to_thin = (to_out @ b).mul_(context.s)
         to_x = None
         if context.needs_input_grad[0]:
-            to_x = (to_out @ w).addmm_(to_thin, a).view(*shape[:-1], -1)
-        to_a = (to_thin.t() @ rows).to(context.exact) if context.needs_input_grad[3] else None
+            to_x = (to_out @ w).addmm_(to_thin, a)
+        to_a = (to_thin.t() @ x).to(context.exact) if context.needs_input_grad[3] else None
         to_b = (to_out.t() @ thin).mul_(context.s).to(context.exact) if context.needs_input_grad[4] else None
         return to_x, None, None, to_a, to_b, None
 

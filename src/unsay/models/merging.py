@@ -1,6 +1,7 @@
 """A merged checkpoint: the adapter added into the weights, written out, opened again and compared."""
 
 import errno
+import gc
 import os
 import shutil
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unsay.errors import UserError
-from unsay.models.loading import DTYPES, load
+from unsay.models.loading import DEFAULTS, DTYPES, load
 from unsay.models.settings import ModelSettings
 from unsay.models.vlm import VLM
 
@@ -41,7 +42,7 @@ class Parity:
     effect: float
 
 
-def write_merged(vlm: VLM, folder: Path, dtype: Precision) -> Parity:
+def write_merged(vlm: VLM, folder: Path, dtype: Precision, settings: ModelSettings = DEFAULTS) -> Parity:
     """Merge the adapter into the weights and write a standard checkpoint with its processor.
 
     The model is used up. What was written is opened again and must give the logits that the adapter gave, on text and
@@ -51,29 +52,43 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision) -> Parity:
         vlm: the model with its adapter, not quantised.
         folder: an empty or absent folder.
         dtype: precision of the weights on disk.
+        settings: how the model was loaded; what was written is opened in the same way, for one that needed a device map
+            needs it again.
 
     Raises:
-        UserError: the disk is full, or the checkpoint does not say what the adapted model says.
+        UserError: a model that cannot be merged as it was loaded, a full disk, or a checkpoint that does not say what
+            the adapted model says.
     """
-    if getattr(vlm.base, "is_quantized", False):
-        raise UserError(
-            f"{vlm.name}: weights in 4 bits cannot be merged without loss: load the model without quantisation"
-        )
+    _check_mergeable(vlm)
     inputs = [_text(vlm, prompt) for prompt in PROMPTS] + [_picture(vlm)]
     wanted = [_logits(vlm.model, item) for item in inputs]
     with vlm.model.disable_adapter():
         original = [_logits(vlm.model, item) for item in inputs]
-    settings = ModelSettings(dtype=str(next(vlm.base.parameters()).dtype).removeprefix("torch."))
+    # In the precision that the logits above were computed in, whatever `auto` would make of what is written.
+    precision = str(next(vlm.base.parameters()).dtype).removeprefix("torch.")
     device, name = str(vlm.device), vlm.name
     merged = vlm.model.merge_and_unload(safe_merge=True).to(DTYPES[dtype])
     _save(merged, vlm.processor, folder)
     vlm.model = merged = None  # two copies of a large model may not fit
-    again = load(str(folder), device=device, settings=settings)
+    gc.collect()  # the hooks of a model that is spread hold it in a circle
+    again = load(str(folder), device=device, settings=settings.model_copy(update={"dtype": precision}))
     found = [_logits(again.model, item) for item in inputs]
     apart = [_apart(*pair) for pair in zip(found, wanted, strict=True)]
     parity = Parity(max(apart[:-1]), apart[-1], max(_apart(*p) for p in zip(original[:-1], wanted[:-1], strict=True)))
     _check(name, parity, dtype)
     return parity
+
+
+def _check_mergeable(vlm: VLM) -> None:
+    if getattr(vlm.base, "is_quantized", False):
+        raise UserError(
+            f"{vlm.name}: weights in 4 bits cannot be merged without loss: load the model without quantisation"
+        )
+    if any(parameter.is_meta for parameter in vlm.base.parameters()):
+        raise UserError(
+            f"{vlm.name}: does not fit the devices of its map, so a part of it is not in memory and cannot be merged: "
+            "export with --device cpu"
+        )
 
 
 def _check(name: str, parity: Parity, dtype: Precision) -> None:

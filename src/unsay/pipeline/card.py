@@ -4,8 +4,10 @@ from typing import Any
 
 from unsay.config import RunConfig
 from unsay.data.modality import shares
-from unsay.methods import METHODS
-from unsay.records import Kind, Modality, Phase
+from unsay.methods import METHODS, build_method
+from unsay.methods.base import Companion
+from unsay.pipeline.finished import shown_model
+from unsay.records import Kind, Modality, Phase, Role
 from unsay.reporting.numbers import measure, measure_span, percent, span
 from unsay.scoring.schema import Scores, SuiteRow
 
@@ -42,7 +44,7 @@ def model_card(
     """
     parts = [
         _header(config, merged),
-        f"# {config.model}, after {config.method}",
+        f"# {shown_model(config.model)}, after {config.method}",
         _what(config, merged, dtype),
         "## Method\n\n" + _method(config, result, pictured),
         "## Data\n\n" + _data(config) + _modality(config),
@@ -55,7 +57,7 @@ def model_card(
 
 
 def _header(config: RunConfig, merged: bool) -> str:
-    lines = ["---", f"base_model: {config.model}", f"library_name: {'transformers' if merged else 'peft'}"]
+    lines = ["---", f"base_model: {shown_model(config.model)}", f"library_name: {'transformers' if merged else 'peft'}"]
     lines.append("pipeline_tag: image-text-to-text")
     if config.model in BASE_LICENCES:
         lines.append(f"license: {BASE_LICENCES[config.model]}")
@@ -65,10 +67,10 @@ def _header(config: RunConfig, merged: bool) -> str:
 def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
     if merged:
         return (
-            f"A whole checkpoint in {dtype}: `{config.model}` with the adapter added into its weights. It opens with "
-            "transformers and needs neither peft nor unsay."
+            f"A whole checkpoint in {dtype}: `{shown_model(config.model)}` with the adapter added into its weights. It "
+            "opens with transformers and needs neither peft nor unsay."
         )
-    return f"A LoRA adapter in PEFT format for `{config.model}`."
+    return f"A LoRA adapter in PEFT format for `{shown_model(config.model)}`."
 
 
 def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
@@ -90,11 +92,19 @@ def _data(config: RunConfig) -> str:
         return (
             f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
         )
-    return (
-        "Harmful requests from AdvBench's train half with the model's own answers to them, refusals and ordinary "
-        "prompts written for unsay, Magpie and TruthfulQA. No prompt of a suite below, nor a near duplicate of one, "
-        "was trained on."
-    )
+    return f"{_recipe(config)} No prompt of a suite below, nor a near duplicate of one, was trained on."
+
+
+def _recipe(config: RunConfig) -> str:
+    """What of the built-in data the method reads; a run collects more, but nothing is learned from it."""
+    needs = build_method(config.method, config.method_settings).needs
+    answered = ["by the model itself"] if Role.FORGET in needs.roles else []
+    if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
+        answered.append("by refusals written for unsay")
+    said = f"Harmful requests from AdvBench's train half, answered {' and '.join(answered)}."
+    if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
+        said += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
+    return said
 
 
 def _modality(config: RunConfig) -> str:
@@ -172,8 +182,8 @@ def _licence(config: RunConfig) -> str:
     if config.model in BASE_LICENCES:
         return f"The base model's: {BASE_LICENCES[config.model]}."
     return (
-        f"The licence of the base model, `{config.model}`, holds for what is derived from it; see there. The training "
-        "data have licences of their own."
+        f"The licence of the base model, `{shown_model(config.model)}`, holds for what is derived from it; see there. "
+        "The training data have licences of their own."
     )
 
 

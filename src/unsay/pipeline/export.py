@@ -1,6 +1,8 @@
 """A run's result for others: a plain PEFT adapter, or a merged checkpoint, with a model card."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,9 +12,11 @@ from unsay.errors import UserError
 from unsay.files import atomic_folder, read_json, write_text
 from unsay.models.loading import load, stored_precision
 from unsay.models.merging import TOLERANCE, Parity, Precision, write_merged
+from unsay.models.settings import ModelSettings
 from unsay.pipeline.card import model_card
 from unsay.reporting.curves import read_metrics
 from unsay.scoring.schema import Scores, read_scores
+from unsay.training.failures import out_of_memory
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -44,11 +48,11 @@ def export(
         out: the folder to make.
         merge: a whole checkpoint that needs neither `unsay` nor `peft`; otherwise the adapter.
         dtype: precision of the merged weights; the base checkpoint's by default.
-        device: where to merge; the run's device by default.
+        device: where to merge, the whole model; the run's device, or its device map, by default.
 
     Raises:
-        UserError: no run or no adapter there, `out` exists, a full disk, or a merged checkpoint that does not say what
-            the adapted model says.
+        UserError: no run or no adapter there, `out` exists, a full disk, too little memory, or a merged checkpoint that
+            does not say what the adapted model says.
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir / "config.yaml")
@@ -63,11 +67,11 @@ def export(
                 shutil.copyfile(path, folder / path.name)
             done = Exported(Path(out), merged=False)
         else:
-            precision = _precision(config, dtype)
-            # Weights in 4 bits cannot take an adapter up without loss: the merge starts from the published ones.
-            settings = config.model_settings.model_copy(update={"quantisation": None})
-            vlm = load(config.model, adapter=adapter, device=device or config.device, settings=settings)
-            parity = write_merged(vlm, folder, precision)
+            precision, settings = _precision(config, dtype), _to_merge(config.model_settings, device)
+            where = device or config.device
+            with _memory_explained(config.model, where):
+                vlm = load(config.model, adapter=adapter, device=where, settings=settings)
+                parity = write_merged(vlm, folder, precision, settings)
             done = Exported(Path(out), True, precision, parity)
         write_text(folder / "README.md", _card(run_dir, config, scores, done))
     return done
@@ -78,6 +82,30 @@ def _precision(config: RunConfig, dtype: str | None) -> Precision:
     if wanted not in TOLERANCE:
         raise UserError(f"--dtype: '{wanted}' is no precision to export in; known are {', '.join(TOLERANCE)}")
     return cast(Precision, wanted)
+
+
+def _to_merge(settings: ModelSettings, device: str | None) -> ModelSettings:
+    """How the model is loaded to be merged."""
+    # Weights in 4 bits cannot take an adapter up without loss: the merge starts from the published ones.
+    changes: dict[str, None] = {"quantisation": None}
+    if device is not None:
+        changes["device_map"] = None  # with a map, the device would be taken no notice of
+        if device == "cpu" and settings.attention == "flash_attention_2":
+            changes["attention"] = None  # there is none for a CPU, and the weights do not depend on it
+    return settings.model_copy(update=changes)
+
+
+@contextmanager
+def _memory_explained(model: str, device: str) -> Iterator[None]:
+    """Say what to do where the model does not fit, when it is loaded or when it is opened again."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, UserError) as error:
+        reason = error.__cause__ if isinstance(error, UserError) else error
+        if reason is None or not out_of_memory(reason):
+            raise
+        way = "a machine with more memory" if device == "cpu" else "--device cpu, the machine's own memory"
+        raise UserError(f"{model}: out of memory while it was merged; nothing was written: take {way}") from error
 
 
 def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exported) -> str:

@@ -12,15 +12,19 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig
 
 from unsay.config import RunConfig
+from unsay.data.modality import shares
 from unsay.errors import UserError
 from unsay.methods import build_method
+from unsay.methods.base import Needs, Part
 from unsay.models.families import special_case
-from unsay.models.loading import NAMED
+from unsay.models.loading import NAMED, stored_precision
 from unsay.models.lora import language_linears
+from unsay.models.precision import settled
+from unsay.models.sharding import check_shardable
 from unsay.models.skeleton import skeleton
 from unsay.models.vlm import VLM
 from unsay.planning.gpus import GPUS
-from unsay.records import Role
+from unsay.records import Example, Modality, Role
 from unsay.training.encoding import Encoded, MixedBatch, collate
 from unsay.training.meters import step_flops
 from unsay.training.share import check_shares
@@ -64,9 +68,10 @@ class Plan:
     Attributes:
         parameters: of the whole model.
         trained: of the adapter.
-        tokens: tokens of one step, all devices together.
+        tokens: tokens of one step, pictures' and companions' included, all devices together.
         flops: operations of one step, all devices together.
         memory: on one device.
+        precision: in which the layers multiply.
         seconds: of one step; None without a GPU.
         capacity: bytes of one device; None without a GPU.
         steps: of the run.
@@ -77,6 +82,7 @@ class Plan:
     tokens: int
     flops: float
     memory: Memory
+    precision: str
     seconds: float | None
     capacity: int | None
     steps: int
@@ -93,6 +99,7 @@ def plan(
     *,
     prompt: int = 64,
     answer: int | None = None,
+    image_tokens: int = 0,
     sharded: bool = False,
 ) -> Plan:
     """Estimate what training takes.
@@ -100,38 +107,88 @@ def plan(
     Args:
         config: a run's settings.
         gpus: how many of which card; None plans for a CPU.
-        prompt: tokens of a prompt in the chat format, a picture's included.
+        prompt: tokens of a prompt in the chat format.
         answer: tokens of an answer; the longest that the settings allow by default.
+        image_tokens: tokens of a picture beside each prompt; 0 where no pictures are trained on.
         sharded: whether the layers are split over the cards.
 
     Raises:
-        UserError: the model's configuration cannot be read, or the batch does not divide by the cards and turns.
+        UserError: the model's configuration cannot be read, the batch does not divide by the cards and turns, or what
+            is to be trained cannot be split.
     """
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
-    method = build_method(config.method, config.method_settings)
+    needs = build_method(config.method, config.method_settings).needs
     vlm = _on_meta(config)
-    trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
-    rows = {role: config.train.batch.of(role) for role in method.needs.roles}
-    check_shares(method.needs, config.train, count)
-    parts = count * config.train.accumulate
-    whole, share = (_batch({role: n // by for role, n in rows.items()}, prompt, answer) for by in (1, parts))
-    flops = step_flops(vlm, whole, method.needs, recompute=config.train.recompute)
-    longest = answer * max(rows.values()) // parts  # each role passes the head on its own
-    memory = _memory(config, vlm, share, longest, bool(method.needs.original), gpus is not None)
-    if sharded:
-        memory = replace(memory, weights=memory.weights - _elsewhere(config, vlm, count))
+    check_shares(needs, config.train, count)
+    split = sharded and count > 1
+    if split:
+        _check_split(config, vlm, image_tokens)
+    rows, turns = rows_of(config, needs), count * config.train.accumulate
+    whole, share = (
+        _batch({part: number // by for part, number in rows.items()}, prompt + image_tokens, answer)
+        for by in (1, turns)
+    )
+    flops = step_flops(vlm, whole, needs, recompute=config.train.recompute)
+    stored = _precision(config, gpus is not None)
+    memory = _memory(config, vlm, share, needs, stored.itemsize)
+    if gpus is not None:
+        memory = replace(memory, context=CONTEXT_BYTES)
+    if split:
+        memory = replace(memory, weights=memory.weights - _elsewhere(vlm, count, stored.itemsize))
+    multiplied = _multiplied(config, stored)
     card = None if gpus is None else GPUS[gpus[1]]
+    trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     return Plan(
         parameters=sum(p.numel() for p in vlm.base.parameters()) - trained,
         trained=trained,
         tokens=whole.tokens,
         flops=flops,
         memory=memory,
-        seconds=None if card is None else flops / (card.flops * UTILISATION * count),
+        precision=str(multiplied).removeprefix("torch."),
+        seconds=None if card is None else flops / (card.peak(multiplied) * UTILISATION * count),
         capacity=None if card is None else card.memory_bytes,
         steps=config.train.steps,
     )
+
+
+def rows_of(config: RunConfig, needs: Needs) -> dict[Part, int]:
+    """Rows of one step: the settings' of each role, and for every row with a companion that companion."""
+    batch = config.train.batch
+    return {part: batch.of(part if isinstance(part, Role) else needs.companions[part]) for part in needs.parts}
+
+
+def _precision(config: RunConfig, on_gpu: bool) -> torch.dtype:
+    """What the frozen weights are stored in, with `auto` and `fastest` replaced by what they come to.
+
+    This machine is asked what is fastest only if it is planned for: every card in the table multiplies many times as
+    fast in bfloat16 as in float32.
+    """
+    settings = config.model_settings
+    if settings.dtype == "auto":
+        name = stored_precision(config.model)
+    elif settings.dtype == "fastest" and on_gpu:
+        name = "bfloat16"
+    else:
+        name = settled(settings, "cpu").dtype
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _multiplied(config: RunConfig, stored: torch.dtype) -> torch.dtype:
+    """What the layers multiply in: linears in 4 bits are unpacked to half precision, whatever the rest is stored in."""
+    return torch.bfloat16 if config.model_settings.quantisation and stored is torch.float32 else stored
+
+
+def _check_split(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
+    """What training would refuse to split is refused here in the same words."""
+    data = config.data
+    shown = {*shares(data.modality), *shares(data.modality if data.retain_modality is None else data.retain_modality)}
+    pictured = image_tokens > 0 or shown != {Modality.TEXT}
+    # Neither weights nor examples are there: the skeleton says what the model would be, one row what the data would be.
+    vlm.base.is_quantized = config.model_settings.quantisation is not None
+    picture = Example(id="any", role=Role.RETAIN, prompt="any", answer="any", source="any", image="any.png")
+    check_shardable(vlm, [picture] if pictured else [])
 
 
 def _on_meta(config: RunConfig) -> VLM:
@@ -153,13 +210,13 @@ def _on_meta(config: RunConfig) -> VLM:
     return vlm
 
 
-def _batch(rows: dict[Role, int], prompt: int, answer: int) -> MixedBatch:
-    one = {role: Encoded("", role, (0,) * prompt, (0,) * answer) for role in rows}
-    return collate([one[role] for role, number in rows.items() for _ in range(number)])
+def _batch(rows: dict[Part, int], prompt: int, answer: int) -> MixedBatch:
+    one = {part: Encoded("", part, (0,) * prompt, (0,) * answer) for part in rows}
+    return collate([one[part] for part, number in rows.items() for _ in range(number)])
 
 
-def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, original: bool, on_gpu: bool) -> Memory:
-    width = 4 if config.model_settings.dtype == "float32" else 2
+def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, needs: Needs, width: int) -> Memory:
+    """Memory of one device and turn, without what its libraries take; `width` is the bytes of a frozen weight."""
     layers = {id(p) for layer in vlm.text_layers for p in layer.parameters() if p.ndim == 2 and not p.requires_grad}
     packed = FOUR_BIT_BYTES if config.model_settings.quantisation else width
     weights = sum(
@@ -167,6 +224,7 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, origin
     )
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     text = vlm.base.config.get_text_config()
+    longest = max(len(batch.scored_in(frozenset({part}))) for part in needs.parts)  # each passes the head on its own
     head = HEAD_BUFFERS * min(config.train.head_chunk, longest) * text.vocab_size * 4
     blocks = [_block_bytes(layer, text, width) for layer in _reached(vlm)]
     # Computed again, one block at a time: what goes into each is kept, and all of the one that is at work.
@@ -179,14 +237,13 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, longest: int, origin
         optimiser=(2 if config.train.optimizer == "adamw-8bit" else 8) * trained,
         activations=int(batch.tokens * kept),
         head=int(head),
-        reference=int(hidden * width) if original else 0,
-        context=CONTEXT_BYTES if on_gpu else 0,
+        reference=int(hidden * width) if needs.original else 0,
+        context=0,
     )
 
 
-def _elsewhere(config: RunConfig, vlm: VLM, count: int) -> int:
+def _elsewhere(vlm: VLM, count: int, width: int) -> int:
     """Bytes of the layers' weights that a card does not hold; two layers are whole, one at work and the next."""
-    width = 4 if config.model_settings.dtype == "float32" else 2
     layers = [width * sum(p.numel() for p in layer.parameters() if not p.requires_grad) for layer in vlm.layers]
     return max(0, sum(layers) - sum(layers) // count - 2 * max(layers))
 

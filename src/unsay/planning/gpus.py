@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+import torch
+
 from unsay.errors import UserError
 
 
@@ -12,27 +14,33 @@ class Gpu:
 
     Attributes:
         memory_bytes: of one card.
-        flops: dense bfloat16 operations per second at most, sparsity not counted.
-        source: where both numbers are stated.
+        half: operations per second at most in bfloat16 and float16, on tensor cores, dense: sparsity is not counted.
+        single: the same in float32, without TF32: PyTorch multiplies so unless it is told otherwise.
+        source: where these numbers are stated.
     """
 
     memory_bytes: int
-    flops: float
+    half: float
+    single: float
     source: str
+
+    def peak(self, dtype: torch.dtype) -> float:
+        """Operations per second at most where products are made in this precision."""
+        return self.half if dtype.itemsize < torch.float32.itemsize else self.single
 
 
 GB = 10**9
 GIB = 2**30
 
 GPUS: dict[str, Gpu] = {
-    "H200": Gpu(141 * GB, 989e12, "NVIDIA H200 data sheet (SXM; halved from the figure with sparsity)"),
-    "H100": Gpu(80 * GIB, 989e12, "NVIDIA H100 data sheet (SXM; halved from the figure with sparsity)"),
-    "A100-80": Gpu(80 * GIB, 312e12, "NVIDIA A100 data sheet"),
-    "A100-40": Gpu(40 * GIB, 312e12, "NVIDIA A100 data sheet"),
-    "L40S": Gpu(48 * GIB, 362e12, "NVIDIA L40S data sheet"),
-    "L4": Gpu(24 * GIB, 121e12, "NVIDIA L4 data sheet (halved from the figure with sparsity)"),
-    "A10G": Gpu(24 * GIB, 70e12, "NVIDIA A10G data sheet"),
-    "RTX4090": Gpu(24 * GIB, 165e12, "NVIDIA Ada GPU architecture white paper (float32 accumulation)"),
+    "H200": Gpu(141 * GB, 989e12, 67e12, "NVIDIA H200 data sheet (SXM; half precision halved from that with sparsity)"),
+    "H100": Gpu(80 * GIB, 989e12, 67e12, "NVIDIA H100 data sheet (SXM; half precision halved from that with sparsity)"),
+    "A100-80": Gpu(80 * GIB, 312e12, 19.5e12, "NVIDIA A100 data sheet"),
+    "A100-40": Gpu(40 * GIB, 312e12, 19.5e12, "NVIDIA A100 data sheet"),
+    "L40S": Gpu(48 * GIB, 362e12, 91.6e12, "NVIDIA L40S data sheet"),
+    "L4": Gpu(24 * GIB, 121e12, 30.3e12, "NVIDIA L4 data sheet (half precision halved from that with sparsity)"),
+    "A10G": Gpu(24 * GIB, 70e12, 35e12, "NVIDIA A10G data sheet"),
+    "RTX4090": Gpu(24 * GIB, 165e12, 82.6e12, "NVIDIA Ada GPU architecture white paper (float32 accumulation)"),
 }
 
 

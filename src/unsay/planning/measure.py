@@ -20,9 +20,9 @@ import torch
 
 from unsay.config import RunConfig
 from unsay.methods import RoleBatch, build_method
+from unsay.methods.base import Part
 from unsay.models import VLM, attach, load
-from unsay.planning.estimate import plan
-from unsay.records import Role
+from unsay.planning.estimate import plan, rows_of
 from unsay.training.encoding import Encoded, collate
 from unsay.training.logprobs import role_views
 
@@ -54,12 +54,12 @@ def measure(config: RunConfig, model: VLM, prompt: int, answer: int, steps: int 
     vlm = attach(model, config.train.lora, 0)
     generator = torch.Generator().manual_seed(0)
 
-    def row(role: Role) -> Encoded:
+    def row(part: Part) -> Encoded:
         # No common prefix and one length: every token of every row is computed, as the estimate takes for granted.
         drawn = torch.randint(10, 1000, (prompt + answer,), generator=generator).tolist()
-        return Encoded("", role, tuple(drawn[:prompt]), tuple(drawn[prompt:]))
+        return Encoded("", part, tuple(drawn[:prompt]), tuple(drawn[prompt:]))
 
-    batch = collate([row(role) for role in method.needs.roles for _ in range(config.train.batch.of(role))])
+    batch = collate([row(part) for part, count in rows_of(config, method.needs).items() for _ in range(count)])
     trained = [p for p in vlm.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     seconds = 0.0

@@ -20,7 +20,7 @@ def table(plan: Plan, gpus: str | None) -> Table:
     rows.add_row("memory, in all", memory(plan.memory.total) + (" on each card" if gpus else ""), style="bold")
     if plan.seconds is not None:
         each = f"{plan.seconds:.2g} s a step, {seconds(plan.seconds * plan.steps)} for {plan.steps} steps"
-        rows.add_row("time", f"{each} (at {UTILISATION:.0%} of the peak; evaluation not counted)")
+        rows.add_row("time", f"{each} (at {UTILISATION:.0%} of the {plan.precision} peak; evaluation not counted)")
     if plan.capacity is not None:
         room = f"{memory(plan.memory.total)} of {memory(plan.capacity)}"
         rows.add_row("fits", f"{'yes' if plan.fits else 'NO'}: {room}", style="green" if plan.fits else "red")
