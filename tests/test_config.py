@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from unsay.config import RunConfig, parse_config, read_config, write_config
 from unsay.errors import UserError
+from unsay.files import parse_yaml
 from unsay.methods import METHODS, default_settings
 from unsay.starting_config import FOLLOWS, starting_config
 
@@ -26,6 +27,7 @@ from unsay.starting_config import FOLLOWS, starting_config
         ("seed: 'open", "not YAML"),
         ("data: {}\nseed: 1\ndata: {}", ":3: not YAML: 'data' stands twice"),
         ("train: {steps: 3, steps: 4}", "not YAML: 'steps' stands twice"),
+        ("train: {<<: {steps: 3}, <<: {steps: 4}}", "not YAML: '<<' stands twice"),
         ("- a\n- b", "found a list"),
         ("just words", "found a str"),
         ("1: 2", "1: unknown key"),
@@ -115,3 +117,8 @@ def test_the_starting_config_works_for_the_other_methods_too():
     for method in METHODS:
         config = parse_config(yaml.safe_dump({**values, "method": method}), "x")
         assert config.method_settings == default_settings(method).model_dump(mode="json")
+
+
+def test_sections_may_be_merged_into_others():
+    text = "x: {<<: &b {a: 1}, a: 2}\ny: {inner: &m {<<: *b, a: 3}}\nz: {<<: *m}"
+    assert parse_yaml(text, "test") == {"x": {"a": 2}, "y": {"inner": {"a": 3}}, "z": {"a": 3}}

@@ -1,14 +1,16 @@
 """A run directory is one process's at a time, and shows no results of settings that it no longer has."""
 
+import gc
 import subprocess
 import sys
+from errno import ENOLCK, ENOSYS
 
 import pytest
 import torch
 
-from unsay.config import RunConfig, write_config
+from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
-from unsay.pipeline.holding import clear_outdated, hold
+from unsay.pipeline.holding import hold, unchanged, written
 from unsay.pipeline.run import Run
 
 HOLDS = """
@@ -39,46 +41,110 @@ def test_a_directory_in_use_is_refused_until_whoever_has_it_is_gone_or_killed(tm
     assert Run.open(tmp_path, RunConfig()).config == RunConfig()
 
 
-def test_one_process_may_open_a_directory_again(tmp_path):
-    first, second = hold(tmp_path), hold(tmp_path)
-    assert first is second
+TRIES = """
+import sys
+from filelock import FileLock, Timeout
+try:
+    FileLock(sys.argv[1]).acquire(timeout=0)
+except Timeout:
+    print("refused")
+else:
+    print("taken")
+"""
+
+
+def tried(folder):
+    return subprocess.check_output([sys.executable, "-c", TRIES, str(folder / ".lock")], text=True).strip()
+
+
+def test_a_run_holds_its_directory_as_long_as_it_lives(tmp_path):
+    run, again = Run.open(tmp_path, RunConfig()), Run.open(tmp_path, RunConfig())  # one process may open it twice
+    assert tried(tmp_path) == "refused"
+    del run
+    gc.collect()
+    assert tried(tmp_path) == "refused"
+    del again
+    gc.collect()
+    assert tried(tmp_path) == "taken"
+
+
+@pytest.mark.parametrize("errno", [ENOSYS, ENOLCK])
+def test_a_disk_without_locks_is_worked_on_without(monkeypatch, tmp_path, errno):
+    def no_locks(*_args):
+        raise OSError(errno, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert hold(tmp_path) is None
+    assert Run.open(tmp_path, RunConfig()).config == RunConfig()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):
+        hold(tmp_path / "file" / "run")
 
 
 @pytest.fixture
 def finished(tmp_path):
+    """The settings of a run with results in `tmp_path`."""
     config = RunConfig(seed=3)
     write_config(tmp_path / "config.yaml", config)
     (tmp_path / "stages").mkdir()
-    for name in ("scores.json", "report.html", "stages/unlearn.json", "stages/evaluate-before.json"):
+    for name in ("scores.json", "report.html", "environment.json", "stages/unlearn.json", "stages/suites.json"):
         (tmp_path / name).write_text("{}")
     return config
 
 
 def left(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"config.yaml"}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found - {"config.yaml", "environment.json", ".lock"}
 
 
-def test_the_same_settings_keep_everything(finished, tmp_path):
+def work(run):
+    made = run.folder / "made"
+    run.stages.run("any", "Anything", [], [made], lambda spent: made.write_text(""))
+    made.unlink()
+    (run.folder / "stages" / "any.json").unlink()
+
+
+def test_opening_alone_changes_nothing(finished, tmp_path):
     before = left(tmp_path)
-    clear_outdated(tmp_path, finished)
+    Run.open(tmp_path, RunConfig(seed=4))
     assert left(tmp_path) == before
+    assert read_config(tmp_path / "config.yaml") == finished
 
 
-def test_another_evaluation_keeps_what_was_learned(finished, tmp_path):
-    evaluation = finished.evaluation.model_copy(update={"limit": 3})
-    clear_outdated(tmp_path, finished.model_copy(update={"evaluation": evaluation}))
-    assert left(tmp_path) == {"stages/unlearn.json", "stages/evaluate-before.json"}
+@pytest.mark.parametrize(
+    ("changed", "learned"),
+    [
+        ({}, True),
+        ({"device": "cpu:0"}, True),
+        ({"evaluation": {"limit": 3}}, True),
+        ({"train": {"accumulate": 2}}, True),
+        ({"train": {"steps": 2}}, False),
+        ({"seed": 4}, False),
+        ({"model": "another"}, False),
+    ],
+)
+def test_work_takes_away_results_that_a_kill_would_leave_to_other_settings(finished, tmp_path, changed, learned):
+    settings = RunConfig(**({"seed": 3} | changed))
+    work(Run.open(tmp_path, settings))
+    assert left(tmp_path) == {"stages/suites.json", *(["stages/unlearn.json"] if learned else [])}
+    assert read_config(tmp_path / "config.yaml").model_dump() == settings.model_dump()
 
 
-def test_other_settings_leave_no_results_that_a_kill_would_make_their_own(finished, tmp_path):
-    clear_outdated(tmp_path, RunConfig(seed=4))
-    assert left(tmp_path) == {"stages/evaluate-before.json"}
+def test_settings_with_a_relative_path_are_the_same_again(tmp_path):
+    config = RunConfig(data={"examples": "mine.jsonl"})
+    write_config(tmp_path / "config.yaml", config)
+    assert unchanged(tmp_path, config)
+    assert written(tmp_path) == config
+    assert not unchanged(tmp_path, RunConfig())
 
 
-def test_a_configuration_that_cannot_be_read_vouches_for_nothing(finished, tmp_path):
+def test_settings_that_cannot_be_read_vouch_for_nothing(finished, tmp_path):
     (tmp_path / "config.yaml").write_text("of_another_version: 1\n")
-    clear_outdated(tmp_path, finished)
-    assert left(tmp_path) == {"stages/evaluate-before.json"}
+    work(Run.open(tmp_path, finished))
+    assert left(tmp_path) == {"stages/suites.json"}
 
 
 def test_the_one_accelerator_of_a_process_needs_no_number(monkeypatch, tmp_path):

@@ -157,6 +157,14 @@ def test_of_equally_many_rows_the_new_ones_count() -> None:
     assert keep(mended) == mended
 
 
+def test_labels_that_were_corrected_count_although_they_are_fewer() -> None:
+    keep(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)), content="as it was")]))
+    quick = calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(10)), content="as it was")])
+    assert [one.calibration.n for one in keep(quick).sets] == [20]
+    mended = calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(18)), content="corrected")])
+    assert keep(mended) == mended
+
+
 def test_what_a_set_is_good_for_is_not_kept_from_before() -> None:
     keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200)))]))
     unfit = LabelSet("clean", H, tuple(rows(10)), unfit="it asks something else")

@@ -145,16 +145,17 @@ def read_json(path: Path) -> Any:
 class _EachKeyOnce(yaml.SafeLoader):
     """YAML's own loader keeps the last of two equal keys: of a second `data:` section the first would be lost."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping, if each of its keys stands there once."""
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """The mapping as it is written, before anything is merged into it, if each of its keys stands there once."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     said = f"'{key.value[:60]}' stands twice: write one section with all that belongs in it"
                     raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def parse_yaml(text: str, where: str) -> Any:

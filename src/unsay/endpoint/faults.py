@@ -90,4 +90,4 @@ def _fault(status: int, details: Mapping[str, Any], known: bool) -> Fault:
 def _filtered(details: Mapping[str, Any]) -> bool:
     """Whether the server says that it was the prompt; OpenRouter gives a moderator's reasons."""
     more = details.get("metadata")
-    return details.get("code") in FILTERED or (isinstance(more, Mapping) and bool(more.get("reasons")))
+    return str(details.get("code")) in FILTERED or (isinstance(more, Mapping) and bool(more.get("reasons")))

@@ -33,6 +33,8 @@ class SetResult(Record):
     """The judge's rules were written with these rows in view: the numbers may be too good."""
     unfit: str = ""
     """Why they say nothing of the judge's errors in a score; empty where they do."""
+    content: str = ""
+    """Key of the user's file of labels; empty for published sets."""
 
     @property
     def identity(self) -> tuple[str, Label]:
@@ -101,7 +103,16 @@ def calibrate(
             groups=requests_of(one.rows),
         )
         fitted_on, seen = bool(names & one.fitted_by), bool(names & one.seen_by)
-        results.append(SetResult(name=one.name, fitted_on=fitted_on, seen=seen, unfit=one.unfit, calibration=measured))
+        results.append(
+            SetResult(
+                name=one.name,
+                fitted_on=fitted_on,
+                seen=seen,
+                unfit=one.unfit,
+                calibration=measured,
+                content=one.content,
+            )
+        )
     return CalibrationReport(judge=judge.name, key=judge.key, sets=tuple(results))
 
 
@@ -121,14 +132,18 @@ def keep(report: CalibrationReport) -> CalibrationReport:
 
 
 def _merged(new: CalibrationReport, earlier: CalibrationReport) -> CalibrationReport:
-    """Of each set the result that says more; of equal ones the new."""
+    """Of each set the result that says more; of equal ones the new, and of a file that was corrected too."""
     before = {one.identity: one for one in earlier.sets}
     sets = [_better(one, before.pop(one.identity, None)) for one in new.sets]
     return new.model_copy(update={"sets": tuple(sorted([*sets, *before.values()], key=lambda one: rank(one.name)))})
 
 
 def _better(new: SetResult, before: SetResult | None) -> SetResult:
-    if before is None or (not before.failing, before.calibration.n) <= (not new.failing, new.calibration.n):
+    if (
+        before is None
+        or before.content != new.content
+        or (not before.failing, before.calibration.n) <= (not new.failing, new.calibration.n)
+    ):
         return new
     # What a set is good for is told by the code of today.
     return new.model_copy(update={"calibration": before.calibration})

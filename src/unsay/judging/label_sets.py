@@ -11,7 +11,7 @@ from pydantic import Field
 from unsay.data import labels
 from unsay.data.sources.reading import csv_rows
 from unsay.errors import UserError
-from unsay.files import read_rows
+from unsay.files import file_key, read_rows
 from unsay.records import Label, LabelledResponse, Record
 
 
@@ -26,6 +26,7 @@ class LabelSet:
         fitted_by: judges that were fitted on these rows: what they say here proves nothing.
         seen_by: judges whose rules were written with these rows in view: what they say here proves little.
         unfit: why the numbers say nothing of a judge's errors in a score; empty where they do.
+        content: key of a user's file, which may be corrected under the same name; empty for published sets.
     """
 
     name: str
@@ -34,6 +35,7 @@ class LabelSet:
     fitted_by: frozenset[str] = frozenset()
     seen_by: frozenset[str] = frozenset()
     unfit: str = ""
+    content: str = ""
 
 
 BY_REFUSAL_RULES: Final = frozenset(
@@ -112,7 +114,7 @@ def _own(path: Path) -> list[LabelSet]:
     if len(present) == 1:
         raise UserError(f"{path}: every row is labelled '{rows[0].label}'; a judge is measured on two labels or more")
     wanted = [label for label in (Label.HARMFUL, Label.REFUSED, Label.DEGENERATE) if label in present]
-    return [LabelSet(path.name, label, tuple(rows)) for label in wanted]
+    return [LabelSet(path.name, label, tuple(rows), content=file_key(path)) for label in wanted]
 
 
 def _pyrit() -> list[LabelSet]:

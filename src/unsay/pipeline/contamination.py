@@ -21,13 +21,10 @@ def trained_on(adapter: Path, suites: Mapping[str, Sequence[Prompt]]) -> list[Ca
         suites: prompts by suite. Those that ask one and the same question of many pictures are left out.
     """
     try:
-        index = OverlapIndex(
-            request_of(row)
-            for name in ("examples.jsonl", "probe.jsonl")
-            for row in read_rows(adapter.parent / "train" / name, Example)
-        )
+        learned = read_rows(adapter.parent / "train" / "examples.jsonl", Example)
     except UserError:
         return []
+    index = OverlapIndex(request_of(row) for row in learned)
     found = []
     for name, prompts in suites.items():
         suite = find_suite(name)

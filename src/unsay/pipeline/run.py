@@ -7,14 +7,13 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from unsay.config import RunConfig, write_config
+from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.files import write_json
 from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
 from unsay.pipeline.environment import environment
-from unsay.pipeline.holding import clear_outdated, hold
+from unsay.pipeline.holding import begin, hold
 from unsay.processes import ALONE, Processes
 from unsay.stages import Progress, Silent, Stages
 
@@ -44,12 +43,10 @@ class Run:
     def open(
         cls, folder: Path, config: RunConfig, progress: Progress | None = None, processes: Processes = ALONE
     ) -> "Run":
-        """Make or reopen a run directory; writes `config.yaml`, and `environment.json` before it does any work.
+        """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
 
-        A finished run that is only read keeps the environment that made it.
-
-        While the run is in use no other process gets it. What an earlier run with other settings came to in it goes:
-        a run that is killed now must not look finished.
+        While the run is in use no other process gets the directory. One that holds a run already is changed by the
+        first work that is done in it (`begin`), or when it has come to scores.
 
         Raises:
             UserError: the folder cannot be written or is in use, or there is no such device.
@@ -69,14 +66,11 @@ class Run:
         lock = None
         if processes.first:
             lock = hold(folder)
-            clear_outdated(folder, config)
-            write_config(folder / "config.yaml", config)
-            made_with = folder / "environment.json"
-            note = partial(write_json, made_with, environment(processes.world))
-            if made_with.exists():
-                stages.before_work = note
+            start = partial(begin, folder, config, environment(processes.world))
+            if (folder / "config.yaml").exists() and (folder / "environment.json").exists():
+                stages.before_work = start
             else:
-                note()
+                start()
         return cls(folder, config, stages, processes, _lock=lock)
 
     @property

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from unsay.config import write_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.judging import Judge
 from unsay.judging.calibration import Calibration, accuracy_statement
 from unsay.judging.judge import DetailedJudge
 from unsay.pipeline.evaluate import template_path, verdicts_path
+from unsay.pipeline.holding import unchanged
 from unsay.pipeline.notes import notes
 from unsay.pipeline.run import Run
 from unsay.pipeline.utility import utility_change, utility_row
@@ -86,6 +88,8 @@ def score_run(
         },
         seed=run.config.seed,
     )
+    if not unchanged(run.folder, run.config):  # every stage was there already
+        write_config(run.folder / "config.yaml", run.config)
     write_scores(run.folder / "scores.json", scores)
     return scores
 

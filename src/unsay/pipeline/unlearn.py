@@ -46,8 +46,8 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not be taken for a fresh one
         if given is not None:
             examples, probe = read_examples(given, run.config.data.recipe.probe, run.config.seed)
-            check_lengths(run.original(), [*examples, *probe], run.config.train)
             examples, probe = rendering.render(examples), rendering.render(probe)
+            check_lengths(run.original(), [*examples, *probe], run.config.train)
         else:
             examples, probe = _recipe(run, held_out, rendering, requests, answers)
         check_disjoint([*examples, *probe], suites)

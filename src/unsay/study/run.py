@@ -14,6 +14,7 @@ from unsay.files import read_json, write_json, write_text
 from unsay.models.precision import settled
 from unsay.pipeline.environment import hardware, versions
 from unsay.pipeline.finished import TRAINING, MeasuredRun
+from unsay.pipeline.holding import hold
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
@@ -49,10 +50,11 @@ def run_study(
 
     Raises:
         UserError: found before anything is run: bad settings; known runs none of which is of this study; runs, known or
-            in the directory, that were made with different versions, among themselves or from those here. Or no model
-            could be evaluated at all.
+            in the directory, that were made with different versions, among themselves or from those here; another
+            process at work in the directory. Or no model could be evaluated at all.
     """
     planned = plan(study)
+    _held = hold(out)  # until this function returns
     folders = Folders(out)
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     work = _Work(planned, Finder(folders), launcher, of_study(planned, known), progress or Silent())
