@@ -145,7 +145,7 @@ def read_json(path: Path) -> Any:
 class _EachKeyOnce(yaml.SafeLoader):
     """YAML's own loader keeps the last of two equal keys: of a second `data:` section the first would be lost."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """The mapping as it is written, before anything is merged into it, if each of its keys stands there once."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
