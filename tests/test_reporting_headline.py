@@ -216,6 +216,16 @@ def test_one_net_item_of_forty_is_no_loss_that_was_shown():
     assert text.endswith("), but cannot be excluded.")
 
 
+def test_a_loss_whose_interval_leaves_out_none_is_red_however_many_suites_were_corrected_for():
+    """The demo's shapes: 14 of 40 lost, 4 won; p is 0.031, and after Holm 0.28."""
+    rows, paired = measured("shapes", [1] * 22 + [0] * 18, [1] * 8 + [0] * 14 + [1] * 4 + [0] * 14)
+    assert paired.interval.high < 0
+    assert paired.p == pytest.approx(0.0309, abs=1e-4)
+    adjusted = paired.model_copy(update={"p_adjusted": 9 * paired.p})
+    ((text, tone),) = found(with_utility((rows, adjusted)), "tility")
+    assert (text.split(" (")[0], tone) == ("Utility got worse by more than 2 points on Shapes", "bad")
+
+
 def test_no_change_on_net_is_no_proof_that_nothing_was_lost():
     """Of forty items some were lost and as many won."""
     before, after = [1] * 34 + [0] * 6, [1] * 30 + [0] * 4 + [1] * 4 + [0] * 2

@@ -34,11 +34,17 @@ class Shift:
     """The bad end of its 95 % interval; None where there is none."""
     p: float | None = None
     """Holm's where the run has it; None where nothing was tested."""
+    at_least: float | None = None
+    """The good end of the interval."""
     rate: bool = True
 
     def above(self, limit: float) -> bool:
         """Whether the measured change is larger."""
         return self.worse > limit + SLACK
+
+    def shown(self) -> bool:
+        """Whether it is worse: by its test or, cautiously, by its interval alone; or where nothing was tested."""
+        return self.p is None or self.p < 0.05 or (self.at_least is not None and self.at_least > 0)
 
     def excludes(self, limit: float) -> bool:
         """Whether the data exclude a change that is larger."""
@@ -107,7 +113,7 @@ def utility(rows: Sequence[UtilityRow], changes: Iterable[UtilityChange]) -> Ite
         for suite in titles
         if not missing[suite]
     ]
-    lost = [loss for loss in losses if loss.above(MAX_UTILITY_LOSS) and (loss.p is None or loss.p < 0.05)]
+    lost = [loss for loss in losses if loss.above(MAX_UTILITY_LOSS) and loss.shown()]
     unclear = [loss for loss in losses if loss not in lost and not loss.excludes(MAX_UTILITY_LOSS)]
     if lost:
         yield Finding(f"Utility got worse by more than {_limit(lost)} on {_names(lost)}.", "bad")
@@ -130,8 +136,11 @@ def _loss(before: UtilityRow, after: UtilityRow, change: UtilityChange | None) -
         said = f"{numbers.change(difference, after.unit)} {'points' if rate else after.unit}"
         return Shift(after.title, said, sign * difference, None, rate=rate)
     span, p = change.interval, change.p if change.p_adjusted is None else change.p_adjusted
-    at_most = None if span is None else max(sign * span.low, sign * span.high)
-    return Shift(after.title, numbers.paired(change), sign * change.difference, at_most, p, rate)
+    at_least: float | None = None
+    at_most: float | None = None
+    if span is not None:
+        at_least, at_most = sorted((sign * span.low, sign * span.high))
+    return Shift(after.title, numbers.paired(change), sign * change.difference, at_most, p, at_least, rate)
 
 
 def _limit(shifts: Sequence[Shift]) -> str:
