@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 
@@ -178,15 +177,7 @@ def go(vlm, folder, method, **more):
     return train(vlm, tiny.examples(), method, settings, folder)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: you tried"),
-        MemoryError(),
-    ],
-    ids=["CUDA", "CPU", "Python"],
-)
+@pytest.mark.parametrize("error", tiny.OUT_OF_MEMORY.values(), ids=tiny.OUT_OF_MEMORY)
 def test_out_of_memory_says_what_helps_and_what_is_kept(tiny_vlm, tmp_path, error):
     with pytest.raises(UserError) as told:
         go(tiny_vlm, tmp_path, Fails(4, error), accumulate=2, batch=BatchSettings(forget=2, refuse=2, retain=2))

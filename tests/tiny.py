@@ -147,6 +147,16 @@ def idefics3(layers: int = 2, *, seed: int = 0) -> VLM:
 FAMILIES = {"llava": llava, "idefics3": idefics3}
 
 
+OUT_OF_MEMORY = {
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "CPU": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: you tried"
+    ),
+    "Python": MemoryError(),
+}
+"""How memory runs out: what is raised, by whom."""
+
+
 def examples(per_role: int = 4) -> list[Example]:
     """Harmless examples in all three roles, of uneven lengths."""
     rows = []

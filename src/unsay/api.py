@@ -97,8 +97,7 @@ def evaluate(
         evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
     about = {} if adapter is None else {"adapter": str(adapter)}
     cautions = [] if adapter is None else trained_on(adapter, suites)
-    scores, _ = finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
-    return scores
+    return finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
 
 
 def study(

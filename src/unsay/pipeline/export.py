@@ -11,12 +11,12 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder, read_json, write_text
 from unsay.models.loading import load, stored_precision
+from unsay.models.memory import out_of_memory
 from unsay.models.merging import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.settings import ModelSettings
 from unsay.pipeline.card import model_card
 from unsay.reporting.curves import read_metrics
 from unsay.scoring.schema import Scores, read_scores
-from unsay.training.failures import out_of_memory
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -1,7 +1,6 @@
 """From verdicts and values to `scores.json` and the report."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from unsay.config import write_config
 from unsay.errors import UserError
@@ -34,14 +33,14 @@ from unsay.suites import Suite, find_suite
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
 
-def score_run(
+def finish(
     run: Run,
     suites: dict[str, list[Prompt]],
     phases: list[Phase],
     about: dict[str, str],
     cautions: Sequence[Caution] = (),
 ) -> Scores:
-    """Score the phases that were run, and write `scores.json`.
+    """Score the phases that were run, and write `scores.json` and the report.
 
     Args:
         run: the run.
@@ -91,6 +90,7 @@ def score_run(
     if not unchanged(run.folder, run.config):  # every stage was there already
         write_config(run.folder / "config.yaml", run.config)
     write_scores(run.folder / "scores.json", scores)
+    write_report(run.folder)
     return scores
 
 
@@ -112,18 +112,6 @@ def how_asked(run: Run, phases: list[Phase]) -> dict[str, str]:
         for name, value in found.items() if isinstance(found, dict) else ():
             said.setdefault(str(name), []).append(str(value))
     return {name: ", then ".join(dict.fromkeys(values)) for name, values in said.items()}
-
-
-def finish(
-    run: Run,
-    suites: dict[str, list[Prompt]],
-    phases: list[Phase],
-    about: dict[str, str],
-    cautions: Sequence[Caution] = (),
-) -> tuple[Scores, Path]:
-    """Scores and report; arguments as for `score_run`."""
-    scores = score_run(run, suites, phases, about, cautions)
-    return scores, write_report(run.folder)
 
 
 def judge_info(judge: Judge) -> JudgeInfo:
@@ -201,4 +189,4 @@ LIMITS = (
 """What the demo set out to reach; the report says which were missed."""
 
 
-__all__ = ["finish", "judge_info", "score_run", "targets"]
+__all__ = ["finish", "judge_info", "targets"]

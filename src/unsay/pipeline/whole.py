@@ -39,5 +39,4 @@ def _first(run: Run) -> Scores:
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     key = unlearn_stage(run, examples, probe)
     evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    scores, _ = finish(run, suites, list(Phase), {"method": run.config.method})
-    return scores
+    return finish(run, suites, list(Phase), {"method": run.config.method})

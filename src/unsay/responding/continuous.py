@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from unsay.models.memory import out_of_memory
 from unsay.models.vlm import VLM
 from unsay.responding.asked import Asked, model_inputs
-from unsay.responding.memory import out_of_memory
 from unsay.responding.settings import GenerationSettings
 
 PAGE = 32

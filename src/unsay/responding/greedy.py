@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from unsay.models.memory import out_of_memory
 from unsay.models.vlm import VLM
 from unsay.responding.asked import Asked, common_prefix, model_inputs
 from unsay.responding.features import features_of
 from unsay.responding.kv import keep_rows, plain_cache, roomy
-from unsay.responding.memory import out_of_memory
 
 LEAVE = 0.25
 """Share of a batch that must be done before the others move together: moving copies their keys and values."""

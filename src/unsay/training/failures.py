@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import torch
-
 from unsay.errors import UserError
+from unsay.models.memory import out_of_memory
 from unsay.processes import lost
 from unsay.training.settings import TrainSettings
 
@@ -36,11 +35,6 @@ def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
                 "with as many processes as there are now"
             ) from error
         raise
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, an accelerator's or the machine's."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def advice(settings: TrainSettings) -> str:
