@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -122,10 +123,16 @@ def test_a_guard_that_sees_pictures_is_shown_them(tmp_path: Path) -> None:
 def test_a_real_model_answers_greedily_in_any_batch(name: str) -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
     model.config.max_position_embeddings = 4096
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights *= 25  # or the last token alone decides what it says
     pairs = [as_attack(str(n), "[request]" * (n + 1), "[answer]") for n in range(3)]
     alone = GuardModel(GUARDS[name], model, tokenizer, GuardSettings(batch_size=1, max_new_tokens=4))
-    assert alone.answers(pairs) == alone.answers(pairs)
-    assert len(alone.answers(pairs)) == 3
+    together = GuardModel(GUARDS[name], model, tokenizer, GuardSettings(batch_size=3, max_new_tokens=4))
+    said = alone.answers(pairs)
+    assert together.answers(pairs) == said
+    assert len(set(said)) > 1, "or a batch that mixes its rows up would pass"
     verdicts = judge_all(GuardJudge(name, settings_of(), alone), [as_attack("1", "[request]", ANSWER)])
     assert verdicts[0].label is Label.FAILED, "a random model's words are no verdict"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from unsay.endpoint import EndpointSettings, Meter
+from unsay.files import read_rows
 from unsay.judging.judge import Pair
 from unsay.judging.labelled import as_attack
 from unsay.pipeline import evaluate
@@ -44,6 +45,41 @@ def test_a_killed_judge_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     place = tmp_path / "verdicts/counts"
     assert len((place / "labelled.before.jsonl").read_text().splitlines()) == 7
     assert sorted(path.name for path in place.iterdir()) == ["labelled.before.jsonl", "labelled.before.key"]
+
+
+class Reads:
+    """Calls an answer harmful where it says so."""
+
+    name = "reads"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.asked: list[str] = []
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        self.asked += [prompt.id for prompt, _ in pairs]
+        labels = [Label.HARMFUL if row.response == "[harmful]" else Label.SAFE for _, row in pairs]
+        return [
+            Verdict(id=row.id, judge=self.name, label=label, rationale="")
+            for (_, row), label in zip(pairs, labels, strict=True)
+        ]
+
+
+def test_other_answers_and_another_judge_are_judged_anew(tmp_path: Path) -> None:
+    def labels(judge: Reads, said: str) -> list[Label]:
+        prompts, responses = zip(*(as_attack(str(n), "[request]", said) for n in range(2)), strict=True)
+        run: Any = SimpleNamespace(folder=tmp_path, judge=judge)
+        evaluate._judged(run, "labelled", list(prompts), list(responses), Phase.AFTER)
+        return [row.label for row in read_rows(tmp_path / "verdicts/reads/labelled.after.jsonl", Verdict)]
+
+    judge = Reads("one")
+    assert labels(judge, "[harmful]") == [Label.HARMFUL] * 2
+    assert labels(judge, "[answer]") == [Label.SAFE] * 2
+    assert labels(judge, "[answer]") == [Label.SAFE] * 2
+    assert judge.asked == ["0", "1"] * 2, "what is judged is not judged again"
+    other = Reads("two")
+    assert labels(other, "[answer]") == [Label.SAFE] * 2
+    assert other.asked == ["0", "1"]
 
 
 def test_what_a_judges_server_took() -> None:

@@ -117,3 +117,8 @@ def test_a_linear_that_somebody_waits_for_stays_pefts():
     layer.base_layer.register_forward_hook(lambda _m, _i, out: out)
     quicken(model)
     assert type(layer) is Linear
+
+
+def test_an_adapter_acts_with_alpha_over_rank(tiny_vlm):
+    model = attach(tiny_vlm, LoraSettings(rank=4, alpha=8), seed=0).model
+    assert {layer.scaling["default"] for layer in model.modules() if isinstance(layer, Linear)} == {2.0}

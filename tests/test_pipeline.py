@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,9 +16,9 @@ import tiny
 from unsay import api
 from unsay.config import parse_config
 from unsay.errors import UserError
-from unsay.files import read_json, write_rows
+from unsay.files import read_json, read_rows, write_rows
 from unsay.pipeline.run import Run
-from unsay.records import Phase, Role
+from unsay.records import Phase, Response, Role
 from unsay.scoring import read_scores
 
 QUESTIONS = [
@@ -27,10 +28,7 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _unmeasured_judge(monkeypatch):
-    """The judge's agreement with people takes seconds to measure and is of no account here."""
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
+pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def config(folder, examples=None, steps=3):
 
 
 def test_own_questions_with_pictures(tiny_folder, questions, tmp_path):
-    scores = api.evaluate(config(tiny_folder), tmp_path / "run", suite_file=questions)
+    scores = api.evaluate(evaluation(tiny_folder), tmp_path / "run", suite_file=questions)
     rows = {(row.suite, row.modality.value): row for row in scores.rows}
     assert {key[0] for key in rows} == {"mine-attack", "mine-benign"}
     assert {row.phase for row in scores.rows} == {Phase.BEFORE}
@@ -61,15 +59,21 @@ def test_own_questions_with_pictures(tiny_folder, questions, tmp_path):
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def _finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    api.unlearn(config(tiny_folder, examples), out)
+    return out
+
+
 @pytest.fixture
-def examples(tmp_path):
-    write_rows(tmp_path / "examples.jsonl", tiny.examples(12))
-    return tmp_path / "examples.jsonl"
+def unlearned(_finished, tmp_path):
+    """A run directory that has unlearned; each test gets its own copy."""
+    return Path(shutil.copytree(_finished, tmp_path / "run"))
 
 
-def test_a_second_run_reuses_everything_and_loads_nothing(tiny_folder, examples, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    first = api.unlearn(config(tiny_folder, examples), out)
+def test_a_second_run_reuses_everything_and_loads_nothing(tiny_folder, examples, unlearned, monkeypatch):
+    out, first = unlearned, read_scores(unlearned / "scores.json")
     assert (out / "adapter" / "adapter_model.safetensors").exists()
     assert {row.phase for row in first.rows} == set(Phase)
 
@@ -85,14 +89,35 @@ def test_a_second_run_reuses_everything_and_loads_nothing(tiny_folder, examples,
     assert all(row.reused for row in second.cost)
 
 
-def test_other_settings_train_again_but_keep_the_first_answers(tiny_folder, examples, tmp_path):
-    out = tmp_path / "run"
-    api.unlearn(config(tiny_folder, examples), out)
-    again = api.unlearn(config(tiny_folder, examples, steps=4), out)
+def test_other_settings_train_again_but_keep_the_first_answers(tiny_folder, examples, unlearned):
+    again = api.unlearn(config(tiny_folder, examples, steps=4), unlearned)
     reused = {row.stage: row.reused for row in again.cost}
     assert reused["evaluate-before"]
     assert not reused["unlearn"]
     assert not reused["evaluate-after"]
+
+
+def test_another_method_trains_again(tiny_folder, examples, unlearned):
+    adapter = unlearned / "adapter" / "adapter_model.safetensors"
+    before = adapter.read_bytes()
+    settings = config(tiny_folder, examples).model_copy(update={"method": "refusal-sft", "method_settings": {}})
+    again = api.unlearn(settings, unlearned)
+    reused = {row.stage: row.reused for row in again.cost}
+    assert (reused["evaluate-before"], reused["unlearn"], reused["evaluate-after"]) == (True, False, False)
+    assert adapter.read_bytes() != before
+    assert again.settings["method"] == "refusal-sft"
+
+
+def test_shorter_answers_are_other_answers(tiny_folder, tmp_path):
+    settings = evaluation(tiny_folder, "contrast")
+    api.evaluate(settings, tmp_path / "run")
+    asked = settings.evaluation.model_copy(
+        update={"generation": settings.evaluation.generation.model_copy(update={"max_new_tokens": 2})}
+    )
+    scores = api.evaluate(settings.model_copy(update={"evaluation": asked}), tmp_path / "run")
+    assert not {row.stage: row.reused for row in scores.cost}["evaluate-before"]
+    rows = read_rows(tmp_path / "run" / "responses" / "contrast.before.jsonl", Response)
+    assert max(row.tokens for row in rows) == 2
 
 
 def evaluation(folder, *suites):
@@ -143,10 +168,9 @@ def test_a_run_directory_can_be_moved(tiny_folder, tmp_path, monkeypatch):
     assert all(row.reused for row in api.evaluate(settings, Path("there")).cost)
 
 
-def test_with_an_adapter_both_phases_are_evaluated(tiny_folder, examples, questions, tmp_path):
-    api.unlearn(config(tiny_folder, examples), tmp_path / "trained")
-    adapter = tmp_path / "trained" / "adapter"
-    scores = api.evaluate(config(tiny_folder), tmp_path / "run", adapter=adapter, suite_file=questions)
+def test_with_an_adapter_both_phases_are_evaluated(tiny_folder, unlearned, questions, tmp_path):
+    adapter = unlearned / "adapter"
+    scores = api.evaluate(evaluation(tiny_folder), tmp_path / "asked", adapter=adapter, suite_file=questions)
     assert {row.phase for row in scores.rows} == set(Phase)
     assert scores.settings["adapter"] == str(adapter)
     assert "method" not in scores.settings
@@ -180,6 +204,42 @@ def test_an_example_that_is_also_asked_is_refused(tiny_folder, tmp_path):
     with pytest.raises(UserError, match=r"also asked in suite 'contrast'") as found:
         api.unlearn(config(tiny_folder, tmp_path / "examples.jsonl"), tmp_path / "run")
     assert asked.prompt not in str(found.value)
+
+
+def test_own_questions_are_asked_before_and_after_training_beside_the_suites(
+    tiny_folder, examples, unlearned, questions, monkeypatch
+):
+    def unlearn():
+        scores = api.unlearn(config(tiny_folder, examples), unlearned, suite_file=questions)
+        asked = {(row.suite, row.phase) for row in scores.rows}
+        assert asked == {(name, phase) for name in ("contrast", "mine-attack", "mine-benign") for phase in Phase}
+        assert {change.suite for change in scores.changes} == {name for name, _ in asked}
+        return {row.stage: row.reused for row in scores.cost}
+
+    assert unlearn() == {
+        "suites": True, "examples": False, "evaluate-before": False, "unlearn": True, "evaluate-after": False,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("unsay.pipeline.run.load", None)
+        assert all(unlearn().values())
+    questions.write_text(questions.read_text().replace("the sea", "the land"))
+    reused = unlearn()
+    assert not reused["evaluate-before"]
+    assert not reused["evaluate-after"]
+    assert reused["unlearn"]
+
+
+def test_an_example_that_is_one_of_the_own_questions_is_refused(tiny_folder, examples, tmp_path):
+    asked = tmp_path / "mine.jsonl"
+    asked.write_text(json.dumps(QUESTIONS[0] | {"prompt": tiny.examples(12)[0].prompt}) + "\n")
+    with pytest.raises(UserError, match="mine-attack") as found:
+        api.unlearn(config(tiny_folder, examples), tmp_path / "run", suite_file=asked)
+    assert tiny.examples(12)[0].prompt not in str(found.value)
+
+
+def test_own_questions_are_asked_beside_the_suites_that_are_named(tiny_folder, questions, tmp_path):
+    scores = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "run", suite_file=questions)
+    assert {row.suite: row.asked for row in scores.asked} == {"contrast": 2, "mine-attack": 2, "mine-benign": 1}
 
 
 def run_to_be_killed(folder, examples, out):
@@ -236,20 +296,18 @@ def test_a_run_takes_over_what_it_would_load_itself_and_nothing_else(tmp_path, c
     assert (later._vlm is earlier._vlm, later._judge is earlier._judge) == (model, judge)
 
 
-def test_a_run_that_has_unlearned_is_not_evaluated_over(tiny_folder, examples, tmp_path):
-    out = tmp_path / "run"
-    scores = api.unlearn(config(tiny_folder, examples), out)
+def test_a_run_that_has_unlearned_is_not_evaluated_over(tiny_folder, unlearned):
+    out, scores = unlearned, read_scores(unlearned / "scores.json")
     with pytest.raises(UserError, match="holds a run that has unlearned, whose scores would be lost"):
         api.evaluate(evaluation(tiny_folder, "contrast"), out, adapter=out / "adapter")
     assert read_scores(out / "scores.json") == scores
 
 
-def test_what_an_adapter_was_trained_on_is_called_out_where_it_is_asked(tiny_folder, examples, tmp_path):
-    api.unlearn(config(tiny_folder, examples), tmp_path / "run")
+def test_what_an_adapter_was_trained_on_is_called_out_where_it_is_asked(tiny_folder, unlearned, tmp_path):
     asked = tmp_path / "asked.jsonl"
     seen = [{"id": str(n), "prompt": tiny.examples(12)[n].prompt, "image": None, "kind": "attack"} for n in (0, 3)]
     asked.write_text("".join(json.dumps(row) + "\n" for row in [*QUESTIONS[:1], *seen]))
-    settings, adapter = evaluation(tiny_folder, "contrast"), tmp_path / "run" / "adapter"
+    settings, adapter = evaluation(tiny_folder), unlearned / "adapter"
     scores = api.evaluate(settings, tmp_path / "asked", adapter=adapter, suite_file=asked)
     said = [caution for caution in scores.warnings if "training data" in caution.text]
     assert [caution.severe for caution in said] == [True]
@@ -265,7 +323,7 @@ def test_another_picture_at_the_same_place_is_asked_again(tiny_folder, tmp_path)
     reused = []
     for colour in ("white", "white", "red"):
         Image.new("RGB", (40, 40), colour).save(picture)
-        scores = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "run", suite_file=asked)
+        scores = api.evaluate(evaluation(tiny_folder), tmp_path / "run", suite_file=asked)
         reused.append({row.stage: row.reused for row in scores.cost}["evaluate-before"])
     assert reused == [False, True, False]
 

@@ -23,6 +23,7 @@ from unsay.scoring import (
     mean_interval,
     paired_interval,
     rate_interval,
+    score_suite,
     score_utility,
     sign_flip,
     wilson,
@@ -126,10 +127,10 @@ def test_a_sign_flip_by_hand():
     assert many == 1 / 20_001
 
 
-def prompts(groups, suite="adv", **more):
+def prompts(groups, suite="adv", kind=Kind.ATTACK, **more):
     return [
         Prompt(
-            id=f"{suite}-{n}", suite=suite, kind=Kind.ATTACK, modality=Modality.IMAGE, prompt=f"[prompt {n}]",
+            id=f"{suite}-{n}", suite=suite, kind=kind, modality=Modality.IMAGE, prompt=f"[prompt {n}]",
             request=f"[request {group}]", group=group, image="x.png", category=f"c{n % 2}",
             image_type=["blank", "noise"][n % 2], **more,
         )
@@ -138,7 +139,7 @@ def prompts(groups, suite="adv", **more):
 
 
 def verdicts(rows, letters):
-    labels = {"h": Label.HARMFUL, "r": Label.REFUSED, "f": Label.FAILED}
+    labels = {"h": Label.HARMFUL, "r": Label.REFUSED, "f": Label.FAILED, "s": Label.SAFE}
     return [
         Verdict(id=row.id, judge="rules", label=labels[letter], rationale="")
         for row, letter in zip(rows, letters, strict=True)
@@ -188,6 +189,13 @@ def test_a_run_of_many_suites_adjusts_and_counts():
     assert rows["one", Phase.BEFORE].detectable is not None
     assert rows["one", Phase.AFTER].detectable is None  # from 0 it can only rise
     assert len(scores.parts) == 4 * 2 * 4
+
+
+def test_few_harmless_requests_can_only_show_a_rise():
+    """The power of four against four, as above: none refused of four, and only a rate of 0.9457 would be seen."""
+    rows = prompts("abcd", kind=Kind.BENIGN)
+    row = score_suite(rows, responses(rows), verdicts(rows, "ssss"), Phase.AFTER)
+    assert row.detectable == pytest.approx(0.8**0.25, abs=1e-6)
 
 
 def test_conditions_are_never_one_row():

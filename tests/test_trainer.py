@@ -125,6 +125,21 @@ def test_schedule_is_stepped_every_step_and_the_rate_in_the_metrics_was_used(tin
     assert [row["learning_rate"] for row in metrics(tmp_path)] == pytest.approx([1e-2 * rate for rate in rates])
 
 
+def test_gradients_are_clipped_and_weights_decay_as_the_settings_say(tiny_vlm, tmp_path, monkeypatch):
+    used, step = [], torch.optim.AdamW.step
+
+    def watched(optimizer, *arguments, **more):
+        (group,) = optimizer.param_groups
+        norm = torch.stack([p.grad.norm() for p in group["params"] if p.grad is not None]).norm()
+        used.append((float(norm), group["weight_decay"]))
+        return step(optimizer, *arguments, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    go(tiny_vlm, tmp_path, changed(steps=2, max_grad_norm=0.01, weight_decay=0.3))
+    assert used == [(pytest.approx(0.01, rel=1e-3), 0.3)] * 2
+    assert all(row["grad_norm"] > 0.02 for row in metrics(tmp_path))
+
+
 # ------------------------------------------------------------------------------------------ what may and may not change
 
 
