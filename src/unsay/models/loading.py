@@ -16,6 +16,7 @@ from unsay.files import content_key, file_key
 from unsay.models import pocket
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
+from unsay.models.opening import opened
 from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.skeleton import left_whole, skeleton
@@ -47,8 +48,8 @@ def load(
         settings: precision, quantisation, device map and attention kernel; float32 by default.
 
     Raises:
-        UserError: no such model, the checkpoint is not an image-text-to-text model, or what the settings or its
-            processor need is not there.
+        UserError: no such model, the checkpoint is not an image-text-to-text model or lacks weights, or what the
+            settings or its processor need is not there.
     """
     settings = settled(settings, device)
     options = _options(settings, device)
@@ -61,7 +62,7 @@ def load(
             # Left to itself, transformers puts every linear but the head into 4 bits, the vision tower's too.
             whole = left_whole(skeleton(name_or_path, config, case.auto_class))
             options["quantization_config"].llm_int8_skip_modules = whole
-        model = getattr(transformers, case.auto_class).from_pretrained(source, **options)
+        model = opened(getattr(transformers, case.auto_class), source, name_or_path, **options)
         processor = _processor(source)
     except UserError:
         raise

@@ -12,6 +12,7 @@ from unsay.errors import UserError
 from unsay.judging.guard.formats import Guard, filled
 from unsay.judging.judge import Pair
 from unsay.judging.settings import GuardSettings
+from unsay.models.opening import opened
 
 
 class GuardModel:
@@ -36,7 +37,7 @@ class GuardModel:
         """Load the checkpoint.
 
         Raises:
-            UserError: it cannot be had or does not fit the device; says what to do.
+            UserError: it cannot be had, lacks weights or does not fit the device; says what to do.
         """
         source = settings.checkpoint or guard.checkpoint
         transformers_logging.disable_progress_bar()
@@ -44,7 +45,7 @@ class GuardModel:
         processor_class = AutoProcessor if guard.pictures else AutoTokenizer
         try:
             processor = processor_class.from_pretrained(source)
-            model = model_class.from_pretrained(source, dtype=getattr(torch, settings.dtype))
+            model = opened(model_class, source, f"judge: the guard {source}", dtype=getattr(torch, settings.dtype))
             model.requires_grad_(False).eval().to(settings.device)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

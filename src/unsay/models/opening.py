@@ -1,0 +1,59 @@
+"""A checkpoint's model, whole: what a checkpoint lacks, transformers draws at random, and only its log says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unsay.errors import UserError
+
+NAMED = 3
+"""How many weights an error names."""
+
+
+def opened(auto: Any, source: str, name: str, **options: Any) -> Any:
+    """A checkpoint's model with every weight that its class has.
+
+    Otherwise a fine-tune that was saved under other names would be evaluated, unlearned and exported as noise.
+
+    Args:
+        auto: one of transformers' auto classes.
+        source: folder or model id.
+        name: what an error calls the checkpoint.
+        options: of `from_pretrained`, whose own errors pass.
+
+    Raises:
+        UserError: weights are missing, or have other shapes than the configuration gives them.
+    """
+    # Other shapes are let in, only to be refused below: transformers' own error would name none of them.
+    model, told = auto.from_pretrained(source, **options, output_loading_info=True, ignore_mismatched_sizes=True)
+    _check_shapes(model, told, name)
+    _check_all_there(model, told, name)
+    return model
+
+
+def _check_shapes(model: Any, told: Any, name: str) -> None:
+    found = sorted((weight, list(there), list(wanted)) for weight, there, wanted in told["mismatched_keys"])
+    if found:
+        named = _some([f"{weight} {there} instead of {wanted}" for weight, there, wanted in found])
+        raise UserError(
+            f"{name}: the checkpoint has {len(found)} of {type(model).__name__}'s weights in another shape than its "
+            f"config.json says ({named}): take configuration and weights of one and the same checkpoint"
+        )
+
+
+def _check_all_there(model: Any, told: Any, name: str) -> None:
+    # What is tied to another weight, and what a family does without, transformers has taken out. A buffer that is
+    # not there is what the class makes of it.
+    parameters = {weight for weight, _ in model.named_parameters(remove_duplicate=False)}
+    missing = sorted(parameters.intersection(told["missing_keys"]))
+    if missing:
+        other = sorted(told["unexpected_keys"])
+        instead = f"; of what it has, {len(other)} fit nowhere ({_some(other)})" if other else ""
+        raise UserError(
+            f"{name}: the checkpoint lacks {len(missing)} of {type(model).__name__}'s {len(parameters)} weights, which "
+            f"would be random ({_some(missing)}){instead}: it may have been saved out of a wrapper, as PEFT's, or "
+            "under another prefix; open it with what has saved it, and write the model itself with save_pretrained"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:NAMED], *(["…"] if len(names) > NAMED else [])])
