@@ -16,7 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["killed_training", "study_of_tiny"])
+CONTEXT.set_forkserver_preload(["killed_answering", "killed_training", "study_of_tiny"])
 
 
 @contextmanager

@@ -91,6 +91,12 @@ def test_override_and_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "unsay" in assets.cache_dir().parts
 
 
+def test_without_a_home_it_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSAY_CACHE_DIR", "~nobody-of-this-name/cache")
+    with pytest.raises(UserError, match="set UNSAY_CACHE_DIR"):
+        assets.cache_dir()
+
+
 def test_fetches_once_and_reports_only_then(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "here.txt").write_bytes(CONTENT)
     add(monkeypatch, LocalFile(tmp_path / "here.txt"))

@@ -82,6 +82,13 @@ def test_a_path_in_a_config_is_relative_to_it(tmp_path):
     assert str(read_config(tmp_path / "my.yaml").data.examples) == "/rows/mine.jsonl"
 
 
+def test_a_seed_that_some_generator_would_refuse_is_refused_at_once():
+    """NumPy takes none below 0 and PyTorch none above 2^64: a run must not find that out at its end."""
+    for seed in (-1, 2**64):
+        with pytest.raises(UserError, match="seed"):
+            parse_config(f"seed: {seed}", "my.yaml")
+
+
 def test_the_starting_config_is_the_defaults():
     assert parse_config(starting_config(), "unsay.yaml") == RunConfig()
 
@@ -105,6 +112,8 @@ def test_the_starting_config_shows_every_setting_and_says_what_is_known_of_it():
         assert f"{name.rsplit('.', 1)[-1]}:" in text, name
         if description is not None and name != "method_settings":
             assert " ".join(description.split()) in words, name
+    trained = {f"train.{name}" for name, value in RunConfig().train if not isinstance(value, BaseModel)}
+    assert trained - {name for name, description in found if description} == FOLLOWS
     assert all(len(line) <= 100 for line in text.splitlines())
 
 

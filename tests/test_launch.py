@@ -6,35 +6,39 @@ import sys
 import pytest
 
 import distributed
-import tiny
 from test_distributed import assert_alike
-from unsay import api, cli
+from unsay import api, cli, processes
 from unsay.config import read_config
 from unsay.errors import UserError
-from unsay.files import read_json, write_rows
+from unsay.files import read_json
 from unsay.scoring import read_scores
 
 NUMBERS = "train: {steps: 5, batch: {forget: 2, refuse: 2, retain: 2}, checkpoint_every: 2, learning_rate: 0.01}\n"
 
 
-@pytest.fixture
-def settings(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")  # takes seconds and is of no account here
-    write_rows(tmp_path / "examples.jsonl", tiny.examples(12))
-    (tmp_path / "my.yaml").write_text(
-        f"model: {tiny_folder}\ndata: {{examples: examples.jsonl, recipe: {{probe: 1}}}}\n{NUMBERS}"
+@pytest.fixture(scope="module")
+def settings(unmeasured_judge, examples, tiny_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("launch") / "my.yaml"
+    path.write_text(
+        f"model: {tiny_folder}\ndata: {{examples: {examples}, recipe: {{probe: 1}}}}\n{NUMBERS}"
         "evaluation: {judge: rules, suites: [answer-loss], limit: 2}\n"
     )
-    return tmp_path / "my.yaml"
+    return path
 
 
-def test_several_processes_make_one_run(settings, tmp_path):
+@pytest.fixture(scope="module")
+def alone(settings):
+    """The folder of the same run in one process."""
+    api.unlearn(read_config(settings), settings.parent / "alone")
+    return settings.parent / "alone"
+
+
+def test_several_processes_make_one_run(settings, alone, tmp_path):
     """The first evaluates, scores and writes; all train, with the layers split over them; then all is reused."""
-    alone = api.unlearn(read_config(settings), tmp_path / "alone")
     distributed.together(tmp_path / "run", target="pipeline", sharded=True, config=settings)
-    assert_alike(tmp_path / "run", tmp_path / "alone")
+    assert_alike(tmp_path / "run", alone)
     found = read_scores(tmp_path / "run" / "scores.json")
-    for row, wanted in zip(found.utility, alone.utility, strict=True):
+    for row, wanted in zip(found.utility, read_scores(alone / "scores.json").utility, strict=True):
         assert row.value == pytest.approx(wanted.value, rel=1e-3)
     assert read_json(tmp_path / "run" / "environment.json")["processes"] == 2
     distributed.together(tmp_path / "run", target="pipeline", config=settings)
@@ -42,11 +46,10 @@ def test_several_processes_make_one_run(settings, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_accelerate_launch_runs_it_unchanged(settings, tmp_path, monkeypatch, kind):
+def test_accelerate_launch_runs_it_unchanged(settings, alone, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("sys.argv", ["unsay", "init", str(tmp_path / "x.yaml"), "--launch", kind])
     with pytest.raises(SystemExit):
         cli.main()
-    api.unlearn(read_config(settings), tmp_path / "alone")
     launch = ["--config_file", str(tmp_path / "x.accelerate.yaml"), "--num_processes", "2", "--main_process_port", "0"]
     command = ["-m", "unsay", "unlearn", "--config", str(settings), "--out", str(tmp_path / "run")]
     done = subprocess.run(
@@ -56,11 +59,14 @@ def test_accelerate_launch_runs_it_unchanged(settings, tmp_path, monkeypatch, ki
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Report: ") == 1
     assert read_json(tmp_path / "run" / "environment.json")["processes"] == 2
-    assert_alike(tmp_path / "run", tmp_path / "alone")
+    assert_alike(tmp_path / "run", alone)
 
 
 def test_only_training_is_done_by_several(monkeypatch, tmp_path, settings):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    processes.refuse_several("evaluate")  # a cluster's variable and no launcher's
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UserError, match="unsay evaluate: runs in one process"):
         api.evaluate(read_config(settings), tmp_path / "run")
     with pytest.raises(UserError, match="unsay study: runs in one process"):

@@ -41,12 +41,6 @@ def test_a_suite_is_whole(built, name):
             assert row.reference
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
-def test_a_suite_is_the_same_every_time(built, name, tmp_path):
-    again = get_suite(name).prompts(Setting(tmp_path, limit=12))
-    assert [(row.id, row.group, row.prompt) for row in again] == [(r.id, r.group, r.prompt) for r in built[name]]
-
-
 PRINTED = """
 import sys
 from pathlib import Path

@@ -95,7 +95,7 @@ class RunConfig(BaseModel):
     model: str = Field("pocket", description="`pocket`, a local checkpoint folder, or a model id")
     model_settings: ModelSettings = Field(ModelSettings(), description="how the model is put into memory")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
-    seed: int = Field(0, description="of data, training and statistics")
+    seed: int = Field(0, ge=0, lt=2**63, description="of data, training and statistics")
     method: str = Field("textual-unlearning", description="`unsay methods` lists them")
     method_settings: dict[str, Any] = Field(default_factory=dict, description="of the method; others have other ones")
     data: DataConfig = Field(DataConfig(), description="what is learned from")

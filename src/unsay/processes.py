@@ -99,9 +99,9 @@ def join() -> Processes:
         UserError: it was started in a way that is not supported.
     """
     global _joined
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if _joined.world > 1 or world == 1 or "MASTER_ADDR" not in os.environ:
+    if _joined.world > 1 or not launched():
         return _joined
+    world = int(os.environ["WORLD_SIZE"])
     sharded = asked_to_shard()
     # Else transformers gives weights to the first process alone and counts on the launcher's own wrapper for the rest.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
@@ -111,12 +111,9 @@ def join() -> Processes:
     return _joined
 
 
-def leave() -> None:
-    """Part from the others at the end of a run that ended well."""
-    global _joined
-    if _joined.world > 1:
-        _joined = ALONE
-        dist.destroy_process_group()
+def launched() -> bool:
+    """Whether a launcher started this process with others; some clusters set `WORLD_SIZE` alone, for every job."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
 
 
 def asked_to_shard() -> bool:
@@ -151,5 +148,5 @@ def refuse_several(command: str) -> None:
     Raises:
         UserError: it is, and each of them would do the same work.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched():
         raise UserError(f"unsay {command}: runs in one process; start it without accelerate launch or torchrun")

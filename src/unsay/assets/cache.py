@@ -37,9 +37,16 @@ _checked: set[tuple[str, int, int]] = set()
 
 
 def cache_dir() -> Path:
-    """The cache folder: `UNSAY_CACHE_DIR`, else the platform's user cache folder for "unsay". It may not exist yet."""
+    """The cache folder: `UNSAY_CACHE_DIR`, else the platform's user cache folder for "unsay". It may not exist yet.
+
+    Raises:
+        UserError: this user has no home folder, as in some containers.
+    """
     override = os.environ.get("UNSAY_CACHE_DIR")
-    return Path(override).expanduser().absolute() if override else Path(platformdirs.user_cache_dir("unsay"))
+    try:
+        return Path(override).expanduser().absolute() if override else Path(platformdirs.user_cache_dir("unsay"))
+    except RuntimeError as error:
+        raise UserError(f"cache: {error}; set UNSAY_CACHE_DIR to a folder that can be written") from None
 
 
 def member(name: str, path: str, progress: Progress | None = None) -> Path:

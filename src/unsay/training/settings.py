@@ -17,9 +17,9 @@ class Section(BaseModel):
 class BatchSettings(Section):
     """How many examples of each role stand in one mixed batch; rows that a method has made for them come on top."""
 
-    forget: int = Field(8, ge=0)
-    refuse: int = Field(8, ge=0)
-    retain: int = Field(8, ge=0)
+    forget: int = Field(8, ge=0, description="harmful answers in a batch")
+    refuse: int = Field(8, ge=0, description="refusals in a batch")
+    retain: int = Field(8, ge=0, description="normal answers in a batch")
 
     def of(self, role: Role) -> int:
         """Examples per batch of one role."""
@@ -43,7 +43,7 @@ class StopSettings(Section):
 class TrainSettings(Section):
     """One training run; every field has a default that suits the pocket VLM."""
 
-    steps: int = Field(50, ge=1)
+    steps: int = Field(50, ge=1, description="optimiser steps, each on one mixed batch")
     max_tokens: int | None = Field(
         None,
         ge=1,
@@ -71,13 +71,21 @@ class TrainSettings(Section):
     optimizer: Literal["adamw", "adamw-8bit"] = Field(
         "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
     )
-    learning_rate: float = Field(5e-4, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_steps: int = Field(3, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    max_prompt_tokens: int = Field(256, ge=8)
-    max_answer_tokens: int = Field(48, ge=1)
+    learning_rate: float = Field(
+        5e-4, gt=0, description="at its highest, after the warm-up; larger models want smaller ones, 1e-4 and below"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="how the learning rate falls to 0 after the warm-up, or that it stays"
+    )
+    warmup_steps: int = Field(3, ge=0, description="steps in which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, description="of the adapter's weights (AdamW)")
+    max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
+    max_prompt_tokens: int = Field(
+        256, ge=8, description="a longer prompt is an error; a picture's tokens do not count"
+    )
+    max_answer_tokens: int = Field(
+        48, ge=1, description="a longer answer is cut, and what is left teaches no end: raise it for long answers"
+    )
     head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
     reference: Literal["live", "cached"] = Field(
         "live",
@@ -91,9 +99,11 @@ class TrainSettings(Section):
         "one token, so that KL comes out too small, never too large",
     )
     lora: LoraSettings = LoraSettings()
-    checkpoint_every: int = Field(10, ge=1)
+    checkpoint_every: int = Field(
+        10, ge=1, description="steps between two checkpoints; a killed run goes on from the last"
+    )
     stop: StopSettings = StopSettings()
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result: not how the work is cut up, nor what is as ever."""
