@@ -1,18 +1,23 @@
 """A checkpoint is opened whole or not at all, and one line says why."""
 
+import re
 import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import tiny
+from test_models import acting
 from tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
 from unsay.judging.guard import GUARDS
 from unsay.judging.guard.model import GuardModel
 from unsay.judging.settings import GuardSettings
-from unsay.models import ModelSettings, load
+from unsay.models import ModelSettings, load, load_adapter, save_adapter
+from unsay.models.memory import advice, out_of_memory
 from unsay.models.opening import opened
 
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"
@@ -100,14 +105,104 @@ def test_other_shapes_are_named(checkpoint):
     assert f"({QUERY} [31, 32] instead of [32, 32]): take configuration and weights of one" in said
 
 
-def test_a_guard_that_lacks_weights_judges_nothing(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    settings = GuardSettings(checkpoint=str(tmp_path), dtype="float32")
-    assert GuardModel.load(GUARDS["harmbench"], settings)
-    tensors = load_file(tmp_path / "model.safetensors")
+@pytest.fixture
+def guard(tmp_path):
+    """The folder of a tiny guard."""
+    tiny_model().save_pretrained(tmp_path / "guard")
+    tiny_tokenizer().save_pretrained(tmp_path / "guard")
+    return tmp_path / "guard"
+
+
+def guarding(folder, **more):
+    return GuardModel.load(GUARDS["harmbench"], GuardSettings(checkpoint=str(folder), dtype="float32", **more))
+
+
+def no_guard(folder, **more):
+    """What is said of a guard that cannot be had, in one line."""
+    with pytest.raises(UserError) as caught:
+        guarding(folder, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"judge: the guard {folder}: ")
+
+
+def test_a_guard_that_lacks_weights_judges_nothing(guard):
+    assert guarding(guard)
+    tensors = load_file(guard / "model.safetensors")
     del tensors["model.norm.weight"]
-    with_weights(tmp_path, tensors)
-    with pytest.raises(UserError, match=r"judge: the guard .*: the checkpoint lacks 1 of LlamaForCausalLM's") as caught:
-        GuardModel.load(GUARDS["harmbench"], settings)
-    assert "licence" not in str(caught.value)
+    said = no_guard(with_weights(guard, tensors))
+    assert said.startswith("the checkpoint lacks 1 of LlamaForCausalLM's 39 weights")
+    assert "licence" not in said
+
+
+def test_weights_that_were_torn_are_no_checkpoint(checkpoint, guard):
+    folder, _ = checkpoint
+    for torn in (folder, guard):
+        (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:100])
+    assert refused(folder).startswith("cannot be loaded as an image-text-to-text model: ")
+    assert "cannot be loaded (" in no_guard(guard)
+
+
+# ------------------------------------------------------------------------------------------------------ out of memory
+
+
+def raising(error):
+    def call(*_args, **_more):
+        raise error
+
+    return call
+
+
+MOVED = "transformers.PreTrainedModel.to"
+SAID = {
+    "4 bits": ValueError("Some modules are dispatched on the CPU or the disk. Make sure you have enough GPU RAM to"),
+    "a file": OSError(12, "Cannot allocate memory"),
+    "safetensors": SafetensorError("Error while opening: Cannot allocate memory (os error 12)"),
+}
+
+
+@pytest.mark.parametrize("where", [MOVED, "transformers.AutoModelForImageTextToText.from_pretrained"])
+@pytest.mark.parametrize("error", {**tiny.OUT_OF_MEMORY, **SAID}.values(), ids=[*tiny.OUT_OF_MEMORY, *SAID])
+def test_memory_that_runs_out_is_not_a_device_that_is_not_there(tiny_folder, monkeypatch, where, error):
+    monkeypatch.setattr(where, raising(error))
+    said = refused(tiny_folder, device="cuda")
+    helps = "model_settings.dtype: bfloat16 (half as much); model_settings.quantisation: 4-bit"
+    assert said.startswith(f"out of memory while it was loaded onto 'cuda'. What helps, in this order: {helps}")
+    assert not out_of_memory("cannot be loaded")
+
+
+def test_a_model_that_is_spread_finds_no_room_either(tiny_folder, monkeypatch):
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", raising(MemoryError()))
+    said = refused(tiny_folder, device="cuda", settings=ModelSettings(dtype="bfloat16", device_map="auto"))
+    assert said.startswith("out of memory while it was loaded onto device_map 'auto'. What helps")
+    assert "dtype" not in said
+
+
+def test_only_what_is_not_done_already_is_said_to_help():
+    everything = re.findall(r"model_settings\.(\w+): ([\w-]+)", advice(ModelSettings(), "cuda:0"))
+    assert [name for name, _ in everything] == ["dtype", "quantisation", "device_map"]
+    done = ModelSettings.model_validate(dict(everything))  # they are settings
+    assert advice(done, "cuda") == "What helps, in this order: a device with more memory, or one that nobody else uses"
+    assert re.findall(r"model_settings\.(\w+)", advice(ModelSettings(), "cpu")) == ["dtype"]
+
+
+@pytest.mark.parametrize("error", tiny.OUT_OF_MEMORY.values(), ids=tiny.OUT_OF_MEMORY)
+def test_an_adapter_that_finds_no_room_may_well_fit(tiny_vlm, tmp_path, monkeypatch, error):
+    save_adapter(acting(tiny_vlm), tmp_path)
+    monkeypatch.setattr("unsay.models.lora.get_peft_model", raising(error))
+    with pytest.raises(UserError, match="out of memory while this adapter was put on tiny-llava: model_settings"):
+        load_adapter(tiny.llava(), tmp_path)
+
+
+@pytest.mark.parametrize("where", [MOVED, "transformers.AutoModelForCausalLM.from_pretrained"])
+@pytest.mark.parametrize("error", tiny.OUT_OF_MEMORY.values(), ids=tiny.OUT_OF_MEMORY)
+def test_nobody_must_accept_a_licence_because_a_card_is_full(guard, monkeypatch, where, error):
+    monkeypatch.setattr(where, raising(error))
+    said = no_guard(guard, device="cuda")
+    helps = "judge_settings.dtype: bfloat16; judge_settings.device: "
+    assert said.startswith(f"out of memory while it was loaded onto 'cuda'. What helps, in this order: {helps}")
+    assert said.endswith("; judge: endpoint")
+    assert "licence" not in said
+
+
+def test_a_guards_device_that_is_not_there_is_named(guard):
+    assert no_guard(guard, device="nonsense").startswith("judge_settings.device: 'nonsense' cannot be used here: ")

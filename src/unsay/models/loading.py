@@ -16,7 +16,8 @@ from unsay.files import content_key, file_key
 from unsay.models import pocket
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
-from unsay.models.opening import opened
+from unsay.models.memory import advice, out_of_memory
+from unsay.models.opening import FAILURES, opened
 from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.skeleton import left_whole, skeleton
@@ -66,10 +67,9 @@ def load(
         processor = _processor(source)
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(
-            f"{name_or_path}: cannot be loaded as an image-text-to-text model: {_first_line(error)}"
-        ) from error
+    except FAILURES as error:
+        otherwise = f"{name_or_path}: cannot be loaded as an image-text-to-text model"
+        raise _said(error, name_or_path, settings, device, otherwise) from error
     if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
         processor.chat_template = processor.tokenizer.chat_template or case.template
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
@@ -79,8 +79,8 @@ def load(
         model.eval()
         if "device_map" not in options:
             model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device: '{device}' cannot be used here: {_first_line(error)}") from error
+    except FAILURES as error:
+        raise _said(error, name_or_path, settings, device, f"device: '{device}' cannot be used here") from error
     vlm = VLM(name_or_path, model, processor, model_key(name_or_path, settings))
     if case.one_way:
         make_one_way(vlm.decoder)
@@ -161,6 +161,14 @@ def _processor(source: str) -> Any:
         raise UserError(
             f"{source}: its processor cannot be made without {' and '.join(missing)}: pip install 'unsay[families]'"
         ) from error
+
+
+def _said(error: BaseException, name: str, settings: ModelSettings, device: str, otherwise: str) -> UserError:
+    """What a failure comes to: memory that ran out, or what the caller says of any other."""
+    if out_of_memory(error):
+        where = f"device_map '{settings.device_map}'" if settings.device_map is not None else f"'{device}'"
+        return UserError(f"{name}: out of memory while it was loaded onto {where}. {advice(settings, device)}")
+    return UserError(f"{otherwise}: {_first_line(error)}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
 from unsay.models.lora_linear import quicken
+from unsay.models.memory import out_of_memory
 from unsay.models.sharing import shared_layers
 from unsay.models.vlm import VLM
 
@@ -144,8 +145,8 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
     config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name
     try:
         model = get_peft_model(vlm.model, config)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}") from error
+    except (ValueError, KeyError, MemoryError, RuntimeError) as error:
+        raise _misfit(folder, vlm, error) from error
     quicken(model)
     adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
     try:
@@ -156,14 +157,23 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         set_peft_model_state_dict(model, tensors)
         check_only_language(adapted)
         check_adapter_acts(adapted)
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         detach(adapted)
-        raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}") from error
+        raise _misfit(folder, vlm, error) from error
     except BaseException:
         detach(adapted)
         raise
     model.requires_grad_(False)  # switching an adapter off and on makes it trainable
     return adapted
+
+
+def _misfit(folder: Path, vlm: VLM, error: BaseException) -> UserError:
+    if out_of_memory(error):
+        return UserError(
+            f"{folder}: out of memory while this adapter was put on {vlm.name}: model_settings.dtype, quantisation and "
+            "device_map make room, or a device with more memory"
+        )
+    return UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}")
 
 
 def adapter_key(folder: Path) -> str:

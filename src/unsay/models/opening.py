@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from safetensors import SafetensorError
+
 from unsay.errors import UserError
+
+FAILURES = (AssertionError, ImportError, KeyError, MemoryError, OSError, RuntimeError, SafetensorError, ValueError)
+"""What is raised where a checkpoint, a package, a device or the memory will not do."""
 
 NAMED = 3
 """How many weights an error names."""

@@ -12,7 +12,8 @@ from unsay.errors import UserError
 from unsay.judging.guard.formats import Guard, filled
 from unsay.judging.judge import Pair
 from unsay.judging.settings import GuardSettings
-from unsay.models.opening import opened
+from unsay.models.memory import out_of_memory
+from unsay.models.opening import FAILURES, opened
 
 
 class GuardModel:
@@ -43,16 +44,21 @@ class GuardModel:
         transformers_logging.disable_progress_bar()
         model_class = AutoModelForImageTextToText if guard.pictures else AutoModelForCausalLM
         processor_class = AutoProcessor if guard.pictures else AutoTokenizer
+        name = f"judge: the guard {source}"
         try:
             processor = processor_class.from_pretrained(source)
-            model = opened(model_class, source, f"judge: the guard {source}", dtype=getattr(torch, settings.dtype))
+            model = opened(model_class, source, name, dtype=getattr(torch, settings.dtype))
+        except UserError:
+            raise
+        except FAILURES as error:
+            licence = "accept its licence on the model hub and log in, or " if isinstance(error, OSError) else ""
+            todo = f"{licence}give its folder as judge_settings.checkpoint"
+            raise _said(error, name, settings, f"{name} cannot be loaded ({_reason(error)}); {todo}") from error
+        try:
             model.requires_grad_(False).eval().to(settings.device)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            raise UserError(
-                f"judge: the guard {source} cannot be loaded ({reason}); accept its licence on the model hub and log "
-                "in, or give its folder as judge_settings.checkpoint"
-            ) from error
+        except FAILURES as error:
+            otherwise = f"judge_settings.device: '{settings.device}' cannot be used here: {_reason(error)}"
+            raise _said(error, name, settings, otherwise) from error
         return cls(guard, model, processor, settings)
 
     def answers(self, pairs: Sequence[Pair]) -> list[str]:
@@ -110,3 +116,19 @@ class GuardModel:
         )
         width = inputs["input_ids"].shape[1]
         return [str(text) for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+def _said(error: BaseException, name: str, settings: GuardSettings, otherwise: str) -> UserError:
+    """What a failure comes to: memory that ran out, or what the caller says of any other."""
+    if not out_of_memory(error):
+        return UserError(otherwise)
+    ways = ["judge_settings.dtype: bfloat16"] if settings.dtype == "float32" else []
+    ways += ["judge_settings.device: another than the judged model's, as cuda:1 or cpu", "judge: endpoint"]
+    return UserError(
+        f"{name}: out of memory while it was loaded onto '{settings.device}'. What helps, in this order: "
+        + "; ".join(ways)
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
