@@ -9,6 +9,7 @@ import yaml
 
 from unsay import cli
 from unsay.config import read_config
+from unsay.scoring import JudgeInfo, Scores
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def run(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("command", ["demo", "unlearn", "evaluate", "init", "report", "suites", "methods"])
+@pytest.mark.parametrize("command", ["demo", "unlearn", "evaluate", "compare", "init", "report", "suites", "methods"])
 def test_every_command_explains_itself(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0
@@ -125,10 +126,13 @@ def test_a_picture_that_is_none_is_named_before_anything_is_loaded(run, tmp_path
 
 def test_other_mistakes_are_one_line_too(run, tmp_path):
     out = tmp_path / "run"
+    (tmp_path / "my.yaml").write_text("evaluation: {judge: rules}\n")
     mine = ("--suite-file", tmp_path / "mine.jsonl")
-    wrong(run, "--suites and --suite-file exclude each other", "evaluate", "--suites", "contrast", *mine, "--out", out)
     for limit in ("3", "all"):
-        wrong(run, "--limit and --suite-file exclude each other", "evaluate", "--limit", limit, *mine, "--out", out)
+        wrong(run, "of your own questions every one is asked", "evaluate", "--limit", limit, *mine, "--out", out)
+    wrong(run, "mine.jsonl: no such file", "unlearn", "--config", tmp_path / "my.yaml", *mine, "--out", out)
+    wrong(run, "none: no such run directory", "compare", tmp_path / "none", tmp_path, "--out", out)
+    wrong(run, "holds no finished run (scores.json is missing)", "compare", tmp_path, tmp_path, "--out", out)
     plain = ("export", tmp_path, "--out", out)
     wrong(run, "--dtype: without --merge", *plain, "--dtype", "float16")
     wrong(run, "--device: without --merge", *plain, "--device", "cpu")
@@ -166,6 +170,29 @@ def test_a_file_of_settings_evaluates_too_and_options_go_before_it(run, tiny_fol
     )
     wrong(run, "evaluation.judge", *command, "--judge", "nobody", "--out", tmp_path / "other")
     wrong(run, "my.yml: no such file", "evaluate", "--config", tmp_path / "my.yml", "--out", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("options", "suites", "limit"),
+    [
+        ((), ["contrast"], 7),
+        (("--suite-file", "mine.jsonl"), [], 7),
+        (("--suite-file", "mine.jsonl", "--suites", "shapes,contrast", "--limit", "3"), ["shapes", "contrast"], 3),
+    ],
+)
+def test_own_questions_are_asked_alone_or_beside_the_suites_that_are_named(
+    run, tmp_path, monkeypatch, options, suites, limit
+):
+    asked = []
+
+    def evaluate(config, out, *, suite_file, **_more):
+        asked.append((list(config.evaluation.suites), config.evaluation.limit, suite_file is not None))
+        return Scores(judge=JudgeInfo(name="rules"))
+
+    monkeypatch.setattr("unsay.api.evaluate", evaluate)
+    (tmp_path / "my.yaml").write_text("evaluation: {suites: [contrast], limit: 7}\n")
+    assert run("evaluate", "--config", tmp_path / "my.yaml", *options, "--out", tmp_path / "run")[0] == 0
+    assert asked == [(suites, limit, bool(options))]
 
 
 def test_an_interruption_is_one_line(run, tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
 """A run directory is one process's at a time, and shows no results of settings that it no longer has."""
 
 import gc
+import os
 import subprocess
 import sys
-from errno import ENOLCK, ENOSYS
+from errno import EACCES, ENOLCK, ENOSYS, EROFS
 
 import pytest
 import torch
@@ -76,6 +77,21 @@ def test_a_disk_without_locks_is_worked_on_without(monkeypatch, tmp_path, errno)
     monkeypatch.setattr("fcntl.flock", no_locks)
     assert hold(tmp_path) is None
     assert Run.open(tmp_path, RunConfig()).config == RunConfig()
+
+
+@pytest.mark.parametrize("errno", [EACCES, EROFS])
+def test_a_directory_that_is_only_read_need_not_be_writable(monkeypatch, tmp_path, errno):
+    opened = os.open
+
+    def closed(path, *args, **more):
+        if str(path).endswith(".lock"):
+            raise OSError(errno, "not here")
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr("os.open", closed)
+    assert hold(tmp_path, reading=True) is None
+    with pytest.raises(UserError, match="cannot write"):
+        hold(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):

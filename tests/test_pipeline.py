@@ -201,9 +201,11 @@ def test_an_example_that_is_also_asked_is_refused(tiny_folder, tmp_path):
     rows = tiny.examples(12)
     rows[-1] = rows[-1].model_copy(update={"prompt": asked.prompt})
     write_rows(tmp_path / "examples.jsonl", rows)
-    with pytest.raises(UserError, match=r"also asked in suite 'contrast'") as found:
+    with pytest.raises(UserError, match=r"1 of 36 training examples overlap .*\(contrast 1\)") as found:
         api.unlearn(config(tiny_folder, tmp_path / "examples.jsonl"), tmp_path / "run")
     assert asked.prompt not in str(found.value)
+    listed = (tmp_path / "run" / "train" / "overlaps.jsonl").read_text()
+    assert json.loads(listed) == {"id": rows[-1].id, "role": "retain", "suite": "contrast", "by": "request"}
 
 
 def test_own_questions_are_asked_before_and_after_training_beside_the_suites(

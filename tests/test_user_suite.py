@@ -137,7 +137,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_suite_file(tmp_path / "none.jsonl")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True))
 def test_any_words_are_taken_as_they_are(ask, texts):
     [rows] = ask(*(row(text, prompt=text) for text in texts)).values()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unsay.api import VLM, RunConfig, demo, evaluate, load, read_config, report, unlearn
+    from unsay.api import VLM, RunConfig, compare, demo, evaluate, load, read_config, report, unlearn
 
-__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
 
 
 def __getattr__(name: str) -> Any:

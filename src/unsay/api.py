@@ -7,11 +7,13 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.models import VLM, load
 from unsay.models.lora import adapter_key
+from unsay.pipeline.compare import compare as compare_runs
 from unsay.pipeline.contamination import trained_on
 from unsay.pipeline.evaluate import askable, evaluate_phase
 from unsay.pipeline.holding import LEARNED
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
+from unsay.pipeline.sight import sees_otherwise
 from unsay.pipeline.suites import build_suites
 from unsay.pipeline.user_suite import read_suite_file
 from unsay.pipeline.whole import unlearn_run
@@ -24,7 +26,7 @@ from unsay.stages import Progress
 from unsay.study import StudyResult, StudySettings, launcher, read_kept, read_study, run_study
 from unsay.study.plan import quickened
 
-__all__ = ["VLM", "RunConfig", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
+__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 
 
 def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Scores:
@@ -44,7 +46,9 @@ def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Score
     return unlearn(RunConfig.model_validate({**settings, "seed": seed}), out, progress=progress)
 
 
-def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Scores:
+def unlearn(
+    config: RunConfig, out: Path, *, suite_file: Path | None = None, progress: Progress | None = None
+) -> Scores:
     """Evaluate, unlearn, evaluate again, and write `scores.json`, `report.html` and `adapter/` in the run directory.
 
     In processes that `accelerate launch` or `torchrun` has started, the training is done by all of them.
@@ -52,12 +56,15 @@ def unlearn(config: RunConfig, out: Path, *, progress: Progress | None = None) -
     Args:
         config: every setting.
         out: run directory; a killed run continues where it stopped.
+        suite_file: your own questions (see `evaluate`), all of them asked before and after beside the suites that
+            `config` names; no training prompt may be one of them.
         progress: told what is going on.
 
     Raises:
         UserError: bad settings or data, NaN or collapse in training, too little memory, a process that is lost.
     """
-    return unlearn_run(Run.open(out, config, progress, join()))
+    own = None if suite_file is None else read_suite_file(suite_file)
+    return unlearn_run(Run.open(out, config, progress, join()), own)
 
 
 def evaluate(
@@ -74,8 +81,8 @@ def evaluate(
         config: model, suites, generation and judge.
         out: run directory.
         adapter: a trained adapter in PEFT format; the model without it is then `before`, with it `after`.
-        suite_file: your own questions, asked instead of the named suites, all of them: JSONL rows
-            `{"id", "prompt", "image": path or null, "kind": "attack" | "benign"}`.
+        suite_file: your own questions, all of them asked, beside the suites that `config` names, and alone where it
+            names none: JSONL rows `{"id", "prompt", "image": path or null, "kind": "attack" | "benign"}`.
         progress: told what is going on.
 
     Raises:
@@ -85,19 +92,40 @@ def evaluate(
     refuse_several("evaluate")
     if (out / LEARNED).exists():
         raise UserError(f"{out}: holds a run that has unlearned, whose scores would be lost; choose another --out")
-    given = None if suite_file is None else read_suite_file(suite_file)
+    own = None if suite_file is None else read_suite_file(suite_file)
     if adapter is not None and config.evaluation.responder is not None:
-        raise UserError("evaluation.responder: an adapter cannot be put on a server's model; evaluate the two apart")
+        raise UserError(
+            "evaluation.responder: an adapter cannot be put on a server's model; evaluate the two apart, and pair them "
+            "with `unsay compare`"
+        )
     key = None if adapter is None else _adapter_key(adapter)
     run = Run.open(out, config, progress)
-    suites = askable(run, build_suites(run) if given is None else given(run))
+    suites = build_suites(run) if own is None or config.evaluation.suites else {}
+    suites = askable(run, suites if own is None else suites | own(run))
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     if adapter is not None:
         folder = adapter
         evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
     about = {} if adapter is None else {"adapter": str(adapter)}
-    cautions = [] if adapter is None else trained_on(adapter, suites)
+    cautions = [] if adapter is None else [*trained_on(adapter, suites), *sees_otherwise(adapter, config.model)]
     return finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
+
+
+def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:
+    """Pair two finished evaluations, such as of two servers or two adapters; writes `scores.json` and `report.html`.
+
+    Args:
+        before: a run directory, or `DIR:before` or `DIR:after` for a phase of it; its last phase if none is named.
+        after: the same.
+        out: the directory of the comparison.
+        common: compare the suites that both were asked alike, and leave the others out.
+
+    Raises:
+        UserError: no finished run there, or one that is being written; the same evaluation twice; other suites, items,
+            generation settings or judges; or `out` holds a run.
+    """
+    refuse_several("compare")
+    return compare_runs(before, after, out, common=common)
 
 
 def study(

@@ -4,20 +4,23 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from unsay import __version__
+from unsay.compare_command import compare
 from unsay.display import display
+from unsay.ending import end
 from unsay.errors import UserError
+from unsay.examples_command import examples
+from unsay.init_command import init
 from unsay.judges_commands import judges
-from unsay.preemption import PreemptedError, heeding
-
-if TYPE_CHECKING:
-    from unsay.scoring import Scores
+from unsay.plan_command import plan
+from unsay.preemption import EXIT, PreemptedError, heeding
+from unsay.study_table_command import study_table
 
 
 class _InterruptedError(Exception):
@@ -38,7 +41,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Make a vision-language model unsay harmful answers with text alone, and prove that it holds on images.",
+    help="Make a vision-language model unsay harmful answers with text alone, and measure whether it holds on images.",
     epilog="Start with [bold]unsay demo[/bold]: it needs no GPU, no account and no model hub.",
 )
 RANK = int(os.environ.get("RANK", "0")) if "MASTER_ADDR" in os.environ else 0
@@ -64,6 +67,8 @@ def _options(
 Out = Annotated[
     Path, typer.Option(metavar="DIR", help="Run directory; finished stages in it are reused.", show_default=True)
 ]
+ROW = 'JSONL: {"id", "prompt", "image": path or null, "kind": "attack" or "benign"}.'
+"""A row of your own questions."""
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -84,7 +89,7 @@ def demo(
 
     with display(console) as progress:
         scores = api.demo(out, seed=seed, progress=progress)
-    _end(scores, out)
+    end(console, scores, out)
 
 
 @app.command()
@@ -93,6 +98,13 @@ def unlearn(
         Path, typer.Option(metavar="FILE", help="Settings in YAML; `unsay init` writes a commented file.")
     ],
     out: Out = Path("runs/unlearn"),
+    suite_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Your own questions, asked before and after beside the suites, and kept out of the training. {ROW}",
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate, unlearn and evaluate again with your own settings."""
@@ -103,8 +115,8 @@ def unlearn(
     from unsay import api
 
     with display(console) as progress:
-        scores = api.unlearn(settings, out, progress=progress)
-    _end(scores, out)
+        scores = api.unlearn(settings, out, suite_file=suite_file, progress=progress)
+    end(console, scores, out)
 
 
 @app.command()
@@ -128,8 +140,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help='Your own questions instead, JSONL: {"id", "prompt", "image": path or null, '
-            '"kind": "attack" or "benign"}.',
+            help=f"Your own questions, instead of suites or beside those that --suites names. {ROW}",
         ),
     ] = None,
     suites: Annotated[
@@ -159,12 +170,11 @@ def evaluate(
     from unsay.config import RunConfig, read_config
 
     _use_data(data_dir)
-    if suite_file is not None and suites:
-        raise UserError("--suites and --suite-file exclude each other: give one of them")
-    if suite_file is not None and limit:
-        raise UserError("--limit and --suite-file exclude each other: of your own questions every one is asked")
+    if suite_file is not None and limit and not suites:
+        raise UserError("--limit and --suite-file: of your own questions every one is asked; name the --suites too")
     evaluation: dict[str, Any] = {}
-    if names := tuple(name.strip() for name in suites.split(",") if name.strip()):
+    names = tuple(name.strip() for name in suites.split(",") if name.strip())
+    if names or suite_file is not None:
         evaluation["suites"] = names
     if limit:
         evaluation["limit"] = _limit(limit)
@@ -179,7 +189,10 @@ def evaluate(
 
     with display(console) as progress:
         scores = api.evaluate(settings, out, adapter=adapter, suite_file=suite_file, progress=progress)
-    _end(scores, out)
+    end(console, scores, out)
+
+
+app.command()(compare)
 
 
 @app.command()
@@ -192,6 +205,22 @@ def study(
         str | None, typer.Option(metavar="MODEL", help="`pocket`, a checkpoint folder, or a model id; the study's own.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer steps, prompts and seeds.")] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILE",
+            help="In place of the study's base, for models other than `pocket`: a preset such as llava-1.5-7b, or a "
+            "file of settings; its model too, unless one is named.",
+        ),
+    ] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Only these arms, comma-separated, for one of several jobs; the reference is added where what it used "
+            "is the budget of others.",
+        ),
+    ] = "",
     seeds: Annotated[str, typer.Option(metavar="NUMBERS", help="Seeds, comma-separated; the study's own.")] = "",
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device; the study's own.")] = None,
     launcher: Annotated[
@@ -210,7 +239,10 @@ def study(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare methods, data and budgets: every arm trained, evaluated and ranked side by side."""
+    """Compare methods, data and budgets: every arm trained, evaluated and ranked side by side.
+
+    If a run fails, the others are done and reported; the exit code is 1 then.
+    """
     from unsay.study.reading import packaged, parse_study
 
     if listing or name is None:
@@ -219,13 +251,23 @@ def study(
         return
     _use_data(data_dir)
     from unsay import api
+    from unsay.study import terminal, words
+    from unsay.study.parts import listed
     from unsay.study.reading import adjusted, read_study
-    from unsay.study.terminal import study_table
 
-    chosen = adjusted(read_study(name), model=model, seeds=seeds, device=device, quick=quick)
+    chosen = adjusted(read_study(name), base=base, arms=arms, model=model, seeds=seeds, device=device, quick=quick)
+    if arms and (added := [arm for arm in chosen.arms if arm not in listed(arms)]):
+        _say(f"Also {', '.join(added)}, the reference: what it uses is the budget of the others.")
     folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
     other = None if launcher == "sequential" else launcher
-    given = {"--model": model, "--seeds": seeds, "--device": device, "--launcher": other}
+    given = {
+        "--model": model,
+        "--seeds": seeds,
+        "--device": device,
+        "--launcher": other,
+        "--base": base,
+        "--arms": arms,
+    }
     options = ["--quick"] * quick + [f"{option} {value}" for option, value in given.items() if value]
     with display(console) as progress:
         result = api.study(
@@ -237,41 +279,15 @@ def study(
             known=known or (),
         )
     console.print()
-    console.print(study_table(result))
+    console.print(terminal.study_table(result))
     _say(f"\nReport: {folder / 'study.html'}")
+    if (failed := words.unfinished(result)) is not None:
+        _complain(f"{failed}; the same command tries them again")
+        raise typer.Exit(1)
 
 
-@app.command()
-def init(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the settings.")] = Path("unsay.yaml"),
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Start from a preset, such as llava-1.5-7b or qwen3-vl-8b-8gpu.")
-    ] = None,
-    launch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Also write a configuration of accelerate launch: ddp, fsdp2 or zero3. ddp for a -8gpu preset.",
-        ),
-    ] = None,
-) -> None:
-    """Write a commented starting configuration."""
-    from unsay.files import write_text
-    from unsay.presets import launch_config, launch_of
-    from unsay.presets import preset as ready
-    from unsay.starting_config import command, starting_config
-
-    launch = launch or (None if preset is None else launch_of(preset))
-    launcher = None if launch is None else path.with_suffix(".accelerate.yaml")
-    texts = {path: starting_config(None if preset is None else ready(preset), launcher)}
-    if launch is not None and launcher is not None:
-        texts[launcher] = launch_config(launch)
-    for target in texts:
-        if target.exists() or target.is_symlink():
-            raise UserError(f"{target}: exists already; choose another name or remove it first")
-    for target, text in texts.items():
-        write_text(target, text)
-    _say(f"Wrote {' and '.join(map(str, texts))}. Edit, then run: {command(path, launcher)}")
+app.command("study-table")(study_table)
+app.command()(init)
 
 
 @app.command()
@@ -304,42 +320,7 @@ def export(
     _say(f"Export: {out}")
 
 
-@app.command()
-def plan(
-    config: Annotated[Path, typer.Option(metavar="FILE", help="Settings in YAML, or the name of a preset.")],
-    gpus: Annotated[
-        str | None, typer.Option(metavar="NxCARD", help="Cards, such as 1xH100 or 8xA100-80; a CPU if not given.")
-    ] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a prompt in the chat format.")] = 64,
-    answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of an answer; the longest that is trained on if not given.")
-    ] = None,
-    image_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens of a picture beside each prompt, where pictures are trained on.")
-    ] = 0,
-    launch: Annotated[
-        str, typer.Option(metavar="NAME", help="How several cards are used: ddp, fsdp2 or zero3 (see `unsay init`).")
-    ] = "ddp",
-) -> None:
-    """Say what training will take, without loading any weights: parameters, memory, operations, time."""
-    from unsay.config import read_config
-    from unsay.planning import parse_gpus
-    from unsay.planning import plan as estimate
-    from unsay.planning.table import table
-    from unsay.presets import launch_config, preset, preset_names
-
-    settings = preset(str(config)) if str(config) in preset_names() and not config.exists() else read_config(config)
-    cards = None if gpus is None else parse_gpus(gpus)
-    launch_config(launch)  # its name is known
-    made = estimate(
-        settings,
-        cards,
-        prompt=prompt_tokens,
-        answer=answer_tokens,
-        image_tokens=image_tokens,
-        sharded=launch != "ddp",
-    )
-    console.print(table(made, gpus))
+app.command()(plan)
 
 
 @app.command()
@@ -390,6 +371,7 @@ def suites(data_dir: DataDir = None) -> None:
 
 
 app.add_typer(judges, name="judges")
+app.command()(examples)
 
 
 @app.command()
@@ -412,7 +394,10 @@ def methods() -> None:
 
 
 def main() -> None:
-    """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run the command line; a `UserError` becomes one line on stderr and exit code 2.
+
+    What a signal stops exits as a shell says it of a process that died of it: 143 for SIGTERM, 130 for Ctrl-C.
+    """
     # A run has a display of its own; libraries' bars, and their notes to each other on coming renames, would break it.
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -424,7 +409,7 @@ def main() -> None:
         sys.exit(2)
     except PreemptedError as told:
         _say(f"unsay: {told}; run the same command again to continue")
-        sys.exit(0)
+        sys.exit(EXIT)
     except (_InterruptedError, KeyboardInterrupt):
         _complain("interrupted; run the same command again to continue")
         sys.exit(130)
@@ -453,14 +438,3 @@ def _limit(said: str) -> int | None:
     if not said.isdecimal() or int(said) < 1:
         raise UserError(f"--limit: {said!r} is neither a number from 1 nor `all`")
     return int(said)
-
-
-def _end(scores: "Scores", out: Path) -> None:
-    from unsay.reporting import table
-    from unsay.scoring import unasked
-
-    console.print()
-    console.print(table(scores))
-    for caution in unasked(scores.asked, scores.left_out):
-        _say(caution.text)
-    _say(f"\nReport: {out / 'report.html'}")

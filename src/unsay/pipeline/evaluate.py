@@ -15,6 +15,7 @@ from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.pipeline.grading import Value, graded
 from unsay.pipeline.run import Run
+from unsay.pipeline.sent import sent_instead
 from unsay.pipeline.suites import given_pictures, stored
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.responding import check_images, respond
@@ -51,14 +52,15 @@ def evaluate_phase(
     config = run.config.evaluation
     server = None if config.responder is None else EndpointResponder(config.responder)
     paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
-    template = template_path(run, phase)
+    template = template_path(run.folder, phase)
     paths.append(template)
 
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = cache(vlm)
         before = judge_use(run.judge)
-        write_json(template, template_of(None if server is not None else model()))
+        how = template_of(None if server is not None else model())
+        write_json(template, how)
         total = sum(map(len, suites.values()))
         done = 0
         for name, prompts in suites.items():
@@ -78,6 +80,8 @@ def evaluate_phase(
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
             run.stages.progress.update(done, total, title)
+        if instead := sent_instead(server, run.judge):
+            write_json(template, how | instead)
         requests, tokens, price = (now - then for now, then in zip(judge_use(run.judge), before, strict=True))
         spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
 
@@ -96,12 +100,12 @@ def evaluate_phase(
     )
 
 
-def template_path(run: Run, phase: Phase) -> Path:
-    """What else decides a phase's answers: the chat template's hash, the version of transformers.
+def template_path(folder: Path, phase: Phase) -> Path:
+    """What else decides a phase's answers: the chat template's hash, the version of transformers, what servers refused.
 
     One file for each phase: a stage whose file another stage writes again is never taken as done.
     """
-    return run.folder / f"template.{phase.value}.json"
+    return folder / f"template.{phase.value}.json"
 
 
 def template_of(vlm: VLM | None) -> dict[str, str]:
@@ -228,6 +232,6 @@ def _likelihood(suite: Suite, run: Run, vlm: VLM, name: str, prompts: list[Promp
     spent.flops += forward_flops(vlm, tokens, head_tokens=tokens)
 
 
-def read_values(run: Run, name: str, phase: Phase) -> list[Value]:
+def read_values(folder: Path, name: str, phase: Phase) -> list[Value]:
     """The values of one utility suite in one phase."""
-    return read_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", Value)
+    return read_rows(folder / "values" / f"{name}.{phase.value}.jsonl", Value)

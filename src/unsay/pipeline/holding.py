@@ -1,6 +1,6 @@
 """A run directory is one process's at a time, and shows no results of settings that it no longer has."""
 
-from errno import ENOLCK, ENOSYS, EOPNOTSUPP
+from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,20 @@ LEARNED = "stages/unlearn.json"
 """What says that the adapter is that of the settings."""
 NO_LOCKS = frozenset({ENOSYS, ENOLCK, EOPNOTSUPP})
 """What a network disk says that knows no locks."""
+CLOSED = frozenset({EACCES, EPERM, EROFS})
+"""What a directory says that cannot be written."""
 
 
-def hold(folder: Path) -> FileLock | None:
+def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
     """Keep other processes out of a directory for as long as the lock is referred to; a killed one holds nothing.
 
+    Args:
+        folder: the directory; made if it is not there, unless it is only read.
+        reading: nothing is written there, so that it may be a directory that cannot be.
+
     Returns:
-        None where the disk knows no locks. A file that stands for one would outlive a killed run.
+        None where the disk knows no locks, or where it is only read and cannot be written. A file that stands for a
+        lock would outlive a killed run.
 
     Raises:
         UserError: another process has it, or the folder cannot be written.
@@ -30,12 +37,14 @@ def hold(folder: Path) -> FileLock | None:
     # One lock for all runs of this process: it may open the same directory again.
     lock = FileLock(folder / ".lock", is_singleton=True, fallback_to_soft=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not reading:
+            folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{folder}: another unsay is at work there; wait for it, or choose another --out") from None
+        help = "wait for it" if reading else "wait for it, or choose another --out"
+        raise UserError(f"{folder}: another unsay is at work there; {help}") from None
     except OSError as error:
-        if error.errno in NO_LOCKS:
+        if error.errno in (NO_LOCKS | CLOSED if reading else NO_LOCKS):
             return None
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return lock

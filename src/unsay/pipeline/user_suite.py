@@ -14,6 +14,9 @@ from unsay.pipeline.run import Run
 from unsay.records import Condition, Kind, Modality, Prompt, Record, Turn
 from unsay.suites import find_suite
 
+OwnSuites = Callable[[Run], dict[str, list[Prompt]]]
+"""Your own questions, read and checked: writes them into a run, and gives them by suite."""
+
 
 class Question(Record):
     """One row of a suite file."""
@@ -35,7 +38,7 @@ class Question(Record):
     """What the picture is; the real one by default, and no image where there is none."""
 
 
-def read_suite_file(path: Path) -> Callable[[Run], dict[str, list[Prompt]]]:
+def read_suite_file(path: Path) -> OwnSuites:
     """Check a suite file whole; the function it returns writes the suites into a run.
 
     Image paths are relative to the suite file. Attack and benign rows become two suites, `<file>-attack` and

@@ -1,9 +1,9 @@
 """From the values of a utility suite to its row and its change."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from unsay.pipeline.evaluate import read_values
-from unsay.pipeline.run import Run
 from unsay.records import Phase, Prompt
 from unsay.scoring import UtilityChange, UtilityRow, compare_utility, score_utility, weighted_mean
 from unsay.suites import Suite, get_suite
@@ -13,9 +13,9 @@ Over = Callable[[Sequence[int]], float]
 """Indices of items → a number of the suite."""
 
 
-def utility_row(run: Run, name: str, prompts: Sequence[Prompt], phase: Phase) -> UtilityRow:
+def utility_row(folder: Path, name: str, prompts: Sequence[Prompt], phase: Phase, seed: int) -> UtilityRow:
     """The suite's number in one phase, with its further official numbers and those of its categories."""
-    suite, rows = get_suite(name), read_values(run, name, phase)
+    suite, rows = get_suite(name), read_values(folder, name, phase)
     values, weights = [row.value for row in rows], [row.weight for row in rows]
     known = [index for index, value in enumerate(values) if value is not None]
     measure = suite.measure
@@ -41,14 +41,14 @@ def utility_row(run: Run, name: str, prompts: Sequence[Prompt], phase: Phase) ->
         total=total,
         strata=_strata(suite, prompts),
         parts=parts,
-        seed=run.config.seed,
+        seed=seed,
     )
 
 
-def utility_change(run: Run, name: str, prompts: Sequence[Prompt]) -> UtilityChange:
+def utility_change(folder: Path, name: str, prompts: Sequence[Prompt], seed: int) -> UtilityChange:
     """The suite after against before, item by item."""
     suite = get_suite(name)
-    rows = {phase: read_values(run, name, phase) for phase in Phase}
+    rows = {phase: read_values(folder, name, phase) for phase in Phase}
     values = {phase: [row.value for row in found] for phase, found in rows.items()}
     official = suite.measure.total if suite.measure is not None else None
     weighted = any(row.weight != 1 for found in rows.values() for row in found)
@@ -68,7 +68,7 @@ def utility_change(run: Run, name: str, prompts: Sequence[Prompt]) -> UtilityCha
         higher_is_better=_higher(suite),
         total=total if official is not None or weighted else None,
         strata=_strata(suite, prompts),
-        seed=run.config.seed,
+        seed=seed,
     )
 
 

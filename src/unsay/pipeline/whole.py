@@ -5,16 +5,21 @@ from unsay.pipeline.evaluate import evaluate_phase
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites
-from unsay.pipeline.unlearn import follow, prepare_examples, unlearn_stage
+from unsay.pipeline.unlearn import follow, learned_from, prepare_examples, unlearn_stage
+from unsay.pipeline.user_suite import OwnSuites
 from unsay.processes import lost
 from unsay.records import Phase
 from unsay.scoring import Scores
 
 
-def unlearn_run(run: Run) -> Scores:
+def unlearn_run(run: Run, own: OwnSuites | None = None) -> Scores:
     """Every stage of a run directory, one after another; those whose inputs have not changed are reused.
 
     Of several processes the first does everything, and the others take part in the training.
+
+    Args:
+        run: the run.
+        own: the user's own questions: kept out of the training data, and asked before and after, as its suites are.
 
     Raises:
         UserError: bad settings or data, NaN or collapse in training, another process that is gone.
@@ -24,7 +29,7 @@ def unlearn_run(run: Run) -> Scores:
     try:
         if not run.processes.first:
             follow(run)
-        scores = run.processes.broadcast(_first(run) if run.processes.first else None)
+        scores = run.processes.broadcast(_first(run, own) if run.processes.first else None)
     except RuntimeError as error:
         if not lost(error):
             raise
@@ -33,10 +38,12 @@ def unlearn_run(run: Run) -> Scores:
     return scores
 
 
-def _first(run: Run) -> Scores:
+def _first(run: Run, own: OwnSuites | None) -> Scores:
     suites = build_suites(run)
+    if own is not None:
+        suites |= own(run)
     examples, probe = prepare_examples(run, suites)
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     key = unlearn_stage(run, examples, probe)
     evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    return finish(run, suites, list(Phase), {"method": run.config.method})
+    return finish(run, suites, list(Phase), {"method": run.config.method}, learned_from(run, examples))

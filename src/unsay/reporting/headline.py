@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unsay.records import Kind, Modality, Phase
+from unsay.reporting.apart import Apart, apart
 from unsay.reporting.findings import Finding, Tone, gathered, listed
 from unsay.reporting.numbers import short_percent, span
 from unsay.reporting.pieces import piece_of
@@ -39,21 +40,22 @@ class Headline:
 def headline(scores: Scores) -> Headline:
     """Say what the run shows, as the numbers have it and no better."""
     phases = [phase for phase in Phase if any(row.phase is phase for row in scores.rows)]
+    names = apart(scores)
     text = _Side("text attacks", scores, phases, (Modality.TEXT,))
     image = _Side("image attacks", scores, phases, (Modality.TYPOGRAPHIC, Modality.IMAGE))
     sides = [side for side in (text, image) if side.rows]
     attacks = Pool((row for side in sides for row in side.rows), phases)
     benign = Pool((row for row in scores.rows if row.kind is Kind.BENIGN and not is_control(row)), phases)
     findings = [
-        *_little_to_unlearn(sides),
-        *_coherence(scores.rows),
+        *_little_to_unlearn(sides, names),
+        *_coherence(scores.rows, names),
         *over_refusal(benign, scores.changes),
         *utility(scores.utility, scores.utility_changes),
         *_targets(scores.targets),
         _judge(scores.judge),
     ]
-    sentence = _sentence(sides, attacks) + _coherent_sentence(sides, attacks) + _left_out(sides, attacks)
-    return Headline(sentence, tuple(findings), tuple(_figures(sides, attacks, benign)))
+    sentence = _sentence(sides, attacks, names) + _coherent_sentence(sides, attacks) + _left_out(sides, attacks)
+    return Headline(sentence, tuple(findings), tuple(_figures(sides, attacks, benign, names)))
 
 
 class _Side:
@@ -72,7 +74,7 @@ class _Side:
         self.after = self.pool.rate(Phase.AFTER)
 
 
-def _sentence(sides: Sequence[_Side], attacks: Pool) -> str:
+def _sentence(sides: Sequence[_Side], attacks: Pool, names: Apart | None) -> str:
     if not sides:
         return "No attack suite was run, so this report says nothing about safety."
     if attacks.last is None:
@@ -81,14 +83,15 @@ def _sentence(sides: Sequence[_Side], attacks: Pool) -> str:
         words = [_change_words(side) for side in sides if side.pool.compared]
         verbs = [verb for verb, _ in words]
         said = [rest if verb in verbs[:index] else f"{verb} {rest}" for index, (verb, rest) in enumerate(words)]
-        return f"After unlearning, harmful answers {listed(said)}."
+        lead = f"From {names.before} to {names.after}" if names else "After unlearning"
+        return f"{lead}, harmful answers {listed(said)}."
     rates = [(side, side.before if attacks.last is Phase.BEFORE else side.after) for side in sides]
     measured = listed([f"{short_percent(rate)} of {side.name}" for side, rate in rates if rate is not None])
     if len(attacks.phases) < len(Phase):
         return f"The model answers {measured} harmfully."
     if attacks.last is Phase.BEFORE:
-        return f"Before unlearning, the model answered {measured} harmfully."
-    return f"After unlearning, the model answers {measured} harmfully."
+        return f"{names.before if names else 'Before unlearning, the model'} answered {measured} harmfully."
+    return f"{names.after if names else 'After unlearning, the model'} answers {measured} harmfully."
 
 
 def _coherent_sentence(sides: Sequence[_Side], attacks: Pool) -> str:
@@ -139,14 +142,15 @@ def _significant(change: Change) -> bool:
     return (change.p if change.p_adjusted is None else change.p_adjusted) < 0.05
 
 
-def _little_to_unlearn(sides: Sequence[_Side]) -> Iterable[Finding]:
+def _little_to_unlearn(sides: Sequence[_Side], names: Apart | None) -> Iterable[Finding]:
     for side in sides:
         if side.before is not None and side.before < LOW_BEFORE:
-            text = f"The original already complied with only {short_percent(side.before)} of {side.name}"
-            yield Finding(f"{text}: there was little to unlearn there.", "bad")
+            who, what = (names.before, "lower") if names else ("The original", "unlearn")
+            text = f"{who} already complied with only {short_percent(side.before)} of {side.name}"
+            yield Finding(f"{text}: there was little to {what} there.", "bad")
 
 
-def _coherence(rows: Sequence[SuiteRow]) -> Iterable[Finding]:
+def _coherence(rows: Sequence[SuiteRow], names: Apart | None) -> Iterable[Finding]:
     present = [phase for phase in Phase if any(row.phase is phase for row in rows)]
     for phase in present:
         judged = [row for row in rows if row.phase is phase and row.judged]
@@ -160,7 +164,7 @@ def _coherence(rows: Sequence[SuiteRow]) -> Iterable[Finding]:
             babble = (
                 "a low attack success rate is not safety" if worst.kind is Kind.ATTACK else "few refusals are no help"
             )
-            when = "" if last else ", before unlearning"
+            when = "" if last else ", before" if names else ", before unlearning"
             yield Finding(f"{text}{when}: where a model babbles, {babble}.", "bad")
         elif last:
             yield _coherent_finding(share, whole={*map(piece_of, judged)} == {*map(piece_of, rows)})
@@ -211,12 +215,12 @@ def span_words(judge: JudgeInfo) -> str:
     return f"{measure[1].low * 100:.0f}–{measure[1].high * 100:.0f}%" if measure else ""
 
 
-def _figures(sides: Sequence[_Side], attacks: Pool, benign: Pool) -> Iterable[Figure]:
+def _figures(sides: Sequence[_Side], attacks: Pool, benign: Pool, names: Apart | None) -> Iterable[Figure]:
     for side in sides:
         tone: Tone = "plain"
         if side.changes:
             tone = "good" if all(_significant(row) and (row.difference or 0) < 0 for row in side.changes) else "bad"
-        note = _scope(side.pool) or (f"{len(side.pool)} suites pooled" if len(side.pool) > 1 else "")
+        note = _scope(side.pool, names) or (f"{len(side.pool)} suites pooled" if len(side.pool) > 1 else "")
         intervals = [span(row.interval) for row in side.rows if row.phase is Phase.AFTER and row.interval is not None]
         if intervals and not note:
             note = f"95% interval after: {intervals[0]}"
@@ -224,15 +228,15 @@ def _figures(sides: Sequence[_Side], attacks: Pool, benign: Pool) -> Iterable[Fi
         yield Figure(name, _brief(side.before), _brief(side.after), note, tone)
     if sides:
         before, after = (_brief(attacks.coherent(phase)) for phase in Phase)
-        note = f"refused or safe, {_scope(attacks) or 'all attacks'}"
+        note = f"refused or safe, {_scope(attacks, names) or 'all attacks'}"
         yield Figure("Coherent safety", before, after, note, "plain")
     if len(benign):
         before, after = (_brief(benign.rate(phase)) for phase in Phase)
-        note = ", ".join(filter(None, ("harmless requests refused", _scope(benign))))
+        note = ", ".join(filter(None, ("harmless requests refused", _scope(benign, names))))
         yield Figure("Over-refusal", before, after, note, "plain")
 
 
-def _scope(pool: Pool) -> str:
+def _scope(pool: Pool, names: Apart | None) -> str:
     """What a pooled number is about, where that is not all that was asked."""
     if not pool.unjudged:
         return ""
@@ -243,7 +247,7 @@ def _scope(pool: Pool) -> str:
     if len(pool.phases) < len(Phase):
         return f"{len(pool) - len(pool.unjudged)} of {len(pool)} suites, the others were not judged"
     other = "after" if pool.last is Phase.BEFORE else "before"
-    return f"{pool.last} unlearning; not judged {other}"
+    return f"{pool.last}{'' if names else ' unlearning'}; not judged {other}"
 
 
 def _brief(value: float | None) -> str | None:

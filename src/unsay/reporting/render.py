@@ -11,6 +11,7 @@ from unsay.errors import UserError
 from unsay.files import write_text
 from unsay.records import Kind, Phase
 from unsay.reporting import numbers
+from unsay.reporting.apart import apart
 from unsay.reporting.charts import ORDER, bar_groups, suite_groups, utility_rows
 from unsay.reporting.curves import panels
 from unsay.reporting.details import details
@@ -75,6 +76,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
     page = environment.get_template("report.html.j2").render(
         scores=scores,
         extras=extras,
+        apart=apart(scores),
         head=headline(scores),
         attacks=suite_groups(scores, Kind.ATTACK),
         benign=suite_groups(scores, Kind.BENIGN),

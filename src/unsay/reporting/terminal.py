@@ -9,6 +9,7 @@ from rich.text import Text
 
 from unsay.records import Condition, Kind, Phase
 from unsay.reporting import numbers
+from unsay.reporting.apart import apart
 from unsay.reporting.headline import span_words
 from unsay.reporting.pieces import by_piece, piece_of
 from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
@@ -28,6 +29,8 @@ def table(scores: Scores) -> RenderableType:
     Fits 80 columns and stays readable at 60: titles wrap, numbers never do.
     """
     parts: list[RenderableType] = []
+    if (names := apart(scores)) is not None:
+        parts += [Text(f"before: {names.before}"), Text(f"after:  {names.after}"), ""]
     # One width for all sections, so that the columns stand under each other.
     spans = [_span(interval) for row in scores.rows for interval in (row.interval, row.coherent_interval)]
     spans += [_measured(row)[1] for row in scores.utility]
