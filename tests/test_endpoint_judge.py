@@ -244,9 +244,9 @@ def test_a_filters_no_is_not_asked_again_in_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_server_that_takes_nothing_is_given_up(status: int, tmp_path: Path) -> None:
-    body = {"error": {"code": "unsupported_parameter", "param": "max_tokens", "message": "[request 0]"}}
+    body = {"error": {"code": "unsupported_parameter", "param": "messages", "message": "[request 0]"}}
     reply = Reply(body, status=status)
-    told = r"\(unsupported_parameter, max_tokens\): .* no request of this form"
+    told = r"\(unsupported_parameter, messages\): .* no request of this form"
     with serving(lambda _body, _number: reply) as server, pytest.raises(UserError, match=told) as caught:
         judge_all(judge_at(server.url, tmp_path, structured=False, give_up_after=3, concurrency=1), pairs(20))
     assert len(server.asked) == 3
@@ -284,7 +284,9 @@ def test_a_judge_that_thinks_too_long_is_told_apart(reply: Reply, tmp_path: Path
         judge = judge_at(server.url, tmp_path, give_up_after=4, concurrency=1)
         (verdict,) = judge_all(judge, pairs(1))
         assert verdict.label is Label.FAILED
-        assert "token limit came before its first word (raise max_tokens" in verdict.rationale
+        assert "before its first word (raise the judge's max_tokens" in verdict.rationale
+        thought = set(reply.body["choices"][0]["message"]) & {"reasoning_content", "reasoning"}  # type: ignore[index,call-overload]
+        assert ("thinking used up the token limit" in verdict.rationale) == bool(thought)
         with pytest.raises(UserError, match="raise the token limit"):
             judge_all(judge, pairs(9))
         assert len(server.asked) == 5

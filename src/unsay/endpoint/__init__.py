@@ -1,6 +1,8 @@
 """Talking to OpenAI-compatible chat servers: one client, shared by the endpoint judge and the endpoint responder."""
 
-from unsay.endpoint.client import ChatClient, Completion
+from unsay.endpoint.client import ChatClient, Completion, cut_off
+from unsay.endpoint.deviations import Deviations
+from unsay.endpoint.dialect import sent_instead
 from unsay.endpoint.faults import PASSING, EndpointError, Fault
 from unsay.endpoint.meter import Meter
 from unsay.endpoint.parallel import in_parallel
@@ -10,9 +12,12 @@ __all__ = [
     "PASSING",
     "ChatClient",
     "Completion",
+    "Deviations",
     "EndpointError",
     "EndpointSettings",
     "Fault",
     "Meter",
+    "cut_off",
     "in_parallel",
+    "sent_instead",
 ]

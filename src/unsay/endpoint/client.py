@@ -4,9 +4,11 @@ Retries are the `openai` client's own: exponential backoff with jitter, and `Ret
 """
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unsay.endpoint.dialect import put_otherwise, refused_parameter
 from unsay.endpoint.faults import EndpointError, Fault, refusal
 from unsay.endpoint.health import Health
 from unsay.endpoint.meter import Meter
@@ -14,6 +16,9 @@ from unsay.endpoint.parallel import Pace
 from unsay.endpoint.settings import EndpointSettings
 from unsay.errors import UserError
 from unsay.records import Record
+
+NOT_THERE = frozenset({"ConnectError", "ConnectTimeout"})
+"""What the transport raises where no connection was made."""
 
 
 class Completion(Record):
@@ -25,9 +30,18 @@ class Completion(Record):
     tokens_in: int
     tokens_out: int
 
+    @property
+    def wordless(self) -> bool:
+        """Whether the token limit came before the first word."""
+        return self.finish_reason == "length" and not self.text.strip()
+
 
 class ChatClient:
-    """Asks one model on one server; safe to use from several threads."""
+    """Asks one model on one server; safe to use from several threads.
+
+    Attributes:
+        untaken: parameters that the server has been found not to take; see `dialect`.
+    """
 
     def __init__(self, settings: EndpointSettings) -> None:
         """Prepare the client; nothing is sent yet.
@@ -43,6 +57,8 @@ class ChatClient:
         self.meter = Meter(settings)
         self._pace = Pace(settings.requests_per_minute)
         self._health = Health(settings)
+        self.untaken: frozenset[str] = frozenset()
+        self._learning = threading.Lock()
         self._openai = openai
         self._client = openai.OpenAI(
             base_url=settings.url,
@@ -72,7 +88,8 @@ class ChatClient:
             messages: in OpenAI's chat format.
             tentative: the caller asks in another way if the server does not take this form (not all know
                 `response_format`), so that refusal is not held against it.
-            parameters: further fields of the request: `max_tokens`, `temperature`, `seed`, `response_format`.
+            parameters: further fields of the request: `max_tokens`, `temperature`, `seed`, `response_format`. Where the
+                server takes no `max_tokens` or `temperature`, it is asked without, and `untaken` says so.
 
         Raises:
             EndpointError: no answer after all attempts, an answer without content, or no answer expected any more:
@@ -80,12 +97,9 @@ class ChatClient:
         """
         self._take_turn()
         try:
-            answer = self._client.chat.completions.create(
-                model=self.settings.model,
-                messages=list(messages),  # type: ignore[arg-type]
-                **parameters,
-            )
-            completion = _completion(answer)
+            answer = self._create(messages, parameters)
+            # Only models that think are given another limit than `max_tokens`.
+            completion = _completion(answer, thinks="max_tokens" in self.untaken)
         except Exception as raised:
             error = self._explained(raised)
         else:
@@ -96,6 +110,30 @@ class ChatClient:
             self._health.failed(error)
             self.meter.gave_up()
         raise error from None
+
+    def _create(self, messages: Sequence[dict[str, Any]], parameters: Mapping[str, Any]) -> Any:
+        """The server's answer; what it does not take of the parameters is put otherwise, from then on at once.
+
+        Only where a request is taken without a parameter was it this one that was not.
+        """
+        untaken = self.untaken
+        while True:
+            try:
+                answer = self._client.chat.completions.create(
+                    model=self.settings.model,
+                    messages=list(messages),  # type: ignore[arg-type]
+                    **put_otherwise(parameters, untaken),
+                )
+            except self._openai.BadRequestError as error:
+                name = refused_parameter(error.body, parameters.keys() - untaken)
+                if name is None:
+                    raise
+                untaken |= {name}
+            else:
+                with self._learning:
+                    self.untaken |= untaken
+                return answer
+            self._take_turn()
 
     def _take_turn(self) -> None:
         """Wait until a request may be sent.
@@ -119,19 +157,26 @@ class ChatClient:
             return error
         if isinstance(error, self._openai.APIStatusError):
             return refusal(error.status_code, error.body, url, known=self._health.known)
-        if isinstance(error, self._openai.APITimeoutError):
+        cause = type(error.__cause__ or error).__name__
+        if isinstance(error, self._openai.APITimeoutError) and cause != "ConnectTimeout":
             return EndpointError(f"no answer from {url} within {self.settings.timeout:g} s")
         if isinstance(error, self._openai.APIConnectionError):
-            cause = type(error.__cause__ or error).__name__
             # A connection that was lost had been made (ReadError and others): that server is there, and broke down.
-            fault = Fault.AWAY if cause == "ConnectError" else Fault.SERVER
+            fault = Fault.AWAY if cause in NOT_THERE else Fault.SERVER
             return EndpointError(f"no connection to {url} ({cause})", fault)
         # A body that is no JSON, or JSON of another shape, makes the client raise anything.
         return EndpointError(f"{url} answered with nonsense ({type(error).__name__})")
 
 
-def _completion(answer: Any) -> Completion:
+def _completion(answer: Any, *, thinks: bool) -> Completion:
     """What an answer holds; a server may leave out anything.
+
+    Without a word but cut off, it is no answer where the model was still thinking; else the model's own, of tokens that
+    have no text.
+
+    Args:
+        answer: as the `openai` client gives it.
+        thinks: whether the model is known to think, though nothing in the answer may say so.
 
     Raises:
         EndpointError: no choice, or one without text.
@@ -142,31 +187,41 @@ def _completion(answer: Any) -> Completion:
     message = getattr(choices[0], "message", None)
     finish_reason = str(getattr(choices[0], "finish_reason", None) or "stop")
     text = getattr(message, "content", None)
-    if not isinstance(text, str) or (not text and finish_reason == "length" and _thought(message)):
-        raise _wordless(message, finish_reason)
     usage = getattr(answer, "usage", None)
-    return Completion(
+    thought = thinks or _thought(message, usage)
+    if not isinstance(text, str):
+        raise _wordless(message, finish_reason, thought)
+    completion = Completion(
         text=text,
         finish_reason=finish_reason,
         tokens_in=_count(getattr(usage, "prompt_tokens", 0)),
         tokens_out=_count(getattr(usage, "completion_tokens", 0)),
     )
+    if completion.wordless and thought:
+        raise _wordless(message, finish_reason, thought)
+    return completion
 
 
-def _thought(message: Any) -> bool:
-    """Whether the model thought before it spoke; servers have two names for it."""
-    return any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+def _thought(message: Any, usage: Any) -> bool:
+    """Whether the model thought before it spoke; servers have two names for that, and OpenAI only counts its tokens."""
+    spent = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", 0)
+    return _count(spent) > 0 or any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
 
 
-def _wordless(message: Any, finish_reason: str) -> EndpointError:
+def _wordless(message: Any, finish_reason: str, thought: bool) -> EndpointError:
     """Why an answer has no text."""
     if finish_reason == "length":
-        return EndpointError("an answer without text: the token limit came before its first word", Fault.LENGTH)
+        return cut_off("thinking used up the token limit" if thought else "the token limit came")
     if finish_reason == "content_filter":
         return EndpointError("an answer without text: the server's content filter stopped it", Fault.CONTENT)
     if getattr(message, "refusal", None):
         return EndpointError("an answer without text: the server declined", Fault.CONTENT)
     return EndpointError("an answer without text")
+
+
+def cut_off(how: str = "the token limit came") -> EndpointError:
+    """An answer that ended before it began."""
+    return EndpointError(f"an answer without text: {how} before its first word", Fault.LENGTH)
 
 
 def _count(value: Any) -> int:

@@ -31,7 +31,7 @@ HELP = {
     Fault.AWAY: "start the server, or wait until it has time",
     Fault.SERVER: "see that the server is well",
     Fault.FORM: "the server takes no request of this form: check the model and its settings",
-    Fault.LENGTH: "raise the token limit (a judge's max_tokens), or switch the model's thinking off",
+    Fault.LENGTH: "raise the token limit (a judge's max_tokens), or start the server with thinking off",
 }
 """What the user can do where a server is given up; `{key}` is the variable that holds the key."""
 
@@ -43,6 +43,12 @@ TRY_AGAIN = frozenset({408, 409})
 
 FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed"})
 """Codes of servers whose filter answers with an error."""
+
+NO_CREDIT = frozenset({"insufficient_quota", "exceeded_current_quota_error"})
+"""Codes or types of a 429 that no waiting mends (OpenAI, Moonshot)."""
+
+USED_UP = "model output limit was reached"
+"""In the message of OpenAI's 400 where thinking left no token for the answer."""
 
 WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,48}")
 """What a code or a field's name looks like; anything else might be a prompt's own words, which stand in no message."""
@@ -72,13 +78,17 @@ def refusal(status: int, body: object, url: str, *, known: bool) -> EndpointErro
     details: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     words = [str(details.get(name) or "") for name in ("code", "param")]
     told = ", ".join(word for word in words if WORD.fullmatch(word) and word != str(status))
-    return EndpointError(f"HTTP {status} from {url}" + (f" ({told})" if told else ""), _fault(status, details, known))
+    fault = _fault(status, details, known)
+    why = ", the token limit came before the answer" if fault is Fault.LENGTH else ""
+    return EndpointError(f"HTTP {status} from {url}" + (f" ({told})" if told else "") + why, fault)
 
 
 def _fault(status: int, details: Mapping[str, Any], known: bool) -> Fault:
     if _filtered(details):
         return Fault.CONTENT
-    if status in NO_ACCESS:
+    if status == 400 and USED_UP in str(details.get("message")):
+        return Fault.LENGTH
+    if status in NO_ACCESS or (status == 429 and NO_CREDIT & {str(details.get(name)) for name in ("code", "type")}):
         return Fault.ACCESS
     if status == FORBIDDEN:
         return Fault.CONTENT if known else Fault.ACCESS

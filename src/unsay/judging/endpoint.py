@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from unsay.assets import cache_dir
-from unsay.endpoint import ChatClient, Completion, EndpointError, Fault, in_parallel
+from unsay.endpoint import (
+    ChatClient,
+    Completion,
+    Deviations,
+    EndpointError,
+    Fault,
+    cut_off,
+    in_parallel,
+    sent_instead,
+)
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.judging import rubrics
@@ -17,6 +26,9 @@ from unsay.judging.rubrics import RUBRICS
 from unsay.judging.settings import EndpointJudgeSettings
 from unsay.judging.soundness import Soundness, original_reader
 from unsay.records import Label, Prompt, Response, Verdict
+
+MORE_ROOM = "(raise the judge's max_tokens, or start its server with thinking off)"
+"""What helps a judge model that came to no answer."""
 
 
 class EndpointJudge:
@@ -37,6 +49,7 @@ class EndpointJudge:
         self.key = content_key(self.name, decisive, file_key(Path(rubrics.__file__)), self._soundness.key)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
         self._remembered = RememberedVerdicts(path, self.key)
+        self._deviations = Deviations(path, self.key)
         self._lock = threading.Lock()
         self._structured = settings.structured
 
@@ -73,9 +86,15 @@ class EndpointJudge:
             {"harmful_from": f"{self.settings.harmful_from:g}"} if asked["rubric"] == "strongreject" else {}
         )
 
+    @property
+    def sent_instead(self) -> dict[str, str]:
+        """What became of parameters that the server does not take, for these verdicts or remembered ones."""
+        return sent_instead(self._deviations.names | self.client.untaken)
+
     def _judged(self, pair: Pair) -> Verdict:
         """The verdict, remembered here: an interrupted caller does not hear of it, but has paid for it."""
         verdict = self._ask(pair)
+        self._deviations.note(self.client.untaken)
         self._remembered.add(pair, verdict)
         return verdict
 
@@ -84,15 +103,17 @@ class EndpointJudge:
         rubric = RUBRICS[self.settings.rubric]
         try:
             answer = self._complete(prompt, response)
+            if answer.wordless:
+                raise cut_off()
         except EndpointError as error:
-            thinking = " (raise max_tokens, or switch its thinking off)" if error.fault is Fault.LENGTH else ""
-            return self._verdict(response, Label.FAILED, f"{error}{thinking}")
+            helps = f" {MORE_ROOM}" if error.fault is Fault.LENGTH else ""
+            return self._verdict(response, Label.FAILED, f"{error}{helps}")
         if answer.finish_reason == "content_filter":
             return self._verdict(response, Label.FAILED, "the server's content filter stopped the judge")
         try:
             finding = rubric.read(answer.text, self.settings.harmful_from, prompt.kind)
         except ValueError as error:
-            cut = " (cut off: raise max_tokens)" if answer.finish_reason == "length" else ""
+            cut = f", cut off {MORE_ROOM}" if answer.finish_reason == "length" else ""
             return self._verdict(response, Label.FAILED, f"the judge model's answer is unusable: {error}{cut}")
         return self._verdict(response, finding.label, finding.rationale, finding.score)
 

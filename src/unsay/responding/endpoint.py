@@ -17,7 +17,17 @@ from typing import Any
 from pydantic import Field
 
 from unsay.data.images import read_image
-from unsay.endpoint import PASSING, ChatClient, Completion, EndpointError, EndpointSettings, Fault, in_parallel
+from unsay.endpoint import (
+    PASSING,
+    ChatClient,
+    Completion,
+    Deviations,
+    EndpointError,
+    EndpointSettings,
+    Fault,
+    in_parallel,
+    sent_instead,
+)
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
 from unsay.records import Prompt, Record, Response
@@ -62,6 +72,12 @@ class EndpointResponder:
         """
         self.settings = settings
         self.client = ChatClient(settings)
+        self._noted: frozenset[str] = frozenset()
+
+    @property
+    def sent_instead(self) -> dict[str, str]:
+        """What became of parameters that the server does not take, for these answers or cached ones."""
+        return sent_instead(self._noted | self.client.untaken)
 
     def model_key(self, generation: GenerationSettings) -> str:
         """Content key of what decides an answer besides its prompt: server, model, settings."""
@@ -94,6 +110,8 @@ class EndpointResponder:
         cache = ResponseCache(path.parent / "cache.jsonl")
         writing = threading.Lock()
         key = self.model_key(generation)
+        deviations = Deviations(cache.path, key)
+        self._noted |= deviations.names
         done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in done]
         failed: list[FailedRequest] = []
@@ -101,6 +119,7 @@ class EndpointResponder:
         def answered(prompt: Prompt) -> Response:
             """The answer, remembered here: an interrupted caller does not hear of it, but has paid for it."""
             answer = self._ask(prompt, generation, key)
+            deviations.note(self.client.untaken)
             with writing:
                 cache.add([(prompt, answer)])
             return answer
@@ -156,7 +175,7 @@ def _what_helps(failed: Sequence[FailedRequest]) -> str:
     if thinking := counts[Fault.LENGTH]:
         ways.append(
             f"{thinking} reached the token limit before their first word: raise evaluation.generation.max_new_tokens, "
-            "or switch the model's thinking off in evaluation.responder.extra"
+            "or have the model think less, or not, by evaluation.responder.extra"
         )
     if refused := sum(counts[fault] for fault in REFUSED):
         ways.append(
