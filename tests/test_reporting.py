@@ -17,8 +17,12 @@ from rich.console import Console
 
 from unsay.errors import UserError
 from unsay.files import write_json, write_rows, write_text
+from unsay.judging.calibration import Accuracy as JudgeAccuracy
+from unsay.judging.calibration import measure
+from unsay.pipeline.score import judge_info
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reporting import ReportInputs, read_inputs, render, table, write_report
+from unsay.reporting.charts import suite_groups
 from unsay.reporting.curves import panels
 from unsay.reporting.headline import headline
 from unsay.scoring import (
@@ -458,6 +462,75 @@ def test_terminal_table_fits(run: Path, width: int) -> None:
         if row.coherent_safety is not None:
             assert f"{row.coherent_safety * 100:.1f}%" in text
     assert "91.2%" in text.replace("\n", " ")
+
+
+def test_before_comes_before_after_and_each_has_its_own_number(run: Path, page: str) -> None:
+    """By the counts, computed here: a page whose phases are swapped holds every number too."""
+    scores = read_scores(run / "scores.json")
+    rates = {
+        row.phase: f"{100 * row.harmful / (row.n - row.failed):.1f}%"
+        for row in scores.rows if row.suite == "advbench-text"
+    }  # fmt: skip
+    before, after = rates[Phase.BEFORE], rates[Phase.AFTER]
+    assert before != after
+    title = TITLES["advbench-text"]
+    (line,) = [line for group in suite_groups(scores, Kind.ATTACK) for line in group.rows if line.title == title]
+    assert line.before is not None
+    assert line.after is not None
+    assert (line.before.text, line.after.text) == (before, after)
+    assert line.before.x > line.after.x
+    found = re.search(rf"<div class=.name.>{re.escape(line.title)}<.*?</li>", page, re.DOTALL)
+    assert found is not None
+    numbers = re.findall(r"<div class=.num (before|after).>.*?<b>(.*?)</b>", found[0], re.DOTALL)
+    assert numbers == [("before", before), ("after", after)]
+    console = Console(width=120, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(scores))
+    text = console.export_text()
+    (said,) = [row for row in text.splitlines() if line.title in row and before in row]
+    assert said.index(before) < said.index(after)
+
+
+def test_a_corrected_rate_is_told_beside_the_raw_one() -> None:
+    """50 of 100 harmful by a judge that finds 8 of 10 and errs on 1 of 10: (0.5 - 0.1) / (0.8 - 0.1) = 4/7."""
+    labels = [H] * 10 + [S] * 10
+    judged = [H] * 8 + [S] * 2 + [H] + [S] * 9
+    measured = measure(judged, labels, None, positive=H)
+
+    class Judge:
+        name, key = "toy", "k"
+
+        def accuracy(self) -> JudgeAccuracy:
+            return JudgeAccuracy(judge="toy", key="k", measured_on="labels", calibration=measured)
+
+        def judge(self, pairs: object) -> list[Verdict]:
+            raise AssertionError("nobody is judged here")
+
+    info = judge_info(Judge())
+    errors = info.errors["harmful"]
+    assert (errors.true_positives, errors.positives) == (8, 10)
+    assert (errors.true_negatives, errors.negatives) == (9, 10)
+    prompts = [
+        Prompt(id=str(n), suite="adv", kind=Kind.ATTACK, modality=Modality.TEXT, prompt="[p]", request=f"[{n}]",
+               group=str(n))
+        for n in range(100)
+    ]  # fmt: skip
+    answers = [
+        Response(id=row.id, suite="adv", modality=row.modality, prompt="[p]", image=None, response="[a]",
+                 finish_reason="stop", tokens=1, model_key="k")
+        for row in prompts
+    ]  # fmt: skip
+    verdicts = [
+        Verdict(id=row.id, judge="toy", label=H if n < 50 else R, rationale="") for n, row in enumerate(prompts)
+    ]
+    scores = assemble(
+        suites={"adv": prompts}, responses={("adv", Phase.AFTER): answers}, verdicts={("adv", Phase.AFTER): verdicts},
+        judge=info,
+    )  # fmt: skip
+    assert scores.rows[0].rate == 0.5
+    assert scores.rows[0].corrected == pytest.approx(4 / 7)
+    console = Console(width=100, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(scores))
+    assert "50.0% → 57.1%" in console.export_text()
 
 
 def test_a_judge_behind_a_server_says_which_it_is_and_what_it_took(run: Path) -> None:

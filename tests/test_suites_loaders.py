@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import published
+import published_text
 from unsay.assets import Hub, Url
 from unsay.data.sources.published import Pictures, Published, github, hub
 from unsay.errors import UserError
@@ -20,6 +21,7 @@ from unsay.records import Condition, Kind, Modality
 from unsay.suites import SUITES, Setting, find_suite, get_suite, hades, jailbreakv
 from unsay.suites.base import GRADER
 
+EXPECTED = published.EXPECTED | published_text.EXPECTED
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
 
@@ -38,11 +40,11 @@ def data(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("name", published.EXPECTED)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_a_suite_reads_its_published_files(name, data, tmp_path):
     suite = SUITES[name]
     assert suite.missing(GRADER) is not None
-    make, prompts, requests = published.EXPECTED[name]
+    make, prompts, requests = EXPECTED[name]
     make(data)
     assert suite.missing(GRADER) is None
     rows = suite.prompts(Setting(tmp_path / "images"))
@@ -59,15 +61,61 @@ def test_a_suite_reads_its_published_files(name, data, tmp_path):
     assert {row.id for row in suite.prompts(Setting(tmp_path / "images", 1))} <= {row.id for row in rows}
 
 
-def test_all_suites_that_have_files_are_read_from_them_or_from_a_fixture():
-    """No loader goes untested: what the shared folder does not hold has a fixture."""
-    here = {
-        "figstep-original", "xstest-safe", "harmbench", "harmbench-contextual", "jailbreakbench",
-        "jailbreakbench-second-turn", "jailbreakbench-benign", "redteam-2k", "beavertails", "pku-saferlhf", "msts",
-        "figstep-benign", "figstep-benign-figstep", "figstep", "figstep-figstep", "scienceqa-250", "llava-bench",
-        "truthfulqa-mc1", "truthfulqa-mc2",
-    }  # fmt: skip
-    assert {name for name, suite in SUITES.items() if suite.files} == here | published.EXPECTED.keys()
+def test_no_loader_goes_untested():
+    drawn = {
+        "figstep-figstep"
+    }  # 500 pictures of what `figstep` reads; `figstep-benign-figstep` is drawn in the same way
+    assert {name for name, suite in SUITES.items() if suite.files} == EXPECTED.keys() | drawn
+
+
+def rows_of(name, data, tmp_path):
+    """What a suite asks, of its fixture."""
+    EXPECTED[name][0](data)
+    return SUITES[name].prompts(Setting(tmp_path / "images"))
+
+
+def test_a_context_stands_before_the_behaviour_and_by_itself(data, tmp_path):
+    (row,) = rows_of("harmbench-contextual", data, tmp_path)
+    assert (row.prompt, row.request, row.context) == ("[context]\n\n---\n\n[request 3]", "[request 3]", "[context]")
+    assert {row.context for row in SUITES["harmbench"].prompts(Setting(tmp_path))} == {None}
+
+
+def test_a_second_turn_follows_its_own_benign_twin(data, tmp_path):
+    for row in rows_of("jailbreakbench-second-turn", data, tmp_path):
+        number = row.request[-2]
+        assert [(turn.role, turn.text) for turn in row.turns] == [
+            ("user", f"[twin {number}]"), ("assistant", f"[start {number}]")
+        ]  # fmt: skip
+        assert row.category == {"1": "Fraud", "2": "Malware"}[number]
+
+
+def test_the_best_answer_is_the_only_right_one_of_mc1_and_all_true_ones_are_of_mc2(data, tmp_path):
+    (single,) = rows_of("truthfulqa-mc1", data, tmp_path)
+    assert (single.reference, single.answers) == ("[best].", ("[best].",))
+    assert single.choices == ("[best].", "[false 1].", "[false 2].")
+    (several,) = SUITES["truthfulqa-mc2"].prompts(Setting(tmp_path))
+    assert several.answers == ("[best].", "[other].")
+    assert several.choices == ("[best].", "[other].", "[false 1].", "[false 2].")
+
+
+def test_a_question_has_the_reference_answer_and_the_caption_of_its_own(data, tmp_path):
+    for row in rows_of("llava-bench", data, tmp_path):
+        number = row.prompt[-2]
+        assert (row.reference, row.answers) == (f"[answer {number}]", ("[caption]",))
+
+
+def test_the_choices_are_read_out_of_the_question(data, tmp_path):
+    (row,) = rows_of("scienceqa-250", data, tmp_path)
+    assert (row.choices, row.reference) == (("[one]", "[two, and more]", "[three]"), "B")
+    assert row.prompt.endswith("Answer with the option's letter from the given choices directly.")
+    assert "Answer:" not in row.prompt
+
+
+def test_an_original_picture_is_that_of_its_question(data, tmp_path):
+    for row in rows_of("figstep-original", data, tmp_path):
+        number = int(row.request.removeprefix("[q ").removesuffix("]"))
+        assert Path(row.image).name == f"query_F_{number // 50}_{number % 50}_6.png"
+    assert all(row.prompt.startswith("[safe ") for row in rows_of("xstest-safe", data, tmp_path))
 
 
 REAL = {
@@ -210,7 +258,7 @@ PLAIN = st.recursive(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(broken=st.one_of(PLAIN.map(json.dumps), st.text(max_size=20)))
 def test_broken_files_are_one_line(name, broken, data, tmp_path):
-    make = published.EXPECTED[name][0]
+    make = EXPECTED[name][0]
     path = data / BROKEN[name]
     if not path.exists():
         make(data)
