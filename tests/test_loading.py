@@ -1,7 +1,10 @@
 """A checkpoint is opened whole or not at all, and one line says why."""
 
+import ast
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,15 +13,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tiny
+import unsay
 from test_models import acting
 from tiny_text import tiny_model, tiny_tokenizer
+from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.judging.guard import GUARDS
 from unsay.judging.guard.model import GuardModel
 from unsay.judging.settings import GuardSettings
 from unsay.models import ModelSettings, load, load_adapter, save_adapter
+from unsay.models.loading import stored_precision
 from unsay.models.memory import advice, out_of_memory
 from unsay.models.opening import opened
+from unsay.planning import plan
 
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"
 STORED = "language_model.model.layers.0.self_attn.q_proj.weight"
@@ -206,3 +213,59 @@ def test_nobody_must_accept_a_licence_because_a_card_is_full(guard, monkeypatch,
 
 def test_a_guards_device_that_is_not_there_is_named(guard):
     assert no_guard(guard, device="nonsense").startswith("judge_settings.device: 'nonsense' cannot be used here: ")
+
+
+# ---------------------------------------------------------------------------------------------- a checkpoint's own code
+
+
+@pytest.fixture
+def coded(checkpoint, monkeypatch):
+    """A checkpoint of a family that transformers does not know, with code that must not run; nobody is asked."""
+    folder, _ = checkpoint
+    config = json.loads((folder / "config.json").read_text())
+    code = dict.fromkeys(("AutoConfig", "AutoModelForImageTextToText", "AutoModelForCausalLM"), "own.Own")
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "of_its_own", "auto_map": code}))
+    (folder / "own.py").write_text("raise SystemError('it ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether code may run"))
+    return folder
+
+
+OWN = "it needs code of its own, which unsay never runs: take a checkpoint in transformers' own layout, often the one"
+
+
+def test_a_checkpoints_own_code_is_not_run_and_nobody_is_asked(coded):
+    assert refused(coded).startswith(f"cannot be loaded as an image-text-to-text model: {OWN}")
+    for read in (stored_precision, lambda name: plan(RunConfig(model=name))):
+        with pytest.raises(UserError) as caught:
+            read(str(coded))
+        assert str(caught.value).startswith(f"{coded}: its configuration cannot be read: {OWN}")
+
+
+def test_a_guards_own_code_is_not_run_either(coded):
+    assert f"cannot be loaded ({OWN}" in no_guard(coded)
+
+
+def test_a_processors_own_code_is_not_run_either(checkpoint, monkeypatch):
+    folder, _ = checkpoint
+    path = folder / "processor_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "processor_class": "Own", "auto_map": {"AutoProcessor": "own.Own"}}))
+    (folder / "own.py").write_text("raise SystemError('it ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether code may run"))
+    assert OWN in refused(folder)
+
+
+def test_no_call_that_opens_a_checkpoint_leaves_open_whether_code_may_run():
+    calls = [
+        (path.name, call)
+        for path in Path(unsay.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("from_pretrained", "from_config")
+        and ast.unparse(call.func.value) not in ("PeftConfig", "AutoModel")  # of these, one reads and one makes
+    ]
+    assert len(calls) > 10
+    for name, call in calls:
+        said = {given.arg: ast.unparse(given.value) for given in call.keywords}
+        assert said.get("trust_remote_code") == "False", f"{name}, line {call.lineno}"

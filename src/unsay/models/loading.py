@@ -17,7 +17,7 @@ from unsay.models import pocket
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
 from unsay.models.memory import advice, out_of_memory
-from unsay.models.opening import FAILURES, opened
+from unsay.models.opening import FAILURES, opened, reason
 from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.skeleton import left_whole, skeleton
@@ -57,7 +57,7 @@ def load(
     source = _source(name_or_path)
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         case = special_case(config) or GENERAL
         if settings.quantisation is not None:
             # Left to itself, transformers puts every linear but the head into 4 bits, the vision tower's too.
@@ -93,12 +93,22 @@ def stored_precision(name_or_path: str) -> str:
     Raises:
         UserError: there is no such model.
     """
-    try:
-        config = AutoConfig.from_pretrained(_source(name_or_path))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{name_or_path}: no model configuration can be read: {_first_line(error)}") from error
+    config = _configuration(name_or_path)
     dtype = config.dtype if config.dtype is not None else config.get_text_config().dtype
     return str(dtype or "float32").removeprefix("torch.")
+
+
+def bare(name_or_path: str) -> VLM:
+    """A model without its weights and its processor: enough to see what is where (`skeleton`).
+
+    Raises:
+        UserError: there is no such model, or its configuration is of no image-text-to-text model.
+    """
+    config = _configuration(name_or_path)
+    try:
+        return skeleton(name_or_path, config, (special_case(config) or GENERAL).auto_class)
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
 
 
 @cache
@@ -116,6 +126,13 @@ def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
         key = content_key(name_or_path)
     computing = settings.model_copy(update={"device_map": None})
     return key if computing == DEFAULTS else content_key(key, computing)
+
+
+def _configuration(name_or_path: str) -> Any:
+    try:
+        return AutoConfig.from_pretrained(_source(name_or_path), trust_remote_code=False)
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
 
 
 def _options(settings: ModelSettings, device: str) -> dict[str, Any]:
@@ -152,12 +169,12 @@ def _processor(source: str) -> Any:
         UserError: it needs a package that is not installed.
     """
     try:
-        return AutoProcessor.from_pretrained(source)
+        return AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except (ImportError, AttributeError, TypeError) as error:
         # Without torchvision, processors that also take videos end in errors that do not name it.
         missing = [name for name in ("torchvision", "num2words") if find_spec(name) is None]
         if not missing:
-            raise UserError(f"{source}: its processor cannot be made: {_first_line(error)}") from error
+            raise UserError(f"{source}: its processor cannot be made: {reason(error)}") from error
         raise UserError(
             f"{source}: its processor cannot be made without {' and '.join(missing)}: pip install 'unsay[families]'"
         ) from error
@@ -168,11 +185,7 @@ def _said(error: BaseException, name: str, settings: ModelSettings, device: str,
     if out_of_memory(error):
         where = f"device_map '{settings.device_map}'" if settings.device_map is not None else f"'{device}'"
         return UserError(f"{name}: out of memory while it was loaded onto {where}. {advice(settings, device)}")
-    return UserError(f"{otherwise}: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{otherwise}: {reason(error)}")
 
 
 def _source(name_or_path: str) -> str:

@@ -1,4 +1,4 @@
-"""A checkpoint's model, whole: what a checkpoint lacks, transformers draws at random, and only its log says so."""
+"""A checkpoint's model, whole, and without its code: what is lacking transformers draws at random, and only logs it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,11 @@ from unsay.errors import UserError
 FAILURES = (AssertionError, ImportError, KeyError, MemoryError, OSError, RuntimeError, SafetensorError, ValueError)
 """What is raised where a checkpoint, a package, a device or the memory will not do."""
 
+OWN_CODE = (
+    "it needs code of its own, which unsay never runs: take a checkpoint in transformers' own layout, often the one "
+    "whose name ends in -hf"
+)
+
 NAMED = 3
 """How many weights an error names."""
 
@@ -17,7 +22,8 @@ NAMED = 3
 def opened(auto: Any, source: str, name: str, **options: Any) -> Any:
     """A checkpoint's model with every weight that its class has.
 
-    Otherwise a fine-tune that was saved under other names would be evaluated, unlearned and exported as noise.
+    Otherwise a fine-tune that was saved under other names would be evaluated, unlearned and exported as noise. Code
+    that the checkpoint brings is not run, and nobody is asked whether it may be.
 
     Args:
         auto: one of transformers' auto classes.
@@ -29,10 +35,19 @@ def opened(auto: Any, source: str, name: str, **options: Any) -> Any:
         UserError: weights are missing, or have other shapes than the configuration gives them.
     """
     # Other shapes are let in, only to be refused below: transformers' own error would name none of them.
-    model, told = auto.from_pretrained(source, **options, output_loading_info=True, ignore_mismatched_sizes=True)
+    model, told = auto.from_pretrained(
+        source, **options, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+    )
     _check_shapes(model, told, name)
     _check_all_there(model, told, name)
     return model
+
+
+def reason(error: BaseException) -> str:
+    """What a failure to open a checkpoint says, in one line; where it lacks code, what to take instead."""
+    if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+        return OWN_CODE
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_shapes(model: Any, told: Any, name: str) -> None:

@@ -19,7 +19,7 @@ def skeleton(name: str, config: Any, auto_class: str) -> VLM:
     """
     auto: Any = getattr(transformers, auto_class)
     with torch.device("meta"):
-        model = auto.from_config(config, dtype=torch.float32).requires_grad_(False)
+        model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False).requires_grad_(False)
     return VLM(name, model, None, "planned")
 
 

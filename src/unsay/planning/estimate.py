@@ -9,19 +9,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig
 
 from unsay.config import RunConfig
 from unsay.data.modality import shares
-from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.methods.base import Needs, Part
-from unsay.models.families import special_case
-from unsay.models.loading import NAMED, stored_precision
+from unsay.models.loading import bare, stored_precision
 from unsay.models.lora import language_linears
 from unsay.models.precision import settled
 from unsay.models.sharding import check_shardable
-from unsay.models.skeleton import skeleton
 from unsay.models.vlm import VLM
 from unsay.planning.gpus import GPUS
 from unsay.records import Example, Modality, Role
@@ -193,20 +189,10 @@ def _check_split(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
 
 def _on_meta(config: RunConfig) -> VLM:
     """The model's modules without their weights, with the adapter that would be trained."""
-    name = config.model
-    try:
-        read = AutoConfig.from_pretrained(str(NAMED[name]()) if name in NAMED else name)
-        case = special_case(read)
-        vlm = skeleton(name, read, case.auto_class if case else "AutoModelForImageTextToText")
-        lora = config.train.lora
-        with torch.device("meta"):
-            targets = language_linears(vlm, lora)
-            vlm.model = get_peft_model(
-                vlm.model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)
-            )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{name}: its configuration cannot be read: {reason}") from error
+    vlm, lora = bare(config.model), config.train.lora
+    with torch.device("meta"):
+        targets = language_linears(vlm, lora)
+        vlm.model = get_peft_model(vlm.model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets))
     return vlm
 
 

@@ -81,7 +81,8 @@ def _random(folder: str) -> VLM:
     pocket = load("pocket")
     processor = pocket.processor
     del pocket
-    model: Any = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, trust_remote_code=False)
     return VLM(folder, model.eval().requires_grad_(False), processor, "random")
 
 

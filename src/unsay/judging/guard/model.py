@@ -13,7 +13,7 @@ from unsay.judging.guard.formats import Guard, filled
 from unsay.judging.judge import Pair
 from unsay.judging.settings import GuardSettings
 from unsay.models.memory import out_of_memory
-from unsay.models.opening import FAILURES, opened
+from unsay.models.opening import FAILURES, opened, reason
 
 
 class GuardModel:
@@ -46,18 +46,18 @@ class GuardModel:
         processor_class = AutoProcessor if guard.pictures else AutoTokenizer
         name = f"judge: the guard {source}"
         try:
-            processor = processor_class.from_pretrained(source)
+            processor = processor_class.from_pretrained(source, trust_remote_code=False)
             model = opened(model_class, source, name, dtype=getattr(torch, settings.dtype))
         except UserError:
             raise
         except FAILURES as error:
             licence = "accept its licence on the model hub and log in, or " if isinstance(error, OSError) else ""
             todo = f"{licence}give its folder as judge_settings.checkpoint"
-            raise _said(error, name, settings, f"{name} cannot be loaded ({_reason(error)}); {todo}") from error
+            raise _said(error, name, settings, f"{name} cannot be loaded ({reason(error)}); {todo}") from error
         try:
             model.requires_grad_(False).eval().to(settings.device)
         except FAILURES as error:
-            otherwise = f"judge_settings.device: '{settings.device}' cannot be used here: {_reason(error)}"
+            otherwise = f"judge_settings.device: '{settings.device}' cannot be used here: {reason(error)}"
             raise _said(error, name, settings, otherwise) from error
         return cls(guard, model, processor, settings)
 
@@ -128,7 +128,3 @@ def _said(error: BaseException, name: str, settings: GuardSettings, otherwise: s
         f"{name}: out of memory while it was loaded onto '{settings.device}'. What helps, in this order: "
         + "; ".join(ways)
     )
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

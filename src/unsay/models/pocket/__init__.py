@@ -43,8 +43,8 @@ def original_language_model() -> tuple[Any, Any]:
 
     transformers_logging.disable_progress_bar()
     source = original_folder()
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
-    return model, AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
+    return model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
 
 def gguf() -> Path:

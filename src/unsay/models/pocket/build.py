@@ -190,7 +190,8 @@ def _language(options: argparse.Namespace) -> tuple[Any, Any]:
 
     source = options.gguf or pocket.gguf()
     if source.is_dir():
-        return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
+        return model, AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not source.exists():
         raise UserError(f"{source}: no such file: give SmolLM2-135M-Instruct's GGUF file with --gguf")
     return assemble.load_gguf(source)
