@@ -25,6 +25,7 @@ from unsay.methods import build_method
 from unsay.models import VLM, load
 from unsay.models.families import Layout, layout
 from unsay.models.merging import write_merged
+from unsay.models.reach import beside_language
 from unsay.presets import model_presets
 from unsay.records import Example, Kind, Modality, Prompt, Role
 from unsay.responding import GenerationSettings
@@ -126,6 +127,23 @@ def test_loads_with_everything_frozen(case):
     assert not layers & frozen
     # Nothing is forgotten but single parameters beside modules, such as LLaVA-NeXT's image_newline.
     assert sum(p.numel() for p in case.vlm.base.parameters() if id(p) in whole - layers - frozen) <= 64
+
+
+def test_what_no_text_meets_is_known(case):
+    """Of an adapter's weights: those on the vision side, whatever the layout."""
+    vlm = case.vlm if case.trained is None else load(str(case.checkpoint))
+    linears = {name: module for name, module in vlm.base.named_modules() if isinstance(module, torch.nn.Linear)}
+    met = set()
+    handles = [m.register_forward_pre_hook(lambda *_, name=name: met.add(name)) for name, m in linears.items()]
+    logits(vlm.base)
+    for handle in handles:
+        handle.remove()
+    layers = {id(module) for layer in vlm.text_layers for module in layer.modules()}
+    met |= {name for name, module in linears.items() if id(module) in layers}  # an expert that is not asked, too
+    named = {f"base_model.model.{name}.lora_A.weight": name for name in linears}
+    found = {named[name] for name in beside_language(vlm, named)}
+    assert found
+    assert found == linears.keys() - met
 
 
 def test_scores_exactly_the_answer_and_its_end(case):

@@ -1,5 +1,7 @@
 """What must hold before a VLM is trained or measured; each check is there because somebody shipped the bug."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from unsay.models.vlm import VLM
 def check_only_language(vlm: VLM) -> None:
     """Assert that every adapter and every trainable parameter belongs to the language model's own layers.
 
+    It holds for what is trained here; an adapter from elsewhere may reach further (`models.reach`), and is measured so.
     Not to the decoder as a whole: Phi-4-multimodal's holds its vision tower too.
 
     Raises:
@@ -22,17 +25,24 @@ def check_only_language(vlm: VLM) -> None:
 
 
 @torch.no_grad()
-def check_adapter_acts(vlm: VLM) -> None:
+def check_adapter_acts(vlm: VLM, *tried: Callable[[VLM], Tensor]) -> None:
     """Assert that switching the adapter off changes what the model says: a silent no-op is a known bug.
+
+    Args:
+        vlm: the model with its adapter.
+        tried: what gives logits, one after another until they differ; `short_logits` first.
 
     Raises:
         UserError: logits are the same with the adapter on and off.
     """
-    on = short_logits(vlm)
-    with vlm.model.disable_adapter():
-        off = short_logits(vlm)
-    if torch.equal(on, off):
+    if not any(_acts(vlm, logits) for logits in (short_logits, *tried)):
         raise UserError(f"{vlm.name}: the adapter changes nothing (its updates are zero, or it was not applied)")
+
+
+def _acts(vlm: VLM, logits: Callable[[VLM], Tensor]) -> bool:
+    on = logits(vlm)
+    with vlm.model.disable_adapter():
+        return not torch.equal(on, logits(vlm))
 
 
 @torch.no_grad()

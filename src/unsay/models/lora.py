@@ -1,4 +1,4 @@
-"""LoRA on the language model's linears, and on nothing else."""
+"""LoRA: trained on the language model's linears and on nothing else, and loaded wherever it was trained."""
 
 import shutil
 import tempfile
@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +19,9 @@ from unsay.files import atomic_path, content_key, file_key, read_json
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
 from unsay.models.lora_linear import quicken
 from unsay.models.memory import out_of_memory
+from unsay.models.reach import beside_language
 from unsay.models.sharing import shared_layers
+from unsay.models.vision import picture_logits
 from unsay.models.vlm import VLM
 
 
@@ -102,8 +105,14 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
     The model is changed in place; `detach` gives the original back.
 
     Raises:
-        UserError: the model cannot be trained on text alone, or an adapter would land outside the language model.
+        UserError: the model cannot be trained on text alone or has an adapter already, or one would land outside the
+            language model.
     """
+    if isinstance(vlm.model, PeftModel):
+        raise UserError(
+            f"{vlm.name}: has an adapter on; training begins with a fresh one: merge that into a checkpoint, and train "
+            "the checkpoint"
+        )
     check_head(vlm)
     check_one_way(vlm)
     config = LoraConfig(
@@ -130,8 +139,11 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
 def load_adapter(vlm: VLM, folder: Path) -> VLM:
     """A VLM with a trained adapter in PEFT format; the model is changed in place, or left as it was on an error.
 
+    It is there to be measured, so it may have been trained on the vision side, too (`VLM.sees_anew`).
+
     Raises:
-        UserError: the folder holds no adapter, or the adapter does not fit the model or does nothing to it.
+        UserError: the folder holds no adapter, or the adapter does not fit the model, does nothing to it, or could not
+            be taken off again.
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
@@ -141,6 +153,12 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         tensors = load_file(weights)
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise UserError(f"{folder}: not a readable PEFT adapter: {_first_line(error)}") from error
+    if getattr(config, "bias", "none") != "none":
+        # PEFT would write them over the model's own.
+        raise UserError(
+            f"{folder}: brings biases of the model itself (bias: {config.bias}), so that it could not be taken off "
+            "again: merge it into a checkpoint, and evaluate that"
+        )
     config.inference_mode = True
     config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name
     try:
@@ -155,8 +173,8 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         if odd:
             raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {len(odd)} weights differ, as {min(odd)}")
         set_peft_model_state_dict(model, tensors)
-        check_only_language(adapted)
-        check_adapter_acts(adapted)
+        adapted.sees_anew = bool(beside_language(adapted, tensors))
+        check_adapter_acts(adapted, *([picture_logits] if adapted.sees_anew else []))
     except (MemoryError, RuntimeError) as error:
         detach(adapted)
         raise _misfit(folder, vlm, error) from error
@@ -194,6 +212,10 @@ def detach(vlm: VLM) -> VLM:
     """The original model again; its weights are the same objects."""
     if not isinstance(vlm.model, PeftModel):
         return vlm
+    for module in list(vlm.model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ModulesToSaveWrapper):  # PEFT would leave what was trained in the original's place
+                setattr(module, name, child.original_module)
     return VLM(vlm.name, vlm.model.unload(), vlm.processor, vlm.key)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
 from unsay.errors import UserError
 from unsay.models.loading import DEFAULTS, DTYPES, load
 from unsay.models.settings import ModelSettings
+from unsay.models.vision import noise
 from unsay.models.vlm import VLM
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -111,12 +111,9 @@ def _text(vlm: VLM, prompt: str) -> dict[str, Tensor]:
 
 
 def _picture(vlm: VLM) -> Any:
-    """A prompt with a picture of coloured noise, the same on every machine."""
-    side = 64
-    noise = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    image = Image.fromarray(noise.numpy())
+    """A prompt with a picture of noise."""
     text = [vlm.render("What is this?", image=True)]
-    inputs = vlm.processor(images=[[image]], text=text, return_tensors="pt", add_special_tokens=False).to(vlm.device)
+    inputs = vlm.processor(images=[[noise()]], text=text, return_tensors="pt", add_special_tokens=False).to(vlm.device)
     dtype = next(vlm.base.parameters()).dtype
     return {
         key: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -102,6 +102,24 @@ def whole_hidden(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
     return kept[0]
 
 
+def noise() -> Image.Image:
+    """A picture of coloured noise, the same on every machine."""
+    side = 64
+    drawn = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Image.fromarray(drawn.numpy())
+
+
+@torch.no_grad()
+def picture_logits(vlm: VLM) -> Tensor:
+    """Logits of a short prompt beside a picture, through the whole model, [1, length, vocabulary].
+
+    Raises:
+        UserError: the processor does not take the two together.
+    """
+    logits: Tensor = vlm.base(**on_device(vlm, vlm.encode_picture(PROMPT, noise())), use_cache=False).logits
+    return logits
+
+
 @torch.no_grad()
 def injects(vlm: VLM, prompt: str, image: Image.Image) -> bool:
     """Whether features put in as embeddings give the logits of a forward of the whole model, on this example."""

@@ -33,6 +33,7 @@ class VLM:
         uniform: whether every batch must pass the decoder in one piece: its layers are split over processes, which must
             all make the same calls, or its activations are computed again.
         packs: whether its language model takes packed rows; None where nobody has tried.
+        sees_anew: whether its adapter changes what only pictures pass, too, so that what was seen without is of no use.
     """
 
     name: str
@@ -43,6 +44,7 @@ class VLM:
     shared_layers: int = 0
     uniform: bool = False
     packs: bool | None = None
+    sees_anew: bool = False
 
     @property
     def tokenizer(self) -> Any:
@@ -53,6 +55,11 @@ class VLM:
     def device(self) -> torch.device:
         """Where the language model's weights are."""
         return next(self.decoder.parameters()).device
+
+    @property
+    def sight(self) -> tuple[str, ...]:
+        """Content keys of the weights that decide what a picture becomes in front of the language model."""
+        return (self.key, str(self.adapter_key)) if self.sees_anew else (self.key,)
 
     @property
     def decoder(self) -> nn.Module:

@@ -71,6 +71,11 @@ def export(
             where = device or config.device
             with _memory_explained(config.model, where):
                 vlm = load(config.model, adapter=adapter, device=where, settings=settings)
+                if vlm.sees_anew:
+                    raise UserError(
+                        f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
+                        "merge it with peft's own merge_and_unload"
+                    )
                 parity = write_merged(vlm, folder, precision, settings)
             done = Exported(Path(out), True, precision, parity)
         write_text(folder / "README.md", _card(run_dir, config, scores, done))

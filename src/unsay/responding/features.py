@@ -1,9 +1,10 @@
 """What a picture becomes in the language model's input, computed once per picture.
 
 The vision tower and the projector are frozen, so a picture's features are the same before and after unlearning and
-whatever is asked about it. They are kept in memory, least recently used first out. They are not kept on disk: for the
-pocket VLM computing them takes less than reading the picture and putting it through the language model by two orders,
-and a file of them is larger than the picture.
+whatever is asked about it; an adapter from elsewhere that changes them, too, has features of its own. They are kept in
+memory, least recently used first out. They are not kept on disk: for the pocket VLM computing them takes less than
+reading the picture and putting it through the language model by two orders, and a file of them is larger than the
+picture.
 """
 
 from collections import OrderedDict
@@ -65,10 +66,11 @@ _STORES: "WeakKeyDictionary[Any, Features]" = WeakKeyDictionary()
 
 
 def features_of(vlm: VLM) -> Features:
-    """The store of a model; emptied when its vision weights were changed in place, or replaced."""
+    """The store of a model; emptied when its vision weights were changed in place, or replaced, or others are added."""
     language = {id(parameter) for parameter in vlm.decoder.parameters()}
     seeing = [parameter for parameter in vlm.base.parameters() if id(parameter) not in language]
-    weights = tuple((parameter.data_ptr(), parameter._version) for parameter in seeing)
+    # An adapter's weights may come to lie where the last one's were: by their places they would be the same.
+    weights = (*vlm.sight, *((parameter.data_ptr(), parameter._version) for parameter in seeing))
     store = _STORES.get(vlm.base)
     if store is None or store.weights != weights:
         store = _STORES[vlm.base] = Features(weights)

@@ -76,7 +76,7 @@ class Vision:
         """Of all that decides a picture's features."""
         settings = getattr(self.vlm.processor, "image_processor", None)
         return content_key(
-            self.vlm.key,
+            *self.vlm.sight,
             picture.key,
             settings.to_json_string() if settings is not None else None,
             str(next(self.vlm.decoder.parameters()).dtype),
