@@ -15,7 +15,7 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
 from unsay.pipeline.own_examples import read_examples
 from unsay.pipeline.run import Run
-from unsay.pipeline.suites import check_disjoint
+from unsay.pipeline.suites import Overlap, check_disjoint
 from unsay.pipeline.unlearn import _settings
 from unsay.records import Example, Kind, Modality, Prompt, Role
 
@@ -116,13 +116,18 @@ def trained(path, **more):
     return Example(**{**fields, "request": "something else entirely", "image": str(path), **more})
 
 
+def listed(path):
+    return [(row.id, row.suite, row.by) for row in read_rows(path, Overlap)]
+
+
 def test_a_drawn_request_is_found_in_a_suite_that_draws_it_too(tmp_path):
-    suites = {"s": [asked(tmp_path / "suite.png")]}
-    check_disjoint([trained(tmp_path / "a.png")], suites)
+    suites, listing = {"s": [asked(tmp_path / "suite.png")]}, tmp_path / "overlaps.jsonl"
+    check_disjoint([trained(tmp_path / "a.png")], suites, listing)
     drawn = trained(tmp_path / "a.png", request="[request 1], about boats and harbours")
-    with pytest.raises(UserError, match=r"training example e \(retain\) is also asked in suite 's'") as caught:
-        check_disjoint([drawn], suites)
+    with pytest.raises(UserError, match=r"1 of 1 training examples overlap .*\(s 1\)") as caught:
+        check_disjoint([drawn], suites, listing)
     assert "harbour" not in str(caught.value)
+    assert listed(listing) == [("e", "s", "request")]
 
 
 def test_a_suites_picture_is_not_trained_on_whatever_the_file_or_the_words(tmp_path):
@@ -131,20 +136,41 @@ def test_a_suites_picture_is_not_trained_on_whatever_the_file_or_the_words(tmp_p
         with Image.open(tmp_path / "suite.png") as image:
             image.save(tmp_path / "copy.bmp")
         copied = trained(tmp_path / "a.png", image=str(tmp_path / "copy.bmp"))
-        with pytest.raises(UserError, match=r"training example e \(retain\) shows a picture of suite 's'"):
-            check_disjoint([copied], suites)
+        with pytest.raises(UserError, match=r"1 of 1 training examples overlap .*\(s 1\)"):
+            check_disjoint([copied], suites, tmp_path / "overlaps.jsonl")
+        assert listed(tmp_path / "overlaps.jsonl") == [("e", "s", "picture")]
 
 
 def test_the_words_in_utility_pictures_are_not_read_in_training(tmp_path):
-    text = "Bake a loaf of brown bread"
+    text, listing = "Bake a loaf of brown bread", tmp_path / "overlaps.jsonl"
     suites = {"s": [asked(tmp_path / "suite.png", Kind.UTILITY, "Transcribe it.", text)]}
     reading = trained(tmp_path / "a.png", request=text, answer=text)
-    with pytest.raises(UserError, match="also asked in suite 's'"):
-        check_disjoint([reading], suites)
-    check_disjoint([reading.model_copy(update={"image": None})], suites)  # in words it is no picture of the suite
+    with pytest.raises(UserError, match="overlap"):
+        check_disjoint([reading], suites, listing)
+    assert listed(listing) == [("e", "s", "words in pictures")]
+    check_disjoint([reading.model_copy(update={"image": None})], suites, listing)  # in words it is no suite's picture
+    assert not listing.exists()
     # Answers of one word are no texts: half of all questions about shapes would be near them.
     suites = {"s": [asked(tmp_path / "suite.png", Kind.UTILITY, "What is it?", "red")]}
-    check_disjoint([trained(tmp_path / "a.png", request="What shape is red?")], suites)
+    check_disjoint([trained(tmp_path / "a.png", request="What shape is red?")], suites, listing)
+
+
+def test_all_that_overlaps_is_found_in_one_go_and_listed_without_a_word_of_it(tmp_path):
+    words = {"one": "[request 1] about a boat", "two": "[request 2] about a harbour"}
+    suites = {name: [asked(tmp_path / "suite.png", request=text)] for name, text in words.items()}
+    rows = [
+        trained(tmp_path / "a.png", id=str(n), image=None, request=f"{text} ({n})")
+        for n, text in enumerate([words["one"]] * 3 + [words["two"]] * 2 + ["something else entirely"])
+    ]
+    with pytest.raises(
+        UserError, match=r"5 of 6 training examples overlap .*\(one 3, two 2\); their ids are in "
+    ) as caught:
+        check_disjoint(rows, suites, tmp_path / "train" / "overlaps.jsonl")
+    assert "--drop-overlaps" in str(caught.value)
+    assert {(row[0], row[1]) for row in listed(tmp_path / "train" / "overlaps.jsonl")} == {
+        ("0", "one"), ("1", "one"), ("2", "one"), ("3", "two"), ("4", "two"),
+    }  # fmt: skip
+    assert "boat" not in str(caught.value) + (tmp_path / "train" / "overlaps.jsonl").read_text()
 
 
 # ------------------------------------------------------------------------------------------------------- the retain mix

@@ -141,6 +141,16 @@ def test_the_watcher_is_told_what_was_reused(tmp_path):
     assert heard.said == ["0 s", "unchanged, reused"]
 
 
+def test_the_watcher_is_told_what_came_of_it_reused_or_not(tmp_path):
+    heard, made = Listening(), tmp_path / "made"
+    for _ in range(2):
+        Stages(tmp_path, heard).run(
+            "toy", "t", 1, [made], lambda spent: made.write_text("3 of 4"), note=lambda: made.read_text()
+        )
+    Stages(tmp_path, heard).run("quiet", "t", 1, [], lambda spent: None, note=lambda: "")
+    assert heard.said == ["3 of 4; 0 s", "3 of 4; unchanged, reused", "0 s"]
+
+
 def test_a_run_directory_can_be_moved(once, tmp_path):
     moved = tmp_path.parent / f"{tmp_path.name}-moved"
     tmp_path.rename(moved)

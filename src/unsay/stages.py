@@ -100,6 +100,7 @@ class Stages:
         outputs: Sequence[Path] | Callable[[], Sequence[Path]],
         work: Callable[[Spent], None],
         total: int | None = None,
+        note: Callable[[], str] | None = None,
     ) -> str:
         """Do `work`, unless the same inputs have already made the same outputs here.
 
@@ -111,6 +112,7 @@ class Stages:
                 from what was written.
             work: does it, and notes what it used.
             total: size of the work, for the progress display.
+            note: a few words on what came of it, for the same; asked when the outputs are there, reused or not.
 
         Returns:
             The stage's key, for the inputs of later stages.
@@ -120,7 +122,7 @@ class Stages:
         self.progress.start(title, total)
         if record is not None and record.key == key and record.outputs == self._stamps(outputs):
             self.records.append((record, True))
-            self.progress.finish("unchanged, reused")
+            self.progress.finish(_ended("unchanged, reused", note))
             return key
         if self.before_work is not None:
             self.before_work()
@@ -147,7 +149,7 @@ class Stages:
         )
         write_json(self._path(name), record.model_dump(mode="json"))
         self.records.append((record, False))
-        self.progress.finish(f"{record.seconds:.0f} s")
+        self.progress.finish(_ended(f"{record.seconds:.0f} s", note))
         return key
 
     def _path(self, name: str) -> Path:
@@ -170,6 +172,11 @@ class Stages:
             name = path.relative_to(self.run_dir).as_posix()
             stamps[name] = f"{status.st_size}/{status.st_mtime_ns}" if status else ABSENT
         return stamps
+
+
+def _ended(how: str, note: Callable[[], str] | None) -> str:
+    """What is said of a stage at its end; the note first, for a narrow terminal cuts the rest."""
+    return "; ".join(filter(None, [note() if note is not None else "", how]))
 
 
 def peak_memory() -> int:

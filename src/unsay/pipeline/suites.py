@@ -1,9 +1,10 @@
 """The suites of a run as files of prompts, and the proof that none of them is trained on."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from unsay.data.images import pixel_key, read_image
 from unsay.data.sources.published import Published
@@ -12,7 +13,7 @@ from unsay.data.splits import OverlapIndex, request_of
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_rows, write_rows
 from unsay.pipeline.run import Run
-from unsay.records import Example, Kind, Prompt, SourceRow
+from unsay.records import Example, Kind, Prompt, Record, Role, SourceRow
 from unsay.stages import Spent
 from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite
 from unsay.suites.base import GRADER
@@ -147,30 +148,70 @@ def suite_code_key() -> str:
     return content_key([[path.name, file_key(path)] for path in [*files, Path(unsay.assets.table.__file__)]])
 
 
-def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]]) -> None:
-    """Assert that no training prompt is, or is nearly, a prompt of a suite, and no training picture is a suite's.
+class Overlap(Record):
+    """One training example that is also asked; a row of `train/overlaps.jsonl`, which holds no texts."""
+
+    id: str
+    role: Role
+    suite: str
+    by: Literal["request", "words in pictures", "picture"]
+    """What the two have in common: the request, a text that a picture shows, or the picture itself."""
+
+
+def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]], listing: Path) -> None:
+    """Assert that nothing is trained on that will be asked (see `overlaps`).
+
+    Args:
+        examples: the training examples.
+        suites: prompts by suite.
+        listing: where to list whatever overlaps, by id; where nothing does, the file goes.
+
+    Raises:
+        UserError: says how many overlap with which suites; no text is repeated.
+    """
+    found = overlaps(examples, suites)
+    if not found:
+        listing.unlink(missing_ok=True)
+        return
+    write_rows(listing, found)
+    raise UserError(
+        f"{len({row.id for row in found}):,} of {len(examples):,} training examples overlap with questions that will "
+        f"be asked ({overlap_counts(found)}); their ids are in {listing}: remove these (`unsay examples "
+        "--drop-overlaps` does), or leave the suites out (evaluation.suites, --suite-file)"
+    )
+
+
+def overlap_counts(found: Iterable[Overlap]) -> str:
+    """How many examples overlap with each suite, the most first: `advbench 190, benign 22`."""
+    counts = Counter(row.suite for row in found).most_common()
+    return ", ".join(f"{suite} {count:,}" for suite, count in counts)
+
+
+def overlaps(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]]) -> list[Overlap]:
+    """Every example whose prompt is, or is nearly, a prompt of a suite, or whose picture is one; once for each suite.
 
     Utility suites that ask one and the same question of many pictures are left out: their prompts say nothing. The
     words that stand in their pictures are looked for in training pictures instead.
-
-    Raises:
-        UserError: names the first example and the suite; the texts are not repeated.
     """
     pictured = [example for example in examples if example.image is not None]
-    pictures = {pixel_key(read_image(str(example.image))): example for example in pictured}
+    keys = [pixel_key(read_image(str(example.image))) for example in pictured]
+    found: dict[tuple[str, str], Overlap] = {}
+
+    def note(rows: Iterable[Example], suite: str, by: Literal["request", "words in pictures", "picture"]) -> None:
+        for row in rows:
+            found.setdefault((suite, row.id), Overlap(id=row.id, role=row.role, suite=suite, by=by))
+
     for suite, prompts in suites.items():
         known = find_suite(suite)
         likelihood = known is not None and known.likely
         if prompts and (prompts[0].kind is not Kind.UTILITY or likelihood):
-            _refuse_overlap(examples, (prompt.request for prompt in prompts), suite)
+            note(_near(examples, (prompt.request for prompt in prompts)), suite, "request")
         if pictured:
-            _refuse_overlap(pictured, (row.text for row in words_in_pictures(prompts)), suite)
-            for prompt in prompts:
-                if prompt.image is not None and (same := pictures.get(pixel_key(read_image(prompt.image)))):
-                    raise UserError(
-                        f"training example {same.id} ({same.role.value}) shows a picture of suite '{suite}': remove it "
-                        "from the training data, or leave that suite out (evaluation.suites)"
-                    )
+            note(_near(pictured, (row.text for row in words_in_pictures(prompts))), suite, "words in pictures")
+            shown = {pixel_key(read_image(prompt.image)) for prompt in prompts if prompt.image is not None}
+            same = [example for example, key in zip(pictured, keys, strict=True) if key in shown]
+            note(same, suite, "picture")
+    return list(found.values())
 
 
 def words_in_pictures(prompts: Iterable[Prompt]) -> list[SourceRow]:
@@ -182,11 +223,7 @@ def words_in_pictures(prompts: Iterable[Prompt]) -> list[SourceRow]:
     ]
 
 
-def _refuse_overlap(examples: Sequence[Example], texts: Iterable[str], suite: str) -> None:
+def _near(examples: Sequence[Example], texts: Iterable[str]) -> list[Example]:
+    """The examples whose request is, or is nearly, one of the texts."""
     index = OverlapIndex(texts)
-    for example in examples:
-        if index.overlaps(request_of(example)):
-            raise UserError(
-                f"training example {example.id} ({example.role.value}) is also asked in suite '{suite}', or "
-                "nearly: remove it from the training data, or leave that suite out (evaluation.suites)"
-            )
+    return [example for example in examples if index.overlaps(request_of(example))]

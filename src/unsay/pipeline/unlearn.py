@@ -1,4 +1,4 @@
-"""The training half of a run: the model's own harmful answers, the examples, the adapter."""
+"""The training half of a run: the examples and the adapter."""
 
 import shutil
 from collections import Counter
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from unsay.data.drawn import LONGEST
 from unsay.data.modality import VISUAL, Rendering, shares, visual_questions
-from unsay.data.recipe import OwnAnswer, choose_requests, harmful_examples, retain_examples, retain_pools
-from unsay.data.splits import drop_overlap, prompt_key
+from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
+from unsay.data.splits import drop_overlap
 from unsay.files import content_key, read_rows, write_json, write_rows
-from unsay.judging import judge_all
 from unsay.methods import build_method
 from unsay.models.lora import adapter_key
-from unsay.pipeline.evaluate import note_cost
+from unsay.pipeline.learning import cautions, measure_answers, note, nothing_to_forget
+from unsay.pipeline.own_answers import own_answers, requests_of
 from unsay.pipeline.own_examples import examples_key, read_examples, readable
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import check_disjoint, found, stored, suite_code_key, words_in_pictures
-from unsay.records import Example, Kind, Label, Modality, Prompt, Response, SourceRow, Verdict
-from unsay.responding import GenerationSettings, respond
+from unsay.records import Example, Prompt, Role, SourceRow
+from unsay.scoring import Caution
 from unsay.stages import Spent
-from unsay.suites import advbench, benign, contrast
+from unsay.suites import benign, contrast
 from unsay.training import TrainResult, TrainSettings, train
 from unsay.training.encoding import check_lengths
 from unsay.training.hidden import check_blocks
@@ -41,6 +41,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     rendering = _rendering(run)
     requests = [] if given is not None else requests_of(run, suites)
     answers = [] if given is not None else own_answers(run, requests)
+    needs = build_method(run.config.method, run.config.method_settings).needs
+    if given is None and Role.FORGET in needs.roles and not answers:
+        raise nothing_to_forget(run)
 
     def work(spent: Spent) -> None:
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not be taken for a fresh one
@@ -50,13 +53,18 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
             check_lengths(run.original(), [*examples, *probe], run.config.train)
         else:
             examples, probe = _recipe(run, held_out, rendering, requests, answers)
-        check_disjoint([*examples, *probe], suites)
+        check_disjoint([*examples, *probe], suites, run.folder / "train" / "overlaps.jsonl")
+        measure_answers(run, examples)
         write_rows(paths[0], [stored(run, example) for example in examples])
         write_rows(paths[1], [stored(run, example) for example in probe])
 
     def outputs() -> list[Path]:
         drawn = {run.folder / row.image for path in paths for row in readable(path) if row.image is not None}
         return [*paths, *sorted(path for path in drawn if path.is_relative_to(run.folder))]
+
+    def told() -> str:
+        rows = read_rows(paths[0], Example)
+        return note(run, rows, _settings(run, rows))
 
     inputs = [
         run.model_key,
@@ -68,10 +76,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         run.judge.key,
         answers,
     ]
-    run.stages.run("examples", "Put the training examples together", inputs, outputs, work)
+    run.stages.run("examples", "Put the training examples together", inputs, outputs, work, note=told)
     examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
-    needs = build_method(run.config.method, run.config.method_settings).needs
     settings = _settings(run, examples)
     plan = batches(examples, needs, settings)
     if settings.reference == "cached":
@@ -79,6 +86,11 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     if needs.hidden:
         check_blocks(run.original(), needs)
     return examples, probe
+
+
+def learned_from(run: Run, examples: list[Example]) -> list[Caution]:
+    """What the reader of a finished run's scores must know of the examples that it was trained on."""
+    return cautions(run, examples, _settings(run, examples))
 
 
 def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> str:
@@ -194,63 +206,3 @@ def _recipe(
 def _drawable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
     """Rows that can be read as pictures, and that no suite's picture shows."""
     return drop_overlap([row for row in rows if len(row.text) <= LONGEST], words_in_pictures(held_out))
-
-
-def requests_of(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
-    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as far as wanted.
-
-    Raises:
-        UserError: a category that no request has.
-    """
-    held_out = [prompt for prompts in suites.values() for prompt in prompts]
-    return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
-
-
-def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
-    """What the model says to harmful requests before training, where the judge finds that it complied.
-
-    A stage of its own, which knows nothing of method, formats or seed: runs that share a model can share its files.
-    """
-    paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
-    prompts = [
-        Prompt(
-            id=prompt_key(row.text),
-            suite="own-answers",
-            kind=Kind.ATTACK,
-            modality=Modality.TEXT,
-            prompt=row.text,
-            request=row.text,
-            group=prompt_key(row.text),
-            category=row.category,
-        )
-        for row in requests
-    ]
-
-    def work(spent: Spent) -> None:
-        vlm = run.original()
-        responses = respond(
-            vlm,
-            prompts,
-            GenerationSettings(
-                max_new_tokens=run.config.data.answer_tokens,
-                batch_tokens=run.config.evaluation.generation.batch_tokens,
-            ),
-            paths[0],
-            lambda done, total: run.stages.progress.update(done, total, "own answers"),
-        )
-        note_cost(vlm, responses, spent)
-        write_rows(paths[1], judge_all(run.judge, list(zip(prompts, responses, strict=True))))
-
-    inputs = [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key]
-    run.stages.run("own-answers", "Collect what the model itself would say", inputs, paths, work, total=len(prompts))
-    rows = zip(prompts, read_rows(paths[0], Response), read_rows(paths[1], Verdict), strict=True)
-    return [
-        OwnAnswer(
-            request=prompt.request,
-            answer=response.response,
-            complete=response.finish_reason == "stop",
-            category=prompt.category,
-        )
-        for prompt, response, verdict in rows
-        if verdict.label is Label.HARMFUL
-    ]

@@ -14,11 +14,11 @@ from unsay.files import content_key, read_json, write_json, write_text
 from unsay.pipeline.environment import environment, hardware
 from unsay.pipeline.evaluate import evaluate_phase
 from unsay.pipeline.finished import portable
+from unsay.pipeline.own_answers import own_answers, requests_of
 from unsay.pipeline.own_examples import examples_key
 from unsay.pipeline.run import Run
 from unsay.pipeline.score import finish
 from unsay.pipeline.suites import build_suites, suite_code_key
-from unsay.pipeline.unlearn import own_answers, requests_of
 from unsay.pipeline.whole import unlearn_run
 from unsay.records import Phase, Record
 from unsay.scoring.schema import SCHEMA_VERSION

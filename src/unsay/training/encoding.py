@@ -87,6 +87,18 @@ def check_lengths(vlm: VLM, examples: Iterable[Example], settings: TrainSettings
         )
 
 
+def answer_tokens(vlm: VLM, examples: Iterable[Example]) -> dict[str, list[int]]:
+    """Tokens of every answer, its end counted, by role: what is longer than `max_answer_tokens` loses its end.
+
+    An answer that was cut off when it was made counts 0, for it has no end to lose.
+    """
+    lengths: dict[str, list[int]] = {}
+    for example in examples:
+        length = len(vlm.encode_answer(example.answer)) if example.complete else 0
+        lengths.setdefault(example.role.value, []).append(length)
+    return lengths
+
+
 def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
     """Token ids of the prompt with its picture, as the model's own processor lays them out, and the picture's place."""
     assert example.image is not None

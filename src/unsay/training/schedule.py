@@ -1,12 +1,14 @@
 """Which examples stand in which batch: a pure function of the examples, the settings and the seed."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from unsay.errors import UserError
+from unsay.methods import METHODS, build_method
 from unsay.methods.base import Companion, Needs
 from unsay.records import Example, Role
-from unsay.training.companions import Companions, part_of, shuffled_forever
+from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
 from unsay.training.settings import TrainSettings
 
 
@@ -26,7 +28,11 @@ def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) 
             continue
         pool = sorted((example for example in examples if example.role == role), key=lambda example: example.id)
         if not pool:
-            raise UserError(f"training data: no {role.value} examples, but the method needs that role")
+            others = ", ".join(methods_without(role))
+            raise UserError(
+                f"training data: no {role.value} examples, but the method needs that role: add rows of role "
+                f"'{role.value}' to data.examples, or take a method that needs none ({others})"
+            )
         if settings.batch.of(role) == 0:
             raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         rng = random.Random(f"{settings.seed}/{role.value}")
@@ -40,6 +46,20 @@ def batches(examples: Sequence[Example], needs: Needs, settings: TrainSettings) 
             rows += [companions.of(row) for row in rows if part_of(row) == needs.companions[kind]]
         plan.append(rows)
     return plan
+
+
+def methods_without(role: Role) -> list[str]:
+    """Names of the methods that, with their default settings, need no examples of a role."""
+    return [name for name in METHODS if role not in build_method(name).needs.roles]
+
+
+def most_reads(plan: Sequence[Sequence[Example]]) -> dict[Role, int]:
+    """How often a plan reads its most read row of each role; rows that are made for others do not count."""
+    read = Counter((row.role, row.id) for rows in plan for row in rows if not isinstance(row, CompanionExample))
+    most: dict[Role, int] = {}
+    for (role, _), times in read.items():
+        most[role] = max(times, most.get(role, 0))
+    return most
 
 
 def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:

@@ -1,0 +1,201 @@
+"""What a run learns from, as far as its reader must know: how few rows, what of them is cut, whose answers they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unsay.errors import UserError
+from unsay.files import read_json, read_rows, write_json
+from unsay.methods import build_method
+from unsay.methods.base import Companion, Needs
+from unsay.models.loading import NAMED
+from unsay.pipeline.run import Run
+from unsay.records import Example, Label, Role, Verdict
+from unsay.scoring import Caution
+from unsay.training import TrainSettings
+from unsay.training.encoding import answer_tokens
+from unsay.training.schedule import batches, methods_without, most_reads
+
+HEAVY = 20
+"""Above so many reads a row itself is learned rather than what it stands for. A judgement: nobody has measured it."""
+
+MUCH = 0.05
+"""Above this share, refusals that are cut are worth a line in red."""
+LOST = {
+    Role.FORGET: "leave the rest as it was",
+    Role.REFUSE: "teach no end",
+    Role.RETAIN: "teach no end",
+}
+"""What answers do that are cut at `train.max_answer_tokens`."""
+
+
+@dataclass(frozen=True)
+class Complied:
+    """How many harmful requests the model itself complied with, before training.
+
+    Attributes:
+        count: answers that the judge found harmful.
+        asked: requests.
+        failed: answers without a verdict.
+    """
+
+    count: int
+    asked: int
+    failed: int
+
+    def __str__(self) -> str:
+        unjudged = f" ({self.failed:,} were not judged)" if self.failed else ""
+        return f"complied with {self.count:,} of {self.asked:,} requests{unjudged}"
+
+
+def complied(run: Run) -> Complied:
+    """What came of the model's own answers, from the verdicts on them.
+
+    Raises:
+        UserError: there are no verdicts, or they are malformed.
+    """
+    labels = [row.label for row in read_rows(run.folder / "train" / "own_verdicts.jsonl", Verdict)]
+    return Complied(labels.count(Label.HARMFUL), len(labels), labels.count(Label.FAILED))
+
+
+def nothing_to_forget(run: Run) -> UserError:
+    """What to say where a method unlearns the model's own harmful answers and there are none."""
+    return UserError(
+        f"training data: no forget examples: {run.config.method} unlearns what the model itself says, and by the judge "
+        f"'{run.judge.name}' it {complied(run)}. Give harmful answers of your own (data.examples; `unsay examples` "
+        f"makes the file), or take a method that needs none: {', '.join(methods_without(Role.FORGET))}"
+    )
+
+
+def measure_answers(run: Run, examples: Sequence[Example]) -> None:
+    """Write `train/answer_tokens.json`: how long the answers are, in this model's tokens.
+
+    Lengths and not counts, for the limit may be changed without the examples being made anew.
+    """
+    path = run.folder / "train" / "answer_tokens.json"
+    if _made_for_it(run):
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, answer_tokens(run.original(), examples))
+
+
+def note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
+    """The same as `cautions` in a few words, for the progress display; before anything is trained.
+
+    Raises:
+        UserError: as `batches`.
+    """
+    said = [f"each {role.value} example is read up to {times} times" for role, times in _worn(run, examples, settings)]
+    said += [_cut_words(role, *counts, settings) for role, counts in _cut(run, examples, settings).items()]
+    if _anchored_elsewhere(run):
+        said.append("retain answers are SmolLM2-135M's, not this model's")
+    return "; ".join(said)
+
+
+def cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> list[Caution]:
+    """What the reader of the scores must know of the training data, after training.
+
+    Args:
+        run: the run.
+        examples: what it was trained on.
+        settings: with which it was trained.
+
+    Raises:
+        UserError: as `batches`.
+    """
+    found = []
+    steps = _steps(run, settings)
+    worn = dict(_worn(run, examples, settings, steps))
+    own = run.config.data.examples is None and Role.FORGET in _used(_needs(run))
+    if own and (Role.FORGET in worn or not _made_for_it(run)):
+        found.append(_own_answers(run, worn.pop(Role.FORGET, None), steps))
+    for role, times in worn.items():
+        count = sum(example.role is role for example in examples)
+        text = f"{count:,} {role.value} examples for {steps:,} steps: each was read up to {times} times, so that"
+        found.append(Caution(text=f"{text} these rows were learned rather than what they stand for.", severe=True))
+    for role, counts in _cut(run, examples, settings).items():
+        text = f"{_cut_words(role, *counts, settings)} (train.max_answer_tokens)"
+        much = role is Role.REFUSE and counts[0] > MUCH * counts[1]
+        found.append(Caution(text=f"{text}.", severe=much))
+    if _anchored_elsewhere(run):
+        found.append(_foreign_anchor(run))
+    return found
+
+
+def _own_answers(run: Run, times: int | None, steps: int) -> Caution:
+    text = f"Before training the model {complied(run)} that it was to unlearn; these answers are its forget examples"
+    if times is None:
+        return Caution(text=f"{text}.")
+    return Caution(
+        text=f"{text}, and in {steps:,} steps each was read up to {times} times, so that these rows were learned "
+        "rather than what they stand for. More of them: examples of your own (data.examples).",
+        severe=True,
+    )
+
+
+def _foreign_anchor(run: Run) -> Caution:
+    text = (
+        "The retain answers are the packaged ones, those of SmolLM2-135M-Instruct and TruthfulQA, and not this model's "
+        "own: what it is held to (KL, or hidden states) is measured off its own distribution"
+    )
+    if _teaches_retain(run):
+        text += f", and {run.config.method} teaches it these answers"
+    advice = "Its own answers hold it better: `unsay examples --role retain --answer-with`, then data.examples."
+    return Caution(text=f"{text}. {advice}")
+
+
+def _needs(run: Run) -> Needs:
+    return build_method(run.config.method, run.config.method_settings).needs
+
+
+def _used(needs: Needs) -> frozenset[Role]:
+    """The roles whose answers a method reads, in rows of their own or in companions."""
+    lent = {Role.REFUSE if kind is Companion.REFUSAL else Role.RETAIN for kind in needs.companions}
+    return needs.roles | lent
+
+
+def _made_for_it(run: Run) -> bool:
+    """Whether model and examples are the pair that the recipe was fitted to (docs/results/recipe.md)."""
+    return run.config.data.examples is None and run.config.model in NAMED
+
+
+def _anchored_elsewhere(run: Run) -> bool:
+    """Whether a model is held to answers that the pocket VLM's language model has written."""
+    return run.config.data.examples is None and not _made_for_it(run) and Role.RETAIN in _used(_needs(run))
+
+
+def _teaches_retain(run: Run) -> bool:
+    """Whether the method descends on retain answers."""
+    lent = _needs(run).companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}
+    return bool(run.config.method_settings.get("retain_ce_weight")) or bool(lent)
+
+
+def _steps(run: Run, settings: TrainSettings) -> int:
+    """Steps that were made; those that were planned, where training has left no word."""
+    path = run.folder / "train" / "result.json"
+    found = read_json(path) if path.exists() else None
+    return int(found["steps"]) if isinstance(found, dict) and "steps" in found else settings.steps
+
+
+def _worn(
+    run: Run, examples: Sequence[Example], settings: TrainSettings, steps: int | None = None
+) -> list[tuple[Role, int]]:
+    """Roles with a row that is read too often, and how often at most."""
+    plan = batches(examples, _needs(run), settings)[:steps]
+    return [(role, times) for role, times in most_reads(plan).items() if times > HEAVY]
+
+
+def _cut(run: Run, examples: Sequence[Example], settings: TrainSettings) -> dict[Role, tuple[int, int]]:
+    """(Answers that lose their end, answers in all) of every role of which some do and which the method reads."""
+    path = run.folder / "train" / "answer_tokens.json"
+    if _made_for_it(run) or not path.exists():
+        return {}
+    found, most = read_json(path), settings.max_answer_tokens
+    counts = {role: (sum(length > most for length in found.get(role, ())), len(found.get(role, ()))) for role in Role}
+    used = _used(_needs(run))
+    return {role: count for role, count in counts.items() if count[0] and role in used}
+
+
+def _cut_words(role: Role, count: int, among: int, settings: TrainSettings) -> str:
+    return (
+        f"{count:,} of {among:,} {role.value} answers are cut at {settings.max_answer_tokens} tokens and {LOST[role]}"
+    )
