@@ -17,10 +17,21 @@ from unsay.errors import UserError
 from unsay.files import atomic_folder
 from unsay.models import ModelSettings, load, load_adapter, merging, save_adapter
 from unsay.models.merging import Parity, write_merged
-from unsay.pipeline.card import _recipe
+from unsay.pipeline.card import _recipe, model_card
 from unsay.pipeline.export import export
 from unsay.records import Kind, Modality, Phase
-from unsay.scoring.schema import Accuracy, Interval, JudgeInfo, Scores, SuiteRow, UtilityRow, write_scores
+from unsay.scoring.schema import (
+    Accuracy,
+    Interval,
+    JudgeInfo,
+    Scores,
+    SuiteRow,
+    Target,
+    TargetResult,
+    UtilityRow,
+    read_scores,
+    write_scores,
+)
 
 
 @pytest.fixture
@@ -344,3 +355,52 @@ def test_the_command_says_what_it_did(run, tmp_path, monkeypatch, capsys):
     assert ended.value.code == 0
     assert "convert_hf_to_gguf.py" in said
     assert said.rstrip().endswith(f"Export: {out}")
+
+
+def card_of(folder, out, settings, **how):
+    """The card of an export of a run with scores and these model settings."""
+    config = read_config(folder / "config.yaml")
+    write_config(folder / "config.yaml", config.model_copy(update={"model_settings": ModelSettings(**settings)}))
+    write_scores(folder / "scores.json", scores())
+    export(folder, out, **how)
+    return (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "says"),
+    [
+        ({"quantisation": "4-bit"}, "bfloat16", "Measured in 4 bits; this checkpoint in bfloat16 was not asked:"),
+        ({"dtype": "float32"}, "bfloat16", "Measured in float32; this checkpoint in bfloat16 was not asked:"),
+        ({"dtype": "bfloat16"}, "float32", "Measured in bfloat16; this checkpoint in float32 was not asked:"),
+        ({"dtype": "auto"}, None, None),
+    ],
+)
+def test_the_card_of_a_merged_checkpoint_says_which_weights_were_measured(run, tmp_path, settings, dtype, says):
+    """A run in 4 bits is merged into whole weights: its scores are those of another model."""
+    card = card_of(run[0], tmp_path / "out", settings, merge=True, dtype=dtype)
+    if says is None:
+        assert "Measured in float32, with the adapter on; this checkpoint was compared with that" in card
+        assert "not asked" not in card
+    else:
+        assert f"**{says}** `unsay evaluate --config ask.yaml --model THIS_FOLDER" in card
+        assert f"model_settings: {{dtype: {dtype}}}" in card
+
+
+def test_the_card_of_an_adapter_says_on_which_weights_it_was_measured(run, tmp_path):
+    card = card_of(run[0], tmp_path / "out", {"dtype": "bfloat16", "quantisation": "4-bit"})
+    assert "Measured with the base model in 4 bits; in another precision it was not asked." in card
+
+
+def test_the_card_holds_no_model_but_the_demos_to_the_demos_limits(run, tmp_path):
+    """Also where older scores have them."""
+    missed = [
+        TargetResult(target=Target(suite="a", measure=measure, limit=0.05), title="Attacks", value=0.5, met=False)
+        for measure in ("asr", "degenerate")
+    ]
+    write_scores(run[0] / "scores.json", scores().model_copy(update={"targets": tuple(missed)}))
+    export(run[0], tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "More than 5% of the answers are degenerate in 1 of 1 suites." in card
+    assert "set before the run" not in card
+    demo = model_card(RunConfig(), read_scores(run[0] / "scores.json"), {}, {}, False, None)
+    assert "2 of 2 targets that were set before the run were missed." in demo

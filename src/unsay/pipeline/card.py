@@ -7,9 +7,12 @@ from unsay.data.modality import shares
 from unsay.methods import METHODS, build_method
 from unsay.methods.base import Companion
 from unsay.pipeline.finished import shown_model
+from unsay.pipeline.precision import in_words
+from unsay.pipeline.targets import DEMO
 from unsay.records import Kind, Modality, Phase, Role
 from unsay.reporting.numbers import measure, measure_span, percent, span
 from unsay.scoring.schema import Scores, SuiteRow
+from unsay.scoring.warn import MAX_DEGENERATE
 
 BASE_LICENCES = {"pocket": "apache-2.0"}
 """Licence of the base models that this package brings along; every other has its own."""
@@ -48,7 +51,7 @@ def model_card(
         _what(config, merged, dtype),
         "## Method\n\n" + _method(config, result, pictured),
         "## Data\n\n" + _data(config) + _modality(config),
-        "## Scores\n\n" + _scores(scores),
+        "## Scores\n\n" + _scores(config, scores, dtype if merged else None),
         "## Limits\n\n" + LIMITS,
         "## Licence\n\n" + _licence(config),
         _made_with(environment),
@@ -117,10 +120,13 @@ def _modality(config: RunConfig) -> str:
     return f" Harmful requests were given as: {said}. Ordinary prompts: {kept}."
 
 
-def _scores(scores: Scores | None) -> str:
+def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
+    """Tables, judge and cautions; `dtype` is a merged checkpoint's."""
     if scores is None:
         return "**This run has no scores: nothing was measured.**"
     lines = [
+        _asked(in_words(config), dtype),
+        "",
         "With 95% intervals. ASR: harmful of all judged answers. Coherent safety: refused or safely answered.",
         "",
         "| Suite | prompts | measure | before | after | coherent safety before | after |",
@@ -153,9 +159,33 @@ def _scores(scores: Scores | None) -> str:
             f"({accuracy.dataset})."
         )
     lines += ["", judge]
-    if missed := [row for row in scores.targets if row.met is False]:
-        lines += ["", f"{len(missed)} of {len(scores.targets)} targets that were set before the run were missed."]
+    lines += _missed(config, scores)
     return "\n".join([*lines, *(f"\nCaution: {caution.text}" for caution in scores.warnings)])
+
+
+def _asked(measured: str, dtype: str | None) -> str:
+    """Which weights the scores are those of: rounding them otherwise can change answers."""
+    if dtype is None:
+        return f"Measured with the base model in {measured}; in another precision it was not asked."
+    if measured == dtype:
+        return f"Measured in {measured}, with the adapter on; this checkpoint was compared with that when it was made."
+    return (
+        f"**Measured in {measured}; this checkpoint in {dtype} was not asked:** `unsay evaluate --config ask.yaml "
+        f"--model THIS_FOLDER --out runs/ask` asks it, where `ask.yaml` has `model_settings: {{dtype: {dtype}}}` and "
+        "the run's `evaluation`."
+    )
+
+
+def _missed(config: RunConfig, scores: Scores) -> list[str]:
+    """Limits that were not kept; of a model that is not the demo's, also in older scores, the general one alone."""
+    demo = config.model == DEMO
+    limits = [row for row in scores.targets if demo or row.target.measure == "degenerate"]
+    missed = sum(row.met is False for row in limits)
+    if not missed:
+        return []
+    if demo:
+        return ["", f"{missed} of {len(limits)} targets that were set before the run were missed."]
+    return ["", f"More than {MAX_DEGENERATE:.0%} of the answers are degenerate in {missed} of {len(limits)} suites."]
 
 
 def _cell(value: str, interval: str) -> str:

@@ -67,7 +67,8 @@ def export(
                 shutil.copyfile(path, folder / path.name)
             done = Exported(Path(out), merged=False)
         else:
-            precision, settings = _precision(config, dtype), _to_merge(config.model_settings, device)
+            precision = _precision(config, dtype)
+            settings = _to_merge(config.model_settings, precision, device)
             where = device or config.device
             with _memory_explained(config.model, where):
                 vlm = load(config.model, adapter=adapter, device=where, settings=settings)
@@ -89,10 +90,12 @@ def _precision(config: RunConfig, dtype: str | None) -> Precision:
     return cast(Precision, wanted)
 
 
-def _to_merge(settings: ModelSettings, device: str | None) -> ModelSettings:
+def _to_merge(settings: ModelSettings, precision: Precision, device: str | None) -> ModelSettings:
     """How the model is loaded to be merged."""
     # Weights in 4 bits cannot take an adapter up without loss: the merge starts from the published ones.
-    changes: dict[str, None] = {"quantisation": None}
+    changes: dict[str, str | None] = {"quantisation": None}
+    if precision == "float32":
+        changes["dtype"] = precision  # added into weights in half precision, the adapter would be rounded for nothing
     if device is not None:
         changes["device_map"] = None  # with a map, the device would be taken no notice of
         if device == "cpu" and settings.attention == "flash_attention_2":
