@@ -21,6 +21,7 @@ from PIL import Image
 import tiny
 from families import FAMILIES, Family
 from families.matrix import CHECKS, PAGE, read_table
+from test_presets import TRAINED
 from unsay.methods import build_method
 from unsay.models import VLM, load
 from unsay.models.families import Layout, layout
@@ -236,7 +237,7 @@ def test_families_that_need_torchvision(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "torchvision_beside_torch", "-p", "no:cacheprovider", "--tb=short"]
     skipped = [family.name for family in FAMILIES.values() if family.lacks]
     cases = [f"{__file__}::{check}[{name}]" for name in skipped for check in CHECKS]
-    presets = [name for name, family in model_presets().items() if family in skipped and not name.endswith("-8gpu")]
+    presets = [name for name in TRAINED if model_presets()[name] in skipped]
     trains = f"{tests / 'test_presets.py'}::test_a_preset_trains_the_tiny_model_of_its_family"
     cases += [f"{trains}[{name}]" for name in presets]
     assert presets

@@ -1,6 +1,7 @@
 """The commented configuration that `unsay init` writes: made from the settings themselves, so never out of date."""
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -29,16 +30,22 @@ def command(config: Path | str, launch: Path | str | None = None) -> str:
     return f"{unsay} unlearn --config {config} --out runs/my-run"
 
 
-def starting_config(config: RunConfig | None = None, launch: Path | str | None = None) -> str:
+def starting_config(
+    config: RunConfig | None = None, launch: Path | str | None = None, reasons: Sequence[str] = ()
+) -> str:
     """YAML of every setting with a comment; it parses back to the configuration.
 
     Args:
         config: values to start from, such as a preset's; every default if there is none.
         launch: the configuration of `accelerate launch` that it is run with; None where one process is enough.
+        reasons: why it has these values, where they were chosen for a model.
     """
-    what = "its default; delete what you do not change" if config is None else "the preset's value"
+    chosen = "the value that was chosen" if reasons else "the preset's value"
+    what = "its default; delete what you do not change" if config is None else chosen
+    why = "".join(f"# {line}\n" for reason in reasons for line in textwrap.wrap(reason, WIDTH - 2))
     return (
         HEAD.format(what=what, command=command("THIS_FILE", launch))
+        + why
         + "\n"
         + "\n".join(_lines(config or RunConfig(), ""))
         + "\n"

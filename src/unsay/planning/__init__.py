@@ -1,6 +1,20 @@
 """What a run will take, before it is run: parameters, memory, operations, time."""
 
-from unsay.planning.estimate import Memory, Plan, plan
+from unsay.planning.choosing import Choice, choose
+from unsay.planning.estimate import Memory, Plan, outline, plan
+from unsay.planning.fitting import Fit, first_that_fits
 from unsay.planning.gpus import GPUS, Gpu, parse_gpus
 
-__all__ = ["GPUS", "Gpu", "Memory", "Plan", "parse_gpus", "plan"]
+__all__ = [
+    "GPUS",
+    "Choice",
+    "Fit",
+    "Gpu",
+    "Memory",
+    "Plan",
+    "choose",
+    "first_that_fits",
+    "outline",
+    "parse_gpus",
+    "plan",
+]

@@ -97,6 +97,7 @@ def plan(
     answer: int | None = None,
     image_tokens: int = 0,
     sharded: bool = False,
+    vlm: VLM | None = None,
 ) -> Plan:
     """Estimate what training takes.
 
@@ -107,6 +108,7 @@ def plan(
         answer: tokens of an answer; the longest that the settings allow by default.
         image_tokens: tokens of a picture beside each prompt; 0 where no pictures are trained on.
         sharded: whether the layers are split over the cards.
+        vlm: what `outline` gives for this model and adapter, where that was made before.
 
     Raises:
         UserError: the model's configuration cannot be read, the batch does not divide by the cards and turns, or what
@@ -115,7 +117,7 @@ def plan(
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
     needs = build_method(config.method, config.method_settings).needs
-    vlm = _on_meta(config)
+    vlm = outline(config) if vlm is None else vlm
     check_shares(needs, config.train, count)
     split = sharded and count > 1
     if split:
@@ -187,8 +189,12 @@ def _check_split(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
     check_shardable(vlm, [picture] if pictured else [])
 
 
-def _on_meta(config: RunConfig) -> VLM:
-    """The model's modules without their weights, with the adapter that would be trained."""
+def outline(config: RunConfig) -> VLM:
+    """The model's modules without their weights, with the adapter that would be trained.
+
+    Raises:
+        UserError: its configuration cannot be read.
+    """
     vlm, lora = bare(config.model), config.train.lora
     with torch.device("meta"):
         targets = language_linears(vlm, lora)
