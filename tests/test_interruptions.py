@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,7 +123,7 @@ def test_sigterm_outside_training_ends_at_once_and_the_handler_is_put_back():
     assert not preemption.asked()
 
 
-def test_the_command_exits_0_and_goes_on_when_it_is_run_again(tiny_folder, tmp_path, monkeypatch, capsys):
+def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp_path, monkeypatch, capsys):
     write_rows(tmp_path / "examples.jsonl", tiny.examples(12))
     (tmp_path / "my.yaml").write_text(
         f"model: {tiny_folder}\ndata: {{examples: examples.jsonl, recipe: {{probe: 1}}}}\n"
@@ -147,12 +149,30 @@ def test_the_command_exits_0_and_goes_on_when_it_is_run_again(tiny_folder, tmp_p
         return whole(self, examples)
 
     monkeypatch.setattr(trainer._Training, "_one", one)
-    assert command() == 0
+    assert command() == 143
     assert "step 1 of the training is kept; run the same command again to continue" in capsys.readouterr().out
     assert saved(out) == [1]
     assert command() == 0
     assert started == [1, 2, "SIGTERM", 2, 3, 4]
     assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_shell_does_not_go_on_after_a_command_that_a_signal_has_stopped(name, status):
+    """Any command, in a process of its own, whatever it was doing."""
+    code = (
+        "import os, signal; from unsay import cli\n"
+        f"cli.app.command('stop')(lambda: os.kill(os.getpid(), signal.{name}))\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" stop && echo next; echo "status $?"', sys.executable, code],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.endswith(f"status {status}\n"), done.stderr
+    assert "next" not in done.stdout
+    assert "run the same command again to continue" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --------------------------------------------------------------------------------------------- memory, disk, processes

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = "stopped by SIGTERM"
+EXIT = 128 + signal.SIGTERM
+"""The exit status of a command that was stopped: 143, as a shell says it of a process that the signal killed.
+
+What was stopped is not done, and neither `&&` nor a scheduler may take it for done.
+"""
 _waiting, _asked = False, False
 
 
