@@ -44,3 +44,13 @@ def test_a_run_is_keyed_and_written_with_what_was_found(monkeypatch, tmp_path, f
     run = Run.open(tmp_path, RunConfig(model_settings=FASTEST))
     assert read_config(tmp_path / "config.yaml").model_settings.dtype == found
     assert run.config.model_settings == ModelSettings(dtype=found)
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(monkeypatch, tmp_path):
+    """Whatever a busy or another machine measures now; another model is settled anew."""
+    found = iter(["bfloat16", "float32", "float32"])
+    monkeypatch.setattr(precision, "_fastest", lambda kind: next(found))
+    asked = RunConfig(model_settings=FASTEST)
+    other = asked.model_copy(update={"model": "other"})
+    said = [Run.open(tmp_path, config).config.model_settings.dtype for config in (asked, asked, other)]
+    assert said == ["bfloat16", "bfloat16", "float32"]

@@ -12,8 +12,9 @@ from unsay.errors import UserError
 from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.lora import adapter_key
+from unsay.models.settings import ModelSettings
 from unsay.pipeline.environment import environment
-from unsay.pipeline.holding import begin, hold
+from unsay.pipeline.holding import begin, hold, written
 from unsay.processes import ALONE, Processes
 from unsay.stages import Progress, Silent, Stages
 
@@ -57,11 +58,12 @@ class Run:
             check_device(str(device))
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
-        # Settled before anything is keyed or written: what is kept says which precision it was made in.
-        config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
+        # Settled before anything is keyed or written: what is kept says which precision it was made in.
+        precision = _begun_in(folder, config) or settled(config.model_settings, config.device)
+        config = config.model_copy(update={"model_settings": precision})
         stages = Stages(folder, progress or Silent())
         lock = None
         if processes.first:
@@ -168,6 +170,18 @@ def _loads(config: RunConfig) -> object:
 
 def _judges(config: RunConfig) -> object:
     return config.evaluation.judge, config.evaluation.judge_settings
+
+
+def _begun_in(folder: Path, config: RunConfig) -> ModelSettings | None:
+    """What `fastest` came to when the run directory was begun; None if nothing is settled there.
+
+    A stopwatch must not decide twice: on a busy or another machine the answer could differ, and every stage and
+    checkpoint would be made anew.
+    """
+    if config.model_settings.dtype != "fastest" or (begun := written(folder)) is None:
+        return None
+    same = begun.model_settings.model_copy(update={"dtype": "fastest"}) == config.model_settings
+    return begun.model_settings if same and begun.model == config.model else None
 
 
 def check_device(name: str) -> None:
