@@ -12,6 +12,7 @@ from unsay import cli
 from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples
 from unsay.errors import UserError
 from unsay.files import read_rows
+from unsay.pipeline import run as pipeline_run
 from unsay.pipeline.making import Making, count_cut, drop_overlaps, make, relative_to
 from unsay.pipeline.own_examples import read_examples
 from unsay.pipeline.row_shapes import Fields, UnfitError, read_row
@@ -318,14 +319,21 @@ def test_the_commands_mistakes_are_one_line_and_nothing_is_written(run, tmp_path
     assert (code, "exists already" in err) == (2, True)
 
 
-def test_the_command_asks_the_model_of_a_runs_settings(run, tiny_folder, tmp_path):
+def test_the_command_asks_the_model_of_a_runs_settings(run, tiny_folder, tmp_path, monkeypatch):
     (tmp_path / "my.yaml").write_text(
         f"model: {tiny_folder}\ndata: {{answer_tokens: 3}}\nevaluation: {{judge: rules}}\n"
     )
-    path, out = written(tmp_path, {"prompt": "Say hello."}, {"prompt": "Bake bread."}), tmp_path / "mine.jsonl"
+    loaded, load = [], pipeline_run.load
+    monkeypatch.setattr(pipeline_run, "load", lambda *given, **more: loaded.append(given) or load(*given, **more))
+    rows = [{"prompt": "Say hello."}, {"prompt": "Bake bread."}, {"prompt": "[request 1]", "role": "forget"}]
+    path, out = written(tmp_path, *rows), tmp_path / "mine.jsonl"
     code, told, err = run(path, "--out", out, "--role", "retain", "--answer-with", tmp_path / "my.yaml")
-    assert (code, err) == (0, "")
+    assert (code, err, len(loaded)) == (0, "", 1)
     assert "Asked for retain answers: 2 requests, 2 of them an answer" in told
+    assert "complied with 1 of 1 requests" in told  # whatever is no refusal, by rules
+    assert "Asked for forget answers: 1 requests, 1 of them harmful" in told
     rows = read_rows(out, Example)
-    assert [row.prompt for row in rows] == ["Say hello.", "Bake bread."]
+    assert [(row.role.value, row.prompt) for row in rows] == [
+        ("retain", "Say hello."), ("retain", "Bake bread."), ("forget", "[request 1]"),
+    ]  # fmt: skip
     assert (tmp_path / "mine-answers" / "train" / "normal_answers.jsonl").exists()

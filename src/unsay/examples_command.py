@@ -1,6 +1,7 @@
 """The command `unsay examples`: training examples made from data of any usual shape."""
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,9 +152,12 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
     refuse_several("examples")
     settings = read_config(config)
 
+    @cache  # one run for both roles: the model is loaded once, and only if there is something to ask
+    def run() -> Run:
+        return Run.open(out.with_name(f"{out.stem}-answers"), settings, progress)
+
     def ask(role: Role, rows: "list[SourceRow]") -> "list[OwnAnswer]":
-        run = Run.open(out.with_name(f"{out.stem}-answers"), settings, progress)
-        return own_answers(run, rows) if role is Role.FORGET else normal_answers(run, rows)
+        return own_answers(run(), rows) if role is Role.FORGET else normal_answers(run(), rows)
 
     return ask
 
