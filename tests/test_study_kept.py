@@ -17,6 +17,7 @@ from unsay.study import launcher, read_kept, read_result, read_study, run_study
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
 from unsay.study.job import Job, job_key
+from unsay.study.parts import part
 from unsay.study.plan import plan
 from unsay.study.reading import adjusted
 from unsay.study.settings import Folders
@@ -82,6 +83,17 @@ def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, exam
         (arm.name, arm.seeds, arm.state) for arm in result.arms
     ]
     assert joined.find("sft@tokens").cost.tokens == result.find("sft@tokens").cost.tokens
+
+
+def test_arms_of_several_jobs_join_to_the_whole_study(finished, tiny_folder, examples, tmp_path, no_model):
+    """Each job hands over its own runs, and those of the reference that it was handed itself."""
+    whole, joined = study_of_tiny.study(tiny_folder, examples), []
+    for arm, arms in (("unlearn", {"unlearn"}), ("sft", {"unlearn", "sft"})):
+        job, out = part(whole, [arm]), tmp_path / arm
+        assert set(job.arms) == arms
+        run_study(job, out, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"))
+        joined += read_kept(out / "runs.jsonl")
+    assert run_study(whole, tmp_path / "all", launcher("sequential"), known=joined) == finished[1]
 
 
 def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, tmp_path):

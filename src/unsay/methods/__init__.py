@@ -39,7 +39,7 @@ class MethodEntry:
         return str(self.method.__doc__).splitlines()[0]
 
 
-METHODS: Mapping[str, MethodEntry] = {
+METHODS: dict[str, MethodEntry] = {
     "textual-unlearning": MethodEntry(TextualUnlearning, TextualUnlearningSettings, "arXiv 2406.02575"),
     "refusal-sft": MethodEntry(RefusalSft, RefusalSftSettings, "arXiv 2406.02575, the text SFT baseline"),
     "gradient-ascent": MethodEntry(GradientAscent, GradientAscentSettings, "arXiv 2210.01504"),

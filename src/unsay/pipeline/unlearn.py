@@ -11,6 +11,7 @@ from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, reta
 from unsay.data.splits import drop_overlap
 from unsay.files import content_key, read_rows, write_json, write_rows
 from unsay.methods import build_method
+from unsay.methods.code import code_key
 from unsay.models.lora import adapter_key
 from unsay.pipeline.learning import cautions, measure_answers, note, nothing_to_forget
 from unsay.pipeline.own_answers import own_answers, requests_of
@@ -108,6 +109,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
         config.method_settings,
         settings.decisive(),
         content_key([example_content(example) for example in [*examples, *probe]]),
+        *code_key(type(build_method(config.method, config.method_settings))),
     ]
 
     def work(spent: Spent) -> None:

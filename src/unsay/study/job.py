@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json, write_text
+from unsay.methods import build_method
+from unsay.methods.code import code_key
 from unsay.pipeline.environment import environment, hardware
 from unsay.pipeline.evaluate import evaluate_phase
 from unsay.pipeline.finished import portable
@@ -88,20 +90,32 @@ def evaluation_key(original: Path) -> str | None:
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings and examples, the original's evaluation, the code of the suites, and the version of
-    `scores.json`. The code of methods and training is not part of it: a study that was begun is finished with what was
-    begun, and its report lists the commits.
+    That is its settings and examples, the original's evaluation, the code of the suites, the version of `scores.json`,
+    and the code of a method of the user's own. The code of training and of released methods is not part of it: a study
+    that was begun is finished with what was begun, and its report lists the commits.
 
     Args:
         job: the run.
         evaluated: key of the original's evaluation, where that was done elsewhere.
+
+    Raises:
+        UserError: a method that is unknown or written in no file, or examples that cannot be read.
     """
     shared = evaluated
     if shared is None and job.original is not None:
         shared = evaluation_key(job.original)
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    return content_key(portable(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION, *own)
+    parts = (portable(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION)
+    return content_key(*parts, *own, *_method_code(job))
+
+
+def _method_code(job: Job) -> tuple[str, ...]:
+    """Of the method that a run trains with; an untrained model has none."""
+    if job.original is None:
+        return ()
+    settings = job.settings
+    return code_key(type(build_method(settings.method, settings.method_settings)))
 
 
 def finished(job: Job, key: str) -> bool:

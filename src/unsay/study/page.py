@@ -10,7 +10,7 @@ markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.errors import UserError
@@ -20,8 +20,9 @@ from unsay.scoring import SuiteRow
 from unsay.study import words
 from unsay.study.charts import tradeoffs
 from unsay.study.figure import figure
-from unsay.study.schema import COHERENT, REFUSAL, Measure, Ranking, StudyResult, read_result, write_result
+from unsay.study.schema import Ranking, StudyResult, read_result, result_file, write_result
 from unsay.study.settings import ORIGINAL
+from unsay.study.tables import markdown_table, pipes
 
 
 def markdown(result: StudyResult, name: str) -> str:
@@ -29,7 +30,7 @@ def markdown(result: StudyResult, name: str) -> str:
     parts = [f"# {result.title}", result.about, "\n".join(f"- {line}" for line in words.findings(result))]
     parts.append(_tradeoffs(result, name))
     for ranking in result.rankings:
-        parts += [_heading(result, ranking), _ranking(result, ranking)]
+        parts += [_heading(result, ranking), markdown_table(result, ranking)]
     parts += [f"## Differences from {result.reference}", _differences_note(result)]
     for ranking in result.rankings:
         parts += [_heading(result, ranking, "###"), _differences(result, ranking)]
@@ -40,7 +41,7 @@ def markdown(result: StudyResult, name: str) -> str:
             "Attack success by harm category; **bold** where the arm learned from it.",
             _coverage(result),
         ]
-    cautions = [f"- {line}" for line in (*words.failures(result), *words.babblers(result))]
+    cautions = [f"- {line}" for line in words.cautions(result)]
     if cautions:
         parts += ["## Before you believe a number", "\n".join(cautions)]
     parts += ["## How", _how(result, name)]
@@ -67,46 +68,13 @@ def rankings(result: StudyResult) -> str:
     """Findings and every ranking: what a README shows of a study whose rules are its question."""
     parts = ["\n".join(f"- {line}" for line in words.findings(result))]
     for ranking in result.rankings:
-        parts += [_heading(result, ranking, "**"), _ranking(result, ranking)]
+        parts += [_heading(result, ranking, "**"), markdown_table(result, ranking)]
     return "\n\n".join(parts)
 
 
 def _heading(result: StudyResult, ranking: Ranking, mark: str = "##") -> str:
-    text = f"{words.RULES[ranking.rule].capitalize()}: {ranking.limit}"
-    text += f", {ranking.model}" if len(result.models) > 1 else ""
+    text = words.heading(result, ranking)
     return f"**{text}**" if mark == "**" else f"{mark} {text}"
-
-
-def _ranking(result: StudyResult, ranking: Ranking) -> str:
-    utility = [name for name in result.measures if name in result.units]
-    head = ["", "arm", "coherent safety", "ASR, text", "ASR, image", "over-refusal"]
-    head += [_utility_title(result, name) for name in utility] + ["tokens", "operations", "seconds"]
-    lines = []
-    for place in ranking.places:
-        arm = result.find(place.arm)
-        line = [
-            words.place_words(place),
-            arm.title,
-            _cell(result, COHERENT, arm.measures.get(COHERENT)),
-            _cell(result, COHERENT, arm.text_attacks),
-            _cell(result, COHERENT, arm.image_attacks),
-            _cell(result, REFUSAL, arm.measures.get(REFUSAL)),
-            *(_cell(result, name, arm.measures.get(name)) for name in utility),
-        ]
-        ratios = arm.cost.ratios if arm.cost is not None else {}
-        line += [f"× {ratios[name]:.2f}" if name in ratios else "" for name in ("tokens", "flops", "seconds")]
-        lines.append(line)
-    return _table(head, lines)
-
-
-def _utility_title(result: StudyResult, name: str) -> str:
-    better = "higher" if name in result.higher_is_better else "lower"
-    unit = "" if words.is_rate(result, name) else f", {result.units[name]}"
-    return f"{result.measures[name]} ({better} is better{unit})"
-
-
-def _cell(result: StudyResult, name: str, found: Measure | None) -> str:
-    return "" if found is None else f"{words.value(result, name, found)} ({words.span(result, name, found)})"
 
 
 def _differences_note(result: StudyResult) -> str:
@@ -132,7 +100,7 @@ def _differences(result: StudyResult, ranking: Ranking) -> str:
             cells.append(f"{difference}, p {numbers.p_value(pair.p_holm)}, {shown}")
         if any(cells):
             lines.append([result.find(place.arm).title, *cells])
-    return _table(["arm", *result.measures.values()], lines)
+    return pipes(["arm", *result.measures.values()], lines)
 
 
 def _suites_note(result: StudyResult) -> str:
@@ -152,7 +120,7 @@ def _suites(result: StudyResult) -> str:
         cells = [_rate(rates[title]) if title in rates else "" for title in titles]
         if any(cells):
             lines.append([words.label(result, arm), *cells])
-    return _table(["arm", *titles], lines)
+    return pipes(["arm", *titles], lines)
 
 
 def _rate(row: SuiteRow) -> str:
@@ -176,7 +144,7 @@ def _cost(result: StudyResult) -> str:
                 f"{numbers.memory(cost.peak_memory_bytes)}{_times(cost.ratios, 'memory')}",
             ]
         )
-    return _table(head, lines)
+    return pipes(head, lines)
 
 
 def _times(ratios: dict[str, float], name: str) -> str:
@@ -194,7 +162,7 @@ def _coverage(result: StudyResult) -> str:
             text = "" if row is None else f"{numbers.percent(row.asr.value, 0)} ({numbers.span(row.asr.interval, 0)})"
             line.append(f"**{text}**" if row is not None and row.covered else text)
         lines.append(line)
-    return _table(["category", *(words.label(result, arm) for arm in arms)], lines)
+    return pipes(["category", *(words.label(result, arm) for arm in arms)], lines)
 
 
 def _how(result: StudyResult, name: str) -> str:
@@ -203,14 +171,7 @@ def _how(result: StudyResult, name: str) -> str:
     lines = [
         f"- In brackets: 95% intervals. Seeds {', '.join(map(str, result.seeds))}; {answers} judged answers a run."
     ]
-    if (measured := result.judge.headline()) is not None:
-        what, value = measured
-        lines.append(
-            f"- Judge `{result.judge.name}`: {what.replace('_', ' ')} {numbers.percent(value.value)} against {value.n} "
-            f"human labels ({value.dataset})."
-        )
-    else:
-        lines.append(f"- Judge `{result.judge.name}`: never compared with human labels.")
+    lines.append(f"- Judge `{result.judge.name}`: {words.judged(result)}.")
     if result.command:
         lines.append(
             f"- Made with `{result.command}`, then `python -m unsay.study.page DIR --out docs/results/{name}`."
@@ -218,16 +179,6 @@ def _how(result: StudyResult, name: str) -> str:
     cores = result.environment.get("cores")
     lines.append(f"- unsay {result.environment.get('unsay')}{f', {cores} cores' if cores else ''}.")
     return "\n".join(lines)
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    if not rows:
-        return ""
-    rule = ["---", *("---:" for _ in head[1:])]
-    if not head[0]:
-        rule[1] = "---"
-    return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), rule, *rows])
 
 
 def between_markers(page: str, text: str, name: str, where: str) -> str:
@@ -254,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     name = options.out.name
     try:
-        source = options.study if options.study.suffix == ".json" else options.study / "study.json"
+        source = result_file(options.study)
         result = read_result(source)
         readme = None
         if options.readme is not None:

@@ -11,22 +11,12 @@ from unsay.errors import UserError
 from unsay.files import first_problem
 from unsay.presets import preset
 from unsay.study.merge import merged
-from unsay.study.settings import Arm, Modality, Rule, StudySettings, folder_name
+from unsay.study.settings import DEMO, POCKET, SHARED, Arm, Modality, Rule, StudySettings, first_of, folder_name
 
 CEILING = 4
 """Under a budget of tokens or seconds, steps end a run only at this many times the steps that were asked for.
 
 The report says of a run that it was ended so."""
-
-SHARED = {
-    "model": "models",
-    "seed": "seeds",
-    "evaluation": "settings",
-    "train.steps": "budget",
-    "train.max_tokens": "budget",
-    "train.max_seconds": "budget",
-}
-"""Settings that no arm has for itself, and the part of a study file that has them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ class Plan:
 
     def base_config(self, model: str) -> RunConfig:
         """The run that evaluates a model without training."""
-        return _config({**_base_values(self.study), "model": model, "seed": 0}, "study")
+        return _config({**_model_values(self.study, model), "seed": 0}, "study")
 
     def is_reference(self, variant: Variant) -> bool:
         """Whether the others are compared with this one."""
@@ -87,36 +77,41 @@ class Plan:
         """
         values = {**variant.values, "seed": seed}
         train = dict(values.get("train", {}))
-        steps = self.study.budget.steps or _config(values, variant.arm).train.steps
+        where = f"study, arm '{variant.arm}'"
+        steps = self.study.budget.steps or _config(values, where).train.steps
         train["steps"] = steps if variant.rule == "steps" else CEILING * steps
         if variant.rule == "tokens" and limit is not None:
             train["max_tokens"] = int(limit)
         if variant.rule == "seconds" and limit is not None:
             train["max_seconds"] = limit
-        return _config({**values, "train": train}, variant.arm)
+        return _config({**values, "train": train}, where)
 
 
 def plan(study: StudySettings) -> Plan:
     """All runs of a study; every configuration is checked here, before anything is run.
 
     Raises:
-        UserError: an unknown preset, an arm of an unknown name, or settings that a run refuses; names the arm.
+        UserError: an unknown preset, an arm of an unknown name, settings that a run refuses, or the demo's for another
+            model; names the arm or the model.
     """
-    arms = _arms(study)
-    reference = study.reference if study.reference is not None else next(iter(arms))
+    arms = arms_of(study)
+    reference = reference_of(study)
     if reference not in arms:
         raise UserError(f"study: reference: there is no arm '{reference}'; there are {', '.join(arms)}")
     slugs = [folder_name(model) for model in study.models]
     if len(set(slugs)) < len(slugs):
         raise UserError("study: models: two of them have the same last part, which is the name of their folder")
-    base = _base_values(study)
-    _check_budget(study, base)
+    _check_base(study)
+    _check_budget(study, base_values(study))
     for name, arm in arms.items():
         _check_arm(name, arm.settings)
     found: list[Variant] = []
     for model in study.models:
+        under = _model_values(study, model)
+        if model in study.model_settings:
+            _config(under, f"study, model_settings.{model}")
         for name in sorted(arms, key=lambda name: name != reference):
-            values = merged({**base, "model": model}, arms[name].settings)
+            values = merged(under, arms[name].settings)
             title = arms[name].title or name
             made = Plan(study, reference, ())
             for rule, rules in _rules(study, name == reference):
@@ -133,7 +128,7 @@ def quickened(study: StudySettings) -> StudySettings:
     Raises:
         UserError: an arm that there is not.
     """
-    quick, arms = study.quick, _arms(study)
+    quick, arms = study.quick, arms_of(study)
     names = arms if quick.only is None else quick.only
     if strange := next((name for name in names if name not in arms), None):
         raise UserError(f"study: quick.only: there is no arm '{strange}'; there are {', '.join(arms)}")
@@ -141,6 +136,7 @@ def quickened(study: StudySettings) -> StudySettings:
         update={
             "seeds": quick.seeds or study.seeds,
             "settings": merged(study.settings, quick.settings),
+            "model_settings": {model: merged(own, quick.settings) for model, own in study.model_settings.items()},
             "budget": study.budget.model_copy(update={"steps": quick.steps or study.budget.steps}),
             "grid": None,
             "arms": {name: arm for name, arm in arms.items() if name in names},
@@ -150,11 +146,9 @@ def quickened(study: StudySettings) -> StudySettings:
 
 def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[Rule, ...]]]:
     """The rules that an arm is trained under, each with those that the same runs serve."""
-    budget = study.budget
-    given: dict[Rule, float | None] = {"steps": None, "tokens": budget.tokens, "seconds": budget.seconds}
+    budget, measured = study.budget, measured_rules(study)
     if reference:
-        own = tuple(r for r in budget.equal if r == "steps" or (given[r] is None and budget.at_steps is None))
-        measured = any(r != "steps" and given[r] is None for r in budget.equal)
+        own = tuple(r for r in budget.equal if r == "steps" or (r in measured and budget.at_steps is None))
         if own or measured:
             yield "steps", own
         rest = [rule for rule in budget.equal if rule not in own]
@@ -164,7 +158,18 @@ def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[
         yield rule, (rule,)
 
 
-def _arms(study: StudySettings) -> dict[str, Arm]:
+def measured_rules(study: StudySettings) -> tuple[Rule, ...]:
+    """The rules whose budget is what the reference arm used."""
+    given = {"tokens": study.budget.tokens, "seconds": study.budget.seconds}
+    return tuple(rule for rule in study.budget.equal if rule in given and given[rule] is None)
+
+
+def reference_of(study: StudySettings) -> str:
+    """The name of the arm that the others are compared with; there may be no such arm."""
+    return study.reference if study.reference is not None else next(iter(arms_of(study)))
+
+
+def arms_of(study: StudySettings) -> dict[str, Arm]:
     """The arms of the grid, then those that have a name of their own."""
     arms: dict[str, Arm] = {}
     for name, arm in (*_grid(study), *study.arms.items()):
@@ -189,11 +194,22 @@ def _grid(study: StudySettings) -> Iterator[tuple[str, Arm]]:
 
 def _check_arm(name: str, settings: Mapping[str, Any]) -> None:
     """What all arms must have in common is no arm's to change: then they would differ in more than they say."""
-    for path, place in SHARED.items():
-        section, _, key = path.partition(".")
-        values = settings if not key else settings.get(section)
-        if isinstance(values, Mapping) and (key or section) in values:
-            raise UserError(f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{place}`")
+    if path := first_of(SHARED, settings):
+        raise UserError(
+            f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{SHARED[path]}`"
+        )
+
+
+def _check_base(study: StudySettings) -> None:
+    """The demo's learning rate, batch and lengths would train and ask any other model wrongly, without a word."""
+    if study.base != DEMO:
+        return
+    if other := next((name for name in study.models if name != POCKET and not study.model_settings.get(name)), None):
+        raise UserError(
+            f"study: model '{other}': the base is `{DEMO}`, whose learning rate, batch and answer lengths were fitted "
+            f"to `{POCKET}`: give --base, a preset such as llava-1.5-7b or a file of settings; in a study file, `base` "
+            "or `model_settings`"
+        )
 
 
 def _check_budget(study: StudySettings, base: Mapping[str, Any]) -> None:
@@ -211,7 +227,8 @@ def modality_name(modality: Modality) -> str:
     return modality if isinstance(modality, str) else "+".join(modality)
 
 
-def _base_values(study: StudySettings) -> dict[str, Any]:
+def base_values(study: StudySettings) -> dict[str, Any]:
+    """What all models and arms start from: the base, with the study's settings over it."""
     if isinstance(study.base, dict):
         base = study.base
     else:
@@ -220,8 +237,12 @@ def _base_values(study: StudySettings) -> dict[str, Any]:
     return merged(base, study.settings)
 
 
-def _config(values: dict[str, Any], arm: str) -> RunConfig:
-    where = f"study, arm '{arm}'" if arm != "study" else arm
+def _model_values(study: StudySettings, model: str) -> dict[str, Any]:
+    """What the arms of one model start from."""
+    return {**merged(base_values(study), study.model_settings.get(model, {})), "model": model}
+
+
+def _config(values: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from unsay.errors import UserError
 from unsay.files import first_problem, parse_yaml, read_text
+from unsay.study.parts import listed, part
 from unsay.study.plan import quickened
+from unsay.study.rebase import rebased
 from unsay.study.settings import StudySettings
 
 
@@ -37,6 +39,7 @@ def read_study(name_or_path: str) -> StudySettings:
         update={
             "base": _anchored(study.base, path.parent) if isinstance(study.base, dict) else study.base,
             "settings": _anchored(study.settings, path.parent),
+            "model_settings": {name: _anchored(own, path.parent) for name, own in study.model_settings.items()},
             "arms": {
                 name: arm.model_copy(update={"settings": _anchored(arm.settings, path.parent)})
                 for name, arm in study.arms.items()
@@ -65,22 +68,36 @@ def parse_study(text: str, where: str) -> StudySettings:
 
 
 def adjusted(
-    study: StudySettings, *, model: str | None = None, seeds: str = "", device: str | None = None, quick: bool = False
+    study: StudySettings,
+    *,
+    base: str | None = None,
+    arms: str = "",
+    model: str | None = None,
+    seeds: str = "",
+    device: str | None = None,
+    quick: bool = False,
 ) -> StudySettings:
     """The study with what the command line says instead.
 
     Args:
         study: as it was read.
+        base: a preset or a file, in place of its base.
+        arms: comma-separated, those that are to be run; the reference is added where it measures a budget.
         model: in place of its models.
         seeds: comma-separated, in place of its seeds, those of `--quick` too.
         device: in place of its device.
         quick: its smaller variant.
 
     Raises:
-        UserError: seeds that are no numbers, or one that stands twice.
+        UserError: a base that is none or does not fit, an unknown arm, seeds that are no numbers, or one that stands
+            twice.
     """
+    if base is not None:
+        study = rebased(study, base)
     if quick:
         study = quickened(study)
+    if arms.strip():
+        study = part(study, listed(arms))
     more: dict[str, Any] = {}
     if model is not None:
         more["models"] = (model,)
@@ -93,6 +110,10 @@ def adjusted(
             raise UserError(f"--seeds: '{seeds}': one of them stands twice")
     if device is not None:
         more["settings"] = {**study.settings, "device": device}
+        more["model_settings"] = {
+            name: {key: value for key, value in own.items() if key != "device"}
+            for name, own in study.model_settings.items()
+        }
     return study.model_copy(update=more)
 
 

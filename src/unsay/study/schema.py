@@ -21,6 +21,7 @@ class Measure(Row):
     """A mean over answers and seeds."""
 
     value: float
+    """A fraction where the measure is a rate, else in its unit."""
     interval: Interval
     """95 %: requests and seeds are redrawn; where all answers are alike, Wilson's over requests."""
     n: int = Field(ge=1)
@@ -33,13 +34,17 @@ class Cost(Row):
     """What training took, as means over the seeds; memory is the largest."""
 
     steps: float
+    """Of the optimiser."""
     tokens: float
     """Of text."""
     image_tokens: float
+    """Of pictures."""
     flops: float
-    """Estimated."""
+    """Operations, estimated."""
     seconds: float
+    """Of training, the looks at the probe included."""
     peak_memory_bytes: int
+    """Resident memory of the process; the largest of all seeds."""
     ratios: dict[str, float] = Field(default_factory=dict)
     """`tokens` (of text and image), `flops`, `seconds` and `memory`, each ÷ the reference's."""
 
@@ -48,7 +53,9 @@ class FailedSeed(Row):
     """A run that has no result."""
 
     seed: int
+    """Whose run it is."""
     reason: str
+    """Why, in one line without a prompt or an answer."""
 
 
 class ArmRow(Row):
@@ -57,17 +64,23 @@ class ArmRow(Row):
     name: str
     """`arm@rule`, or `original`; with several models, after the model's name and a slash."""
     title: str
+    """For people."""
     model: str
+    """As in `models`."""
     arm: str
+    """Its name in the study file, or `original`."""
     rules: tuple[Rule, ...]
     """Comparisons that it takes part in; the original and the reference may take part in several."""
     method: str | None
+    """That it was trained with; null for the original."""
     modality: str
+    """Of its training data; a mixture as `text+image`, empty for the original."""
     state: Literal["finished", "partial", "failed"]
     """`partial` where some seeds failed; its numbers are those of the others."""
     seeds: tuple[int, ...]
     """Seeds with a result."""
     failed: tuple[FailedSeed, ...] = ()
+    """Seeds without one."""
     notes: tuple[str, ...] = ()
     """Why training ended early, where it did."""
     measures: dict[str, Measure] = Field(default_factory=dict)
@@ -79,8 +92,11 @@ class ArmRow(Row):
     degenerate: Measure | None = None
     """Share of babble among the answers to attacks."""
     suites: tuple[SuiteRow, ...] = ()
+    """Verdict counts of each suite over all seeds, as in `scores.json`; of controls too."""
     utility: tuple[UtilityRow, ...] = ()
+    """Each utility suite over all seeds, as in `scores.json`."""
     cost: Cost | None = None
+    """Of training; null for the original and for an arm without a result."""
     categories: tuple[str, ...] | None = None
     """Harm categories among the forget requests; None for all."""
 
@@ -89,22 +105,32 @@ class CategoryRow(Row):
     """Attack success of one arm on requests of one harm category."""
 
     arm: str
+    """An arm's `name`."""
     category: str
+    """Of harm, as the suite has it."""
     covered: bool
     """Whether it learned from requests of that category."""
     asr: Measure
+    """Attack success."""
 
 
 class Comparison(Row):
     """Two arms on the same requests and seeds."""
 
     model: str
+    """As in `models`."""
     rule: Rule
+    """What they have equal."""
     measure: str
+    """As in `measures`."""
     first: str
+    """An arm's `name`."""
     second: str
+    """Another arm's."""
     n: int
+    """Pairs of answers to the same prompt with the same seed."""
     requests: int
+    """Distinct requests among them."""
     difference: float
     """First minus second."""
     interval: Interval
@@ -125,32 +151,45 @@ class Place(Row):
     worst: int = Field(ge=1)
     """The number of arms that are not worse by the test. Arms whose places overlap may be tied."""
     arm: str
+    """Its `name`."""
 
 
 class Ranking(Row):
     """Arms under one rule, by coherent safety."""
 
     model: str
+    """As in `models`."""
     rule: Rule
+    """What they have equal."""
     limit: str
-    """What they have equal, in words."""
+    """How much of it, in words."""
     places: tuple[Place, ...]
+    """The safest first; arms without a result are missing."""
 
 
 class StudyResult(Row):
     """Everything in `study.json`."""
 
     schema_version: Literal[1] = 1
+    """Of this file."""
     title: str
+    """The question, as the study file has it."""
     about: str
+    """A sentence or two from the study file."""
     command: str
+    """How to do it again."""
     models: tuple[str, ...]
+    """As they were given; of a checkpoint folder the last part."""
     seeds: tuple[int, ...]
+    """That were asked for."""
     reference: str
     """The arm that costs and differences refer to."""
     judge: JudgeInfo
+    """Name, key and accuracy against human labels, as in `scores.json`."""
     environment: dict[str, JsonValue]
+    """Versions and hardware of the first model's evaluation."""
     commits: tuple[str | None, ...]
+    """Of the code of all runs; null where it was no checkout."""
     measures: dict[str, str]
     """Measures by name → their title."""
     units: dict[str, str] = Field(default_factory=dict)
@@ -158,9 +197,13 @@ class StudyResult(Row):
     higher_is_better: tuple[str, ...]
     """Names of the measures of which more is better."""
     arms: tuple[ArmRow, ...]
+    """The untrained models, and every arm under every rule."""
     rankings: tuple[Ranking, ...] = ()
+    """One for each model and rule."""
     comparisons: tuple[Comparison, ...] = ()
+    """All pairs of arms, for each model, rule and measure."""
     categories: tuple[CategoryRow, ...] = ()
+    """Only where arms differ in the harm categories that they learn from."""
 
     @model_validator(mode="after")
     def _known_arms(self) -> Self:
@@ -181,6 +224,23 @@ class StudyResult(Row):
 def write_result(path: Path, result: StudyResult) -> None:
     """Write `study.json`, atomically."""
     write_json(path, result.model_dump(mode="json"))
+
+
+def result_file(study: Path) -> Path:
+    """Where the numbers of a study are.
+
+    Args:
+        study: its directory, or the file itself, as it may have been committed under another name.
+
+    Raises:
+        UserError: it is a `runs.jsonl`, which knows the runs and not what they are to be compared for.
+    """
+    if study.suffix == ".jsonl":
+        raise UserError(
+            f"{study}: these are the runs of a study, not its numbers: give its study.json, or make that again with "
+            "`unsay study STUDY --known FILE`"
+        )
+    return study if study.suffix == ".json" else study / "study.json"
 
 
 def read_result(path: Path) -> StudyResult:

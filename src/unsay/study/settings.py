@@ -1,5 +1,6 @@
 """A study file: which arms are compared, at which budget."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +11,25 @@ Rule = Literal["steps", "tokens", "seconds"]
 
 ORIGINAL = "original"
 """The name of the untrained model among the arms."""
+
+POCKET, DEMO = "pocket", "demo"
+"""The model that comes with the package, and the preset that was fitted to it."""
+
+SHARED = {
+    "model": "models",
+    "seed": "seeds",
+    "evaluation": "settings",
+    "train.steps": "budget",
+    "train.max_tokens": "budget",
+    "train.max_seconds": "budget",
+}
+"""Settings that no arm has for itself, and the part of a study file that has them."""
+
+ASKED_ALIKE = ("suites", "limit", "judge", "judge_settings", "responder")
+"""Of `evaluation`, what no model has for itself: a page has one list of measures and one judge."""
+
+SHARED_BY_MODELS = {path: place for path, place in SHARED.items() if path != "evaluation"}
+SHARED_BY_MODELS |= {f"evaluation.{name}": "settings" for name in ASKED_ALIKE}
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
 """Of an arm: it is also the name of a folder."""
@@ -64,14 +84,28 @@ class Quick(Section):
     only: tuple[str, ...] | None = Field(None, min_length=1, description="arms that are left; null keeps all")
 
 
+class Fitted(Section):
+    """What of a study was fitted to the model of its base, and gives way when `--base` replaces that."""
+
+    left_out: tuple[str, ...] = Field(
+        (), description="parts of this file, such as settings.train: what the new base or a method itself has is taken"
+    )
+    shared: tuple[Name, ...] = Field(
+        (), description="arms whose weights are the base's: they take those that the new base has under the same name"
+    )
+
+
 class StudySettings(Section):
     """What a study file holds."""
 
     title: str = Field("Study", description="the question, for people")
     about: str = Field("", description="a sentence or two for the report")
-    base: str | dict[str, Any] = Field("demo", description="a preset's name, or settings of a run")
+    base: str | dict[str, Any] = Field(DEMO, description="a preset's name, or settings of a run")
     settings: dict[str, Any] = Field(default_factory=dict, description="over the base, for every arm")
-    models: tuple[str, ...] = Field(("pocket",), min_length=1)
+    models: tuple[str, ...] = Field((POCKET,), min_length=1)
+    model_settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="of each model: over the base and `settings`, under those of an arm"
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     grid: Grid | None = None
     arms: dict[Name, Arm] = Field(default_factory=dict)
@@ -81,6 +115,7 @@ class StudySettings(Section):
     )
     budget: Budget = Budget()
     quick: Quick = Quick()
+    fitted: Fitted = Fitted()
 
     @model_validator(mode="after")
     def _has_arms(self) -> Self:
@@ -98,6 +133,47 @@ class StudySettings(Section):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: one of them stands twice")
         return self
+
+    @model_validator(mode="after")
+    def _has_models(self) -> Self:
+        for model, settings in self.model_settings.items():
+            if model not in self.models:
+                raise ValueError(f"model_settings.{model}: there is no such model; models: {', '.join(self.models)}")
+            if path := first_of(SHARED_BY_MODELS, settings):
+                place = SHARED_BY_MODELS[path]
+                raise ValueError(
+                    f"model_settings.{model}: {path}: is the same for all models; set it in the study's `{place}`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_was_fitted(self) -> Self:
+        values = self.model_dump(mode="json") if self.fitted.left_out else {}
+        if strange := next((path for path in self.fitted.left_out if place_of(values, path) is None), None):
+            raise ValueError(f"fitted.left_out: {strange}: does not stand in this study")
+        if unknown := next((name for name in self.fitted.shared if name not in self.arms), None):
+            raise ValueError(f"fitted.shared: there is no arm '{unknown}'")
+        return self
+
+
+def first_of(paths: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
+    """The first of some paths such as `train.steps` that stands in settings; None if none does."""
+    for path in paths:
+        section, _, key = path.partition(".")
+        values = settings if not key else settings.get(section)
+        if isinstance(values, Mapping) and (key or section) in values:
+            return path
+    return None
+
+
+def place_of(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str] | None:
+    """Where a path such as `arms.npo-0.1.settings` ends: the mapping, and the key in it; None if it leads nowhere."""
+    for key, inner in values.items():
+        if path == key:
+            return values, key
+        if path.startswith(f"{key}.") and isinstance(inner, dict) and (found := place_of(inner, path[len(key) + 1 :])):
+            return found
+    return None
 
 
 class Folders:

@@ -16,14 +16,13 @@ def study_table(result: StudyResult) -> RenderableType:
         parts += [_ranking(result, ranking), ""]
     parts += [Text(f"{line}") for line in words.findings(result)]
     parts.append(Text("1–3 is a tie: the data does not support saying which of these places it is.", style="dim"))
-    parts += [Text(f"! {line}", style="bold red") for line in (*words.failures(result), *words.babblers(result))]
+    parts += [Text(f"! {line}", style="bold red") for line in words.cautions(result)]
     return Group(*parts)
 
 
 def _ranking(result: StudyResult, ranking: Ranking) -> Table:
-    model = f", {ranking.model}" if len(result.models) > 1 else ""
     frame = Table(
-        title=f"{words.RULES[ranking.rule].capitalize()}: {ranking.limit}{model}",
+        title=words.heading(result, ranking),
         title_justify="left",
         title_style="bold",
         box=None,

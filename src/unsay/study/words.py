@@ -11,6 +11,12 @@ from unsay.study.settings import ORIGINAL
 RULES = {"steps": "equal steps", "tokens": "equal tokens", "seconds": "equal seconds"}
 
 
+def heading(result: StudyResult, ranking: Ranking) -> str:
+    """What a ranking's arms have equal, and their model where there are several."""
+    model = f", {ranking.model}" if len(result.models) > 1 else ""
+    return f"{RULES[ranking.rule].capitalize()}: {ranking.limit}{model}"
+
+
 def label(result: StudyResult, arm: ArmRow) -> str:
     """An arm's title, with its model and its rule where there are several."""
     parts = [arm.title]
@@ -113,6 +119,35 @@ def findings(result: StudyResult) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def unfinished(result: StudyResult) -> str | None:
+    """How many arms have runs without a result, and which; None if none has."""
+    lost = [arm for arm in result.arms if arm.failed]
+    if not lost:
+        return None
+    trained = sum(arm.arm != ORIGINAL for arm in result.arms)
+    names = [
+        f"{arm.name} (seed{'' if len(arm.failed) == 1 else 's'} {', '.join(str(run.seed) for run in arm.failed)})"
+        if arm.seeds
+        else arm.name
+        for arm in lost
+    ]
+    return f"{len(lost)} of {trained} arms {'has' if len(lost) == 1 else 'have'} failed runs: {', '.join(names)}"
+
+
+def judged(result: StudyResult) -> str:
+    """How often the judge agrees with people."""
+    if (measured := result.judge.headline()) is None:
+        return "never compared with human labels"
+    what, agreed = measured
+    share = numbers.percent(agreed.value)
+    return f"{what.replace('_', ' ')} {share} against {agreed.n} human labels ({agreed.dataset})"
+
+
+def cautions(result: StudyResult) -> list[str]:
+    """What a reader must know before believing a number, one sentence each."""
+    return [*failures(result), *babblers(result)]
 
 
 def failures(result: StudyResult) -> list[str]:

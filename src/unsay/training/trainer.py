@@ -14,6 +14,7 @@ from unsay import preemption
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.methods.base import Method, Needs, RoleBatch
+from unsay.methods.code import code_key
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.sharding import check_shardable, shard
@@ -108,11 +109,12 @@ def train(
         device: where a sharded model goes; where it is if not given.
 
     Raises:
-        UserError: bad data, or NaN or collapse before the first checkpoint; out of memory, or a process that is lost.
+        UserError: bad data, a method that is written in no file, or NaN or collapse before the first checkpoint; out of
+            memory, or a process that is lost.
         PreemptedError: SIGTERM, where it is heeded; the last whole step is saved.
     """
     contents = [example_content(e) for e in (*examples, *probe_examples)]
-    key = content_key(key, type(method).__name__, vlm.key, settings.decisive(), contents)
+    key = content_key(key, type(method).__name__, vlm.key, settings.decisive(), contents, *code_key(type(method)))
     check_shares(method.needs, settings, processes.world)
     plan = batches(examples, method.needs, settings)
     if settings.reference == "cached":
