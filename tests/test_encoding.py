@@ -5,6 +5,7 @@ import torch
 
 import tiny
 from unsay.errors import UserError
+from unsay.models.loading import reader
 from unsay.records import Example, Role
 from unsay.training.encoding import Encoded, collate, encode
 
@@ -46,6 +47,23 @@ def test_scored_tokens_decode_to_the_answer_and_its_end(any_vlm):
 
 def test_no_token_spans_the_border(any_vlm):
     check_no_token_spans_the_border(any_vlm)
+
+
+def test_without_weights_the_same_tokens_are_made(any_vlm, tmp_path):
+    any_vlm.model.config.save_pretrained(tmp_path)
+    any_vlm.model.generation_config.save_pretrained(tmp_path)
+    any_vlm.processor.save_pretrained(tmp_path)
+    bare = reader(str(tmp_path))
+    assert {parameter.device.type for parameter in bare.model.parameters()} == {"meta"}
+    for prompt, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True):
+        row = example(prompt=prompt, answer=answer)
+        assert encode(bare, row, **LIMITS) == encode(any_vlm, row, **LIMITS)
+    assert (bare.context, bare.end_tokens) == (any_vlm.context, any_vlm.end_tokens)
+
+
+def test_a_model_that_is_not_there_makes_no_tokens(tmp_path):
+    with pytest.raises(UserError, match="none: its configuration cannot be read"):
+        reader(str(tmp_path / "none"))
 
 
 @pytest.mark.pocket

@@ -194,6 +194,19 @@ def test_a_method_that_lacks_a_role_is_told_before_the_original_model_answers(ti
     assert not (tmp_path / "run" / "responses").exists()
 
 
+def test_a_limit_that_was_lowered_is_said_before_the_original_model_answers(
+    tiny_folder, examples, unlearned, monkeypatch
+):
+    settings = config(tiny_folder, examples)
+    limited = settings.model_copy(update={"train": settings.train.model_copy(update={"max_prompt_tokens": 3})})
+    shutil.rmtree(unlearned / "responses")
+    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    with pytest.raises(UserError, match=r"its prompt has \d+ tokens, the limit is 3 \(train.max_prompt_tokens\)"):
+        api.unlearn(limited, unlearned)
+    assert not (unlearned / "responses").exists()
+
+
 def test_an_example_that_is_also_asked_is_refused(tiny_folder, tmp_path):
     from unsay.suites import Setting, get_suite
 

@@ -1,6 +1,7 @@
 """`load`: any image-text-to-text checkpoint, or the pocket VLM, by name or by folder."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoProcessor, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from unsay.errors import UserError
@@ -64,16 +65,12 @@ def load(
             whole = left_whole(skeleton(name_or_path, config, case.auto_class))
             options["quantization_config"].llm_int8_skip_modules = whole
         model = opened(getattr(transformers, case.auto_class), source, name_or_path, **options)
-        processor = _processor(source)
+        processor = _processor(source, name_or_path, case)
     except UserError:
         raise
     except FAILURES as error:
         otherwise = f"{name_or_path}: cannot be loaded as an image-text-to-text model"
         raise _said(error, name_or_path, settings, device, otherwise) from error
-    if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
-        processor.chat_template = processor.tokenizer.chat_template or case.template
-    if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
-        raise UserError(f"{name_or_path}: its processor has no chat template; add a chat_template.jinja to its folder")
     model.requires_grad_(False)
     try:
         model.eval()
@@ -109,6 +106,24 @@ def bare(name_or_path: str) -> VLM:
         return skeleton(name_or_path, config, (special_case(config) or GENERAL).auto_class)
     except FAILURES as error:
         raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
+
+
+def reader(name_or_path: str) -> VLM:
+    """A model without its weights, but with its processor: enough to make token ids of prompts and answers.
+
+    Raises:
+        UserError: as `bare`, or its processor cannot be made.
+    """
+    config, source = _configuration(name_or_path), _source(name_or_path)
+    case = special_case(config) or GENERAL
+    try:
+        vlm = skeleton(name_or_path, config, case.auto_class)
+        vlm.processor = _processor(source, name_or_path, case)
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its processor cannot be made: {reason(error)}") from error
+    with suppress(OSError):  # many checkpoints have none: then what ends an answer stands in their configuration
+        vlm.base.generation_config = GenerationConfig.from_pretrained(source)
+    return vlm
 
 
 @cache
@@ -162,14 +177,14 @@ def _four_bits(settings: ModelSettings) -> Any:
     )
 
 
-def _processor(source: str) -> Any:
-    """The checkpoint's processor.
+def _processor(source: str, name: str, case: SpecialCase) -> Any:
+    """The checkpoint's processor, with a chat template.
 
     Raises:
-        UserError: it needs a package that is not installed.
+        UserError: it needs a package that is not installed, or there is no chat template.
     """
     try:
-        return AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except (ImportError, AttributeError, TypeError) as error:
         # Without torchvision, processors that also take videos end in errors that do not name it.
         missing = [name for name in ("torchvision", "num2words") if find_spec(name) is None]
@@ -178,6 +193,11 @@ def _processor(source: str) -> Any:
         raise UserError(
             f"{source}: its processor cannot be made without {' and '.join(missing)}: pip install 'unsay[families]'"
         ) from error
+    if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
+        processor.chat_template = processor.tokenizer.chat_template or case.template
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
+        raise UserError(f"{name}: its processor has no chat template; add a chat_template.jinja to its folder")
+    return processor
 
 
 def _said(error: BaseException, name: str, settings: ModelSettings, device: str, otherwise: str) -> UserError:

@@ -11,6 +11,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.judging import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
+from unsay.models.loading import reader
 from unsay.models.lora import adapter_key
 from unsay.models.settings import ModelSettings
 from unsay.pipeline.environment import environment
@@ -101,6 +102,10 @@ class Run:
         if self._vlm.adapter_key is not None:
             self._vlm = detach(self._vlm)
         return self._vlm
+
+    def reading(self) -> VLM:
+        """What makes token ids of prompts and answers: the model, if it is loaded; else no weights are."""
+        return self._vlm if self._vlm is not None else reader(self.config.model)
 
     def adapted(self, adapter: Path) -> VLM:
         """The model with an adapter from a folder; nothing is loaded if it has that one already.

@@ -51,7 +51,6 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         if given is not None:
             examples, probe = read_examples(given, run.config.data.recipe.probe, run.config.seed)
             examples, probe = rendering.render(examples), rendering.render(probe)
-            check_lengths(run.original(), [*examples, *probe], run.config.train)
         else:
             examples, probe = _recipe(run, held_out, rendering, requests, answers)
         check_disjoint([*examples, *probe], suites, run.folder / "train" / "overlaps.jsonl")
@@ -79,6 +78,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     ]
     run.stages.run("examples", "Put the training examples together", inputs, outputs, work, note=told)
     examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
+    if given is not None:
+        # Here and not in the work: the limits are no input of the stage, and may be others than when it was done.
+        check_lengths(run.reading(), [*examples, *probe], run.config.train)
     # Planned again when training starts; here a lack is found before the original model is evaluated.
     settings = _settings(run, examples)
     plan = batches(examples, needs, settings)
