@@ -142,7 +142,8 @@ def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Ro
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(NAMED[model]()) if model in NAMED else model)
+        source = str(NAMED[model]()) if model in NAMED else model
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         counted = tokenizer([example.answer for example in examples], add_special_tokens=False)["input_ids"]
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
