@@ -7,7 +7,7 @@ import torch
 
 from unsay.config import RunConfig, read_config
 from unsay.models import ModelSettings, precision, settled
-from unsay.pipeline.run import Run
+from unsay.pipeline.run import Run, begun_in
 
 FASTEST = ModelSettings(dtype="fastest")
 
@@ -47,10 +47,12 @@ def test_a_run_is_keyed_and_written_with_what_was_found(monkeypatch, tmp_path, f
 
 
 def test_a_run_goes_on_in_the_precision_that_it_began_in(monkeypatch, tmp_path):
-    """Whatever a busy or another machine measures now; another model is settled anew."""
+    """Whatever a busy or another machine measures now; another model or kind of device is settled anew."""
     found = iter(["bfloat16", "float32", "float32"])
     monkeypatch.setattr(precision, "_fastest", lambda kind: next(found))
     asked = RunConfig(model_settings=FASTEST)
     other = asked.model_copy(update={"model": "other"})
     said = [Run.open(tmp_path, config).config.model_settings.dtype for config in (asked, asked, other)]
     assert said == ["bfloat16", "bfloat16", "float32"]
+    assert begun_in(tmp_path, other) is not None
+    assert begun_in(tmp_path, other.model_copy(update={"device": "cuda:1"})) is None

@@ -63,7 +63,7 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
         # Settled before anything is keyed or written: what is kept says which precision it was made in.
-        precision = _begun_in(folder, config) or settled(config.model_settings, config.device)
+        precision = begun_in(folder, config) or settled(config.model_settings, config.device)
         config = config.model_copy(update={"model_settings": precision})
         stages = Stages(folder, progress or Silent())
         lock = None
@@ -177,7 +177,7 @@ def _judges(config: RunConfig) -> object:
     return config.evaluation.judge, config.evaluation.judge_settings
 
 
-def _begun_in(folder: Path, config: RunConfig) -> ModelSettings | None:
+def begun_in(folder: Path, config: RunConfig) -> ModelSettings | None:
     """What `fastest` came to when the run directory was begun; None if nothing is settled there.
 
     A stopwatch must not decide twice: on a busy or another machine the answer could differ, and every stage and
@@ -186,7 +186,13 @@ def _begun_in(folder: Path, config: RunConfig) -> ModelSettings | None:
     if config.model_settings.dtype != "fastest" or (begun := written(folder)) is None:
         return None
     same = begun.model_settings.model_copy(update={"dtype": "fastest"}) == config.model_settings
-    return begun.model_settings if same and begun.model == config.model else None
+    same = same and begun.model == config.model and _kind(begun.device) == _kind(config.device)
+    return begun.model_settings if same else None
+
+
+def _kind(device: str) -> str:
+    """`cuda` of `cuda:1`."""
+    return device.partition(":")[0]
 
 
 def check_device(name: str) -> None:
