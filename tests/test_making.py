@@ -36,6 +36,10 @@ def turn(role, content):
     return {"role": role, "content": content}
 
 
+def spoken(speaker, value):
+    return {"from": speaker, "value": value}
+
+
 # --------------------------------------------------------------------------------------------------------------- shapes
 
 
@@ -48,6 +52,9 @@ def turn(role, content):
         {"prompt": [turn("user", "[request 1]")], "response": [turn("assistant", "[answer]")]},
         {"messages": [turn("user", "[request 1]"), turn("assistant", "[answer]")]},
         {"messages": [turn("user", [{"type": "text", "text": "[request 1]"}]), turn("assistant", "[answer]")]},
+        {"conversations": [spoken("human", "[request 1]"), spoken("gpt", "[answer]")], "id": "7"},
+        {"conversations": [spoken("user", "[request 1]"), spoken("assistant", "[answer]")]},
+        {"conversations": [turn("user", "[request 1]"), turn("assistant", "[answer]")]},
     ],
 )
 def test_a_prompt_with_an_answer_in_every_shape(tmp_path, row):
@@ -115,9 +122,13 @@ def test_pictures_are_read_and_named_from_where_the_file_goes(tmp_path):
                       turn("assistant", "[answer]")], "image": picture},
         {"messages": [turn("user", [{"type": "image", "image": picture}, {"type": "text", "text": "[request 4]"}]),
                       turn("assistant", "[answer]")]},
+        {"conversations": [spoken("human", "<image>\n[request 5]"), spoken("gpt", "[answer]")], "image": picture},
+        {"conversations": [spoken("human", "[request 6]\n<image>"), spoken("gpt", "[answer]")], "images": [picture]},
+        {"conversations": [spoken("human", "[request 7]"), spoken("gpt", "[answer]")], "image": picture},
     ]  # fmt: skip
     made = make(written(tmp_path / "data", *rows), FORGET)
-    assert [row.request for row in made.examples] == [None, "[what it says]", None, None]
+    assert [row.prompt for row in made.examples] == [f"[request {n}]" for n in range(1, 8)]
+    assert [row.request for row in made.examples] == [None, "[what it says]", *[None] * 5]
     assert {row.image for row in relative_to(tmp_path, made.examples)} == {"data/pictures/a.png"}
 
 
@@ -140,6 +151,12 @@ BROKEN = {
     "more than a question": {"messages": [turn("user", "SECRET"), turn("assistant", "b"), turn("user", "c")]},
     "neither text nor a picture": {"messages": [turn("user", [{"type": "audio", "text": "SECRET"}])]},
     "no list of turns": {"messages": "SECRET"},
+    "a conversation that is no list of turns": {"conversations": {"SECRET": 1}},
+    "conversation of more than a question": {"conversations": [spoken("human", "SECRET"), spoken("gpt", "b")] * 2},
+    "which no example can hold": {"conversations": [spoken("system", "SECRET"), spoken("human", "a")]},
+    "neither the user's nor the assistant's": {"conversations": [spoken("SECRET", "a")]},
+    "a picture without a path": {"conversations": [spoken("human", "<image>\nSECRET"), spoken("gpt", "b")]},
+    "a picture in an answer": {"conversations": [spoken("human", "a"), spoken("gpt", "SECRET <image>")]},
     "missing or cannot be read": {"prompt": "SECRET", "response": "b", "image": "SECRET.png"},
     "several pictures": {"prompt": "SECRET", "response": "b", "images": ["a.png", "SECRET.png"]},
     "named by no path": {"prompt": "SECRET", "response": "b", "image": {"bytes": "SECRET"}},
@@ -170,9 +187,11 @@ def test_what_is_broken_alike_is_counted_and_only_some_lines_are_named(tmp_path)
         make(written(tmp_path), FORGET)
 
 
-TEXTS = st.text(max_size=5) | st.sampled_from(["user", "assistant", "text", "image", "forget"])
-KEYS = ["prompt", "response", "answer", "chosen", "rejected", "messages", "image", "images", "role", "content", "type",
-        "text", "request", "category", "complete"]  # fmt: skip
+TEXTS = st.text(max_size=5) | st.sampled_from(
+    ["user", "assistant", "human", "gpt", "<image>", "text", "image", "forget"]
+)
+KEYS = ["prompt", "response", "answer", "chosen", "rejected", "messages", "conversations", "image", "images", "role",
+        "content", "from", "value", "type", "text", "request", "category", "complete"]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
@@ -205,7 +224,7 @@ REASONS = {
     "a prompt that is no text",
     "an answer that is no text",
     "a preference without both answers",
-    "messages that are no list of turns",
+    "a conversation that is no list of turns",
     "a system prompt, which no example can hold",
     "a turn that is neither the user's nor the assistant's",
     "a turn with a part that is neither text nor a picture",

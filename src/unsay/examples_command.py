@@ -28,7 +28,7 @@ def examples(
         typer.Argument(
             metavar="IN",
             help='JSONL, each row {"prompt"}, {"prompt", "response"}, {"prompt", "chosen", "rejected"} or '
-            '{"messages"}, and "image" where it has a picture.',
+            '{"messages"} or {"conversations"}, and "image" where it has a picture.',
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the examples, for data.examples.")],

@@ -8,6 +8,10 @@ from unsay.records import Role
 
 ANSWERS = ("response", "answer")
 """What the field of an answer is called, where nobody says."""
+SPEAKERS = {"human": "user", "gpt": "assistant"}
+"""Who speaks in ShareGPT's and LLaVA's rows."""
+PLACEHOLDER = "<image>"
+"""Where in the words of such a row its picture stands."""
 TURNS = (["user"], ["user", "assistant"], ["assistant"])
 """The conversations that fit one example, or a half of one."""
 
@@ -50,8 +54,9 @@ class Said:
 def read_row(line: str, fields: Fields) -> list[Said]:
     """What one line says: two examples where it prefers one answer over another, else one.
 
-    Shapes are tried in this order: `chosen` and `rejected` (preference data), `messages` (a conversation), a prompt
-    with or without an answer. A name in `fields` goes before the shapes that have no such field.
+    Shapes are tried in this order: `chosen` and `rejected` (preference data), `messages` (a conversation),
+    `conversations` (one of ShareGPT or LLaVA), a prompt with or without an answer. A name in `fields` goes before the
+    shapes that have no such field.
 
     Raises:
         UnfitError: it is no JSON object, has none of the shapes, or says more than an example can hold.
@@ -66,6 +71,9 @@ def read_row(line: str, fields: Fields) -> list[Said]:
         return _preference(row, fields.prompt or "prompt")
     if fields == USUAL and "messages" in row:
         prompt, answer, pictures = _conversation(row["messages"])
+        return [_said(row, prompt, answer, pictures, _role(row))]
+    if fields == USUAL and "conversations" in row:
+        prompt, answer, pictures = _conversation(_renamed(row["conversations"]))
         return [_said(row, prompt, answer, pictures, _role(row))]
     names = ANSWERS if fields.response is None else (fields.response,)
     answers = [row[name] for name in names if row.get(name) is not None]
@@ -99,7 +107,7 @@ def _told(value: Any, role: str) -> tuple[str | None, str | None, list[str | Non
 def _conversation(turns: Any) -> tuple[str | None, str | None, list[str | None]]:
     """(Prompt, answer, pictures) of a conversation of one question and at most one answer."""
     if not isinstance(turns, list):
-        raise UnfitError("messages that are no list of turns")
+        raise UnfitError("a conversation that is no list of turns")
     found: dict[str, str] = {}
     roles: list[str] = []
     pictures: list[str | None] = []
@@ -117,6 +125,26 @@ def _conversation(turns: Any) -> tuple[str | None, str | None, list[str | None]]
     if roles not in TURNS:
         raise UnfitError("a conversation of more than a question and an answer")
     return found.get("user"), found.get("assistant"), pictures
+
+
+def _renamed(turns: Any) -> Any:
+    """ShareGPT's and LLaVA's turns as those of `messages`; what is no such turn stays, to be refused there.
+
+    The placeholder is taken out as LLaVA's own training does (`preprocess_multimodal`): the picture stands before the
+    prompt, wherever in it the placeholder stood.
+    """
+    return [_turn(turn) for turn in turns] if isinstance(turns, list) else turns
+
+
+def _turn(turn: Any) -> Any:
+    if not isinstance(turn, dict) or "from" not in turn:
+        return turn
+    speaker, text = turn["from"], turn.get("value")
+    role = SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else None
+    if not isinstance(text, str) or PLACEHOLDER not in text:
+        return {"role": role, "content": text if isinstance(text, str) else None}
+    pictures = [{"type": "image"}] * text.count(PLACEHOLDER)
+    return {"role": role, "content": [*pictures, {"type": "text", "text": text.replace(PLACEHOLDER, "").strip()}]}
 
 
 def _content(content: Any) -> tuple[str, list[str | None]]:
