@@ -153,6 +153,30 @@ def test_packaged_answers_are_not_taken_for_the_models_own(tmp_path, text, ancho
     assert any("teaches it these answers" in text for text in texts) == taught
 
 
+# ------------------------------------------------------------------------------------------------------------ precision
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "lost"),
+    [
+        ("float16", "float32", True), ("auto", "float16", True), ("auto", "bfloat16", False),
+        ("bfloat16", "float16", False), ("float32", "float16", False),
+    ],
+)  # fmt: skip
+def test_what_float16_loses_is_said_in_red(tiny_folder, tmp_path, dtype, stored, lost):
+    written = read_json(tiny_folder / "config.json")
+    write_json(tmp_path / "model" / "config.json", {**written, "dtype": stored})
+    run = opened(tmp_path, f"data: {{examples: x.jsonl}}\nmodel_settings: {{dtype: {dtype}}}")
+    run.config = run.config.model_copy(update={"model": str(tmp_path / "model")})
+    found = learning.cautions(run, tiny.examples(24), settings(20))
+    assert [caution.severe for caution in found] == [True] * lost
+    assert ("in float16 gradients below 6e-08 become 0" in learning.note(run, tiny.examples(24), settings(20))) == lost
+    for caution in found:
+        assert "gradients below 6e-08 became 0" in caution.text
+        assert caution.text.endswith("Set model_settings.dtype to bfloat16, or to float32.")
+        assert ("auto takes" in caution.text) == (dtype == "auto")
+
+
 # ---------------------------------------------------------------------------------------------------------- a whole run
 
 

@@ -1,13 +1,19 @@
-"""What a run learns from, as far as its reader must know: how few rows, what of them is cut, whose answers they are."""
+"""What a run learns from, as far as its reader must know: how few rows, what of them is cut, whose answers they are.
+
+And in what it learns: float16 loses what is small.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_json
 from unsay.methods import build_method
 from unsay.methods.base import Companion, Needs
 from unsay.models.loading import NAMED
+from unsay.pipeline.precision import held_in
 from unsay.pipeline.run import Run
 from unsay.records import Example, Label, Role, Verdict
 from unsay.scoring import Caution
@@ -26,6 +32,9 @@ LOST = {
     Role.RETAIN: "teach no end",
 }
 """What answers do that are cut at `train.max_answer_tokens`."""
+
+SMALLEST = torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float16).eps
+"""What float16 can hold: nothing that is closer to 0. Nobody scales the loss up, as mixed precision in float16 does."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,8 @@ def note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
     said += [_cut_words(role, *counts, settings) for role, counts in _cut(run, examples, settings).items()]
     if _anchored_elsewhere(run):
         said.append("retain answers are SmolLM2-135M's, not this model's")
+    if held_in(run.config) == "float16":
+        said.append(f"in float16 gradients below {SMALLEST:.0e} become 0")
     return "; ".join(said)
 
 
@@ -118,6 +129,8 @@ def cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> 
         found.append(Caution(text=f"{text}.", severe=much))
     if _anchored_elsewhere(run):
         found.append(_foreign_anchor(run))
+    if held_in(run.config) == "float16":
+        found.append(_lost_gradients(run))
     return found
 
 
@@ -141,6 +154,18 @@ def _foreign_anchor(run: Run) -> Caution:
         text += f", and {run.config.method} teaches it these answers"
     advice = "Its own answers hold it better: `unsay examples --role retain --answer-with`, then data.examples."
     return Caution(text=f"{text}. {advice}")
+
+
+def _lost_gradients(run: Run) -> Caution:
+    chosen = (
+        " (model_settings.dtype: auto takes the checkpoint's own)" if run.config.model_settings.dtype == "auto" else ""
+    )
+    return Caution(
+        text=f"The language model was trained in float16{chosen}, without scaling its loss: gradients below "
+        f"{SMALLEST:.0e} became 0, and nothing counts them, so that the adapter may have learned less than its steps "
+        "should have taught it. Set model_settings.dtype to bfloat16, or to float32.",
+        severe=True,
+    )
 
 
 def _needs(run: Run) -> Needs:

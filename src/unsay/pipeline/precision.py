@@ -1,4 +1,4 @@
-"""In which precision a run's model answered: scores are those of these weights, and of no others."""
+"""In which precision a run's model learned and answered: scores are those of these weights, and of no others."""
 
 from pydantic import JsonValue
 
@@ -15,15 +15,16 @@ def asked_in(config: RunConfig) -> dict[str, JsonValue]:
     """
     if config.evaluation.responder is not None:
         return {}
-    return {"dtype": _dtype(config), "quantisation": config.model_settings.quantisation}
+    return {"dtype": held_in(config), "quantisation": config.model_settings.quantisation}
 
 
 def in_words(config: RunConfig) -> str:
     """`bfloat16`, or `4 bits`."""
-    return "4 bits" if config.model_settings.quantisation is not None else _dtype(config)
+    return "4 bits" if config.model_settings.quantisation is not None else held_in(config)
 
 
-def _dtype(config: RunConfig) -> str:
+def held_in(config: RunConfig) -> str:
+    """The precision of the weights that are not stored in 4 bits; `auto` where nothing here tells."""
     if config.model_settings.dtype != "auto":
         return config.model_settings.dtype
     try:
