@@ -11,7 +11,7 @@ from PIL import Image
 from unsay import cli
 from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples
 from unsay.errors import UserError
-from unsay.files import read_rows
+from unsay.files import read_rows, write_rows
 from unsay.pipeline import run as pipeline_run
 from unsay.pipeline.making import Making, count_cut, drop_overlaps, make, relative_to
 from unsay.pipeline.own_examples import read_examples
@@ -130,6 +130,22 @@ def test_pictures_are_read_and_named_from_where_the_file_goes(tmp_path):
     assert [row.prompt for row in made.examples] == [f"[request {n}]" for n in range(1, 8)]
     assert [row.request for row in made.examples] == [None, "[what it says]", *[None] * 5]
     assert {row.image for row in relative_to(tmp_path, made.examples)} == {"data/pictures/a.png"}
+
+
+def test_pictures_are_found_again_whatever_links_lead_to_the_file(tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "pictures" / "a.png")
+    (tmp_path / "pictures" / "b.png").symlink_to("a.png")
+    (tmp_path / "here").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "there").symlink_to(tmp_path / "pictures")
+    rows = [{"prompt": f"[request {n}]", "response": "[answer]", "image": f"{folder}/{name}"}
+            for n, (folder, name) in enumerate([("pictures", "a.png"), ("there", "b.png")])]  # fmt: skip
+    made = make(written(tmp_path, *rows), FORGET)
+    out = tmp_path / "here" / "examples.jsonl"
+    write_rows(out, relative_to(out.parent, made.examples))
+    examples, _ = read_examples(out.resolve(), 1, 0)  # as a run's settings lead there
+    assert [row.image for row in examples] == [str(tmp_path / "pictures" / name) for name in ("a.png", "b.png")]
 
 
 # --------------------------------------------------------------------------------------------------------------- broken
@@ -284,6 +300,18 @@ def test_long_answers_are_counted_by_the_tokenizer_alone(tiny_folder, tmp_path, 
         count_cut(made.examples, str(tmp_path / "none"), 8)
 
 
+def test_a_tokenizer_with_code_of_its_own_is_refused_without_advice_that_nobody_can_take(tmp_path):
+    made = make(written(tmp_path, {"prompt": "a", "response": "b"}), FORGET)
+    code = {"model_type": "of_its_own", "auto_map": {"AutoConfig": "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(code))
+    code = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(code))
+    (tmp_path / "own.py").write_text("raise SystemError('it ran')")
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded: it needs code of its own") as found:
+        count_cut(made.examples, str(tmp_path), 8)
+    assert "trust_remote_code" not in str(found.value)
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
@@ -356,3 +384,15 @@ def test_the_command_asks_the_model_of_a_runs_settings(run, tiny_folder, tmp_pat
         ("retain", "Say hello."), ("retain", "Bake bread."), ("forget", "[request 1]"),
     ]  # fmt: skip
     assert (tmp_path / "mine-answers" / "train" / "normal_answers.jsonl").exists()
+
+
+def test_no_model_answers_in_place_of_the_server_that_the_settings_name(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_run, "load", None)
+    (tmp_path / "my.yaml").write_text("evaluation: {responder: {url: 'http://localhost:1/v1', model: theirs}}\n")
+    path, out = written(tmp_path, {"prompt": "[request 1]"}), tmp_path / "mine.jsonl"
+    code, _, err = run(path, "--out", out, "--role", "retain", "--answer-with", tmp_path / "my.yaml")
+    assert (code, err.strip().count("\n")) == (2, 0)
+    assert "my.yaml: evaluation.responder: " in err
+    assert "name that checkpoint as `model`" in err
+    assert not out.exists()
+    assert not (tmp_path / "mine-answers").exists()

@@ -142,7 +142,11 @@ def _role(name: str | None) -> "Role | None":
 
 
 def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
-    """Asks the model of a run's settings; its answers stay beside the file, so that the same command goes on there."""
+    """Asks the model of a run's settings; its answers stay beside the file, so that the same command goes on there.
+
+    Raises:
+        UserError: the settings cannot be read, or a server would answer by them.
+    """
     from unsay.config import read_config
     from unsay.pipeline.own_answers import normal_answers, own_answers
     from unsay.pipeline.run import Run
@@ -151,6 +155,11 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
 
     refuse_several("examples")
     settings = read_config(config)
+    if settings.evaluation.responder is not None:
+        raise UserError(
+            f"{config}: evaluation.responder: examples hold what the model that is trained says itself, and no server "
+            "is asked for it; leave it out, and name that checkpoint as `model`"
+        )
 
     @cache  # one run for both roles: the model is loaded once, and only if there is something to ask
     def run() -> Run:

@@ -19,6 +19,7 @@ from unsay.files import atomic_path, content_key, file_key, read_json
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
 from unsay.models.lora_linear import quicken
 from unsay.models.memory import out_of_memory
+from unsay.models.opening import reason
 from unsay.models.reach import beside_language
 from unsay.models.sharing import shared_layers
 from unsay.models.vision import picture_logits
@@ -152,7 +153,7 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(weights)
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: not a readable PEFT adapter: {_first_line(error)}") from error
+        raise UserError(f"{folder}: not a readable PEFT adapter: {reason(error)}") from error
     if getattr(config, "bias", "none") != "none":
         # PEFT would write them over the model's own.
         raise UserError(
@@ -191,7 +192,7 @@ def _misfit(folder: Path, vlm: VLM, error: BaseException) -> UserError:
             f"{folder}: out of memory while this adapter was put on {vlm.name}: model_settings.dtype, quantisation and "
             "device_map make room, or a device with more memory"
         )
-    return UserError(f"{folder}: this adapter does not fit {vlm.name}: {_first_line(error)}")
+    return UserError(f"{folder}: this adapter does not fit {vlm.name}: {reason(error)}")
 
 
 def adapter_key(folder: Path) -> str:
@@ -231,14 +232,10 @@ def save_adapter(vlm: VLM, folder: Path) -> VLM:
             vlm.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"cannot write {folder}: {_first_line(error)} (in {temporary}): free some space there, or name another "
+                f"cannot write {folder}: {reason(error)} (in {temporary}): free some space there, or name another "
                 "folder in TMPDIR, and run the same command again"
             ) from error
         for source in sorted(Path(temporary).iterdir()):
             with atomic_path(folder / source.name) as whole:
                 shutil.copyfile(source, whole)
     return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=adapter_key(folder))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

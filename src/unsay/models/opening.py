@@ -44,7 +44,7 @@ def opened(auto: Any, source: str, name: str, **options: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """What a failure to open a checkpoint says, in one line; where it lacks code, what to take instead."""
+    """What a failure says, in one line; of a checkpoint that needs code of its own, what to take instead."""
     if isinstance(error, ValueError) and "trust_remote_code" in str(error):
         return OWN_CODE
     return (str(error).strip() or type(error).__name__).splitlines()[0]

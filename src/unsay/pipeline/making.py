@@ -15,6 +15,7 @@ from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_text
 from unsay.models.loading import NAMED
+from unsay.models.opening import reason
 from unsay.pipeline.row_shapes import USUAL, Fields, Said, UnfitError, read_row
 from unsay.pipeline.suites import Overlap, chosen, overlaps
 from unsay.records import Example, Role, SourceRow
@@ -108,10 +109,10 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
 def broken_words(broken: dict[str, list[int]]) -> str:
     """What is wrong, and in which lines: `not JSON (line 3), an empty prompt (12 rows: lines 4, 5, 8, 9, 11, …)`."""
     said = []
-    for reason, lines in broken.items():
+    for wrong, lines in broken.items():
         named = ", ".join(map(str, lines[:NAMED_LINES])) + (", …" if len(lines) > NAMED_LINES else "")
         count = f"{len(lines):,} rows: " if len(lines) > NAMED_LINES else ""
-        said.append(f"{reason} ({count}line{'s' if len(lines) > 1 else ''} {named})")
+        said.append(f"{wrong} ({count}line{'s' if len(lines) > 1 else ''} {named})")
     return ", ".join(said)
 
 
@@ -146,20 +147,25 @@ def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Ro
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         counted = tokenizer([example.answer for example in examples], add_special_tokens=False)["input_ids"]
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{model}: its tokenizer cannot be loaded: {reason}") from error
+        raise UserError(f"{model}: its tokenizer cannot be loaded: {reason(error)}") from error
     pairs = zip(examples, counted, strict=True)
     return Counter(example.role for example, ids in pairs if example.complete and len(ids) + 1 > limit)
 
 
 def relative_to(folder: Path, examples: Sequence[Example]) -> list[Example]:
-    """The examples with their pictures' paths as a file in a folder names them."""
+    """The examples with their pictures' paths as a file in a folder names them.
+
+    Links to folders are followed first: whoever opens the file may follow them too, and `..` would lead elsewhere.
+    """
     return [
-        example
-        if example.image is None
-        else example.model_copy(update={"image": Path(os.path.relpath(example.image, folder)).as_posix()})
+        example if example.image is None else example.model_copy(update={"image": _way(folder, Path(example.image))})
         for example in examples
     ]
+
+
+def _way(folder: Path, picture: Path) -> str:
+    """From a folder to a picture, which keeps its name where it is a link itself."""
+    return Path(os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())).as_posix()
 
 
 def _ready(said: Said, making: Making, folder: Path, answering: Answering | None) -> Said:
