@@ -16,7 +16,8 @@ from unsay.files import read_json, read_rows, write_rows
 from unsay.pipeline.own_examples import read_examples
 from unsay.pipeline.run import Run
 from unsay.pipeline.suites import Overlap, check_disjoint
-from unsay.pipeline.unlearn import _settings
+from unsay.pipeline.unlearn import _settings, prepare_examples
+from unsay.pipeline.user_suite import read_suite_file
 from unsay.records import Example, Kind, Modality, Prompt, Role
 
 
@@ -156,21 +157,50 @@ def test_the_words_in_utility_pictures_are_not_read_in_training(tmp_path):
 
 
 def test_all_that_overlaps_is_found_in_one_go_and_listed_without_a_word_of_it(tmp_path):
-    words = {"one": "[request 1] about a boat", "two": "[request 2] about a harbour"}
+    words = {"advbench": "[request 1] about a boat", "contrast": "[request 2] about a harbour"}
     suites = {name: [asked(tmp_path / "suite.png", request=text)] for name, text in words.items()}
     rows = [
         trained(tmp_path / "a.png", id=str(n), image=None, request=f"{text} ({n})")
-        for n, text in enumerate([words["one"]] * 3 + [words["two"]] * 2 + ["something else entirely"])
+        for n, text in enumerate([words["advbench"]] * 3 + [words["contrast"]] * 2 + ["something else entirely"])
     ]
     with pytest.raises(
-        UserError, match=r"5 of 6 training examples overlap .*\(one 3, two 2\); their ids are in "
+        UserError, match=r"5 of 6 training examples overlap .*\(advbench 3, contrast 2\); their ids are in "
     ) as caught:
         check_disjoint(rows, suites, tmp_path / "train" / "overlaps.jsonl")
-    assert "--drop-overlaps" in str(caught.value)
+    assert "`unsay examples --drop-overlaps --suites advbench,contrast` does" in str(caught.value)
     assert {(row[0], row[1]) for row in listed(tmp_path / "train" / "overlaps.jsonl")} == {
-        ("0", "one"), ("1", "one"), ("2", "one"), ("3", "two"), ("4", "two"),
+        ("0", "advbench"), ("1", "advbench"), ("2", "advbench"), ("3", "contrast"), ("4", "contrast"),
     }  # fmt: skip
     assert "boat" not in str(caught.value) + (tmp_path / "train" / "overlaps.jsonl").read_text()
+
+
+def test_no_command_is_named_that_knows_nothing_of_the_questions(tmp_path):
+    rows = [trained(tmp_path / "a.png", image=None, request="[request 1] about a boat")]
+    question = asked(tmp_path / "suite.png", request=rows[0].request)
+    suites = {"contrast": [question], "mine-attack": [question]}
+    with pytest.raises(UserError, match=r"remove the rows with these ids from data\.examples") as caught:
+        check_disjoint(rows, suites, tmp_path / "overlaps.jsonl")
+    assert "--suite-file" in str(caught.value)
+    assert "--drop-overlaps" not in str(caught.value)
+
+
+def test_a_picture_that_takes_the_place_of_an_own_questions_is_looked_at(tiny_folder, tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "trained.png")
+    settings = config(tiny_folder, own(tmp_path, "trained.png"), "text")
+    questions, picture = tmp_path / "mine.jsonl", tmp_path / "asked.png"
+    row = {"id": "1", "prompt": "What does it say?", "image": picture.name, "kind": "attack"}
+    questions.write_text(json.dumps(row) + "\n")
+
+    def prepare(colour):
+        Image.new("RGB", (40, 30), colour).save(picture)
+        run = Run.open(tmp_path / "run", settings)
+        prepare_examples(run, read_suite_file(questions)(run))
+        return run.stages.records[-1][1]
+
+    assert [prepare(colour) for colour in ("white", "white", "black")] == [False, True, False]
+    with pytest.raises(UserError, match=r"overlap .*\(mine-attack 18\)"):
+        prepare("red")
+    assert {by for _, _, by in listed(tmp_path / "run" / "train" / "overlaps.jsonl")} == {"picture"}
 
 
 # ------------------------------------------------------------------------------------------------------- the retain mix

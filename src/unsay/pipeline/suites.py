@@ -176,8 +176,21 @@ def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]],
     write_rows(listing, found)
     raise UserError(
         f"{len({row.id for row in found}):,} of {len(examples):,} training examples overlap with questions that will "
-        f"be asked ({overlap_counts(found)}); their ids are in {listing}: remove these (`unsay examples "
-        "--drop-overlaps` does), or leave the suites out (evaluation.suites, --suite-file)"
+        f"be asked ({overlap_counts(found)}); their ids are in {listing}: {_remedy({row.suite for row in found})}"
+    )
+
+
+def _remedy(suites: set[str]) -> str:
+    """What to do about overlaps with these suites; `unsay examples` knows those alone that are built in."""
+    if any(find_suite(suite) is None for suite in suites):
+        return (
+            "remove the rows with these ids from data.examples, or what they repeat from the questions (--suite-file, "
+            "evaluation.suites)"
+        )
+    names = ",".join(sorted(suites))
+    return (
+        f"remove these rows (`unsay examples --drop-overlaps --suites {names}` does), or leave the suites out "
+        "(evaluation.suites)"
     )
 
 

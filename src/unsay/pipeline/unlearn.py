@@ -17,11 +17,18 @@ from unsay.pipeline.learning import cautions, measure_answers, note, nothing_to_
 from unsay.pipeline.own_answers import own_answers, requests_of
 from unsay.pipeline.own_examples import examples_key, read_examples, readable
 from unsay.pipeline.run import Run
-from unsay.pipeline.suites import check_disjoint, found, stored, suite_code_key, words_in_pictures
+from unsay.pipeline.suites import (
+    check_disjoint,
+    found,
+    given_pictures,
+    stored,
+    suite_code_key,
+    words_in_pictures,
+)
 from unsay.records import Example, Prompt, Role, SourceRow
 from unsay.scoring import Caution
 from unsay.stages import Spent
-from unsay.suites import benign, contrast
+from unsay.suites import benign, contrast, find_suite
 from unsay.training import TrainResult, TrainSettings, train
 from unsay.training.encoding import check_lengths
 from unsay.training.hidden import check_blocks
@@ -66,6 +73,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         rows = read_rows(paths[0], Example)
         return note(run, rows, _settings(run, rows))
 
+    # A picture of the user's own questions may be replaced by one that is trained on, and their words stay the same.
+    own = [prompt for name, prompts in suites.items() if find_suite(name) is None for prompt in prompts]
+    pictures = given_pictures(run, own)
     inputs = [
         run.model_key,
         run.config.data,
@@ -75,6 +85,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         examples_key(given),
         run.judge.key,
         answers,
+        *([pictures] if pictures else []),
     ]
     run.stages.run("examples", "Put the training examples together", inputs, outputs, work, note=told)
     examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
