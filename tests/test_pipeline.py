@@ -18,6 +18,8 @@ from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
 from unsay.pipeline.run import Run
+from unsay.pipeline.whole import unlearn_run
+from unsay.processes import Processes
 from unsay.records import Phase, Response, Role
 from unsay.scoring import read_scores
 
@@ -191,6 +193,24 @@ def test_a_method_that_lacks_a_role_is_told_before_the_original_model_answers(ti
     write_rows(tmp_path / "examples.jsonl", [row for row in tiny.examples(12) if row.role is not Role.FORGET])
     with pytest.raises(UserError, match="no forget examples"):
         api.unlearn(config(tiny_folder, tmp_path / "examples.jsonl"), tmp_path / "run")
+    assert not (tmp_path / "run" / "responses").exists()
+
+
+@pytest.mark.parametrize(
+    ("processes", "said"),
+    [
+        (Processes(world=4), "2 rows do not divide by 4 processes"),
+        (Processes(world=2, sharded=True), "4 bits cannot be split"),
+    ],
+)
+def test_what_processes_cannot_share_is_told_before_the_original_model_answers(
+    tiny_folder, tiny_vlm, examples, tmp_path, processes, said
+):
+    run = Run.open(tmp_path / "run", config(tiny_folder, examples), processes=processes)
+    tiny_vlm.base.is_quantized = True
+    run._vlm = tiny_vlm
+    with pytest.raises(UserError, match=said):
+        unlearn_run(run)
     assert not (tmp_path / "run" / "responses").exists()
 
 

@@ -1,5 +1,7 @@
 """Presets of real models: each resolves, differs where it should, and trains the tiny model of its family."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import yaml
@@ -8,11 +10,25 @@ from accelerate.commands.config.config_args import load_config_from_file
 import tiny
 from families import FAMILIES
 from shapes import SHAPES
-from unsay.config import parse_config
+from unsay import cli
+from unsay.config import parse_config, read_config
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.models import load
-from unsay.presets import LAUNCHES, launch_config, launch_of, model_presets, nearest, preset, preset_names, settings_for
+from unsay.models.sharding import check_shardable
+from unsay.planning import Choice, for_launch
+from unsay.presets import (
+    LAUNCHES,
+    launch_config,
+    launch_of,
+    model_presets,
+    nearest,
+    note_of,
+    preset,
+    preset_names,
+    processes_of,
+    settings_for,
+)
 from unsay.records import Role
 from unsay.starting_config import starting_config
 from unsay.training import train
@@ -56,6 +72,60 @@ def test_an_eight_gpu_preset_is_launched_with_eight_processes(name):
         count = yaml.safe_load(launch_config(launch))["num_processes"]
         config = preset(name)
         check_shares(build_method(config.method, config.method_settings).needs, config.train, count)
+
+
+@pytest.mark.parametrize("launch", LAUNCHES)
+def test_every_preset_is_launched_with_steps_that_can_be_shared_or_refused(launch):
+    for name in preset_names():
+        config = preset(name)
+        quantised = config.model_settings.quantisation is not None
+        try:
+            start = for_launch(Choice(config), launch)
+        except UserError as error:
+            assert (name == "demo" and "rows do not divide by 8 processes" in str(error)) or (
+                quantised and launch != "ddp" and "4 bits" in str(error)
+            )
+            continue
+        check_shares(
+            build_method(config.method, config.method_settings).needs, start.config.train, processes_of(launch)
+        )
+        if launch != "ddp":
+            check_shardable(SimpleNamespace(base=SimpleNamespace(is_quantized=quantised)), [])
+        turns = start.config.train.accumulate
+        assert turns <= config.train.accumulate
+        assert bool(start.reasons) == (turns < config.train.accumulate)
+        unchanged = start.config.train.model_copy(update={"accumulate": config.train.accumulate})
+        assert start.config.model_copy(update={"train": unchanged}) == config
+
+
+def test_init_writes_a_pair_that_fits_together(tmp_path, monkeypatch, capsys):
+    def init(name, launch):
+        path = tmp_path / "my.yaml"
+        monkeypatch.setattr("sys.argv", ["unsay", "init", str(path), "--preset", name, "--launch", launch])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return path, ended.value.code, " ".join("".join(capsys.readouterr()).split())
+
+    path, code, said = init("mistral-small-3.1-24b-24gb", "fsdp2")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--launch fsdp2: 4 bits (model_settings.quantisation) cannot be split over processes" in said
+    path, code, said = init("mistral-small-3.1-24b", "fsdp2")
+    assert code == 0
+    assert "train.accumulate is 1 instead of 8: 8 processes share the rows of a step" in said
+    assert read_config(path).train.accumulate == 1
+    assert "fsdp_version: 2" in (tmp_path / "my.accelerate.yaml").read_text()
+
+
+def test_cards_that_the_launcher_would_not_fill_are_refused():
+    with pytest.raises(UserError, match=r"--launch ddp: starts 8 processes.* --gpus has 1: give 8xL4, or leave"):
+        for_launch(Choice(), "ddp", (1, "L4"))
+
+
+def test_what_a_preset_needs_first_is_told():
+    told = {name: note_of(name) for name in preset_names() if note_of(name) is not None}
+    assert told.keys() == {f"phi-4-multimodal{end}" for end in ("", "-24gb", "-8gpu")}
+    assert all("--revision refs/pr/70" in note for note in told.values())
+    assert not any("@" in preset(name).model for name in preset_names())
 
 
 @pytest.mark.parametrize("name", LAUNCHES)

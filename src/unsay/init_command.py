@@ -46,18 +46,24 @@ def init(
     if gpus is not None and model is None:
         raise UserError("--gpus goes with --model; a preset is for cards already: see those with -24gb and -8gpu")
     from unsay.files import write_text
-    from unsay.planning import Choice, choose, parse_gpus
-    from unsay.presets import launch_config, launch_of
+    from unsay.planning import Choice, choose, for_launch, parse_gpus
+    from unsay.presets import launch_config, launch_of, note_of
     from unsay.presets import preset as ready
     from unsay.starting_config import command, starting_config
 
     # An unknown name is found before a model's configuration is read.
     launched = None if launch is None else launch_config(launch)
+    cards = None if gpus is None else parse_gpus(gpus)
     if model is not None:
-        start = choose(model, None if gpus is None else parse_gpus(gpus), sharded=launch not in (None, "ddp"))
+        start = choose(model, cards, sharded=launch not in (None, "ddp"))
+    elif preset is not None:
+        note = note_of(preset)
+        start = Choice(ready(preset), () if note is None else (note,), launch_of(preset))
     else:
-        start = Choice() if preset is None else Choice(ready(preset), launch=launch_of(preset))
-    if launched is None and start.launch is not None:
+        start = Choice()
+    if launch is not None:
+        start = for_launch(start, launch, cards)
+    elif start.launch is not None:
         launched = launch_config(start.launch)
     launcher = None if launched is None else path.with_suffix(".accelerate.yaml")
     texts = {path: starting_config(start.config, launcher, start.reasons)}

@@ -25,8 +25,7 @@ FAMILIES: dict[str, Family] = {
         Family("Mllama", "meta-llama/Llama-3.2-11B-Vision-Instruct", others.mllama, "<|eot_id|>"),
         Family("Pixtral", "mistral-community/pixtral-12b", others.pixtral, "</s>", ALSO),
         Family("Mistral 3", "mistralai/Mistral-Small-3.1-24B-Instruct-2503", others.mistral3, "</s>", ALSO),
-        Family("Phi-4-multimodal", "microsoft/Phi-4-multimodal-instruct@refs/pr/70", others.phi4_multimodal, "<|end|>",
-               ALSO),
+        Family("Phi-4-multimodal", "microsoft/Phi-4-multimodal-instruct", others.phi4_multimodal, "<|end|>", ALSO),
         Family("MiniCPM-V 4.6", "openbmb/MiniCPM-V-4.6", others.minicpmv, "<|im_end|>", ALSO),
         Family("GLM-4V", "zai-org/GLM-4.1V-9B-Thinking", qwen.glm4v, "<|user|>", ALSO),
     )

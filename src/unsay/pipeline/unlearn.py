@@ -13,6 +13,7 @@ from unsay.files import content_key, read_rows, write_json, write_rows
 from unsay.methods import build_method
 from unsay.methods.code import code_key
 from unsay.models.lora import adapter_key
+from unsay.models.sharding import check_shardable
 from unsay.pipeline.learning import cautions, measure_answers, note, nothing_to_forget
 from unsay.pipeline.own_answers import own_answers, requests_of
 from unsay.pipeline.own_examples import examples_key, read_examples, readable
@@ -34,6 +35,7 @@ from unsay.training.encoding import check_lengths
 from unsay.training.hidden import check_blocks
 from unsay.training.reference import check_cacheable
 from unsay.training.schedule import batches
+from unsay.training.share import check_shares
 from unsay.training.trainer import example_content
 
 
@@ -41,15 +43,17 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     """Training examples and the probe's, from the user's file or from the built-in recipe; both go to `train/`.
 
     Raises:
-        UserError: malformed examples, one that is also asked in a suite, or a role that the method needs and lacks.
+        UserError: malformed examples, one that is also asked in a suite, or a role that the method needs and lacks;
+            rows that its processes cannot share, or a model that cannot be split over them.
     """
     paths = [run.folder / "train" / name for name in ("examples.jsonl", "probe.jsonl")]
     given = run.config.data.examples
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     rendering = _rendering(run)
+    needs = build_method(run.config.method, run.config.method_settings).needs
+    check_shares(needs, run.config.train, run.processes.world)
     requests = [] if given is not None else requests_of(run, suites)
     answers = [] if given is not None else own_answers(run, requests)
-    needs = build_method(run.config.method, run.config.method_settings).needs
     if given is None and Role.FORGET in needs.roles and not answers:
         raise nothing_to_forget(run)
 
@@ -99,6 +103,8 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         check_cacheable(plan, needs)
     if needs.hidden:
         check_blocks(run.original(), needs)
+    if run.processes.sharded:
+        check_shardable(run.original(), examples)
     return examples, probe
 
 

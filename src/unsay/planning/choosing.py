@@ -22,7 +22,7 @@ class Choice:
 
     Attributes:
         config: its settings; None for the defaults.
-        reasons: why these, one sentence each.
+        reasons: why these, and what to do before they are run; a sentence or two each.
         launch: how it is launched; None where one process is enough.
     """
 

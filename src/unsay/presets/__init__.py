@@ -13,7 +13,7 @@ from unsay.errors import UserError
 FILE = "models.yaml"
 ENDS = {"": "1gpu", "-24gb": "24gb", "-8gpu": "8gpu"}
 """How the name of a model's preset ends → the hardware in `models.yaml` that it is for."""
-OF_MODELS = ("family", "type", "billions")
+OF_MODELS = ("family", "type", "billions", "note")
 """What an entry of `models.yaml` says beside settings."""
 
 LAUNCHES = ("ddp", "fsdp2", "zero3")
@@ -29,6 +29,11 @@ def launch_config(name: str) -> str:
     if name not in LAUNCHES:
         raise UserError(f"--launch: unknown '{name}'; known are {', '.join(LAUNCHES)}")
     return (files(__name__) / "accelerate" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def processes_of(launch: str) -> int:
+    """How many processes a packaged configuration of `accelerate launch` starts."""
+    return int(yaml.safe_load(launch_config(launch))["num_processes"])
 
 
 def launch_of(name: str) -> str | None:
@@ -49,6 +54,12 @@ def preset(name: str) -> RunConfig:
     if path.name == FILE or not path.is_file():
         raise UserError(f"preset: unknown '{name}'; known are {', '.join(preset_names())}")
     return parse_config(path.read_text(encoding="utf-8"), f"preset {name}")
+
+
+def note_of(name: str) -> str | None:
+    """What must be done before a preset can be run; None where nothing must."""
+    note: str | None = _parts()["models"][_split(name)[0]].get("note") if name in model_presets() else None
+    return note
 
 
 def preset_names() -> list[str]:
