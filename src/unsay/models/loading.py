@@ -22,6 +22,7 @@ from unsay.models.opening import FAILURES, opened, reason
 from unsay.models.precision import settled
 from unsay.models.settings import ModelSettings
 from unsay.models.skeleton import left_whole, skeleton
+from unsay.models.stored import precision_of_weights
 from unsay.models.vlm import VLM
 
 NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
@@ -85,14 +86,18 @@ def load(
 
 
 def stored_precision(name_or_path: str) -> str:
-    """The precision of a checkpoint's weights as they were published; float32 where it does not say.
+    """The precision of a checkpoint's weights as they were published; `auto` where nothing here tells.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or its weights cannot be read.
     """
     config = _configuration(name_or_path)
-    dtype = config.dtype if config.dtype is not None else config.get_text_config().dtype
-    return str(dtype or "float32").removeprefix("torch.")
+    try:
+        # In the order of transformers, which does not ask the language model's configuration: that is the last resort.
+        dtype = config.dtype or precision_of_weights(_source(name_or_path)) or config.get_text_config().dtype
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its weights cannot be read: {reason(error)}") from error
+    return str(dtype or "auto").removeprefix("torch.")
 
 
 def bare(name_or_path: str) -> VLM:

@@ -164,7 +164,8 @@ def _precision(config: RunConfig, on_gpu: bool) -> torch.dtype:
     """
     settings = config.model_settings
     if settings.dtype == "auto":
-        name = stored_precision(config.model)
+        told = stored_precision(config.model)
+        name = "float32" if told == "auto" else told  # not known before the weights are here: the widest
     elif settings.dtype == "fastest" and on_gpu:
         name = "bfloat16"
     else:
