@@ -26,12 +26,15 @@ def beside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
 
 
 def _met_by_text(vlm: VLM) -> list[nn.Module]:
-    # Beside its layers a decoder has embeddings and a norm. What has a list of modules of its own there is a tower, as
+    # Beside its layers a decoder has embeddings, norms and linears. What has blocks of its own there is a tower, as
     # Phi-4-multimodal's.
-    beside = [child for child in vlm.decoder.children() if not any(map(_is_list, child.modules()))]
+    beside = [child for child in vlm.decoder.children() if not any(map(_has_blocks, child.modules()))]
     head = vlm.base.get_output_embeddings()
     return [*vlm.text_layers, *beside, *([] if head is None else [head])]
 
 
-def _is_list(module: nn.Module) -> bool:
-    return isinstance(module, nn.ModuleList)
+def _has_blocks(module: nn.Module) -> bool:
+    """Whether a module is a list of more than plain linears, as Gemma-3n's; PEFT's own stand around those."""
+    if not isinstance(module, nn.ModuleList):
+        return False
+    return any(next(getattr(part, "base_layer", part).children(), None) is not None for part in module)
