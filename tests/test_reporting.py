@@ -533,6 +533,22 @@ def test_a_corrected_rate_is_told_beside_the_raw_one() -> None:
     assert "50.0% → 57.1%" in console.export_text()
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_an_accelerators_memory_stands_beside_the_hosts_where_one_was_used(run: Path, used: bool) -> None:
+    scores = relabel(run, lambda value: value["cost"][1].update({"peak_accelerator_bytes": 21 * 2**30} if used else {}))
+    console = Console(width=80, record=True, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
+    console.print(table(scores))
+    said = "Peak memory: 21.00 GiB on the accelerator, 3.00 GiB on the host."
+    assert (said in " ".join(console.export_text().split())) == used
+    html = render(scores, ReportInputs())
+    assert "Peak memory of the host" in html
+    assert html.count("21.00 GiB") == 2 * used  # of the stage, and of all
+    assert ("of the accelerator" in html) == used
+    written = scores.model_dump(mode="json")["cost"]
+    assert [row.get("peak_accelerator_bytes") for row in written] == [None, 21 * 2**30 if used else None, None, None]
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+
+
 def test_a_judge_behind_a_server_says_which_it_is_and_what_it_took(run: Path) -> None:
     def served(value: dict) -> None:
         value["judge"] |= {"name": "endpoint", "details": {"model": "m", "rubric": "five-way"}}

@@ -1,6 +1,7 @@
 """Several seeds become one table: counts add up, intervals cover the seeds, runs that do not match are refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,21 @@ def test_the_file_is_read_back_equal_and_holds_no_text(runs: list[Path], tmp_pat
     assert str(tmp_path) not in text
 
 
+def test_an_accelerators_memory_is_pooled_and_nothing_is_written_where_there_was_none(runs: list[Path]) -> None:
+    pooled = pool(runs)
+    assert "peak_accelerator_bytes" not in pooled.model_dump_json()
+    first = read_run(runs[0])
+    used = [
+        row.model_copy(update={"peak_accelerator_bytes": size * 2**30})
+        for row, size in zip(first.scores.cost, (3, 5), strict=True)
+    ]
+    on_gpu = replace(first, scores=first.scores.model_copy(update={"cost": tuple(used)}))
+    results = pool_runs([on_gpu, *(read_run(folder) for folder in runs[1:])])
+    assert sorted(cost.peak_accelerator_bytes for cost in results.cost) == [0, 0, 5 * 2**30]
+    assert "peak memory 2.00 GiB on the host, 5.00 GiB on the accelerator." in markdown(results)
+    assert Results.model_validate_json(results.model_dump_json()) == results
+
+
 def test_the_kept_results_are_read_and_stand_in_the_readme() -> None:
     root = Path(__file__).parents[1]
     table = markdown(Results.model_validate(read_json(root / "docs" / "results" / "demo.json")))
@@ -266,7 +282,7 @@ def test_tables_state_every_number_target_and_seed(runs: list[Path]) -> None:
     assert "Seeds 0, 1, 2." in text
     assert "accuracy 90.0% (86.0–93.0) against 300 human labels (labels)" in text
     assert "target ≤ 5%, met on every suite" in text
-    assert "peak memory 2.00 GiB" in text
+    assert "peak memory 2.00 GiB." in text
     assert "at most 2 min 02 s a seed on 2 cores" in text
     assert "`unsay demo --seed 0, 1, 2`, unsay 0.1.0, torch 2.13.0, transformers 5.23.0, peft 0.21.2." in text
     assert text.count("(by seed)") == 1

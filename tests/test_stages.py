@@ -4,8 +4,11 @@ import json
 import os
 
 import pytest
+import torch
 
 from unsay.stages import Silent, StageRecord, Stages
+
+GIB = 2**30
 
 
 class Listening(Silent):
@@ -149,6 +152,29 @@ def test_the_watcher_is_told_what_came_of_it_reused_or_not(tmp_path):
         )
     Stages(tmp_path, heard).run("quiet", "t", 1, [], lambda spent: None, note=lambda: "")
     assert heard.said == ["3 of 4; 0 s", "3 of 4; unchanged, reused", "0 s"]
+
+
+def test_the_accelerators_peak_is_that_of_the_stage(tmp_path, monkeypatch):
+    """Two devices, on which each stage takes what its number says, in GiB."""
+    peaks = {0: 7 * GIB, 1: 9 * GIB}  # what was before
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({device: GIB}))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[device])
+    stages = Stages(tmp_path)
+    for most in (5, 3):
+        stages.run(f"toy-{most}", "t", 1, [], lambda spent, most=most: peaks.update({0: 2 * GIB, 1: most * GIB}))
+    assert [record.peak_accelerator_bytes for record, _ in stages.records] == [5 * GIB, 3 * GIB]
+    assert stages.records[0][0].peak_memory_bytes > 1_000_000  # the host's is kept beside it
+
+
+def test_without_an_accelerator_in_use_none_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", None)
+    stages = Stages(tmp_path)
+    stages.run("toy", "t", 1, [], lambda spent: None)
+    assert stages.records[0][0].peak_accelerator_bytes == 0
 
 
 def test_a_run_directory_can_be_moved(once, tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from pydantic import ValidationError
 
 from unsay.errors import UserError
@@ -76,6 +77,7 @@ class StageRecord(Record):
     image_tokens: int = 0
     flops: float = 0.0
     peak_memory_bytes: int = 0
+    peak_accelerator_bytes: int = 0
     judge_requests: int = 0
     judge_tokens: int = 0
     judge_price: float = 0.0
@@ -143,6 +145,7 @@ class Stages:
             image_tokens=spent.image_tokens,
             flops=spent.flops,
             peak_memory_bytes=peak_memory(),
+            peak_accelerator_bytes=peak_accelerator_memory(),
             judge_requests=spent.judge_requests,
             judge_tokens=spent.judge_tokens,
             judge_price=spent.judge_price,
@@ -185,11 +188,27 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def peak_accelerator_memory() -> int:
+    """Most bytes that this process's tensors took at once on one CUDA device, the fullest, since `forget_peak_memory`.
+
+    0 where no such device is in use.
+    """
+    return max(map(torch.cuda.max_memory_allocated, _accelerators()), default=0)
+
+
 def forget_peak_memory() -> None:
-    """Start the peak again from what is in use now, on Linux; elsewhere, and where it is not allowed, do nothing.
+    """Start the peaks again from what is in use now: an accelerator's, and the host's on Linux, where it is allowed.
 
     Without it, a stage that follows a larger one, perhaps of another run in the same process, would be said to have
     needed as much.
     """
+    for device in _accelerators():
+        torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def _accelerators() -> range:
+    """CUDA devices that may hold tensors; none before the first use, for to ask would take memory on them."""
+    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return range(torch.cuda.device_count() if begun else 0)

@@ -239,6 +239,7 @@ def _cost(run: FinishedRun) -> SeedCost:
         training_seconds=sum(row.seconds for row in training),
         training_tokens=sum(row.text_tokens for row in training),
         peak_memory_bytes=max((row.peak_memory_bytes for row in run.scores.cost), default=0),
+        peak_accelerator_bytes=max((row.peak_accelerator_bytes for row in run.scores.cost), default=0),
     )
 
 

@@ -155,4 +155,5 @@ def _total(scores: Scores) -> dict[str, float]:
         "judge_tokens": sum(row.judge_tokens for row in scores.cost),
         "judge_price": sum(row.judge_price for row in scores.cost),
         "peak_memory_bytes": max((row.peak_memory_bytes for row in scores.cost), default=0),
+        "peak_accelerator_bytes": max((row.peak_accelerator_bytes for row in scores.cost), default=0),
     }

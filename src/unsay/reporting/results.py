@@ -9,7 +9,7 @@ from unsay.errors import UserError
 from unsay.records import Kind, Phase
 from unsay.reporting import numbers
 from unsay.scoring import Caution, Interval, JudgeInfo, SuiteRow, TargetResult, TransferRow, UtilityRow
-from unsay.scoring.schema import Row
+from unsay.scoring.schema import AcceleratorPeak, Row
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -47,7 +47,7 @@ class PooledTarget(Row):
     seeds: tuple[bool | None, ...]
 
 
-class SeedCost(Row):
+class SeedCost(AcceleratorPeak):
     """What one run took, training and evaluation together."""
 
     seed: int
@@ -239,10 +239,12 @@ def _notes(results: Results) -> str:
         notes.append(f"Judge `{results.judge.name}`: never compared with human labels.")
     notes += [f"**{caution.text}**" for caution in results.warnings]
     times = [cost.seconds for cost in results.cost]
-    peak = max(cost.peak_memory_bytes for cost in results.cost)
+    memory = numbers.memory(max(cost.peak_memory_bytes for cost in results.cost))
+    if accelerator := max(cost.peak_accelerator_bytes for cost in results.cost):
+        memory += f" on the host, {numbers.memory(accelerator)} on the accelerator"
     spent = numbers.seconds(max(times)) if not several else f"at most {numbers.seconds(max(times))} a seed"
     cores = results.environment.get("cores")
-    notes.append(f"Cost: {spent}{f' on {cores} cores' if cores else ''}, peak memory {numbers.memory(peak)}.")
+    notes.append(f"Cost: {spent}{f' on {cores} cores' if cores else ''}, peak memory {memory}.")
     notes.append(f"Made with `{results.command}`, {', '.join(_versions(results.environment))}.")
     return "\n".join(f"- {note}" for note in notes)
 

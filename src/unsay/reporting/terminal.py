@@ -45,7 +45,7 @@ def table(scores: Scores) -> RenderableType:
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
         family = len(scores.changes) + len(scores.utility_changes)
         parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {family} suites"))
-    parts += [_judge(scores), *_judge_cost(scores), *_corrected(scores)]
+    parts += [_judge(scores), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
 
@@ -138,6 +138,15 @@ def _judge_cost(scores: Scores) -> list[Text]:
     tokens, price = sum(row.judge_tokens for row in scores.cost), sum(row.judge_price for row in scores.cost)
     cost = f", cost {price:.2f}" if price else ""
     return [Text(f"The judge took {requests:,} requests and {numbers.count(tokens)} tokens{cost}.")]
+
+
+def _memory(scores: Scores) -> list[Text]:
+    """The most that a stage took of an accelerator and of the host; nothing for a run without one."""
+    if not (accelerator := max((row.peak_accelerator_bytes for row in scores.cost), default=0)):
+        return []
+    host = max(row.peak_memory_bytes for row in scores.cost)
+    said = f"{numbers.memory(accelerator)} on the accelerator, {numbers.memory(host)} on the host"
+    return [Text(f"Peak memory: {said}.")]
 
 
 def _corrected(scores: Scores) -> list[Text]:

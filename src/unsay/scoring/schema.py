@@ -4,7 +4,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
@@ -221,7 +229,21 @@ class TransferRow(Row):
     interval: Interval | None = None
 
 
-class CostRow(Row):
+class AcceleratorPeak(Row):
+    """A record of what was taken of an accelerator, too; where there was none, nothing of it is written."""
+
+    peak_accelerator_bytes: int = Field(default=0, ge=0)
+    """Most that tensors took at once on one accelerator, the fullest; of the first process where several train."""
+
+    @model_serializer(mode="wrap")
+    def _as_without(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = written(self)
+        if not values.get("peak_accelerator_bytes"):
+            values.pop("peak_accelerator_bytes", None)
+        return values
+
+
+class CostRow(AcceleratorPeak):
     """What one stage took."""
 
     stage: str
@@ -231,6 +253,7 @@ class CostRow(Row):
     flops: float = Field(default=0.0, ge=0)
     """Estimated."""
     peak_memory_bytes: int = Field(default=0, ge=0)
+    """Resident memory of the process, on the host."""
     judge_requests: int = Field(default=0, ge=0)
     """What the command that ended the stage asked of a judge behind a server; verdicts that were kept cost nothing."""
     judge_tokens: int = Field(default=0, ge=0)
