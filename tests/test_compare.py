@@ -8,17 +8,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from test_holding import HOLDS
+import tiny
+from test_holding import HOLDS, tried
 from unsay import api, cli
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import read_rows, write_json, write_rows
+from unsay.pipeline.contamination import trained_on
 from unsay.pipeline.grading import Value
 from unsay.pipeline.score import score
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
 from unsay.reporting.headline import headline
-from unsay.scoring import Accuracy, AskedRow, CostRow, JudgeInfo, read_scores, write_scores
+from unsay.scoring import Accuracy, AskedRow, Caution, CostRow, JudgeInfo, read_scores, write_scores
 
 BEFORE, AFTER = Phase
 N = 20
@@ -47,6 +49,8 @@ def make_run(
     torch: str = "2.9.0",
     settings: dict | None = None,
     about: dict | None = None,
+    cautions: tuple[Caution, ...] = (),
+    sent: dict[str, str] | None = None,
 ) -> Path:
     """A finished run; each of its phases says what the models BEFORE and AFTER say (`phases`: own → of what)."""
     rows = {}
@@ -71,7 +75,7 @@ def make_run(
             for part, what in said.items():
                 write_rows(folder / part / f"{suite}.{own.value}.jsonl", what)
     for own in phases:
-        write_json(folder / f"template.{own.value}.json", {"chat_template": folder.name})
+        write_json(folder / f"template.{own.value}.json", {"chat_template": folder.name, **(sent or {})})
     scores = score(
         folder,
         rows,
@@ -81,6 +85,7 @@ def make_run(
         asked=[AskedRow(suite=suite, title=suite, asked=N, size=N) for suite in suites],
         settings=about or {},
         cost=[CostRow(stage=f"evaluate-{own.value}", seconds=10) for own in phases],
+        cautions=cautions,
     )
     write_scores(folder / "scores.json", scores)
     config = RunConfig.model_validate(
@@ -137,8 +142,7 @@ def test_two_evaluations_come_to_the_numbers_of_one_run_that_asked_both(one, tmp
 
 
 def test_the_report_names_both_and_says_nothing_of_training(one, tmp_path):
-    server = {"evaluation": {"judge": "rules", "responder": {"url": "http://localhost:1/v1", "model": "served"}}}
-    found = api.compare(one, other(tmp_path, settings=server), tmp_path / "out")
+    found = api.compare(one, other(tmp_path, settings=served()), tmp_path / "out")
     assert found.settings["after"] == {
         "name": "served", "run": str(tmp_path / "other"), "phase": "before", "model": "served",
         "server": "http://localhost:1/v1", "seed": 3,
@@ -235,7 +239,101 @@ def test_common_suites_alone_are_compared_where_that_is_asked_for(one, tmp_path)
     assert "--common" not in str(told.value)
 
 
-def test_a_run_that_is_being_written_is_refused(one, tmp_path):
+LEARNED = Caution(text="Learned by heart.", severe=True, phase=AFTER)
+SEEN = Caution(text="The vision side is another.", phase=AFTER)
+COUNTED = Caution(text="Few were asked.")
+
+
+def test_what_a_run_was_cautioned_of_is_said_of_its_side(one, tmp_path):
+    """Beside the numbers, which say again themselves what they call for; and of the model that it tells of alone."""
+    about = {"method": "npo"}
+    trained = make_run(
+        tmp_path / "trained", {BEFORE: BEFORE, AFTER: AFTER}, about=about, cautions=(LEARNED, SEEN, COUNTED)
+    )
+    found = api.compare(trained, one, tmp_path / "out")
+    # Of what was trained, which is the first of the two here.
+    carried = [row for row in found.warnings if row.phase is not None]
+    assert [(row.text, row.severe, row.phase) for row in carried] == [
+        ("org/model after npo: Learned by heart.", True, BEFORE),
+        ("org/model after npo: The vision side is another.", False, BEFORE),
+    ]
+    assert found.warnings[0] == carried[0]  # what is severe comes first
+    assert not any("Few were asked" in row.text for row in found.warnings)
+    assert "org/model after npo: Learned by heart." in (tmp_path / "out" / "report.html").read_text()
+    untrained = api.compare(f"{trained}:before", one, tmp_path / "untrained")
+    assert not any(row.text.endswith((LEARNED.text, SEEN.text)) for row in untrained.warnings)
+
+
+def test_what_an_adapter_had_learned_is_said_once(tmp_path):
+    """Whether its run still lies where it was or not."""
+    rows = [row.model_copy(update={"prompt": f"[request {i}]"}) for i, row in enumerate(tiny.examples(2))]
+    write_rows(tmp_path / "lora" / "train" / "examples.jsonl", rows)
+    first = make_run(tmp_path / "first", {BEFORE: BEFORE}, suites=("advbench",))
+    asked = {"advbench": read_rows(first / "suites" / "advbench.jsonl", Prompt)}
+    (known,) = [row.model_copy(update={"phase": AFTER}) for row in trained_on(tmp_path / "lora" / "adapter", asked)]
+    for place in (tmp_path / "lora", tmp_path / "gone"):
+        about = {"adapter": str(place / "adapter")}
+        second = make_run(
+            tmp_path / f"of-{place.name}", {BEFORE: BEFORE, AFTER: AFTER}, suites=("advbench",), about=about,
+            cautions=(known,),
+        )  # fmt: skip
+        warnings = api.compare(first, second, tmp_path / f"with-{place.name}").warnings
+        assert [row for row in warnings if known.text in row.text] == [
+            known.model_copy(update={"text": f"org/model with {place.name}/adapter: {known.text}"})
+        ]
+
+
+def test_cautions_that_numbers_call_for_are_written_as_ever():
+    assert COUNTED.model_dump(mode="json") == {"text": COUNTED.text, "severe": False}
+    assert Caution.model_validate(LEARNED.model_dump(mode="json")) == LEARNED
+
+
+def served(**more) -> dict:
+    responder = {"url": "http://localhost:1/v1", "model": "served"} | more
+    return {"evaluation": {"judge": "rules", "responder": responder}}
+
+
+def test_servers_that_were_asked_with_other_extras_are_told_apart_by_them(tmp_path):
+    secret = {"thinking": False, "api_key": "[secret]", "tools": [{"authorization": "[secret]"}]}
+    first = make_run(tmp_path / "first", {BEFORE: BEFORE}, settings=served())
+    second = make_run(tmp_path / "second", {BEFORE: AFTER}, settings=served(extra=secret))
+    settings = api.compare(first, second, tmp_path / "out").settings
+    assert "extra" not in settings["before"]
+    assert settings["after"]["extra"] == {
+        "thinking": False, "api_key": "(hidden)", "tools": [{"authorization": "(hidden)"}],
+    }  # fmt: skip
+    assert not any("[secret]" in path.read_text() for path in (tmp_path / "out").glob("*.*"))
+
+
+def test_the_server_that_drew_its_answers_is_named(tmp_path):
+    kept = {"answers.temperature": "left to the server"}
+    first = make_run(tmp_path / "first", {BEFORE: BEFORE}, settings=served(model="one"))
+    second = make_run(tmp_path / "second", {BEFORE: AFTER}, settings=served(model="two"), sent=kept)
+    found = api.compare(first, second, tmp_path / "out")
+    (said,) = [row.text for row in found.warnings if "takes no temperature" in row.text]
+    assert said.startswith("two: The server that answered takes no temperature")
+    assert "answers.temperature" not in found.settings.keys() | found.settings["before"].keys()
+    assert found.settings["after"]["answers.temperature"] == "left to the server"
+    third = make_run(tmp_path / "third", {BEFORE: BEFORE}, settings=served(model="three"), sent=kept)
+    both = api.compare(third, second, tmp_path / "both")
+    assert both.settings["answers.temperature"] == "left to the server"
+    assert [row.text[:6] for row in both.warnings if "takes no temperature" in row.text] == ["three:", "two: T"]
+
+
+def test_what_was_read_is_others_again_before_anything_is_scored(one, tmp_path, monkeypatch):
+    second, seen = other(tmp_path), {}
+
+    def scored(*args, **more):
+        seen.update({name: tried(tmp_path / name) for name in ("one", "other", "out")})
+        return score(*args, **more)
+
+    monkeypatch.setattr("unsay.pipeline.compare.score", scored)
+    api.compare(one, second, tmp_path / "out")
+    assert seen == {"one": "taken", "other": "taken", "out": "refused"}
+
+
+def test_a_run_that_is_being_written_is_refused(one, tmp_path, monkeypatch):
+    monkeypatch.setattr("unsay.pipeline.holding.PATIENCE", 0)
     second = other(tmp_path)
     writer = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(second / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

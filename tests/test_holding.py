@@ -69,6 +69,25 @@ def test_a_run_holds_its_directory_as_long_as_it_lives(tmp_path):
     assert tried(tmp_path) == "taken"
 
 
+READS = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(0.3)
+"""
+
+
+def test_who_only_reads_waits_for_another_who_does(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", READS, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="at work there"):
+            hold(tmp_path)
+        assert hold(tmp_path, reading=True).is_locked
+
+
 @pytest.mark.parametrize("errno", [ENOSYS, ENOLCK])
 def test_a_disk_without_locks_is_worked_on_without(monkeypatch, tmp_path, errno):
     def no_locks(*_args):

@@ -1,9 +1,10 @@
 """Two finished evaluations as before and after: the same items, paired, scored and shown as a run's two phases are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
@@ -19,6 +20,7 @@ from unsay.pipeline.score import answering, how_asked, score
 from unsay.pipeline.sent import drawn
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.reporting import write_report
+from unsay.reporting.inputs import redact
 from unsay.scoring import Caution, CostRow, Scores, write_scores
 from unsay.scoring.pairing import by_id
 
@@ -77,6 +79,7 @@ class Side:
             "phase": self.phase.value,
             "model": answering(config),
             **({} if server is None else {"server": server.url}),
+            **({} if server is None or not server.extra else {"extra": _shown(server.extra)}),
             **{key: said[key] for key in PRECISION if key in said},
             **{key: value for key, value in learned.items() if value is not None},
             "seed": config.seed,
@@ -100,26 +103,30 @@ def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = 
             generation settings or judges; or `out` holds a run.
     """
     places = [_place(before), _place(after)]
-    # Kept until the end: what is read here must not be written meanwhile.
-    locks = [hold(folder, reading=True) for folder in dict.fromkeys(folder.resolve() for folder, _ in places)]
-    one, other = (_side(*place) for place in places)
-    if (one.folder.resolve(), one.phase) == (other.folder.resolve(), other.phase):
-        raise UserError(f"{one.folder}: its phase '{one.phase}' is given twice; name DIR:before and DIR:after")
-    if (out / "config.yaml").exists():
-        raise UserError(f"{out}: holds a run, whose scores would be lost; choose another --out")
-    _check_alike(one, other)
-    apart = _apart(one, other)
-    names = [name for name in one.suites if name not in apart]
-    if apart and not (common and names):
-        advice = "; --common leaves them out" if names else ""
-        raise UserError(f"{one.folder} and {other.folder} were not asked the same: {_listed(apart)}{advice}")
-    locks.append(hold(out))
-    for name in RESULTS:
-        (out / name).unlink(missing_ok=True)
-    sides = {Phase.BEFORE: one, Phase.AFTER: other}
-    suites = {name: one.suites[name] for name in names}
-    for phase, side in sides.items():
-        _copy(side, out, phase, suites)
+    with ExitStack() as until_read:
+        # What is read here must not be written meanwhile. Afterwards others may read it, as the next comparison does;
+        # in one order, lest two that read the same wait for each other.
+        for folder in sorted({folder.resolve() for folder, _ in places}):
+            if (lock := hold(folder, reading=True)) is not None:
+                until_read.callback(lock.release)
+        one, other = (_side(*place) for place in places)
+        if (one.folder.resolve(), one.phase) == (other.folder.resolve(), other.phase):
+            raise UserError(f"{one.folder}: its phase '{one.phase}' is given twice; name DIR:before and DIR:after")
+        if (out / "config.yaml").exists():
+            raise UserError(f"{out}: holds a run, whose scores would be lost; choose another --out")
+        _check_alike(one, other)
+        apart = _apart(one, other)
+        names = [name for name in one.suites if name not in apart]
+        if apart and not (common and names):
+            advice = "; --common leaves them out" if names else ""
+            raise UserError(f"{one.folder} and {other.folder} were not asked the same: {_listed(apart)}{advice}")
+        _held = hold(out)  # until this function returns
+        for name in RESULTS:
+            (out / name).unlink(missing_ok=True)
+        sides = {Phase.BEFORE: one, Phase.AFTER: other}
+        suites = {name: one.suites[name] for name in names}
+        for phase, side in sides.items():
+            _copy(side, out, phase, suites)
     write_json(out / "environment.json", {phase.value: side.run.environment for phase, side in sides.items()})
     scores = _scored(out, sides, suites, _cautions(sides, suites, apart))
     write_scores(out / "scores.json", scores)
@@ -249,11 +256,11 @@ def _scored(
 ) -> Scores:
     one, other = sides.values()
     first, second = one.run.scores, other.run.scores
-    names = [side.name for side in sides.values()]
-    if names[0] == names[1]:
-        names = [f"{side.name} ({side.folder})" for side in sides.values()]
-    told = zip(sides.items(), names, strict=True)
-    generation, how = other.run.config.evaluation.generation, how_asked(out, list(Phase))
+    names, generation = _names(sides), other.run.config.evaluation.generation
+    hows = {phase: how_asked(out, [phase]) for phase in sides}
+    both = hows[Phase.BEFORE].keys() & hows[Phase.AFTER].keys()
+    # What only one of the two was sent is said of that one.
+    own = {phase: {name: value for name, value in how.items() if name not in both} for phase, how in hows.items()}
     return score(
         out,
         suites,
@@ -263,14 +270,20 @@ def _scored(
         other.run.seed,
         asked=[row for row in first.asked if row.suite in suites],
         settings={
-            **{phase.value: side.about(name) for (phase, side), name in told},
+            **{phase.value: {**side.about(names[phase]), **own[phase]} for phase, side in sides.items()},
             "generation": generation.model_dump(mode="json"),
-            **how,
+            **{name: value for name, value in how_asked(out, list(Phase)).items() if name in both},
         },
         cost=[row for phase, side in sides.items() for row in _cost(side, phase)],
         left_out={name: why for name, why in first.left_out.items() if name in second.left_out},
-        cautions=[*cautions, *drawn(how, generation)],
+        cautions=[*cautions, *(row for phase in sides for row in _of(names[phase], drawn(hows[phase], generation)))],
     )
+
+
+def _names(sides: dict[Phase, Side]) -> dict[Phase, str]:
+    """What the two are called; with their directories where the same answered in both."""
+    alike = len({side.name for side in sides.values()}) == 1
+    return {phase: f"{side.name} ({side.folder})" if alike else side.name for phase, side in sides.items()}
 
 
 def _cost(side: Side, phase: Phase) -> list[CostRow]:
@@ -289,10 +302,32 @@ def _cautions(sides: dict[Phase, Side], suites: dict[str, list[Prompt]], apart: 
     if differing := [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]:
         said = ", ".join(f"{name} {one.get(name, 'unknown')} and {other.get(name, 'unknown')}" for name in differing)
         found.append(Caution(text=f"The two were made with different versions, which decide numbers too: {said}."))
-    for side in sides.values():
-        if side.adapter is not None:
-            found += trained_on(Path(side.adapter), suites)
+    names = _names(sides)
+    for phase, side in sides.items():
+        found += _of(names[phase], (row.model_copy(update={"phase": phase}) for row in _known(side, suites)))
     return found
+
+
+def _known(side: Side, suites: dict[str, list[Prompt]]) -> list[Caution]:
+    """What its run knew of the model beside its numbers, and of an adapter what can be seen now, each once.
+
+    Scores that were written by an earlier unsay do not tell the former from what numbers call for.
+    """
+    said = [caution for caution in side.run.scores.warnings if caution.phase is side.phase]
+    seen = [] if side.adapter is None else trained_on(Path(side.adapter), suites)
+    return list({caution.text: caution for caution in (*said, *seen)}.values())
+
+
+def _of(name: str, cautions: Iterable[Caution]) -> list[Caution]:
+    """Cautions of one of the two, which say of which."""
+    return [caution.model_copy(update={"text": f"{name}: {caution.text}"}) for caution in cautions]
+
+
+def _shown(value: Any) -> Any:
+    """A server's further fields without what is named like a key, in lists, too."""
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in redact(value).items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 def _versions(run: FinishedRun) -> dict[str, str]:

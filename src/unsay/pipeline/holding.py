@@ -14,6 +14,8 @@ RESULTS = ("scores.json", "report.html")
 """What a run comes to, under any settings."""
 LEARNED = "stages/unlearn.json"
 """What says that the adapter is that of the settings."""
+PATIENCE = 10.0
+"""Seconds that whoever only reads waits: another that reads, too, is gone by then, and one that writes is not."""
 NO_LOCKS = frozenset({ENOSYS, ENOLCK, EOPNOTSUPP})
 """What a network disk says that knows no locks."""
 CLOSED = frozenset({EACCES, EPERM, EROFS})
@@ -25,7 +27,8 @@ def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
 
     Args:
         folder: the directory; made if it is not there, unless it is only read.
-        reading: nothing is written there, so that it may be a directory that cannot be.
+        reading: nothing is written there, so that it may be a directory that cannot be. Another process that has it is
+            waited for a little, for it may only read, too; release the lock as soon as all is read.
 
     Returns:
         None where the disk knows no locks, or where it is only read and cannot be written. A file that stands for a
@@ -39,7 +42,7 @@ def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
     try:
         if not reading:
             folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE if reading else 0)
     except Timeout:
         help = "wait for it" if reading else "wait for it, or choose another --out"
         raise UserError(f"{folder}: another unsay is at work there; {help}") from None

@@ -53,8 +53,10 @@ def finish(
         suites: prompts by suite.
         phases: those that were run.
         about: what explains the run, beside model and seed: its method, or the adapter that was evaluated.
-        cautions: beside those that the numbers, the suites and the judge call for.
+        cautions: of the model after, beside those that the numbers, the suites and the judge call for.
     """
+    # Nothing that lies in the directory tells these again, so they are written as what was known of that model.
+    known = [caution.model_copy(update={"phase": Phase.AFTER}) for caution in cautions]
     how = how_asked(run.folder, phases)
     scores = score(
         run.folder,
@@ -69,7 +71,7 @@ def finish(
         ],
         asked=[_asked(run, name, prompts, find_suite(name)) for name, prompts in suites.items()],
         left_out=run.left_out,
-        cautions=[*cautions, *drawn(how, run.config.evaluation.generation)],
+        cautions=[*known, *drawn(how, run.config.evaluation.generation)],
         settings={
             "model": answering(run.config),
             **asked_in(run.config),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from unsay.errors import UserError
 from unsay.models.loading import bare
 from unsay.models.reach import beside_language
 from unsay.scoring import Caution
@@ -16,14 +17,19 @@ def sees_otherwise(adapter: Path, model: str) -> list[Caution]:
 
     Args:
         adapter: its folder, in PEFT format.
-        model: what it was put on.
-
-    Raises:
-        UserError: there is no such model.
+        model: what it was put on. Where its configuration is gone by now, as with a cache that was cleared, the caution
+            says that nothing is known: answers that are all there are not lost for that.
     """
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
         names = list(weights.keys())
-    found = beside_language(bare(model), names)
+    try:
+        found = beside_language(bare(model), names)
+    except UserError:
+        text = (
+            "It is not known whether the adapter changes the vision side of the model, too: the model's configuration "
+            "could not be read any more. Run the command again where it can be; no answer is made anew."
+        )
+        return [Caution(text=text)]
     if not found:
         return []
     share = f"{len(found)} of its {len(names)} weights, as {min(found)}"

@@ -354,6 +354,15 @@ class Caution(Row):
 
     text: str
     severe: bool = False
+    phase: Phase | None = None
+    """Where its run knew this of a model and no number shows it: the phase that the model answered."""
+
+    @model_serializer(mode="wrap")
+    def _as_without(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = written(self)
+        if values.get("phase") is None:
+            values.pop("phase", None)
+        return values
 
 
 SCHEMA_VERSION = 2
