@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import study_of_tiny
 import tiny
+from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.study import launcher, read_kept, read_result, read_study, run_study
@@ -20,6 +21,7 @@ from unsay.study.job import Job, job_key
 from unsay.study.parts import part
 from unsay.study.plan import plan
 from unsay.study.reading import adjusted
+from unsay.study.run import _settled
 from unsay.study.settings import Folders
 
 
@@ -161,6 +163,27 @@ def test_what_fastest_comes_to_is_a_part_of_what_a_run_is(finished, tiny_folder,
         "0 taken over, 1 not: other settings or data (unlearn@steps, seed 0)",
         "0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
     ]  # fmt: skip
+
+
+def test_what_fastest_came_to_stays_when_a_study_goes_on(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, no_model
+):
+    """Another process, perhaps on a busy machine, would time it otherwise."""
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
+    base = study_of_tiny.study(tiny_folder, examples).base
+    study = study_of_tiny.study(tiny_folder, examples, base={**base, "model_settings": {"dtype": "fastest"}})
+    assert run_study(study, out, launcher("sequential")) == finished[1]
+
+
+def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
+    config = RunConfig(model_settings={"dtype": "fastest", "attention": "eager"})
+    write_config(tmp_path / "original/config.yaml", RunConfig())
+    folders = tmp_path / "original", tmp_path / "arm"
+    assert _settled(config, *folders)["model_settings"]["dtype"] == "bfloat16"
+    write_config(tmp_path / "arm/config.yaml", RunConfig(model_settings={"attention": "eager"}))
+    assert _settled(config, *folders)["model_settings"]["dtype"] == "float32"
 
 
 def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):

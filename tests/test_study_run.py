@@ -21,8 +21,10 @@ from unsay.pipeline.finished import read_run
 from unsay.records import Role
 from unsay.study import launcher, read_result, run_study
 from unsay.study.adopting import adopt
-from unsay.study.job import Bench, Job, do, job_key, read_outcome
+from unsay.study.finding import Finder
+from unsay.study.job import MADE, Bench, Job, Outcome, do, job_key, read_outcome
 from unsay.study.run import used
+from unsay.study.settings import Folders
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -256,6 +258,53 @@ def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_fo
 def test_a_half_written_state_is_no_state(tmp_path):
     (tmp_path / "arm.json").write_text('{"state": "fini')
     assert read_outcome(tmp_path) is None
+
+
+def test_a_run_of_edited_settings_is_never_taken_for_the_earlier_one(tmp_path, monkeypatch):
+    """Killed when its scores are written and its state is not; then the settings are put back."""
+    folder = tmp_path / "arm"
+    earlier, edited = (Job("t", folder, tmp_path / "original", {"train": {"steps": steps}}) for steps in (1, 2))
+    write_json(folder / "arm.json", Outcome(state="finished", key=job_key(earlier)).model_dump(mode="json"))
+
+    def killed(run):
+        for name in MADE:
+            write_json(run.folder / name, {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unsay.study.job.unlearn_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        do(edited, Bench())
+    assert read_outcome(folder) is None
+
+
+def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, one_thread
+):
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    lost, damaged = out / "arms/tiny/sft@steps/seed-0", out / "arms/tiny/sft@tokens/seed-1"
+    shutil.rmtree(lost / "verdicts")
+    (damaged / "verdicts/rules/advbench.after.jsonl").write_text("{")
+    finder = Finder(Folders(out))
+    assert finder.run("tiny", "sft@steps", 0) == (
+        "its files cannot be read: verdicts/rules/advbench.before.jsonl: no such file"
+    )
+    assert finder.run("tiny", "sft@tokens", 1).startswith(
+        "its files cannot be read: verdicts/rules/advbench.after.jsonl:1: not JSON"
+    )
+
+    def never(*_args, **_more):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("unsay.pipeline.unlearn.train", never)
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, out, launcher("sequential"), command="unsay study") == finished[1]
+
+
+def test_an_original_that_cannot_be_read_is_said_with_the_file(finished, tiny_folder, examples, tmp_path):
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    (out / "originals/tiny/environment.json").write_text("{")
+    with pytest.raises(UserError, match=r"the untrained model cannot be evaluated: .*environment\.json.*JSON"):
+        run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
 
 
 def test_an_unknown_launcher_is_named():

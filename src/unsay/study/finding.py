@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from unsay.errors import UserError
 from unsay.pipeline.finished import read_run
 from unsay.study.job import MADE, evaluation_key, read_outcome
 from unsay.study.kept import Found, RunId
@@ -58,7 +59,10 @@ class Finder:
             return outcome.reason
         if which.variant != ORIGINAL and not all((folder / path).exists() for path in MADE):
             return "some of its files are gone"
-        evaluated = evaluation_key(folder) if which.variant == ORIGINAL else None
-        run = read_run(folder).as_measured(which.phase)
+        try:
+            evaluated = evaluation_key(folder) if which.variant == ORIGINAL else None
+            run = read_run(folder).as_measured(which.phase)
+        except UserError as error:
+            return f"its files cannot be read: {error}".replace(f"{folder}/", "")
         self._read[which] = Found(run, outcome.key, evaluated)
         return self._read[which]

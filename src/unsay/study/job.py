@@ -15,7 +15,7 @@ from unsay.methods import build_method
 from unsay.methods.code import code_key
 from unsay.pipeline.environment import environment, hardware
 from unsay.pipeline.evaluate import evaluate_phase
-from unsay.pipeline.finished import portable
+from unsay.pipeline.finished import portable, read_run
 from unsay.pipeline.own_answers import own_answers, requests_of
 from unsay.pipeline.own_examples import examples_key
 from unsay.pipeline.run import Run
@@ -119,7 +119,7 @@ def _method_code(job: Job) -> tuple[str, ...]:
 
 
 def finished(job: Job, key: str) -> bool:
-    """Whether the job has been done before, with the same inputs, and its files are still there."""
+    """Whether the job has been done before, with the same inputs, and its files are still there and can be read."""
     outcome = read_outcome(job.folder)
     return (
         job.original is not None
@@ -127,7 +127,16 @@ def finished(job: Job, key: str) -> bool:
         and outcome.state == "finished"
         and outcome.key == key
         and all((job.folder / name).exists() for name in MADE)
+        and _readable(job.folder)
     )
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        read_run(folder)
+    except UserError:
+        return False
+    return True
 
 
 def read_outcome(folder: Path) -> Outcome | None:
@@ -156,6 +165,8 @@ def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
                 "its budget is seconds that were measured on other hardware; do all runs of a seed on one machine, and "
                 "by one launcher"
             )
+        # From here on the files are no longer those of the settings that it names; nothing else in there has a key.
+        (job.folder / STATE).unlink(missing_ok=True)
         if job.original is None:
             _original(bench.open(job, progress))
         else:

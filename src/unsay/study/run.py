@@ -15,6 +15,7 @@ from unsay.models.precision import settled
 from unsay.pipeline.environment import hardware, versions
 from unsay.pipeline.finished import TRAINING, MeasuredRun
 from unsay.pipeline.holding import hold
+from unsay.pipeline.run import begun_in
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
@@ -127,16 +128,17 @@ class _Work:
         self._do(jobs)
 
     def _original(self, model: str) -> Job:
-        config = _settled(self.planned.base_config(model))
-        return Job(f"{model}, untrained", self.finder.folders.original(model), None, config)
+        folder = self.finder.folders.original(model)
+        return Job(f"{model}, untrained", folder, None, _settled(self.planned.base_config(model), folder))
 
     def _job(self, variant: Variant, seed: int) -> Job:
         folder = self.finder.folders.run(variant.model, variant.name, seed)
         several = len(self.planned.study.models) > 1
         title = f"{f'{variant.model}, ' if several else ''}{variant.name}, seed {seed}"
         limit, timed_on = self._limit(variant, seed)
-        config = _settled(self.planned.config(variant, seed, limit))
-        return Job(title, folder, self.finder.folders.original(variant.model), config, timed_on)
+        original = self.finder.folders.original(variant.model)
+        config = _settled(self.planned.config(variant, seed, limit), original, folder)
+        return Job(title, folder, original, config, timed_on)
 
     def _limit(self, variant: Variant, seed: int) -> tuple[float | None, tuple[Any, ...] | None]:
         """The budget of one run, and if it is seconds that were measured, on which hardware."""
@@ -227,8 +229,13 @@ def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
     raise UserError(f"budget.at_steps: {run.name} has no step {at_steps}")
 
 
-def _settled(config: RunConfig) -> dict[str, Any]:
-    """Plain values; what `fastest` comes to on this processor decides the numbers, so it is a part of what a run is."""
+def _settled(config: RunConfig, *folders: Path) -> dict[str, Any]:
+    """Plain values; what `fastest` comes to on this processor decides the numbers, so it is a part of what a run is.
+
+    It is timed once in a study: where one of the folders has a run of these settings, that was begun in it.
+    """
     if torch.device(config.device).type == "cpu":  # a launcher's own machine need not have the accelerator
-        config = config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
+        begun = next((found for folder in folders if (found := begun_in(folder, config)) is not None), None)
+        precision = begun or settled(config.model_settings, config.device)
+        config = config.model_copy(update={"model_settings": precision})
     return config.model_dump(mode="json", exclude={"train": {"seed"}})
