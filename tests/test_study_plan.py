@@ -129,6 +129,29 @@ def test_quick_makes_a_study_smaller():
     assert (small.seeds, config.train.steps, config.evaluation.limit, config.evaluation.judge) == ((0,), 4, 40, "rules")
 
 
+def test_quick_makes_every_budget_smaller():
+    budget = {"equal": ["tokens", "seconds"], "steps": 36, "tokens": 70000, "seconds": 90.0, "at_steps": 18}
+    few = {"steps": 8, "tokens": 900, "seconds": 2.5, "at_steps": 4}
+    assert quickened(study(budget=budget, quick=few)).budget.model_dump() == {"equal": ("tokens", "seconds"), **few}
+    assert quickened(study(budget=budget)).budget.model_dump() == {**budget, "equal": ("tokens", "seconds")}
+
+
+@pytest.mark.parametrize(
+    ("quick", "said"),
+    [
+        ({"steps": 8}, "study: budget.at_steps: 18 is more than quick.steps, 8; give a lower quick.at_steps"),
+        (
+            {"steps": 8, "at_steps": 9},
+            "study: quick.at_steps: 9 is more than quick.steps, 8; give a lower quick.at_steps",
+        ),
+    ],
+)
+def test_half_way_of_more_steps_than_quick_has_is_refused(quick, said):
+    with pytest.raises(UserError) as found:
+        quickened(study(budget={"equal": ["tokens"], "at_steps": 18}, quick=quick))
+    assert str(found.value) == said
+
+
 def test_the_command_line_has_the_last_word():
     made = adjusted(study(seeds=[0, 1]), model="folder/mine", seeds="3, 5", device="cuda:1")
     assert (made.models, made.seeds) == (("folder/mine",), (3, 5))
@@ -179,6 +202,8 @@ def test_any_text_is_a_study_or_one_line(text):
         ({"base": "none"}, "preset: unknown 'none'"),
         ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name too"),
         ({"models": ["x/m", "y/m"]}, "same last part"),
+        ({"settings": {"device": "gpu"}}, "arm 'a': device: 'gpu' cannot be used here: "),
+        ({"arms": {"a": {}, "b": {"settings": {"device": "cuda:x"}}}}, "arm 'b': device: 'cuda:x' cannot be used here"),
         ({"arms": {"a": {"settings": {"method_settings": 3}}}}, "arm 'a': method_settings"),
         (
             {"settings": {"evaluation": {"responder": {"url": "http://localhost:1/v1", "model": "m"}}}},
@@ -318,6 +343,7 @@ def test_what_the_arms_have_in_common_no_arm_changes(settings, needle):
     [
         ({"settings": {"train": {"max_tokens": 500}}}, r"train\.max_tokens: of a study, set budget\.tokens instead"),
         ({"budget": {"steps": 5, "at_steps": 6}}, r"budget\.at_steps: 6 is more than budget\.steps, 5"),
+        ({"budget": {"at_steps": 21}}, r"budget\.at_steps: 21 is more than train\.steps, 20"),
         ({"grid": {"methods": ["npo", "npo"]}}, "grid: two of its arms are npo"),
         (
             {"grid": {"methods": ["npo"], "modalities": [{"text": 0.8, "image": 0.2}, {"text": 0.5, "image": 0.5}]}},

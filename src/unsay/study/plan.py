@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import first_problem
+from unsay.pipeline.run import check_device
 from unsay.presets import preset
 from unsay.study.merge import merged
 from unsay.study.settings import DEMO, POCKET, SHARED, Arm, Modality, Rule, StudySettings, first_of, folder_name
@@ -126,18 +128,25 @@ def quickened(study: StudySettings) -> StudySettings:
     """The study as `--quick` runs it.
 
     Raises:
-        UserError: an arm that there is not.
+        UserError: an arm that there is not, or a budget that is measured after more steps than there are then.
     """
     quick, arms = study.quick, arms_of(study)
     names = arms if quick.only is None else quick.only
     if strange := next((name for name in names if name not in arms), None):
         raise UserError(f"study: quick.only: there is no arm '{strange}'; there are {', '.join(arms)}")
+    smaller = {name: getattr(quick, name) for name in ("steps", "tokens", "seconds", "at_steps")}
+    budget = study.budget.model_copy(update={name: value for name, value in smaller.items() if value is not None})
+    if quick.steps is not None and budget.at_steps is not None and budget.at_steps > quick.steps:
+        place = "budget.at_steps" if quick.at_steps is None else "quick.at_steps"
+        raise UserError(
+            f"study: {place}: {budget.at_steps} is more than quick.steps, {quick.steps}; give a lower quick.at_steps"
+        )
     return study.model_copy(
         update={
             "seeds": quick.seeds or study.seeds,
             "settings": merged(study.settings, quick.settings),
             "model_settings": {model: merged(own, quick.settings) for model, own in study.model_settings.items()},
-            "budget": study.budget.model_copy(update={"steps": quick.steps or study.budget.steps}),
+            "budget": budget,
             "grid": None,
             "arms": {name: arm for name, arm in arms.items() if name in names},
         }
@@ -214,8 +223,11 @@ def _check_base(study: StudySettings) -> None:
 
 def _check_budget(study: StudySettings, base: Mapping[str, Any]) -> None:
     budget = study.budget
-    if budget.at_steps is not None and budget.steps is not None and budget.at_steps > budget.steps:
-        raise UserError(f"study: budget.at_steps: {budget.at_steps} is more than budget.steps, {budget.steps}")
+    if budget.at_steps is not None:
+        steps = budget.steps or _config(dict(base), "study").train.steps
+        if budget.at_steps > steps:
+            place = "budget.steps" if budget.steps is not None else "train.steps"
+            raise UserError(f"study: budget.at_steps: {budget.at_steps} is more than {place}, {steps}")
     train = base.get("train") or {}
     for key, rule in (("max_tokens", "tokens"), ("max_seconds", "seconds")):
         if train.get(key) is not None:
@@ -244,8 +256,22 @@ def _model_values(study: StudySettings, model: str) -> dict[str, Any]:
 
 def _config(values: dict[str, Any], where: str) -> RunConfig:
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
+        _check_name(config.device)
+        return config
     except ValidationError as error:
         raise UserError(f"{where}: {first_problem(error)}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+
+
+def _check_name(device: str) -> None:
+    """Only whether there are such devices: a launcher's own machine need not have one.
+
+    Raises:
+        UserError: there are none.
+    """
+    try:
+        torch.device(device)
+    except RuntimeError:
+        check_device(device)

@@ -80,6 +80,9 @@ class Quick(Section):
 
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
     steps: int | None = Field(None, ge=1, description="in place of budget.steps")
+    tokens: int | None = Field(None, ge=1, description="in place of budget.tokens")
+    seconds: float | None = Field(None, gt=0, description="in place of budget.seconds")
+    at_steps: int | None = Field(None, ge=1, description="in place of budget.at_steps")
     settings: dict[str, Any] = Field(default_factory=dict, description="over the study's own settings")
     only: tuple[str, ...] | None = Field(None, min_length=1, description="arms that are left; null keeps all")
 
