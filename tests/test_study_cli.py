@@ -40,6 +40,8 @@ def test_packaged_studies_are_listed(run):
         (("samples", "--seeds", "a"), "--seeds: 'a': expected whole numbers"),
         (("samples", "--launcher", "slurm"), "--launcher: unknown 'slurm'"),
         (("samples", "--arms", "few"), "--arms: there is no arm 'few'"),
+        (("samples", "--device", "gpu"), "device: 'gpu' cannot be used here: "),
+        (("samples", "--seeds", "-1"), "--seeds: '-1': a seed is at least 0"),
         (("samples", "--base", "none"), "--base: unknown 'none'"),
         (("methods", "--model", "org/other-7B", "--device", "cuda"), "model 'org/other-7B': the base is `demo`"),
     ],

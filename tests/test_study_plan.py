@@ -115,6 +115,17 @@ def test_settings_of_a_method_do_not_reach_another():
     assert other.method_settings == {**default_settings("refusal-sft").model_dump(), "refuse_weight": 3.0}
 
 
+def test_settings_of_a_judge_do_not_reach_another():
+    base = {"evaluation": {"judge": "endpoint", "judge_settings": {"url": "http://localhost:1/v1", "model": "m"}}}
+    other = RunConfig.model_validate(merged(base, {"evaluation": {"judge": "rules", "limit": 3}})).evaluation
+    assert (other.judge, other.judge_settings, other.limit) == ("rules", {"fluency": False}, 3)
+    for same in ({"judge": "endpoint"}, {"limit": 3}):
+        assert merged(base, {"evaluation": same})["evaluation"] == {**base["evaluation"], **same}
+    own = {"judge": "rules", "judge_settings": {"fluency": True}}
+    assert merged(base, {"evaluation": own})["evaluation"] == own
+    assert merged({"evaluation": own}, {"evaluation": {"judge": "probe"}})["evaluation"] == {"judge": "probe"}
+
+
 def test_quick_makes_a_study_smaller():
     small = quickened(
         study(
@@ -156,7 +167,9 @@ def test_the_command_line_has_the_last_word():
     made = adjusted(study(seeds=[0, 1]), model="folder/mine", seeds="3, 5", device="cuda:1")
     assert (made.models, made.seeds) == (("folder/mine",), (3, 5))
     assert plan(made).config(plan(made).variants[0], 3).device == "cuda:1"
-    for wrong, needle in (("x", "whole numbers"), ("1,1", "stands twice")):
+    for wrong, needle in (
+        ("x", "whole numbers"), ("1,1", "stands twice"), ("0,-1", "at least 0"), (str(2**63), r"below 2\*\*63"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=needle):
             adjusted(study(), seeds=wrong)
 
@@ -173,6 +186,8 @@ def test_the_command_line_has_the_last_word():
         ("arms: {a: {}}\nseeds: [1, 1]", "seeds: one of them stands twice"),
         ("arms: {a: {}}\nbudget: {equal: [euros]}", "budget.equal.0"),
         ("arms: {a: {}}\nbudget: {steps: 0}", "budget.steps"),
+        ("arms: {a: {}}\nseeds: [0, -1]", "seeds.1: Input should be greater than or equal to 0"),
+        ("arms: {a: {}}\nquick: {seeds: [9223372036854775808]}", "quick.seeds.0: Input should be less than"),
         ("arms: [\n", ":2: not YAML"),
         ("when: 2020-13-45", "not YAML that can be read"),
     ],
@@ -308,11 +323,14 @@ def test_an_unknown_study_says_what_there_is(tmp_path):
 def test_examples_in_a_study_file_are_relative_to_it(tmp_path):
     path = tmp_path / "mine.yaml"
     arms = {"a": {}, "b": {"settings": {"data": {"examples": "other.jsonl"}}}}
-    path.write_text(yaml.safe_dump({"base": {"data": {"examples": "rows.jsonl"}}, "arms": arms}))
-    made = plan(read_study(str(path)))
-    assert [str(made.config(variant, 0).data.examples) for variant in made.variants] == [
-        str(tmp_path.resolve() / name) for name in ("rows.jsonl", "other.jsonl")
-    ]
+    quick = {"settings": {"data": {"examples": "few.jsonl"}}}
+    path.write_text(yaml.safe_dump({"base": {"data": {"examples": "rows.jsonl"}}, "arms": arms, "quick": quick}))
+    read = read_study(str(path))
+    for chosen, names in ((read, ("rows.jsonl", "other.jsonl")), (quickened(read), ("few.jsonl", "other.jsonl"))):
+        made = plan(chosen)
+        assert [str(made.config(variant, 0).data.examples) for variant in made.variants] == [
+            str(tmp_path.resolve() / name) for name in names
+        ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from unsay.config import RunConfig
+from unsay.config import EvaluationConfig, RunConfig
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = RunConfig) -> dict[str, Any]:
@@ -13,7 +13,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[Base
 
     A section of the configuration is merged key by key. Any other value is replaced whole, a mapping too: half of one
     mixture and half of another would be neither. A method's settings are merged as long as the method is the same;
-    another method starts from its own defaults.
+    another method starts from its own defaults, and so does another judge.
     """
     result = dict(under)
     for name, value in over.items():
@@ -26,7 +26,14 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[Base
             result[name] = value
     if section is RunConfig:
         result |= _method_settings(under, over)
+    if section is EvaluationConfig and "judge_settings" not in over and _another_judge(under, over):
+        result.pop("judge_settings", None)
     return result
+
+
+def _another_judge(under: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    before = under.get("judge", EvaluationConfig.model_fields["judge"].default)
+    return bool(over.get("judge", before) != before)
 
 
 def _method_settings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from unsay.files import first_problem, parse_yaml, read_text
 from unsay.study.parts import listed, part
 from unsay.study.plan import quickened
 from unsay.study.rebase import rebased
-from unsay.study.settings import StudySettings
+from unsay.study.settings import SEEDS, StudySettings
 
 
 def packaged() -> dict[str, Traversable]:
@@ -35,6 +35,7 @@ def read_study(name_or_path: str) -> StudySettings:
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         raise UserError(f"study: unknown '{name_or_path}'; known are {', '.join(known)}, or give a YAML file")
     study = parse_study(read_text(path), str(path))
+    quick = study.quick
     return study.model_copy(
         update={
             "base": _anchored(study.base, path.parent) if isinstance(study.base, dict) else study.base,
@@ -44,6 +45,7 @@ def read_study(name_or_path: str) -> StudySettings:
                 name: arm.model_copy(update={"settings": _anchored(arm.settings, path.parent)})
                 for name, arm in study.arms.items()
             },
+            "quick": quick.model_copy(update={"settings": _anchored(quick.settings, path.parent)}),
         }
     )
 
@@ -89,8 +91,8 @@ def adjusted(
         quick: its smaller variant.
 
     Raises:
-        UserError: a base that is none or does not fit, an unknown arm, seeds that are no numbers, or one that stands
-            twice.
+        UserError: a base that is none or does not fit, an unknown arm, seeds that are no numbers, one that no run can
+            have, or one that stands twice.
     """
     if base is not None:
         study = rebased(study, base)
@@ -106,6 +108,8 @@ def adjusted(
             more["seeds"] = tuple(int(seed) for seed in seeds.split(","))
         except ValueError:
             raise UserError(f"--seeds: '{seeds}': expected whole numbers like 0,1,2") from None
+        if not all(seed in SEEDS for seed in more["seeds"]):
+            raise UserError(f"--seeds: '{seeds}': a seed is at least 0 and below 2**63")
         if len(set(more["seeds"])) < len(more["seeds"]):
             raise UserError(f"--seeds: '{seeds}': one of them stands twice")
     if device is not None:

@@ -31,6 +31,11 @@ ASKED_ALIKE = ("suites", "limit", "judge", "judge_settings", "responder")
 SHARED_BY_MODELS = {path: place for path, place in SHARED.items() if path != "evaluation"}
 SHARED_BY_MODELS |= {f"evaluation.{name}": "settings" for name in ASKED_ALIKE}
 
+SEEDS = range(2**63)
+"""What a run takes for its seed."""
+
+Seed = Annotated[int, Field(ge=SEEDS.start, lt=SEEDS.stop)]
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
 """Of an arm: it is also the name of a folder."""
 
@@ -78,7 +83,7 @@ class Budget(Section):
 class Quick(Section):
     """What `--quick` makes smaller."""
 
-    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
     steps: int | None = Field(None, ge=1, description="in place of budget.steps")
     tokens: int | None = Field(None, ge=1, description="in place of budget.tokens")
     seconds: float | None = Field(None, gt=0, description="in place of budget.seconds")
@@ -109,7 +114,7 @@ class StudySettings(Section):
     model_settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="of each model: over the base and `settings`, under those of an arm"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     grid: Grid | None = None
     arms: dict[Name, Arm] = Field(default_factory=dict)
     reference: str | None = Field(
