@@ -220,3 +220,9 @@ def test_arms_of_a_grid_and_of_quick_can_be_chosen():
     with pytest.raises(UserError, match="--arms: expected names like npo,dpo"):
         adjusted(whole, arms=",")
     assert quickened(whole).arms.keys() == {"npo", "a"}
+
+
+@pytest.mark.parametrize("smaller", [{"arms": "npo"}, {"quick": True}])
+def test_the_study_that_a_part_writes_can_be_read_again(smaller):
+    made = adjusted(read_study("methods"), **smaller)
+    assert parse_study(yaml.safe_dump(made.model_dump(mode="json")), "study.yaml") == made

@@ -12,7 +12,7 @@ from unsay.files import first_problem, parse_yaml, read_text
 from unsay.study.parts import listed, part
 from unsay.study.plan import quickened
 from unsay.study.rebase import rebased
-from unsay.study.settings import SEEDS, StudySettings
+from unsay.study.settings import SEEDS, Fitted, StudySettings
 
 
 def packaged() -> dict[str, Traversable]:
@@ -112,6 +112,9 @@ def adjusted(
             raise UserError(f"--seeds: '{seeds}': a seed is at least 0 and below 2**63")
         if len(set(more["seeds"])) < len(more["seeds"]):
             raise UserError(f"--seeds: '{seeds}': one of them stands twice")
+    if quick or arms.strip():
+        # A base is replaced above; what was fitted may name what the smaller study no longer has.
+        more["fitted"] = Fitted()
     if device is not None:
         more["settings"] = {**study.settings, "device": device}
         more["model_settings"] = {

@@ -33,7 +33,7 @@ def rebased(study: StudySettings, base: str) -> StudySettings:
             section, key = found
             del section[key]
     for arm in study.fitted.shared:
-        weights = values["arms"][arm]["settings"].get("method_settings", {})
+        weights = values["arms"].get(arm, {}).get("settings", {}).get("method_settings", {})
         weights |= {name: config.method_settings[name] for name in weights if name in config.method_settings}
     # The seed of the training follows the run's, so neither is part of a base.
     settings = config.model_dump(mode="json", exclude={"seed": True, "train": {"seed"}})
