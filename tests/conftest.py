@@ -1,14 +1,20 @@
 """Fixtures that several test files share."""
 
 import copy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny
+from unsay import cli
 from unsay.files import write_rows
 from unsay.models import VLM, load
+
+Said = tuple[object, str, str]
+"""Exit code, standard output, standard error."""
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +71,22 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
     write_rows(path, tiny.examples(12))
     return path
+
+
+@pytest.fixture
+def unsay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[object, str, str]]:
+    """Calls `unsay ARGS` in this process; gives (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["unsay", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """`unsay examples`: data of any usual shape becomes training examples; what is broken is named by line, never shown."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unsay import cli
 from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples
 from unsay.errors import UserError
 from unsay.files import read_rows, write_rows
@@ -316,15 +315,8 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_without_advice_that_nobody_
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unsay", "examples", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return ended.value.code, told.out, told.err
-
-    return call
+def run(unsay):
+    return partial(unsay, "examples")
 
 
 def test_the_command_makes_a_file_that_a_run_reads_and_says_no_text(run, tiny_folder, tmp_path):

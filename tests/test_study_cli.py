@@ -1,6 +1,6 @@
 """`unsay study` on the command line."""
 
-import sys
+from functools import partial
 
 import pytest
 import yaml
@@ -8,22 +8,13 @@ import yaml
 import study_of_tiny
 import synthetic_study
 import tiny
-from unsay import api, cli
+from unsay import api
 from unsay.files import write_rows
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Calls `unsay study ARGS` in this process; gives (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unsay", "study", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
+def run(unsay):
+    return partial(unsay, "study")
 
 
 def test_packaged_studies_are_listed(run):

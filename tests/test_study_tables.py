@@ -3,13 +3,12 @@
 import csv
 import io
 import re
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import synthetic_study
-from unsay import cli
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.study import words
@@ -178,15 +177,8 @@ def test_several_models_are_told_apart(result):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unsay", "study-table", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
+def run(unsay):
+    return partial(unsay, "study-table")
 
 
 @pytest.mark.parametrize("form", FORMS)
