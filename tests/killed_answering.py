@@ -7,6 +7,7 @@ import tiny
 from unsay.files import read_rows
 from unsay.records import Prompt
 from unsay.responding import GenerationSettings, respond
+from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
 
 
 def answer_and_die(folder, left):
@@ -18,3 +19,10 @@ def answer_and_die(folder, left):
 
     settings = GenerationSettings(max_new_tokens=8, batch_tokens=1)
     respond(tiny.llava(), read_rows(folder / "prompts.jsonl", Prompt), settings, folder / "r.jsonl", watch)
+
+
+def ask_a_server(url, folder):
+    """Ask a server the prompts in the folder, three at a time, until a person interrupts it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+    asks = EndpointResponder(EndpointResponderSettings(url=url, model="m", concurrency=3, timeout=600))
+    asks.respond(read_rows(folder / "prompts.jsonl", Prompt), GenerationSettings(), folder / "toy.jsonl")

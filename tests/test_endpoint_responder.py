@@ -3,8 +3,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import killable
+import killed_answering
 from misbehaving import Reply, says, serving
 from unsay.errors import UserError
 from unsay.records import Kind, Modality, Prompt, Turn
@@ -197,21 +197,6 @@ def test_whoever_waits_for_a_turn_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - started < 50
 
 
-INTERRUPTED = """
-import signal, sys
-from pathlib import Path
-from unsay.files import read_rows
-from unsay.records import Prompt
-from unsay.responding import GenerationSettings
-from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
-folder = Path(sys.argv[2])
-asks = EndpointResponder(EndpointResponderSettings(url=sys.argv[1], model="m", concurrency=3, timeout=600))
-asks.respond(read_rows(folder / "prompts.jsonl", Prompt), GenerationSettings(), folder / "toy.jsonl")
-"""
-
-
 def test_ctrl_c_ends_the_program_though_the_server_does_not_answer(tmp_path: Path) -> None:
     soon, never = threading.Event(), threading.Event()
 
@@ -224,20 +209,21 @@ def test_ctrl_c_ends_the_program_though_the_server_does_not_answer(tmp_path: Pat
     cache = tmp_path / "cache.jsonl"
     (tmp_path / "prompts.jsonl").write_text("".join(prompt(n).model_dump_json() + "\n" for n in range(6)))
     with serving(answer) as server:
-        command = [sys.executable, "-c", INTERRUPTED, server.url, str(tmp_path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        running = killable.start(tmp_path / "errors", killed_answering.ask_a_server, server.url, tmp_path)
         try:
-            while running.poll() is None and (len(server.asked) < 4 or not cache.exists()):
+            while running.is_alive() and (len(server.asked) < 4 or not cache.exists()):
                 time.sleep(0.05)
-            running.send_signal(signal.SIGINT)
+            assert running.pid is not None
+            os.kill(running.pid, signal.SIGINT)
             time.sleep(0.3)
             soon.set()
-            _, errors = running.communicate(timeout=60)
+            running.join(timeout=60)
+            ended = running.exitcode
         finally:
             running.kill()
             never.set()
-        assert running.returncode == -signal.SIGINT, errors[-2000:]
+        assert ended == 1, "it did not end"
+        assert (tmp_path / "errors").read_text().strip().endswith("KeyboardInterrupt")
         assert len(server.asked) == 4
     kept = [json.loads(line)[1]["id"] for line in cache.read_text().splitlines() if line]
     assert sorted(kept) == ["row 0", "row 1"]

@@ -45,7 +45,8 @@ def test_several_processes_make_one_run(settings, alone, tmp_path):
     assert all(row.reused for row in read_scores(tmp_path / "run" / "scores.json").cost)
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+# `ddp` trains as the processes of test_distributed.py do; a launch takes 20 seconds.
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
 def test_accelerate_launch_runs_it_unchanged(settings, alone, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("sys.argv", ["unsay", "init", str(tmp_path / "x.yaml"), "--launch", kind])
     with pytest.raises(SystemExit):
