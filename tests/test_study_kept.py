@@ -20,8 +20,8 @@ from unsay.study.finding import Finder
 from unsay.study.job import Job, job_key
 from unsay.study.parts import part
 from unsay.study.plan import plan
+from unsay.study.precision import settled_config
 from unsay.study.reading import adjusted
-from unsay.study.run import _settled
 from unsay.study.settings import Folders
 
 
@@ -146,23 +146,28 @@ def test_runs_of_other_versions_are_refused_before_anything_is_run(finished, tin
         run_study(study, tmp_path / "more", launcher("sequential"), known=old)
 
 
-def test_what_fastest_comes_to_is_a_part_of_what_a_run_is(finished, tiny_folder, examples, tmp_path, monkeypatch):
-    """On a processor that is fast in bfloat16, runs in float32 are other runs."""
+@pytest.mark.parametrize(("asked", "seeds"), [("fastest", [0, 2]), ("bfloat16", [0])])
+def test_fastest_is_the_precision_of_the_runs_that_were_handed_over(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, asked, seeds
+):
+    """A machine that is fast in bfloat16 goes on in float32, as one seed cannot be compared with another else."""
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
     told, known = Told(), read_kept(finished[0] / "runs.jsonl")
-    base = study_of_tiny.study(tiny_folder, examples).base
-    for number, dtype in enumerate(("float32", "bfloat16")):
-        monkeypatch.setattr("unsay.models.precision._fastest", lambda kind, dtype=dtype: dtype)
-        study = study_of_tiny.study(
-            tiny_folder, examples, base={**base, "model_settings": {"dtype": "fastest"}}, seeds=[0], budget={}
-        )
-        run_study(study, tmp_path / str(number), launcher("sequential"), known=known, progress=told)
-    assert not (tmp_path / "0" / "arms").exists()
-    assert len(trained(tmp_path / "1")) == 2
-    assert [note.split(": ", 1)[1] for note in told.notes] == [
-        "1 taken over", "1 taken over",
-        "0 taken over, 1 not: other settings or data (unlearn@steps, seed 0)",
-        "0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
-    ]  # fmt: skip
+    base = {**study_of_tiny.study(tiny_folder, examples).base, "model_settings": {"dtype": asked}}
+    study = study_of_tiny.study(tiny_folder, examples, base=base, seeds=seeds, budget={})
+    run_study(study, tmp_path / "out", launcher("sequential"), known=known, progress=told)
+    notes = [note.split(": ", 1)[1] for note in told.notes]
+    made = {path.read_text().split("dtype: ")[1].split()[0] for path in (tmp_path / "out").rglob("config.yaml")}
+    if asked == "fastest":
+        assert notes == ["1 taken over", "1 taken over"]
+        assert [run.rsplit("-", 1)[1] for run in trained(tmp_path / "out")] == ["2", "2"]
+        assert made == {"float32"}
+    else:
+        assert notes == [
+            "0 taken over, 1 not: other settings or data (unlearn@steps, seed 0)",
+            "0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
+        ]
+        assert made == {"bfloat16"}
 
 
 def test_what_fastest_came_to_stays_when_a_study_goes_on(
@@ -181,9 +186,10 @@ def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began
     config = RunConfig(model_settings={"dtype": "fastest", "attention": "eager"})
     write_config(tmp_path / "original/config.yaml", RunConfig())
     folders = tmp_path / "original", tmp_path / "arm"
-    assert _settled(config, *folders)["model_settings"]["dtype"] == "bfloat16"
+    assert settled_config(config, folders, None).model_settings.dtype == "bfloat16"
+    assert settled_config(config, folders, "float32").model_settings.dtype == "float32"
     write_config(tmp_path / "arm/config.yaml", RunConfig(model_settings={"attention": "eager"}))
-    assert _settled(config, *folders)["model_settings"]["dtype"] == "float32"
+    assert settled_config(config, folders, "bfloat16").model_settings.dtype == "float32"
 
 
 def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):

@@ -9,6 +9,9 @@ from torch.nn.functional import linear
 
 from unsay.models.settings import ModelSettings
 
+Fast = Literal["float32", "bfloat16"]
+"""What `fastest` can come to."""
+
 WORTH = 1.5
 """bfloat16 must multiply so many times as fast as float32: below, its rounding is not worth the time it saves."""
 
@@ -26,7 +29,7 @@ def settled(settings: ModelSettings, device: str) -> ModelSettings:
 
 
 @cache
-def _fastest(kind: str) -> Literal["float32", "bfloat16"]:
+def _fastest(kind: str) -> Fast:
     """Timed, not looked up: some processors have instructions for bfloat16 and are slower with them than without.
 
     Decided once in a process, and far from the border on the machines that were seen: 0.6 times as fast on an Intel

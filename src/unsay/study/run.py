@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_text
-from unsay.models.precision import settled
+from unsay.models.precision import Fast
 from unsay.pipeline.environment import hardware, versions
 from unsay.pipeline.finished import TRAINING, MeasuredRun
 from unsay.pipeline.holding import hold
-from unsay.pipeline.run import begun_in
 from unsay.stages import Progress, Silent
 from unsay.study.collect import collect
 from unsay.study.finding import Finder
@@ -24,6 +22,7 @@ from unsay.study.joining import check_versions, of_study
 from unsay.study.kept import Found, RunId, write_kept
 from unsay.study.launching import Launcher
 from unsay.study.plan import Plan, Variant, plan
+from unsay.study.precision import made_in, settled_config
 from unsay.study.render import write_page
 from unsay.study.schema import StudyResult, write_result
 from unsay.study.settings import Folders, StudySettings
@@ -84,6 +83,8 @@ class _Work:
     failed: dict[Path, str] = field(default_factory=dict)
     done_before: set[Path] = field(default_factory=set)
     """Run directories with results to which more are to be added; they may be of an earlier call."""
+    elsewhere: dict[str, Fast | None] = field(default_factory=dict)
+    """Model → the precision that its known runs were made in, where the study leaves it open."""
 
     def originals(self) -> None:
         """Evaluate the models without training, but for those whose runs are all known."""
@@ -128,8 +129,22 @@ class _Work:
         self._do(jobs)
 
     def _original(self, model: str) -> Job:
-        folder = self.finder.folders.original(model)
-        return Job(f"{model}, untrained", folder, None, _settled(self.planned.base_config(model), folder))
+        config, folder = self.planned.base_config(model), self.finder.folders.original(model)
+        return self._untrained(model, settled_config(config, [folder], self._made_in(model)))
+
+    def _untrained(self, model: str, config: RunConfig) -> Job:
+        return Job(f"{model}, untrained", self.finder.folders.original(model), None, _values(config))
+
+    def _made_in(self, model: str) -> Fast | None:
+        """The precision of a model's known runs, where the study leaves it open."""
+        if model not in self.elsewhere:
+            config, which = self.planned.base_config(model), RunId.original(model)
+
+            def known(config: RunConfig) -> bool:
+                return self._handed_over(which, lambda: job_key(self._untrained(model, config))) is not None
+
+            self.elsewhere[model] = made_in(config, known)
+        return self.elsewhere[model]
 
     def _job(self, variant: Variant, seed: int) -> Job:
         folder = self.finder.folders.run(variant.model, variant.name, seed)
@@ -137,8 +152,9 @@ class _Work:
         title = f"{f'{variant.model}, ' if several else ''}{variant.name}, seed {seed}"
         limit, timed_on = self._limit(variant, seed)
         original = self.finder.folders.original(variant.model)
-        config = _settled(self.planned.config(variant, seed, limit), original, folder)
-        return Job(title, folder, original, config, timed_on)
+        config = self.planned.config(variant, seed, limit)
+        config = settled_config(config, [original, folder], self._made_in(variant.model))
+        return Job(title, folder, original, _values(config), timed_on)
 
     def _limit(self, variant: Variant, seed: int) -> tuple[float | None, tuple[Any, ...] | None]:
         """The budget of one run, and if it is seconds that were measured, on which hardware."""
@@ -229,13 +245,5 @@ def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
     raise UserError(f"budget.at_steps: {run.name} has no step {at_steps}")
 
 
-def _settled(config: RunConfig, *folders: Path) -> dict[str, Any]:
-    """Plain values; what `fastest` comes to on this processor decides the numbers, so it is a part of what a run is.
-
-    It is timed once in a study: where one of the folders has a run of these settings, that was begun in it.
-    """
-    if torch.device(config.device).type == "cpu":  # a launcher's own machine need not have the accelerator
-        begun = next((found for folder in folders if (found := begun_in(folder, config)) is not None), None)
-        precision = begun or settled(config.model_settings, config.device)
-        config = config.model_copy(update={"model_settings": precision})
+def _values(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"train": {"seed"}})
