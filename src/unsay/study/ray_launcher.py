@@ -32,7 +32,8 @@ class RayLauncher:
         ray = self._ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-        task, here = ray.remote(max_retries=0)(_task), Place.current()
+        # A process each: one that is used again keeps memory of the run before, which would count as this one's peak.
+        task, here = ray.remote(max_retries=0, max_calls=1)(_task), Place.current()
         waiting = {task.options(**resources(job)).remote(job, here): job for job in jobs}
         total = len(waiting)
         self._progress.start(f"{total} runs on Ray", total)
