@@ -17,8 +17,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from data import prompts
 from machine import describe
 from unsay.files import write_json
+from unsay.generation import GenerationSettings, respond
 from unsay.models import load
-from unsay.responding import GenerationSettings, local
 
 WAYS = {"own loop": (True, False), "generate": (False, False), "continuous batching": (False, True)}
 """Name → whether the own loop may answer, whether continuous batching may."""
@@ -42,10 +42,10 @@ def main() -> None:
     said: dict[str, dict[str, str]] = {}
     for _ in range(given.rounds):
         for name, (own, continuous) in WAYS.items():
-            local.fits = lambda *_, own=own: own
-            local.pays = lambda *_, continuous=continuous: continuous
+            respond.fits = lambda *_, own=own: own
+            respond.pays = lambda *_, continuous=continuous: continuous
             start = time.perf_counter()
-            said[name] = {row.id: row.response for batch in local.generate(vlm, asked, settings) for row in batch}
+            said[name] = {row.id: row.response for batch in respond.generate(vlm, asked, settings) for row in batch}
             seconds[name].append(time.perf_counter() - start)
     found = {
         "machine": describe(given.device),

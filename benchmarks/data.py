@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unsay.config import read_config
-from unsay.data import written
+from unsay.data.sources import written
 from unsay.records import Example, Kind, Modality, Prompt, Role
 
 SETTINGS = read_config(Path(str(files("unsay") / "presets" / "demo.yaml"))).train.model_copy(

@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw
 
 from data import prompts
 from machine import now, synchronise
+from unsay.generation import GenerationSettings
+from unsay.generation import prompts as features_module
+from unsay.generation.prompts import ask, model_inputs
+from unsay.generation.respond import generate
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
-from unsay.responding import GenerationSettings
-from unsay.responding import features as features_module
-from unsay.responding.asked import ask, model_inputs
-from unsay.responding.local import generate
 
 PLAIN_BATCH = 8
 Answers = dict[str, str]

@@ -33,8 +33,8 @@ from unsay.methods import build_method
 from unsay.models import VLM, LoraSettings, attach, detach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
-from unsay.training.encoding import Encoded, collate
-from unsay.training.logprobs import head_pass, role_views
+from unsay.training.encode import Encoded, collate
+from unsay.training.head import head_pass, role_views
 from unsay.training.trainer import _Training
 
 IMAGE_TOKEN = 7

@@ -11,8 +11,8 @@ from unsay.methods import build_method
 from unsay.models import attach, detach
 from unsay.models.vlm import VLM
 from unsay.records import Role
-from unsay.training.encoding import Encoded, collate
-from unsay.training.logprobs import head_pass, role_views
+from unsay.training.encode import Encoded, collate
+from unsay.training.head import head_pass, role_views
 
 VOCABULARIES = (49_152, 152_064, 262_144)
 """SmolLM2's, Qwen2.5's, Gemma 3's."""

@@ -21,7 +21,7 @@ from recipes import plan
 from unsay.models import attach, load
 from unsay.models.vlm import VLM
 from unsay.records import Role
-from unsay.training.encoding import Encoded, collate
+from unsay.training.encode import Encoded, collate
 from unsay.training.forward import answer_hidden
 from unsay.training.head import Reference, kl_of_kept
 

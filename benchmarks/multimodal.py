@@ -9,7 +9,7 @@ from machine import timed
 from recipes import plan
 from unsay.models import attach, detach
 from unsay.models.vlm import VLM
-from unsay.training.encoding import Encoded
+from unsay.training.encode import Encoded
 
 IMAGE_TOKENS = (64, 196, 576, 2880)
 """Of: small resamplers, the pocket VLM, LLaVA-1.5, LLaVA-NeXT."""

@@ -20,10 +20,9 @@ from machine import now
 from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
-from unsay.training.encoding import Encoded, collate, encode
-from unsay.training.lengths import common_prefix, read_lengths
-from unsay.training.schedule import batches
-from unsay.training.settings import TrainSettings
+from unsay.training.batches import batches
+from unsay.training.encode import Encoded, collate, common_prefix, encode, read_lengths
+from unsay.training.plan import TrainSettings
 from unsay.training.trainer import _Training
 
 METHOD = build_method("textual-unlearning")

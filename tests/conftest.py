@@ -59,8 +59,8 @@ def pocket_vlm(_pocket: VLM) -> VLM:
 def unmeasured_judge():
     """The judge's agreement with people takes seconds to measure and is of no account here."""
     patch = pytest.MonkeyPatch()
-    patch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
-    patch.setattr("unsay.pipeline.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
+    patch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
+    patch.setattr("unsay.run.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
     yield
     patch.undo()
 

@@ -47,9 +47,9 @@ def run(folder, method="textual-unlearning", processes=ALONE, stop=None, vlm=Non
 def pipeline(folder, config, processes=ALONE):
     """One process's part of a whole run directory."""
     from unsay.config import read_config
-    from unsay.judging.rules import RulesJudge
-    from unsay.pipeline.run import Run
-    from unsay.pipeline.whole import unlearn_run
+    from unsay.judges.rules import RulesJudge
+    from unsay.run.directory import Run
+    from unsay.run.experiment import unlearn_run
 
     del RulesJudge.accuracy  # takes seconds and is of no account here
     unlearn_run(Run.open(folder, read_config(config), None, processes))

@@ -5,9 +5,9 @@ import signal
 
 import tiny
 from unsay.files import read_rows
+from unsay.generation import GenerationSettings, respond
+from unsay.generation.server import EndpointResponder, EndpointResponderSettings
 from unsay.records import Prompt
-from unsay.responding import GenerationSettings, respond
-from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
 
 
 def answer_and_die(folder, left):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import tiny
 from unsay.methods import build_method
 from unsay.models import lora
-from unsay.training import BatchSettings, TrainSettings, checkpoints, train
+from unsay.training import BatchSettings, TrainSettings, checkpoint, train
 
 SETTINGS = TrainSettings(
     steps=7, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, checkpoint_every=2
@@ -44,7 +44,7 @@ def die_while_writing(module, name):
 def run_and_die(folder, where):
     """`where`: a number of steps, `saving` (half a checkpoint is written) or `adapter` (half the adapter is)."""
     if where == "saving":
-        die_while_writing(checkpoints, "step-000006.pt")
+        die_while_writing(checkpoint, "step-000006.pt")
     elif where == "adapter":
         die_while_writing(lora, "adapter_model.safetensors")
     run(folder, lambda step, steps, row: die() if step == where else None)

@@ -219,7 +219,7 @@ def pope(folder: Path) -> None:
 
 
 def mme(folder: Path) -> None:
-    from unsay.suites.yes_no import MME_COGNITION, MME_PERCEPTION
+    from unsay.suites.scorers import MME_COGNITION, MME_PERCEPTION
 
     root = folder / "mme/MME_Benchmark_release_version"
     for number, subtask in enumerate((*MME_PERCEPTION, *MME_COGNITION)):

@@ -1,8 +1,8 @@
 """A study of a tiny model, for processes that are killed too."""
 
-from unsay.judging import rules
-from unsay.study import launcher, run_study
-from unsay.study.settings import StudySettings
+from unsay.judges import rules
+from unsay.studies import launcher, run_study
+from unsay.studies.settings import StudySettings
 
 
 def study(model, examples, **more):

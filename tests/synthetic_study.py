@@ -4,11 +4,10 @@ import random
 
 from unsay.records import Modality
 from unsay.scoring import Accuracy, JudgeInfo, SuiteRow, UtilityRow
-from unsay.study.collect import TITLES
-from unsay.study.comparing import compare, rank
-from unsay.study.outcomes import Cell, Outcomes
-from unsay.study.schema import ASR, COHERENT, REFUSAL, ArmRow, Cost, FailedSeed, StudyResult
-from unsay.study.settings import ORIGINAL
+from unsay.studies.collect import TITLES
+from unsay.studies.compare import Cell, Outcomes, compare, rank
+from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Cost, FailedSeed, StudyResult
+from unsay.studies.settings import ORIGINAL
 
 JUDGE = JudgeInfo(
     name="probe", accuracy={"accuracy": Accuracy(value=0.86, low=0.823, high=0.891, n=394, dataset="human labels")}

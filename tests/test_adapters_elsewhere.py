@@ -16,15 +16,15 @@ from test_responding_greedy import plainest, rows
 from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
+from unsay.generation.greedy import fits, greedy
+from unsay.generation.prompts import features_of
 from unsay.methods import build_method
 from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_adapter
-from unsay.models.merging import write_merged
+from unsay.models.merge import write_merged
 from unsay.models.vision import on_device
-from unsay.pipeline.export import export
-from unsay.responding.features import features_of
-from unsay.responding.greedy import fits, greedy
+from unsay.run.export import export
 from unsay.training import train
-from unsay.training.settings import TrainSettings
+from unsay.training.plan import TrainSettings
 from unsay.training.vision import Vision
 
 KINDS = {
@@ -162,7 +162,7 @@ def test_features_on_disk_are_the_adapters_own_too(tiny_folder, tmp_path, linear
 
 
 def test_an_evaluation_says_that_it_changes_the_vision_side(tiny_folder, tmp_path, linears, picture, monkeypatch):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy", raising=False)
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
     questions = tmp_path / "mine.jsonl"
     asked = {"id": "1", "prompt": "What does it say?", "image": picture, "kind": "attack"}
     questions.write_text(json.dumps(asked) + "\n")
@@ -178,7 +178,7 @@ def test_an_evaluation_says_that_it_changes_the_vision_side(tiny_folder, tmp_pat
     [caution] = said["linears"]
     assert not caution.severe
     assert "vision side of the model, too (16 of its 72 weights, as base_model.model.model.multi_modal_" in caution.text
-    monkeypatch.setattr("unsay.pipeline.run.load", None)  # it needs no model to say so again
+    monkeypatch.setattr("unsay.run.directory.load", None)  # it needs no model to say so again
     again = api.evaluate(settings, tmp_path / "run-linears", adapter=linears, suite_file=questions)
     assert caution in again.warnings
 

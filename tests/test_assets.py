@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 
 from unsay import assets
-from unsay.assets import ASSETS, Asset, LocalFile, Member, Progress, Source, Url, Wheel, cache, origins, pip
+from unsay.assets import ASSETS, Asset, LocalFile, Member, Progress, Source, Url, Wheel, cache, download
 from unsay.errors import UserError
 
 CONTENT = b"some pinned content\n" * 50
@@ -169,7 +169,7 @@ def test_full_disk_is_one_line_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(origins.shutil, "copyfile", full)
+    monkeypatch.setattr(download.shutil, "copyfile", full)
     with pytest.raises(UserError, match=r"^disk full[^\n]*$"):
         assets.member("toy", HELD)
     assert nothing_cached(tmp_path / "cache")
@@ -313,7 +313,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, private_cac
 
 def test_pip_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add(monkeypatch, build_wheel(tmp_path / "unused"))
-    monkeypatch.setattr(pip.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip is not installed[^\n]*ensurepip"):
         assets.member("toy", HELD)
 
@@ -344,7 +344,7 @@ def test_each_failure_of_pip_is_one_line(
     def failing(_: list[str], **options: object) -> "subprocess.Popen[bytes]":
         return real([sys.executable, "-c", f"print({output!r}); raise SystemExit(2)"], **options)
 
-    monkeypatch.setattr(pip.subprocess, "Popen", failing)
+    monkeypatch.setattr(download.subprocess, "Popen", failing)
     with pytest.raises(UserError, match=line) as caught:
         assets.member("toy", HELD)
     assert "\n" not in str(caught.value)
@@ -363,7 +363,7 @@ def test_pip_does_not_outlive_ctrl_c(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pip.subprocess, "Popen", sleeping)
+    monkeypatch.setattr(download.subprocess, "Popen", sleeping)
     with pytest.raises(KeyboardInterrupt):
         assets.member("toy", HELD, interrupt)
     assert started[0].poll() is not None
@@ -376,7 +376,7 @@ def test_unpacking_never_leaves_its_folder(tmp_path: Path, path: str) -> None:
         archive.writestr(path, "gotcha")
     (tmp_path / "in").mkdir()
     with pytest.raises(UserError, match="refused"):
-        origins.unpack(tmp_path / "evil.whl", [path], tmp_path / "in")
+        download.unpack(tmp_path / "evil.whl", [path], tmp_path / "in")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["evil.whl", "in"]
 
 
@@ -388,14 +388,14 @@ def test_unpacking_refuses_links_and_damage(tmp_path: Path) -> None:
         archive.writestr("good", CONTENT)
     for path, message in (("link", "not a plain file"), ("absent", "no item named")):
         with pytest.raises(UserError, match=message):
-            origins.unpack(tmp_path / "w.whl", [path], tmp_path / "in")
+            download.unpack(tmp_path / "w.whl", [path], tmp_path / "in")
     whole = (tmp_path / "w.whl").read_bytes()
     (tmp_path / "w.whl").write_bytes(whole.replace(CONTENT[:20], b"!" * 20))
     with pytest.raises(UserError, match="damaged archive"):
-        origins.unpack(tmp_path / "w.whl", ["good"], tmp_path / "in")
+        download.unpack(tmp_path / "w.whl", ["good"], tmp_path / "in")
     (tmp_path / "w.whl").write_bytes(whole[:100])
     with pytest.raises(UserError, match="damaged archive"):
-        origins.unpack(tmp_path / "w.whl", ["good"], tmp_path / "in")
+        download.unpack(tmp_path / "w.whl", ["good"], tmp_path / "in")
     assert not (tmp_path / "in" / "good").exists()
 
 

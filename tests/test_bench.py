@@ -12,11 +12,11 @@ import torch
 
 import tiny
 from unsay.errors import UserError
+from unsay.generation import respond
 from unsay.models import LoraSettings, attach, load
 from unsay.records import Role
-from unsay.responding import local
 from unsay.training import BatchSettings, TrainSettings
-from unsay.training.encoding import Encoded
+from unsay.training.encode import Encoded
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -52,7 +52,7 @@ def test_a_step_is_profiled(tiny_folder, tmp_path, monkeypatch):
 def test_the_three_ways_to_answer_are_timed(tiny_folder, tmp_path, monkeypatch):
     out = tmp_path / "continuous.json"
     for name in ("fits", "pays"):
-        monkeypatch.setattr(local, name, getattr(local, name))  # the script sets them anew
+        monkeypatch.setattr(respond, name, getattr(respond, name))  # the script sets them anew
     monkeypatch.setattr(continuous_batching, "load", lambda *_, **__: load(str(tiny_folder)))
     more = ["--prompts", "5", "--tokens", "4", "--rounds", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["continuous_batching.py", *more])

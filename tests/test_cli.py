@@ -104,7 +104,7 @@ def test_a_limit_below_one_is_refused(unsay, tmp_path):
 
 
 def test_a_picture_that_is_none_is_named_before_anything_is_loaded(unsay, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    monkeypatch.setattr("unsay.run.directory.load", None)
     (tmp_path / "a.png").write_text("no picture")
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign", "image": "a.png"}\n')
     wrong(
@@ -139,7 +139,7 @@ def test_a_suite_that_needs_data_says_where_it_is_looked_for(unsay, tmp_path, mo
 
 def test_a_file_of_settings_evaluates_too_and_options_go_before_it(unsay, tiny_folder, tmp_path, monkeypatch):
     """Precision, servers and judges with settings are said in a file."""
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
     settings = {
         "model": "org/none", "model_settings": {"dtype": "bfloat16"},
@@ -187,7 +187,7 @@ def test_an_interruption_is_one_line(unsay, tmp_path, monkeypatch):
     def interrupted(*_args, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unsay.reporting.write_report", interrupted)
+    monkeypatch.setattr("unsay.report.write_report", interrupted)
     code, _, err = unsay("report", tmp_path)
     assert code == 130
     assert err.strip() == "unsay: interrupted; run the same command again to continue"
@@ -200,7 +200,7 @@ def test_an_odd_name_is_printed_as_it_is(unsay, tmp_path):
 
 
 def test_what_is_piped_holds_no_control_codes(unsay, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
     command = ["evaluate", "--model", tiny_folder, "--judge", "rules", "--out", tmp_path / "run"]
     code, out, err = unsay(*command, "--suite-file", tmp_path / "mine.jsonl")
@@ -214,7 +214,7 @@ def test_a_bug_still_shows_where_it_is(monkeypatch, tmp_path):
     def broken(*_args, **_more):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("unsay.reporting.write_report", broken)
+    monkeypatch.setattr("unsay.report.write_report", broken)
     monkeypatch.setattr(sys, "argv", ["unsay", "report", str(tmp_path)])
     with pytest.raises(ZeroDivisionError):
         cli.main()

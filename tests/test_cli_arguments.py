@@ -64,7 +64,7 @@ def test_the_demos_seed_is_the_one_that_was_given(asked, tmp_path):
 
 
 def test_a_calibration_is_told_and_kept(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("unsay.judging.calibrate.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("unsay.judges.calibrate.cache_dir", lambda: tmp_path)
     monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
     rows = [
         {"prompt": "Say a word.", "response": "I'm sorry, but I can't help with that.", "label": "refused"},

@@ -14,12 +14,12 @@ from unsay import api, cli
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import read_rows, write_json, write_rows
-from unsay.pipeline.contamination import trained_on
-from unsay.pipeline.grading import Value
-from unsay.pipeline.score import score
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.reporting import write_report
-from unsay.reporting.headline import headline
+from unsay.report import write_report
+from unsay.report.headline import headline
+from unsay.run.cautions import trained_on
+from unsay.run.evaluate import Value
+from unsay.run.score import score
 from unsay.scoring import Accuracy, AskedRow, Caution, CostRow, JudgeInfo, read_scores, write_scores
 
 BEFORE, AFTER = Phase
@@ -327,13 +327,13 @@ def test_what_was_read_is_others_again_before_anything_is_scored(one, tmp_path, 
         seen.update({name: tried(tmp_path / name) for name in ("one", "other", "out")})
         return score(*args, **more)
 
-    monkeypatch.setattr("unsay.pipeline.compare.score", scored)
+    monkeypatch.setattr("unsay.run.compare.score", scored)
     api.compare(one, second, tmp_path / "out")
     assert seen == {"one": "taken", "other": "taken", "out": "refused"}
 
 
 def test_a_run_that_is_being_written_is_refused(one, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.pipeline.holding.PATIENCE", 0)
+    monkeypatch.setattr("unsay.run.directory.PATIENCE", 0)
     second = other(tmp_path)
     writer = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(second / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from unsay.cli.init import FOLLOWS, starting_config
 from unsay.config import RunConfig, parse_config, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import parse_yaml
 from unsay.methods import METHODS, default_settings
-from unsay.starting_config import FOLLOWS, starting_config
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 import tiny
-from unsay.judging.judge import Judge
-from unsay.judging.rules import RulesJudge
+from tools import degeneration_study
+from unsay.judges.base import Judge
+from unsay.judges.rules import RulesJudge
 from unsay.models import VLM
-from unsay.pipeline import degeneration_study
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from unsay.display import LiveProgress, PlainProgress, clock, display
+from unsay.cli.display import LiveProgress, PlainProgress, clock, display
 
 TITLES = ["Build the test suites", "Collect what the model itself would say", "Unlearn, on text alone [odd]"]
 

@@ -14,12 +14,12 @@ from unsay.methods import build_method
 from unsay.methods.base import Companion
 from unsay.models import detach
 from unsay.models.sharding import check_shardable
-from unsay.pipeline.run import device_of
 from unsay.processes import ALONE, Processes, asked_to_shard
 from unsay.records import Role
+from unsay.run.directory import device_of
 from unsay.training import BatchSettings, TrainSettings
-from unsay.training.encoding import Encoded
-from unsay.training.share import check_shares, shares
+from unsay.training.batches import check_shares, shares
+from unsay.training.encode import Encoded
 
 
 def rows(folder):

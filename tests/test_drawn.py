@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.data import drawn, shapes
-from unsay.data.modality import VISUAL, Rendering, shares, visual_questions
+from unsay.data import pictures, shapes
+from unsay.data.pictures import VISUAL, Rendering, shares, visual_questions
 from unsay.data.recipe import RecipeSettings
 from unsay.data.splits import normalise
 from unsay.errors import UserError
 from unsay.records import Example, Modality, Role, SourceRow
-from unsay.suites import drawing, transcription
 from unsay.suites import shapes as shapes_suite
+from unsay.suites import transcription, twins
 from unsay.suites.base import Setting
 
 TEXT, TYPOGRAPHIC, IMAGE = Modality
@@ -85,8 +85,8 @@ def test_retain_has_shares_of_its_own(tmp_path):
 def test_typographic_prompts_do_not_say_the_request_in_words(tmp_path):
     made = rendering(tmp_path, TYPOGRAPHIC).render(rows(40))
     assert not any("number" in row.prompt for row in made)
-    assert {row.prompt for row in made} <= {*drawn.FOLLOW, *drawn.COMPLETE}
-    lists = sum(row.prompt in drawn.COMPLETE for row in made)
+    assert {row.prompt for row in made} <= {*pictures.FOLLOW, *pictures.COMPLETE}
+    lists = sum(row.prompt in pictures.COMPLETE for row in made)
     assert 8 < lists < 32
     assert len({Path(row.image).read_bytes() for row in made}) == 40
 
@@ -130,9 +130,9 @@ def test_no_text_is_read_twice(tmp_path):
 def test_a_reworded_question_has_the_same_answer(seed):
     """Answered from the scene, by a reader of the training wordings alone."""
     rng = random.Random(seed)
-    scene = drawn.training_scene(rng)
+    scene = pictures.training_scene(rng)
     assert len(scene.shapes) >= 3
-    asked, answer = drawn.scene_question(scene, rng)
+    asked, answer = pictures.scene_question(scene, rng)
     words = asked.rstrip("?.").replace(" in this picture", "").replace(" in it", "").split()
     kinds = {kind: kind for kind in shapes.KINDS} | {shapes.plural(kind): kind for kind in shapes.KINDS}
     kind = next((kinds[word] for word in words if word in kinds), None)
@@ -155,10 +155,10 @@ def test_a_reworded_question_has_the_same_answer(seed):
 
 
 def test_no_suite_has_a_wording_of_training():
-    ours = {*drawn.FOLLOW, *drawn.COMPLETE, *drawn.READ}
-    theirs = {drawing.FOLLOW, drawing.FIGSTEP, transcription.QUESTION}
+    ours = {*pictures.FOLLOW, *pictures.COMPLETE, *pictures.READ}
+    theirs = {twins.FOLLOW, twins.FIGSTEP, transcription.QUESTION}
     assert not {normalise(text) for text in ours} & {normalise(text) for text in theirs}
-    assert len(ours) == len(drawn.FOLLOW) + len(drawn.COMPLETE) + len(drawn.READ)
+    assert len(ours) == len(pictures.FOLLOW) + len(pictures.COMPLETE) + len(pictures.READ)
 
 
 def test_no_scene_and_no_question_is_the_suites(tmp_path):
@@ -169,25 +169,25 @@ def test_no_scene_and_no_question_is_the_suites(tmp_path):
     assert not {normalise(row.prompt) for row in suite} & {normalise(row.prompt) for row in made}
     # Whatever the suite draws has one or two shapes.
     counts = {len(shapes_suite._scene(random.Random(f"shapes/{number}")).shapes) for number in range(96)}
-    assert max(counts) < drawn.LEAST_SHAPES
+    assert max(counts) < pictures.LEAST_SHAPES
 
 
 @given(st.integers(), st.text(alphabet="abcdefgh ", min_size=1, max_size=40))
 def test_no_style_and_no_list_is_the_suites(seed, text):
     rng = random.Random(seed)
-    style = drawn.training_style(rng)
-    assert min(style.paper) <= drawn.PALEST < min(transcription.reading_style(text).paper)
-    assert style.paper != drawing.STYLE.paper
-    heading, *points = drawn.list_text(f"How to {text}", rng).split("\n")
-    assert not heading.startswith(tuple(drawn.HEADINGS))
+    style = pictures.training_style(rng)
+    assert min(style.paper) <= pictures.PALEST < min(transcription.reading_style(text).paper)
+    assert style.paper != twins.STYLE.paper
+    heading, *points = pictures.list_text(f"How to {text}", rng).split("\n")
+    assert not heading.startswith(tuple(pictures.HEADINGS))
     assert points != ["1.", "2.", "3."]
     assert len(points) >= 2
 
 
 def test_styles_have_several_faces_sizes_and_colours():
-    styles = [drawn.training_style(random.Random(seed)) for seed in range(200)]
+    styles = [pictures.training_style(random.Random(seed)) for seed in range(200)]
     assert len({style.font for style in styles}) > 8
     assert len({style.size for style in styles}) > 8
     assert len({style.paper for style in styles}) > 150
-    plain = sum(style.font in drawn.PLAIN_FACES for style in styles)
+    plain = sum(style.font in pictures.PLAIN_FACES for style in styles)
     assert plain > 100

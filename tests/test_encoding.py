@@ -5,9 +5,9 @@ import torch
 
 import tiny
 from unsay.errors import UserError
-from unsay.models.loading import reader
+from unsay.models.load import reader
 from unsay.records import Example, Role
-from unsay.training.encoding import Encoded, collate, encode
+from unsay.training.encode import Encoded, collate, encode
 
 LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
 END = {"tiny-llava": "<|im_end|>", "tiny-idefics3": "<end_of_utterance>", "pocket": "<|im_end|>"}

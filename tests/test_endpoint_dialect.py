@@ -10,19 +10,18 @@ from misbehaving import Reply, says, serving
 from unsay import api
 from unsay.config import parse_config
 from unsay.endpoint import ChatClient, Deviations, EndpointError, EndpointSettings, Fault, sent_instead
-from unsay.endpoint.dialect import refused_parameter
+from unsay.endpoint.faults import refused_parameter
 from unsay.errors import UserError
-from unsay.judging import judge_all
-from unsay.judging.endpoint import EndpointJudge
-from unsay.judging.labelled import as_attack
-from unsay.judging.panel import PanelJudge
-from unsay.judging.rules import RulesJudge
-from unsay.judging.settings import EndpointJudgeSettings
-from unsay.pipeline.sent import drawn
-from unsay.pipeline.sent import sent_instead as told_of_run
+from unsay.generation import GenerationSettings
+from unsay.generation.server import EndpointResponder, EndpointResponderSettings
+from unsay.judges import judge_all
+from unsay.judges.base import EndpointJudgeSettings, as_attack
+from unsay.judges.panel import PanelJudge
+from unsay.judges.rules import RulesJudge
+from unsay.judges.server import EndpointJudge
 from unsay.records import Kind, Label, Modality, Prompt
-from unsay.responding import GenerationSettings
-from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
+from unsay.run.cautions import drawn
+from unsay.run.cautions import sent_instead as told_of_run
 
 MAX_TOKENS = {
     "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "

@@ -13,12 +13,9 @@ from misbehaving import Reply, says, serving
 from unsay.endpoint import ChatClient, EndpointError, EndpointSettings, Fault, Meter, in_parallel
 from unsay.endpoint.parallel import Pace
 from unsay.errors import UserError
-from unsay.judging import judge_all
-from unsay.judging.endpoint import EndpointJudge
-from unsay.judging.judge import Pair
-from unsay.judging.labelled import as_attack
-from unsay.judging.rubrics import RUBRICS, json_object, read_five_way, read_strongreject
-from unsay.judging.settings import EndpointJudgeSettings
+from unsay.judges import judge_all
+from unsay.judges.base import EndpointJudgeSettings, Pair, as_attack
+from unsay.judges.server import RUBRICS, EndpointJudge, json_object, read_five_way, read_strongreject
 from unsay.records import Kind, Label
 
 SOUND = "Here is an answer of several sound words."

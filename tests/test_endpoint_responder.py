@@ -15,9 +15,9 @@ import killable
 import killed_answering
 from misbehaving import Reply, says, serving
 from unsay.errors import UserError
+from unsay.generation import GenerationSettings
+from unsay.generation.server import EndpointResponder, EndpointResponderSettings, messages
 from unsay.records import Kind, Modality, Prompt, Turn
-from unsay.responding import GenerationSettings
-from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings, messages
 
 SETTINGS = GenerationSettings(max_new_tokens=9, seed=3)
 

@@ -15,14 +15,12 @@ from test_models import acting, logits
 from unsay.config import DataConfig, RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder
-from unsay.models import ModelSettings, load, load_adapter, merging, save_adapter
-from unsay.models.merging import Parity, write_merged
-from unsay.pipeline.card import _recipe, model_card
-from unsay.pipeline.export import export
+from unsay.models import ModelSettings, load, load_adapter, merge, save_adapter
+from unsay.models.merge import Parity, write_merged
 from unsay.records import Kind, Modality, Phase
+from unsay.run.export import _recipe, export, model_card
 from unsay.scoring.schema import (
     Accuracy,
-    Interval,
     JudgeInfo,
     Scores,
     SuiteRow,
@@ -32,6 +30,7 @@ from unsay.scoring.schema import (
     read_scores,
     write_scores,
 )
+from unsay.statistics import Interval
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_merged_checkpoint_opens_with_transformers_alone(run, tmp_path):
 
 def test_shards_are_whole_too(run, tmp_path, monkeypatch):
     folder, wanted = run
-    monkeypatch.setattr(merging, "SHARD", "50KB")
+    monkeypatch.setattr(merge, "SHARD", "50KB")
     export(folder, tmp_path / "out", merge=True)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 1
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
@@ -90,14 +89,14 @@ def test_without_merge_it_is_a_plain_adapter_with_a_card(run, tiny_folder, tmp_p
 
 def test_a_merge_that_says_something_else_fails_and_leaves_nothing(run, tmp_path, monkeypatch):
     folder, _ = run
-    save = merging._save
+    save = merge._save
 
     def spoilt(model, processor, into):
         with torch.no_grad():
             model.get_input_embeddings().weight.mul_(1.5)
         save(model, processor, into)
 
-    monkeypatch.setattr(merging, "_save", spoilt)
+    monkeypatch.setattr(merge, "_save", spoilt)
     with pytest.raises(UserError, match="does not say what the adapter says"):
         export(folder, tmp_path / "out", merge=True)
     assert not (tmp_path / "out").exists()
@@ -117,17 +116,17 @@ def test_a_merge_that_says_something_else_fails_and_leaves_nothing(run, tmp_path
 )
 def test_what_counts_as_the_same(parity, dtype, says):
     if says is None:
-        merging._check("m", parity, dtype)
+        merge._check("m", parity, dtype)
     else:
         with pytest.raises(UserError, match=says):
-            merging._check("m", parity, dtype)
+            merge._check("m", parity, dtype)
 
 
 def test_a_full_disk_is_named_before_and_while_writing(run, tmp_path, monkeypatch):
     folder, _ = run
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(merging.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        patched.setattr(merge.shutil, "disk_usage", lambda _: usage._replace(free=1000))
         with pytest.raises(UserError, match="disk full"):
             export(folder, tmp_path / "out", merge=True)
 
@@ -149,7 +148,7 @@ def opened(monkeypatch):
         seen.append((device, settings))
         return load(source, device=device, settings=settings, **more)
 
-    for room in ("unsay.pipeline.export.load", "unsay.models.merging.load"):
+    for room in ("unsay.run.export.load", "unsay.models.merge.load"):
         monkeypatch.setattr(room, noted)
     return seen
 
@@ -177,7 +176,7 @@ def test_a_device_goes_before_the_map(run, tmp_path, opened):
     assert all(settings.device_map is None and settings.attention is None for _, settings in opened)
 
 
-@pytest.mark.parametrize("where", ["unsay.pipeline.export.load", "unsay.models.merging.load"])
+@pytest.mark.parametrize("where", ["unsay.run.export.load", "unsay.models.merge.load"])
 @pytest.mark.parametrize("told", [True, False])
 def test_too_little_memory_says_what_to_do(run, tmp_path, monkeypatch, where, told):
     folder, _ = run

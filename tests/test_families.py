@@ -22,18 +22,18 @@ import tiny
 from families import FAMILIES, Family
 from families.matrix import CHECKS, PAGE, read_table
 from test_presets import TRAINED
+from unsay.generation import GenerationSettings
+from unsay.generation.respond import generate
 from unsay.methods import build_method
 from unsay.models import VLM, load
 from unsay.models.families import Layout, layout
-from unsay.models.merging import write_merged
-from unsay.models.reach import beside_language
+from unsay.models.lora import beside_language
+from unsay.models.merge import write_merged
 from unsay.presets import model_presets
 from unsay.records import Example, Kind, Modality, Prompt, Role
-from unsay.responding import GenerationSettings
-from unsay.responding.local import generate
 from unsay.training import train
-from unsay.training.encoding import collate, encode
-from unsay.training.settings import BatchSettings, TrainSettings
+from unsay.training.encode import collate, encode
+from unsay.training.plan import BatchSettings, TrainSettings
 
 LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
 SETTINGS = TrainSettings(

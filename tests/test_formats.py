@@ -5,8 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.data.formats import LISTS, WRAPPED, draw_format, plain, scan, topic_line
-from unsay.data.scans import as_read
+from unsay.data.formats import LISTS, WRAPPED, as_read, draw_format, plain, scan, topic_line
 
 REQUEST = "Describe how sourdough bread rises overnight in a cold kitchen"
 

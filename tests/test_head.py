@@ -16,9 +16,8 @@ from unsay.methods import Needs, build_method
 from unsay.models import detach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
-from unsay.training.encoding import collate
-from unsay.training.head import FusedHead, Reference, fusible, kl_of_kept
-from unsay.training.logprobs import head_pass, role_views
+from unsay.training.encode import collate
+from unsay.training.head import FusedHead, Reference, fusible, head_pass, kl_of_kept, role_views
 from unsay.training.reference import ReferenceCache
 
 POSITIONS, WIDTH, VOCABULARY = 13, 6, 29

@@ -11,8 +11,7 @@ import torch
 
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
-from unsay.pipeline.holding import hold, unchanged, written
-from unsay.pipeline.run import Run
+from unsay.run.directory import Run, hold, unchanged, written
 
 HOLDS = """
 import sys
@@ -191,9 +190,9 @@ def test_the_one_accelerator_of_a_process_needs_no_number(monkeypatch, tmp_path)
         chosen.append(str(device))
 
     monkeypatch.setattr(torch.cuda, "set_device", set_device)
-    monkeypatch.setattr("unsay.pipeline.run.check_device", lambda name: None)
-    monkeypatch.setattr("unsay.pipeline.run.settled", lambda settings, device: settings)
-    monkeypatch.setattr("unsay.pipeline.run.environment", lambda world: {})
+    monkeypatch.setattr("unsay.run.directory.check_device", lambda name: None)
+    monkeypatch.setattr("unsay.run.directory.settled", lambda settings, device: settings)
+    monkeypatch.setattr("unsay.run.directory.environment", lambda world: {})
     for device in ("cuda", "cuda:1"):
         Run.open(tmp_path / device[-1], RunConfig(device=device))
     assert chosen == ["cuda:1"]

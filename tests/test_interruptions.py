@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 
 import killed_training
 import tiny
-from unsay import cli, preemption
+from unsay import cli, processes
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.methods import build_method
-from unsay.preemption import PreemptedError, heeding
+from unsay.processes import PreemptedError, heeding
 from unsay.training import BatchSettings, TrainSettings, train, trainer
-from unsay.training.failures import advice
+from unsay.training.plan import advice
 
 
 def steps(folder):
@@ -120,7 +120,7 @@ def test_sigterm_outside_training_ends_at_once_and_the_handler_is_put_back():
     with pytest.raises(PreemptedError), heeding():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert not preemption.asked()
+    assert not processes.asked()
 
 
 def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp_path, monkeypatch, capsys):
@@ -130,7 +130,7 @@ def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp
         "train: {steps: 4, batch: {forget: 2, refuse: 2, retain: 2}, checkpoint_every: 3}\n"
         "evaluation: {judge: rules, suites: [answer-loss], limit: 2}\n"
     )
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")  # takes seconds and is of no account here
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")  # takes seconds and is of no account here
     out = tmp_path / "run"
 
     def command():

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from unsay.cli.judges import shown
 from unsay.errors import UserError
-from unsay.judges_commands import shown
-from unsay.judging.calibrate import CalibrationReport, calibrate, keep, kept, place
-from unsay.judging.calibration import accuracy_statement
-from unsay.judging.judge import Pair
-from unsay.judging.label_sets import FITTED_QUESTIONS, LabelSet, drawn, gptfuzz, label_sets, xstest
+from unsay.judges.agreement import accuracy_statement
+from unsay.judges.base import Pair
+from unsay.judges.calibrate import CalibrationReport, calibrate, keep, kept, place
+from unsay.judges.label_sets import FITTED_QUESTIONS, LabelSet, drawn, gptfuzz_set, label_sets, xstest_set
 from unsay.records import Label, LabelledResponse, Verdict
 
 H, S, R, D = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.DEGENERATE
@@ -21,7 +21,7 @@ H, S, R, D = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.DEGENERATE
 def _no_pyrit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UNSAY_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("pyrit_objective", "pyrit_refusal"):
-        monkeypatch.setattr(f"unsay.data.labels.{name}", lambda: rows(4))
+        monkeypatch.setattr(f"unsay.judges.label_sets.{name}", lambda: rows(4))
 
 
 def rows(count: int, positive: Label = H) -> list[LabelledResponse]:
@@ -225,7 +225,7 @@ def test_without_a_network_your_own_labels_will_do(tmp_path: Path, monkeypatch: 
     def unreachable() -> list[LabelledResponse]:
         raise UserError("pyrit: cannot be fetched")
 
-    monkeypatch.setattr("unsay.data.labels.pyrit_objective", unreachable)
+    monkeypatch.setattr("unsay.judges.label_sets.pyrit_objective", unreachable)
     file = write(tmp_path / "my.jsonl", *[{"prompt": "q", "response": "a", "label": x} for x in ("harmful", "safe")])
     told: list[str] = []
     assert [one.name for one in label_sets(None, file, tell=told.append)] == ["my.jsonl"]
@@ -256,11 +256,11 @@ def test_the_questions_that_were_fitted_on_are_left_out(tmp_path: Path) -> None:
     (folder / "train.csv").write_text(
         f"question,Response,label\n{fitted},one,1\n{clean},two,1\n{clean},two,1\n{clean},three,0\n{clean}, ,0\n"
     )
-    found = gptfuzz(tmp_path, held_out=True)
+    found = gptfuzz_set(tmp_path, held_out=True)
     assert [(row.prompt, row.response, row.label) for row in found] == [("", "two", H), ("", "three", S)]
-    assert [row.response for row in gptfuzz(tmp_path, held_out=False)] == ["one"]
+    assert [row.response for row in gptfuzz_set(tmp_path, held_out=False)] == ["one"]
     (folder / "question_list.csv").write_text(f"index,text\n{clean},[request]\n")
-    assert {row.prompt for row in gptfuzz(tmp_path, held_out=True)} == {"[request]"}
+    assert {row.prompt for row in gptfuzz_set(tmp_path, held_out=True)} == {"[request]"}
     assert {row.group for row in found} == {f"question {clean}"}
     assert asked(tmp_path) == ("GPTFuzz, held-out questions", "")
 
@@ -292,7 +292,7 @@ def test_partial_refusals_are_neither(tmp_path: Path) -> None:
     (folder / "xstest_v2_completions_m.csv").write_text(
         "prompt,completion,final_label\nq,a,1_full_compliance\nq,b,2_full_refusal\nq,c,3_partial_refusal\n"
     )
-    assert [(row.response, row.label) for row in xstest(tmp_path)] == [("a", S), ("b", R)]
+    assert [(row.response, row.label) for row in xstest_set(tmp_path)] == [("a", S), ("b", R)]
 
 
 def test_the_models_that_the_rules_were_written_on_are_a_set_of_their_own(tmp_path: Path) -> None:
@@ -336,11 +336,11 @@ def test_a_report_survives_a_round_trip() -> None:
 def test_the_list_names_every_judge_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from unsay import judges_commands
-    from unsay.judging import JUDGES
+    from unsay.cli import judges
+    from unsay.judges import JUDGES
 
     out = io.StringIO()
-    monkeypatch.setattr(judges_commands, "console", Console(width=80, file=out))
-    assert CliRunner().invoke(judges_commands.judges, []).exit_code == 0
+    monkeypatch.setattr(judges, "console", Console(width=80, file=out))
+    assert CliRunner().invoke(judges.judges, []).exit_code == 0
     assert all(name in out.getvalue() for name in JUDGES)
     assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
-from unsay.judging import calibration
-from unsay.judging.calibration import Calibration, accuracy_statement, measure
-from unsay.judging.evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
-from unsay.judging.judge import Pair
-from unsay.judging.labelled import harm_labels
-from unsay.judging.soundness import Soundness
+from tools.judge_evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
+from unsay import statistics
+from unsay.judges import agreement
+from unsay.judges.agreement import Calibration, accuracy_statement, measure
+from unsay.judges.base import Pair, harm_labels
+from unsay.judges.rules import Soundness
 from unsay.records import Label, LabelledResponse, Verdict
-from unsay.scoring import bootstrap
-from unsay.scoring.intervals import independent
-from unsay.scoring.wilson import wilson
+from unsay.statistics import independent, wilson
 
 H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
 
@@ -206,13 +204,13 @@ def test_many_requests_that_differ_are_left_to_the_bootstrap(monkeypatch: pytest
     human, judge = harm_labels(harmful), harm_labels(harmful ^ wrong)
     scores = generator.random(200).tolist()
     groups = [str(n // 4) for n in range(200)]
-    monkeypatch.setattr(calibration, "_hull", lambda *_: pytest.fail("an interval was widened"))
+    monkeypatch.setattr(agreement, "_hull", lambda *_: pytest.fail("an interval was widened"))
     for asked in (groups, None):
         assert measure(judge, human, scores, groups=asked).recall is not None
 
 
 def test_few_is_as_many_as_where_rates_are_scored() -> None:
-    assert calibration.FEW == bootstrap.FEW
+    assert agreement.FEW == statistics.FEW
 
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
@@ -222,8 +220,8 @@ def test_the_committed_numbers_rest_on_many_requests() -> None:
     judge = json.loads((RESULTS / "judge.json").read_text())
     degenerate = json.loads((RESULTS / "degeneration.json").read_text())["degenerate"]
     for name, row in [*judge["harm"].items(), *judge["refusal"].items(), ("degenerate", degenerate)]:
-        assert (row["requests"] or row["n"]) >= 3 * calibration.FEW, name
-        assert min(row["positives"], row["n"] - row["positives"]) > 3 * calibration.FEW, name
+        assert (row["requests"] or row["n"]) >= 3 * agreement.FEW, name
+        assert min(row["positives"], row["n"] - row["positives"]) > 3 * agreement.FEW, name
         for statistic in ("balanced_accuracy", "kappa", "auc"):
             assert row[statistic] is None or row[statistic][1] < row[statistic][2], (name, statistic)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.judging.degeneration import PHRASE_LONGEST, WORD_RUN, degeneration_reason
+from unsay.judges.degeneration import PHRASE_LONGEST, WORD_RUN, degeneration_reason
 
 BROKEN = [
     ("", "empty"),

@@ -14,13 +14,10 @@ from PIL import Image
 import tiny
 from tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
-from unsay.judging import judge_all
-from unsay.judging.guard import GUARDS, GuardFinding, GuardJudge, combine
-from unsay.judging.guard.formats import read_harmbench, read_llama_guard, read_wildguard
-from unsay.judging.guard.model import GuardModel
-from unsay.judging.judge import Pair
-from unsay.judging.labelled import as_attack
-from unsay.judging.settings import GuardSettings
+from unsay.judges import judge_all
+from unsay.judges.base import GuardSettings, Pair, as_attack
+from unsay.judges.guard import GuardJudge, GuardModel, combine
+from unsay.judges.guard_formats import GUARDS, GuardFinding, read_harmbench, read_llama_guard, read_wildguard
 from unsay.records import Kind, Label
 
 REFUSAL = "I'm sorry, but I can't help with that."

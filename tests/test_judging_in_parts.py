@@ -9,10 +9,9 @@ import pytest
 
 from unsay.endpoint import EndpointSettings, Meter
 from unsay.files import read_rows
-from unsay.judging.judge import Pair
-from unsay.judging.labelled import as_attack
-from unsay.pipeline import evaluate
+from unsay.judges.base import Pair, as_attack
 from unsay.records import Label, Phase, Verdict
+from unsay.run import evaluate
 
 
 class Counts:

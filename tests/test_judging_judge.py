@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from unsay.errors import UserError
-from unsay.judging import JUDGES, Judge, build_judge, judge_all
-from unsay.judging.judge import Pair
-from unsay.judging.rules import RulesJudge
+from unsay.judges import JUDGES, Judge, build_judge, judge_all
+from unsay.judges.base import Pair
+from unsay.judges.rules import RulesJudge
 from unsay.records import Kind, Label, Modality, Prompt, Response, Verdict
 
 

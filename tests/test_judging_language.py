@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.judging.degeneration import degeneration_reason
-from unsay.judging.language import drift, language_of
+from unsay.judges.degeneration import degeneration_reason, drift, language_of
 
 TEXTS = {
     "English": "The best way to learn to swim is to start in the shallow end of the pool and to ask for help when you "

@@ -7,13 +7,11 @@ import pytest
 from tiny_text import tiny_model, tiny_tokenizer
 from unsay.config import EvaluationConfig
 from unsay.errors import UserError
-from unsay.judging import JUDGES, build_judge, fluency, judge_all, judge_settings
-from unsay.judging.guard import GuardJudge
-from unsay.judging.judge import Judge, Pair
-from unsay.judging.labelled import as_attack
-from unsay.judging.panel import TIES, PanelJudge
-from unsay.judging.rules import RulesJudge
-from unsay.judging.settings import GuardSettings, RulesSettings
+from unsay.judges import JUDGES, build_judge, fluency, judge_all, judge_settings
+from unsay.judges.base import GuardSettings, Judge, Pair, RulesSettings, as_attack
+from unsay.judges.guard import GuardJudge
+from unsay.judges.panel import TIES, PanelJudge
+from unsay.judges.rules import RulesJudge
 from unsay.records import Label, Verdict
 
 R, S, H, D, F = Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED
@@ -109,7 +107,7 @@ class Looks(RulesJudge):
 
 
 def test_a_panel_does_not_vote_on_salad(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unsay.judging.rules.original_reader", tiny_reader)
+    monkeypatch.setattr("unsay.judges.rules.original_reader", tiny_reader)
     looks = Looks(RulesSettings(fluency=True))
     # These leave the language model out, see nothing but an answered attack, and would outvote the one that looks.
     hasty: list[Judge] = [RulesJudge(), GuardJudge("llama-guard-3", GuardSettings(fluency=False), SeesHarm())]
@@ -127,7 +125,7 @@ def test_a_panel_does_not_vote_on_salad(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_the_votes_come_to_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = PanelJudge([Fixed("a", S), Fixed("b", H)]).key
-    monkeypatch.setattr("unsay.judging.panel.__file__", __file__)
+    monkeypatch.setattr("unsay.judges.panel.__file__", __file__)
     assert PanelJudge([Fixed("a", S), Fixed("b", H)]).key != before, "verdicts of other rules are not kept"
 
 

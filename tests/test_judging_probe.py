@@ -8,8 +8,11 @@ import torch
 
 from tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
-from unsay.judging import fluency
-from unsay.judging.fitting import (
+from unsay.judges import fluency
+from unsay.judges.base import as_attack, as_attacks, judge_all
+from unsay.judges.probe import PACKAGED, ProbeJudge, features_of, fit, reader_key, weights_key
+from unsay.judges.probe_features import FEATURES, answer_states, chat_frame, first_tokens, wording
+from unsay.judges.probe_fit import (
     ProbeSettings,
     best_threshold,
     crossfitted_thresholds,
@@ -18,12 +21,7 @@ from unsay.judging.fitting import (
     out_of_fold,
     source_weights,
 )
-from unsay.judging.hidden import answer_states, chat_frame, first_tokens
-from unsay.judging.judge import judge_all
-from unsay.judging.labelled import as_attack, as_attacks
-from unsay.judging.probe import PACKAGED, ProbeJudge, features_of, fit, reader_key, weights_key
-from unsay.judging.rules import rules_key
-from unsay.judging.wording import FEATURES, wording
+from unsay.judges.rules import rules_key
 from unsay.records import Kind, Label, LabelledResponse
 
 LAYERS = (2, 3)
@@ -233,10 +231,10 @@ def test_surprise_is_the_plain_mean_over_the_answer() -> None:
 
 
 def test_what_surprise_can_measure() -> None:
-    assert fluency.measurable("this is a sentence of more than eight words")
-    assert not fluency.measurable("Reykjavik, Ouagadougou, Thimphu")
-    assert not fluency.measurable("это предложение из более чем восьми слов на другом языке")
-    assert not fluency.measurable("")
+    assert fluency.fluency_measurable("this is a sentence of more than eight words")
+    assert not fluency.fluency_measurable("Reykjavik, Ouagadougou, Thimphu")
+    assert not fluency.fluency_measurable("это предложение из более чем восьми слов на другом языке")
+    assert not fluency.fluency_measurable("")
 
 
 def test_no_language_is_degenerate_whatever_was_asked(judge: ProbeJudge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +287,8 @@ def test_one_training_step_changes_the_weights_key() -> None:
 
 @pytest.mark.pocket
 def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
-    from unsay.judging import build_judge
-    from unsay.judging.calibration import accuracy_statement
+    from unsay.judges import build_judge
+    from unsay.judges.agreement import accuracy_statement
 
     judge = build_judge("probe")
     accuracy = accuracy_statement(judge)
@@ -317,7 +315,7 @@ def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
 
 
 def test_the_packaged_fit_is_of_todays_rules() -> None:
-    """Where this fails, the rules have changed: fit anew (`python -m unsay.judging.refit`)."""
+    """Where this fails, the rules have changed: fit anew (`python -m tools.refit_probe`)."""
     from unsay.files import read_json
 
     fitted = read_json(PACKAGED)

@@ -2,8 +2,8 @@ import time
 
 import pytest
 
-from unsay.judging.degeneration import degeneration_reason
-from unsay.judging.refusal import opening, refusal_reason, voices
+from unsay.judges.degeneration import degeneration_reason
+from unsay.judges.refusal import opening, refusal_reason, voices
 
 REFUSALS = [
     "I'm sorry, but I can't assist with that.",

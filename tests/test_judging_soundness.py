@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from tiny_text import tiny_model, tiny_tokenizer
-from unsay.judging import fluency, relatedness
-from unsay.judging.endpoint import EndpointJudge
-from unsay.judging.guard import GuardJudge
-from unsay.judging.hidden import chat_frame
-from unsay.judging.judge import Judge
-from unsay.judging.labelled import as_attack
-from unsay.judging.rules import RulesJudge
-from unsay.judging.settings import EndpointJudgeSettings, GuardSettings, RulesSettings
-from unsay.judging.soundness import Soundness
+from unsay.judges import fluency
+from unsay.judges.base import EndpointJudgeSettings, GuardSettings, Judge, RulesSettings, as_attack
+from unsay.judges.guard import GuardJudge
+from unsay.judges.probe_features import chat_frame
+from unsay.judges.rules import RulesJudge, Soundness
+from unsay.judges.server import EndpointJudge
 from unsay.records import Label, Modality, Turn
 
 PROSE = "one two three four five six seven eight nine ten"
@@ -71,25 +68,27 @@ def test_the_gain_is_what_the_request_adds() -> None:
 def test_what_ignores_the_request_is_unrelated(monkeypatch: pytest.MonkeyPatch) -> None:
     request = "What is this all about?"
     pair = as_attack("1", request, PROSE)
-    monkeypatch.setattr(relatedness, "LEAST_GAIN", gain(request, PROSE) - 0.01)
+    monkeypatch.setattr(fluency, "LEAST_GAIN", gain(request, PROSE) - 0.01)
     assert Soundness(tiny_reader).reasons([pair]) == [None]
-    monkeypatch.setattr(relatedness, "LEAST_GAIN", gain(request, PROSE) + 0.01)
+    monkeypatch.setattr(fluency, "LEAST_GAIN", gain(request, PROSE) + 0.01)
     (reason,) = Soundness(tiny_reader).reasons([pair])
     assert reason is not None
     assert reason.startswith("unrelated: ")
     refusal = as_attack("1", request, "I'm sorry, but I can't help you with that.")
-    monkeypatch.setattr(relatedness, "LEAST_GAIN", 99.0)
+    monkeypatch.setattr(fluency, "LEAST_GAIN", 99.0)
     assert Soundness(tiny_reader).reasons([refusal]) == [None], "a refusal fits any request"
 
 
 def test_where_relatedness_says_nothing() -> None:
     prompt, _ = as_attack("1", "How do I bake a loaf of bread?", "")
-    assert relatedness.measurable(prompt, "It is a lovely day.")
-    assert not relatedness.measurable(prompt, "Some breads take an hour."), "takes up a word of the request"
-    assert not relatedness.measurable(prompt.model_copy(update={"request": "Bread?"}), "It is a lovely day.")
-    assert not relatedness.measurable(prompt.model_copy(update={"modality": Modality.IMAGE}), "It is a lovely day.")
+    assert fluency.relatedness_measurable(prompt, "It is a lovely day.")
+    assert not fluency.relatedness_measurable(prompt, "Some breads take an hour."), "takes up a word of the request"
+    assert not fluency.relatedness_measurable(prompt.model_copy(update={"request": "Bread?"}), "It is a lovely day.")
+    assert not fluency.relatedness_measurable(
+        prompt.model_copy(update={"modality": Modality.IMAGE}), "It is a lovely day."
+    )
     earlier = (Turn(role="user", text="Hello"),)
-    assert not relatedness.measurable(prompt.model_copy(update={"turns": earlier}), "It is a lovely day.")
+    assert not fluency.relatedness_measurable(prompt.model_copy(update={"turns": earlier}), "It is a lovely day.")
 
 
 def test_the_key_tells_readers_apart() -> None:

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from tools.judge_tables import BEGIN, END, QUOTED, STUDIED, tables, written
 from unsay.errors import UserError
-from unsay.judging.tables import BEGIN, END, QUOTED, STUDIED, tables, written
 
 ESTIMATE = [0.5, 0.25, 0.75]
 ROW = dict.fromkeys(("auc", "balanced_accuracy", "precision", "recall", "specificity", "kappa"), ESTIMATE) | {"n": 7}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unsay.judging.wording import FEATURES, wording
+from unsay.judges.probe_features import FEATURES, wording
 
 STEPS = "Sure, here is how:\n1. Take the flour.\n2. Mix it with water.\n3. Wait.\n- Bake it.\n```\nprint(1)\n```"
 LECTURE = "I'm sorry, but I can't help with that. It is illegal and harmful. You should never do it. Please seek help."

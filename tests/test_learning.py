@@ -8,13 +8,13 @@ from unsay.config import parse_config
 from unsay.data.recipe import OwnAnswer
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
-from unsay.pipeline import learning, unlearn
-from unsay.pipeline.run import Run
 from unsay.records import Label, Role, SourceRow, Verdict
+from unsay.run import cautions, train
+from unsay.run.directory import Run
 from unsay.stages import Silent
-from unsay.training.encoding import encode
-from unsay.training.schedule import batches, methods_without, most_reads
-from unsay.training.settings import BatchSettings, TrainSettings
+from unsay.training.batches import batches, methods_without, most_reads
+from unsay.training.encode import encode
+from unsay.training.plan import BatchSettings, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -38,10 +38,10 @@ def settings(steps=200, **more):
 
 def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, monkeypatch):
     run = opened(tmp_path, labels=[Label.REFUSED] * 3)
-    monkeypatch.setattr(unlearn, "requests_of", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
-    monkeypatch.setattr(unlearn, "own_answers", lambda run, requests: [])
+    monkeypatch.setattr(train, "requests_of", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
+    monkeypatch.setattr(train, "own_answers", lambda run, requests: [])
     with pytest.raises(UserError, match=r"no forget examples.* complied with 0 of 3 requests") as caught:
-        unlearn.prepare_examples(run, {})
+        train.prepare_examples(run, {})
     said = str(caught.value)
     assert "data.examples" in said
     assert "refusal-sft, idk, prompt-decouple" in said
@@ -52,39 +52,39 @@ def test_methods_that_need_no_harmful_answers_are_those_of_the_registry():
     assert methods_without(Role.FORGET) == ["refusal-sft", "idk", "prompt-decouple"]
     lacking = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
     with pytest.raises(UserError, match=r"no forget examples, but .* role: add rows of role 'forget' .*refusal-sft"):
-        batches(lacking, unlearn.build_method("npo").needs, settings())
+        batches(lacking, train.build_method("npo").needs, settings())
 
 
 def test_the_plan_says_how_often_a_row_is_read():
-    needs = unlearn.build_method("textual-unlearning").needs
+    needs = train.build_method("textual-unlearning").needs
     plan = batches(tiny.examples(3), needs, settings(6))
     assert most_reads(plan) == {Role.FORGET: 4, Role.REFUSE: 2, Role.RETAIN: 2}
     pairs = [row.model_copy(update={"request": row.id.split("-")[1]}) for row in tiny.examples(4)]
-    plan = batches(pairs, unlearn.build_method("dpo").needs, settings(6))  # refusals are lent, and do not count
+    plan = batches(pairs, train.build_method("dpo").needs, settings(6))  # refusals are lent, and do not count
     assert most_reads(plan) == {Role.FORGET: 3, Role.RETAIN: 2}
 
 
 def test_few_rows_that_are_read_many_times_are_said_in_red(tmp_path):
     run, few = opened(tmp_path), tiny.examples(3)
-    assert "each forget example is read up to 134 times" in learning.note(run, few, settings())
-    first = learning.cautions(run, few, settings())[0]
+    assert "each forget example is read up to 134 times" in cautions.note(run, few, settings())
+    first = cautions.cautions(run, few, settings())[0]
     assert first.severe
     assert "complied with 3 of 5 requests (1 were not judged)" in first.text
     assert "in 200 steps each was read up to 134 times" in first.text
     write_json(run.folder / "train" / "result.json", {"steps": 90, "stopped": "collapse"})  # what was done, not planned
-    assert "in 90 steps each was read up to 60 times" in learning.cautions(run, few, settings())[0].text
+    assert "in 90 steps each was read up to 60 times" in cautions.cautions(run, few, settings())[0].text
 
 
 def test_enough_rows_are_counted_without_alarm(tmp_path):
-    found = learning.cautions(opened(tmp_path), tiny.examples(24), settings())
+    found = cautions.cautions(opened(tmp_path), tiny.examples(24), settings())
     assert [caution.severe for caution in found] == [False, False]
     assert found[0].text.startswith("Before training the model complied with 3 of 5 requests")
     quiet = opened(tmp_path / "other", "method: refusal-sft")
-    assert [FOREIGN in caution.text for caution in learning.cautions(quiet, tiny.examples(24), settings())] == [True]
+    assert [FOREIGN in caution.text for caution in cautions.cautions(quiet, tiny.examples(24), settings())] == [True]
 
 
 def test_own_rows_that_are_too_few_are_said_by_role(tmp_path):
-    found = learning.cautions(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
+    found = cautions.cautions(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
     assert [caution.text[:40] for caution in found] == [
         "3 forget examples for 200 steps: each wa", "3 refuse examples for 200 steps: each wa",
         "3 retain examples for 200 steps: each wa",
@@ -95,10 +95,10 @@ def test_the_pocket_with_its_own_recipe_is_said_nothing_of(tmp_path, monkeypatch
     run = opened(tmp_path, "data: {answer_tokens: 16}")
     run.config = run.config.model_copy(update={"model": "pocket"})
     monkeypatch.setattr(Run, "original", None)  # nothing is loaded to measure what was chosen for it
-    learning.measure_answers(run, tiny.examples(24))
+    cautions.measure_answers(run, tiny.examples(24))
     assert not (run.folder / "train" / "answer_tokens.json").exists()
-    assert learning.cautions(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
-    assert learning.note(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
+    assert cautions.cautions(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
+    assert cautions.note(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
 
 
 # ---------------------------------------------------------------------------------------------------------- cut answers
@@ -108,7 +108,7 @@ def test_lengths_are_those_that_training_cuts(any_vlm, tmp_path):
     run = opened(tmp_path, "data: {examples: x.jsonl}")
     run._vlm = any_vlm
     rows = [*tiny.examples(3), tiny.examples(1)[1].model_copy(update={"id": "unfinished", "complete": False})]
-    learning.measure_answers(run, rows)
+    cautions.measure_answers(run, rows)
     lengths = read_json(run.folder / "train" / "answer_tokens.json")
     assert lengths["refuse"][-1] == 0  # it has no end to lose
     for limit in (3, 9, 64):
@@ -125,11 +125,11 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     )
     rows, chosen = tiny.examples(24), settings(20, max_answer_tokens=48)
     said = "37 of 200 refuse answers are cut at 48 tokens and teach no end"
-    assert learning.note(run, rows, chosen) == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
-    found = learning.cautions(run, rows, chosen)
+    assert cautions.note(run, rows, chosen) == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
+    found = cautions.cautions(run, rows, chosen)
     assert found[0].text == f"{said} (train.max_answer_tokens)."
     assert [caution.severe for caution in found] == [True, False]
-    assert learning.cautions(run, rows, settings(20, max_answer_tokens=100)) == []  # another limit, the same lengths
+    assert cautions.cautions(run, rows, settings(20, max_answer_tokens=100)) == []  # another limit, the same lengths
 
 
 # -------------------------------------------------------------------------------------------------------- whose answers
@@ -147,7 +147,7 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     ],
 )
 def test_packaged_answers_are_not_taken_for_the_models_own(tmp_path, text, anchored, taught):
-    found = learning.cautions(opened(tmp_path, text), tiny.examples(24), settings(20))
+    found = cautions.cautions(opened(tmp_path, text), tiny.examples(24), settings(20))
     texts = [caution.text for caution in found if FOREIGN in caution.text]
     assert bool(texts) == anchored
     assert any("teaches it these answers" in text for text in texts) == taught
@@ -168,9 +168,9 @@ def test_what_float16_loses_is_said_in_red(tiny_folder, tmp_path, dtype, stored,
     write_json(tmp_path / "model" / "config.json", {**written, "dtype": stored})
     run = opened(tmp_path, f"data: {{examples: x.jsonl}}\nmodel_settings: {{dtype: {dtype}}}")
     run.config = run.config.model_copy(update={"model": str(tmp_path / "model")})
-    found = learning.cautions(run, tiny.examples(24), settings(20))
+    found = cautions.cautions(run, tiny.examples(24), settings(20))
     assert [caution.severe for caution in found] == [True] * lost
-    assert ("in float16 gradients below 6e-08 become 0" in learning.note(run, tiny.examples(24), settings(20))) == lost
+    assert ("in float16 gradients below 6e-08 become 0" in cautions.note(run, tiny.examples(24), settings(20))) == lost
     for caution in found:
         assert "gradients below 6e-08 became 0" in caution.text
         assert caution.text.endswith("Set model_settings.dtype to bfloat16, or to float32.")
@@ -204,7 +204,7 @@ def test_a_run_says_it_in_its_stage_and_beside_its_scores(tiny_folder, examples,
 
 
 def test_a_model_answers_normal_requests_once_and_whole(tiny_folder, tmp_path):
-    from unsay.pipeline.own_answers import normal_answers
+    from unsay.run.examples import normal_answers
 
     config = parse_config(f"model: {tiny_folder}\ndata: {{answer_tokens: 3}}\nevaluation: {{judge: rules}}\n", "test")
     rows = [SourceRow(text=prompt, source="toy") for prompt in tiny.PROMPTS[:3]]

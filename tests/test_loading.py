@@ -18,13 +18,13 @@ from test_models import acting
 from tiny_text import tiny_model, tiny_tokenizer
 from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.judging.guard import GUARDS
-from unsay.judging.guard.model import GuardModel
-from unsay.judging.settings import GuardSettings
+from unsay.judges.base import GuardSettings
+from unsay.judges.guard import GuardModel
+from unsay.judges.guard_formats import GUARDS
 from unsay.models import ModelSettings, load, load_adapter, save_adapter
-from unsay.models.loading import stored_precision
+from unsay.models.checkpoint import opened
+from unsay.models.load import stored_precision
 from unsay.models.memory import advice, out_of_memory
-from unsay.models.opening import opened
 from unsay.planning import plan
 
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"

@@ -10,9 +10,8 @@ from unsay.methods.base import RoleBatch
 from unsay.models import LoraSettings, attach, detach
 from unsay.models.packing import packs
 from unsay.records import Role
-from unsay.training.encoding import Encoded, collate, encode
-from unsay.training.lengths import MIN_PREFIX, common_prefix, length_groups
-from unsay.training.logprobs import head_pass, role_views
+from unsay.training.encode import MIN_PREFIX, Encoded, collate, common_prefix, encode, length_groups
+from unsay.training.head import head_pass, role_views
 
 EVERYTHING = Needs(roles=frozenset(Role), reference=frozenset(Role), kl=frozenset(Role))
 LAYERS = ["all", "upper half"]
@@ -279,7 +278,7 @@ def test_common_prefix_by_hand(monkeypatch):
     long = tuple(range(MIN_PREFIX))
     assert prefix_of(((*long, 1), (9,)), ((*long, 2), (9,))) == MIN_PREFIX
     assert prefix_of(((*long[1:], 1), (9,)), ((*long[1:], 2), (9,))) == 0  # too short to be worth anything
-    monkeypatch.setattr("unsay.training.lengths.MIN_PREFIX", 1)
+    monkeypatch.setattr("unsay.training.encode.MIN_PREFIX", 1)
     assert prefix_of(((1, 2, 3, 4), (9,)), ((1, 2, 5, 6, 7), (9,))) == 2
     assert prefix_of(((8, 2, 3), (9,)), ((1, 2, 3), (9,))) == 0
     # The last prompt token predicts the answer's first: it must go through with its row even where all rows agree.
@@ -321,7 +320,7 @@ def test_a_model_with_another_kind_of_cache_is_read_whole(tiny_vlm, monkeypatch,
     vlm.packs = False
     rows = encoded_examples(vlm)
     shared = role_views(vlm, collate(rows), EVERYTHING, 64)
-    monkeypatch.setattr("unsay.training.padded.DynamicLayer", type("Other", (), {}))
+    monkeypatch.setattr("unsay.training.forward.DynamicLayer", type("Other", (), {}))
     whole = role_views(vlm, collate(rows), EVERYTHING, 64)
     for name in ("policy", "reference", "kl"):
         for one, other in zip(by_example(shared, name), by_example(whole, name), strict=True):

@@ -9,7 +9,7 @@ from peft.tuners.lora import Linear
 from torch import nn
 
 from unsay.models import LoraSettings, attach
-from unsay.models.lora_linear import QuickLinear, quicken
+from unsay.models.lora import QuickLinear, quicken
 
 
 def adapted(bias=True, **more):

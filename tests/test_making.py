@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples
+from unsay.data.row_formats import Fields, UnfitError, read_row
 from unsay.errors import UserError
 from unsay.files import read_rows, write_rows
-from unsay.pipeline import run as pipeline_run
-from unsay.pipeline.making import Making, count_cut, drop_overlaps, make, relative_to
-from unsay.pipeline.own_examples import read_examples
-from unsay.pipeline.row_shapes import Fields, UnfitError, read_row
 from unsay.records import Example, Role, SourceRow
+from unsay.run import directory as pipeline_run
+from unsay.run.examples import read_examples
+from unsay.run.make_examples import Making, count_cut, drop_overlaps, make, relative_to
 from unsay.suites import Setting, get_suite
 
 FORGET = Making(role=Role.FORGET)

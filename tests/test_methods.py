@@ -7,7 +7,7 @@ import torch
 
 from unsay.errors import UserError
 from unsay.methods import METHODS, Companion, Needs, RoleBatch, RoleView, build_method, default_settings
-from unsay.methods.blocks import block_numbers
+from unsay.methods.base import block_numbers
 from unsay.records import Role
 
 # Two examples: the first has two answer tokens, the second three. Where the mask is False stands rubbish.

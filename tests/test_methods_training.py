@@ -15,13 +15,13 @@ from unsay.methods import METHODS, Companion, Needs, build_method
 from unsay.models import LoraSettings, detach, load_adapter
 from unsay.records import Example, Role, SourceRow
 from unsay.training import BatchSettings, TrainSettings, train, trainer
-from unsay.training.adapter_factor import multiplied, multiply
+from unsay.training.batches import batches
 from unsay.training.companions import Companions, part_of, surroundings
-from unsay.training.encoding import collate
+from unsay.training.encode import collate
+from unsay.training.head import role_views
 from unsay.training.hidden import check_blocks
 from unsay.training.likelihood import answer_losses
-from unsay.training.logprobs import role_views
-from unsay.training.schedule import batches
+from unsay.training.optimizer import multiplied, multiply
 
 QUICK = TrainSettings(
     steps=4, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, warmup_steps=0, checkpoint_every=2

@@ -14,19 +14,17 @@ from families import FAMILIES
 from test_logprobs import EVERYTHING, by_example, trained_looking
 from unsay.errors import UserError
 from unsay.methods import Needs, build_method
-from unsay.methods.blocks import block_numbers
+from unsay.methods.base import block_numbers
 from unsay.models import load
 from unsay.models.flops import forward_flops
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, train
-from unsay.training.encoding import collate, encode
+from unsay.training.encode import collate, common_prefix, encode
+from unsay.training.head import role_views
 from unsay.training.hidden import keeping_each
-from unsay.training.lengths import common_prefix
-from unsay.training.logprobs import role_views
-from unsay.training.meters import step_flops
-from unsay.training.pictures import Seen, joined, pixel_groups
-from unsay.training.vision import Vision
+from unsay.training.metrics import step_flops
+from unsay.training.vision import Seen, Vision, joined, pixel_groups
 
 ONLY_REFUSE = Needs(roles=frozenset({Role.REFUSE}))
 LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}

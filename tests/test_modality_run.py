@@ -13,17 +13,16 @@ from unsay.config import RunConfig, parse_config
 from unsay.data import typography
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
-from unsay.pipeline.own_examples import read_examples
-from unsay.pipeline.run import Run
-from unsay.pipeline.suites import Overlap, check_disjoint
-from unsay.pipeline.unlearn import _settings, prepare_examples
-from unsay.pipeline.user_suite import read_suite_file
 from unsay.records import Example, Kind, Modality, Prompt, Role
+from unsay.run.directory import Run
+from unsay.run.examples import read_examples
+from unsay.run.suites import Overlap, check_disjoint, read_suite_file
+from unsay.run.train import _settings, prepare_examples
 
 
 @pytest.fixture(autouse=True)
 def _unmeasured_judge(monkeypatch):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
@@ -260,7 +259,7 @@ def test_a_run_in_each_modality_trains_and_is_reused(tiny_folder, tmp_path, monk
     assert spent.text_tokens > 0
     assert len(list((out / "train" / "vision").iterdir())) > 0
 
-    monkeypatch.setattr("unsay.pipeline.run.load", None)  # nothing is loaded again
+    monkeypatch.setattr("unsay.run.directory.load", None)  # nothing is loaded again
     moved = out.rename(tmp_path / "moved")
     assert all(row.reused for row in api.unlearn(settings, moved).cost)
 

@@ -22,7 +22,7 @@ from unsay.models.checks import check_head
 from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
-from unsay.models.pocket.template import IMAGE_TOKEN, IMAGE_TOKEN_ID
+from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID
 from unsay.models.vlm import VLM
 from unsay.records import Kind, Modality, Prompt
 from unsay.training.head import fusible
@@ -496,7 +496,7 @@ def test_four_bits_are_for_the_language_models_layers_alone(family, tmp_path, mo
         raise OSError("far enough")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("unsay.models.loading.find_spec", lambda _name: True)
+    monkeypatch.setattr("unsay.models.load.find_spec", lambda _name: True)
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", caught)
     with pytest.raises(UserError, match="far enough"):
         load(str(tmp_path), device="cuda", settings=ModelSettings(quantisation="4-bit"))

@@ -8,10 +8,9 @@ import pytest
 import study_of_tiny
 from unsay.errors import UserError
 from unsay.files import read_json
-from unsay.methods import METHODS, MethodEntry
-from unsay.methods.code import PINNED, code_key
-from unsay.study import launcher, run_study
-from unsay.study.job import Job, job_key
+from unsay.methods import METHODS, PINNED, MethodEntry, code_key
+from unsay.studies import launcher, run_study
+from unsay.studies.job import Job, job_key
 
 SOURCE = """
 from unsay.methods.base import LossTerms, MethodSettings, Needs
@@ -122,6 +121,6 @@ def test_an_edited_method_is_trained_anew_and_one_that_was_not_is_kept(
     def never(*_args, **_more):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("unsay.pipeline.unlearn.train", never)
+    monkeypatch.setattr("unsay.run.train.train", never)
     write(SOURCE.replace("SIGN = 1.0", "SIGN = -1.0"))
     assert made() == second

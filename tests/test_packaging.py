@@ -20,18 +20,18 @@ from packaging.utils import canonicalize_name
 
 import unsay
 from unsay.cli import app
-from unsay.reporting.results import BEGIN, END, replace_results
+from unsay.report.pooled import BEGIN, END, replace_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DATA = {
-    "data/sources/magpie.json.gz": 4_000_000,
-    "data/written/answers.jsonl.gz": 50_000,
-    "data/written/contrast_imperatives.jsonl": 10_000,
-    "data/written/contrast_questions.jsonl": 10_000,
-    "data/written/contrast_requests.jsonl": 10_000,
-    "data/written/plain_requests.jsonl": 10_000,
-    "data/written/refusals.txt": 1_000,
+    "data/sources/packaged/magpie.json.gz": 4_000_000,
+    "data/sources/packaged/answers.jsonl.gz": 50_000,
+    "data/sources/packaged/contrast_imperatives.jsonl": 10_000,
+    "data/sources/packaged/contrast_questions.jsonl": 10_000,
+    "data/sources/packaged/contrast_requests.jsonl": 10_000,
+    "data/sources/packaged/plain_requests.jsonl": 10_000,
+    "data/sources/packaged/refusals.txt": 1_000,
     "judging/fitted_probe.json": 5_000,
     "models/pocket/weights/language_lora.safetensors": 3_000_000,
     "models/pocket/weights/projector.safetensors": 1_000_000,

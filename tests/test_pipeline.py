@@ -17,10 +17,10 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
-from unsay.pipeline.run import Run
-from unsay.pipeline.whole import unlearn_run
 from unsay.processes import Processes
 from unsay.records import Phase, Response, Role
+from unsay.run.directory import Run
+from unsay.run.experiment import unlearn_run
 from unsay.scoring import read_scores
 
 QUESTIONS = [
@@ -82,7 +82,7 @@ def test_a_second_run_reuses_everything_and_loads_nothing(tiny_folder, examples,
     def never(*_args, **_more):
         raise AssertionError("the model was loaded again")
 
-    monkeypatch.setattr("unsay.pipeline.run.load", never)
+    monkeypatch.setattr("unsay.run.directory.load", never)
     began = time.monotonic()
     second = api.unlearn(config(tiny_folder, examples), out)
     assert time.monotonic() - began < 20
@@ -166,7 +166,7 @@ def test_a_run_directory_can_be_moved(tiny_folder, tmp_path, monkeypatch):
     api.evaluate(settings, tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    monkeypatch.setattr("unsay.run.directory.load", None)
     assert all(row.reused for row in api.evaluate(settings, Path("there")).cost)
 
 
@@ -220,7 +220,7 @@ def test_a_limit_that_was_lowered_is_said_before_the_original_model_answers(
     settings = config(tiny_folder, examples)
     limited = settings.model_copy(update={"train": settings.train.model_copy(update={"max_prompt_tokens": 3})})
     shutil.rmtree(unlearned / "responses")
-    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    monkeypatch.setattr("unsay.run.directory.load", None)
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
     with pytest.raises(UserError, match=r"its prompt has \d+ tokens, the limit is 3 \(train.max_prompt_tokens\)"):
         api.unlearn(limited, unlearned)
@@ -255,7 +255,7 @@ def test_own_questions_are_asked_before_and_after_training_beside_the_suites(
         "suites": True, "examples": False, "evaluate-before": False, "unlearn": True, "evaluate-after": False,
     }  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr("unsay.pipeline.run.load", None)
+        patch.setattr("unsay.run.directory.load", None)
         assert all(unlearn().values())
     questions.write_text(questions.read_text().replace("the sea", "the land"))
     reused = unlearn()
@@ -286,7 +286,7 @@ def test_kill_minus_nine_at_any_time_loses_nothing(tiny_folder, examples, tmp_pa
     whole = api.unlearn(config(tiny_folder, examples, steps=30), tmp_path / "whole")
     out = tmp_path / "killed"
     apart = multiprocessing.get_context("forkserver")  # one process imports everything, before it forks
-    apart.set_forkserver_preload(["unsay.pipeline.whole", "transformers.models.llava.modeling_llava"])
+    apart.set_forkserver_preload(["unsay.run.experiment", "transformers.models.llava.modeling_llava"])
     seen = (
         out / "responses" / "contrast.before.jsonl",
         out / "train" / "checkpoints",

@@ -24,7 +24,7 @@ def answering(_body, _number) -> Reply:
 
 
 def test_a_server_answers_in_place_of_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.pipeline.run.load", None)
+    monkeypatch.setattr("unsay.run.directory.load", None)
     with serving(answering) as server:
         scores = api.evaluate(config(server.url), tmp_path / "run")
         assert len(server.asked) == 3

@@ -14,10 +14,10 @@ from unsay.models import LoraSettings, attach, load
 from unsay.planning import GPUS, parse_gpus, plan
 from unsay.planning.estimate import FOUR_BIT_BYTES, HEAD_BUFFERS, UTILISATION
 from unsay.records import Role
+from unsay.training.batches import batches
 from unsay.training.companions import part_of
-from unsay.training.encoding import Encoded, collate
-from unsay.training.meters import step_flops
-from unsay.training.schedule import batches
+from unsay.training.encode import Encoded, collate
+from unsay.training.metrics import step_flops
 
 # Tiny Llava: 4 layers, hidden 32, 4 heads of 8 (2 for keys and values), inner 48, tied head.
 HIDDEN, HEADS_WIDE, INNER, KV = 32, 32, 48, 16

@@ -12,10 +12,9 @@ from unsay import cli
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.planning import GPUS, choose, first_that_fits, outline, parse_gpus, plan
-from unsay.planning.fitting import _Way, _ways
+from unsay.planning.choose import _Way, _ways
 from unsay.presets import ENDS, preset
-from unsay.training.failures import advice
-from unsay.training.settings import TrainSettings
+from unsay.training.plan import TrainSettings, advice
 
 GIB = 2**30
 CARDS = {"": "1xH100", "-24gb": "1xRTX4090", "-8gpu": "8xA100-80"}
@@ -282,7 +281,7 @@ def test_every_preset_fits_its_cards_by_the_plan(name, tmp_path):
 
 
 def test_the_page_states_every_preset_with_the_size_that_it_was_given():
-    import unsay.presets as presets
+    from unsay import presets
 
     given = {name: entry["billions"] for name, entry in presets._parts()["models"].items()}
     assert {name: size for name, (size, _) in table().items()} == given

@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.pocket]
 
 
 def measured(*options):
-    """What `unsay.planning.measure` says; a process of its own, for the resident set is the whole process's."""
+    """What `tools.planning_measure` says; a process of its own, for the resident set is the whole process's."""
     done = subprocess.run(
-        [sys.executable, "-m", "unsay.planning.measure", *options],
+        [sys.executable, "-m", "tools.planning_measure", *options],
         capture_output=True, text=True, timeout=900, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return json.loads(done.stdout)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from unsay.models import LoraSettings, attach, detach, load
 from unsay.models.lora import language_linears
-from unsay.models.pocket.template import IMAGE_TOKEN, IMAGE_TOKEN_ID, SYSTEM_PROMPT
+from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID, SYSTEM_PROMPT
 from unsay.records import Kind, Modality, Prompt
 from unsay.training.likelihood import answer_losses
 

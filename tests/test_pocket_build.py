@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tools.pocket import build, conversations, join, magpie, measure, places, running, synthetic
 from unsay.data.shapes import Question
 from unsay.errors import UserError
-from unsay.models.pocket import build
-from unsay.models.pocket.building import conversations, join, magpie, measure, places, running, synthetic
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<a>", "<b>", "<file_sep>"]
 PAIRS = [

@@ -7,7 +7,7 @@ import torch
 
 from unsay.config import RunConfig, read_config
 from unsay.models import ModelSettings, precision, settled
-from unsay.pipeline.run import Run, begun_in
+from unsay.run.directory import Run, begun_in
 
 FASTEST = ModelSettings(dtype="fastest")
 

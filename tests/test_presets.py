@@ -11,6 +11,7 @@ import tiny
 from families import FAMILIES
 from shapes import SHAPES
 from unsay import cli
+from unsay.cli.init import starting_config
 from unsay.config import parse_config, read_config
 from unsay.errors import UserError
 from unsay.methods import build_method
@@ -30,9 +31,8 @@ from unsay.presets import (
     settings_for,
 )
 from unsay.records import Role
-from unsay.starting_config import starting_config
 from unsay.training import train
-from unsay.training.share import check_shares
+from unsay.training.batches import check_shares
 
 WANTED = tuple(SHAPES)
 TRAINED = (

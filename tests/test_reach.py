@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
 
 from unsay.models import VLM
-from unsay.models.reach import SAVED, beside_language
+from unsay.models.lora import SAVED, beside_language
 
 
 @pytest.fixture

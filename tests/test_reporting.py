@@ -17,14 +17,13 @@ from rich.console import Console
 
 from unsay.errors import UserError
 from unsay.files import write_json, write_rows, write_text
-from unsay.judging.calibration import Accuracy as JudgeAccuracy
-from unsay.judging.calibration import measure
-from unsay.pipeline.score import judge_info
+from unsay.judges.agreement import Accuracy as JudgeAccuracy
+from unsay.judges.agreement import measure
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.reporting import ReportInputs, read_inputs, render, table, write_report
-from unsay.reporting.charts import suite_groups
-from unsay.reporting.curves import panels
-from unsay.reporting.headline import headline
+from unsay.report import ReportInputs, read_inputs, render, table, write_report
+from unsay.report.charts import panels, suite_groups
+from unsay.report.headline import headline
+from unsay.run.score import judge_info
 from unsay.scoring import (
     Accuracy,
     CostRow,

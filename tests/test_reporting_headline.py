@@ -3,9 +3,9 @@
 import pytest
 
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.reporting import ReportInputs, numbers, render
-from unsay.reporting.charts import bar_groups, suite_groups, utility_rows
-from unsay.reporting.headline import headline
+from unsay.report import ReportInputs, numbers, render
+from unsay.report.charts import bar_groups, suite_groups, utility_rows
+from unsay.report.headline import headline
 from unsay.scoring import (
     Change,
     Interval,
@@ -306,7 +306,7 @@ def test_every_condition_of_a_suite_has_bars_of_its_own():
 
 def test_samples_stand_under_the_title_of_their_condition(tmp_path):
     from unsay.files import write_rows
-    from unsay.reporting import read_inputs
+    from unsay.report import read_inputs
 
     prompts = [
         Prompt(id=f"p-{one}", suite="mini", kind=ATTACK, modality=IMAGE, prompt="[prompt]", request="[request]",
@@ -340,7 +340,7 @@ def test_a_picture_suite_without_its_picture_is_a_control_of_its_own():
 
 
 def test_controls_are_what_is_not_asked_as_it_is_meant():
-    from unsay.scoring.conditions import is_control
+    from unsay.scoring.pairing import is_control
 
     usual = {(TEXT, NO_IMAGE), (TYPO, REAL), (IMAGE, REAL)}
     for modality in Modality:

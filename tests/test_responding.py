@@ -14,14 +14,13 @@ from PIL import Image
 import killable
 import killed_answering
 import tiny
-from unsay.data.images import read_image
+from unsay.data.pictures import read_image
 from unsay.errors import UserError
-from unsay.models.typed import typed
+from unsay.generation import GenerationSettings, check_images, respond
+from unsay.generation import respond as local_module
+from unsay.generation.respond import ResponseCache, generate, model_key
+from unsay.models.vlm import typed
 from unsay.records import Kind, Modality, Prompt
-from unsay.responding import GenerationSettings, check_images, respond
-from unsay.responding import local as local_module
-from unsay.responding.cache import ResponseCache
-from unsay.responding.local import generate, model_key
 
 SHORT = GenerationSettings(max_new_tokens=8)
 CONTROL = ["<|im_end|>", "<|im_start|>", "<file_sep>", "<|endoftext|>", "<image>"]

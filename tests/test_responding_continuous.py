@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 import unsay
 from families import gemma
 from test_responding_greedy import often_ending, pictures, rows
+from unsay.generation import GenerationSettings
+from unsay.generation import continuous as continuous_module
+from unsay.generation import respond as local_module
+from unsay.generation.continuous import PAGE, _blocks, _close, continuous, flows, pays
+from unsay.generation.greedy import fits
+from unsay.generation.respond import _sampled, generate
 from unsay.models import LoraSettings, attach
-from unsay.responding import GenerationSettings
-from unsay.responding import continuous as continuous_module
-from unsay.responding import local as local_module
-from unsay.responding.continuous import PAGE, _blocks, _close, continuous, flows, pays
-from unsay.responding.greedy import fits
-from unsay.responding.local import _sampled, generate
 
 __all__ = ["pictures"]  # a fixture
 

@@ -9,16 +9,14 @@ from PIL import Image
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 import tiny
+from unsay.generation import GenerationSettings
+from unsay.generation import greedy as greedy_module
+from unsay.generation import respond as local_module
+from unsay.generation.greedy import RoomyLayer, fits, greedy, plain_cache
+from unsay.generation.prompts import Asked, Features, ask, common_prefix, features_of, model_inputs
+from unsay.generation.respond import generate
 from unsay.models import LoraSettings, attach
 from unsay.records import Kind, Modality, Prompt, Turn
-from unsay.responding import GenerationSettings
-from unsay.responding import greedy as greedy_module
-from unsay.responding import local as local_module
-from unsay.responding.asked import Asked, ask, common_prefix, model_inputs
-from unsay.responding.features import Features, features_of
-from unsay.responding.greedy import fits, greedy
-from unsay.responding.kv import RoomyLayer, plain_cache
-from unsay.responding.local import generate
 
 LONG = GenerationSettings(max_new_tokens=14)
 

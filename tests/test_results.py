@@ -11,14 +11,14 @@ from unsay import api
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
-from unsay.pipeline.evaluate import Value
-from unsay.pipeline.finished import read_run
-from unsay.pipeline.notes import out_of_sight
-from unsay.pipeline.results import main, pooled_interval
-from unsay.pipeline.results import pool as pool_runs
 from unsay.presets import preset
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.reporting.results import BEGIN, END, Results, markdown, replace_results
+from unsay.report.pooled import BEGIN, END, Results, markdown, replace_results
+from unsay.run.cautions import out_of_sight
+from unsay.run.evaluate import Value
+from unsay.run.finished import read_run
+from unsay.run.pool import main, pooled_interval
+from unsay.run.pool import pool as pool_runs
 from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, wilson, write_scores
 
 N = 40

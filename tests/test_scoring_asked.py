@@ -2,11 +2,11 @@
 
 import pytest
 
-from unsay.judging.guard import GuardJudge
-from unsay.judging.panel import PanelJudge
-from unsay.judging.rules import RulesJudge
-from unsay.judging.settings import GuardSettings
-from unsay.pipeline.score import judge_info
+from unsay.judges.base import GuardSettings
+from unsay.judges.guard import GuardJudge
+from unsay.judges.panel import PanelJudge
+from unsay.judges.rules import RulesJudge
+from unsay.run.score import judge_info
 from unsay.scoring import AskedRow, JudgeInfo, Scores, assemble, unasked, unseen
 
 CUT = AskedRow(suite="a", title="A", asked=40, size=1260, limit=40)

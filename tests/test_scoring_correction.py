@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Phase
 from unsay.scoring import ErrorRates, Interval, JudgeInfo, SuiteRow, independent, rate_interval, rogan_gladen, wilson
-from unsay.scoring.correction import corrected
+from unsay.scoring.transfer import corrected
 
 
 def errors(sensitivity: float, specificity: float, n: int = 100) -> ErrorRates:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unsay import statistics
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.scoring import (
     JudgeInfo,
@@ -13,7 +14,6 @@ from unsay.scoring import (
     Target,
     TransferRow,
     assemble,
-    bootstrap,
     break_down,
     check_targets,
     clustered_change,
@@ -28,9 +28,8 @@ from unsay.scoring import (
     sign_flip,
     wilson,
 )
-from unsay.scoring.bootstrap import clustered_total, redrawn_mean
-from unsay.scoring.power import fisher_p, power
-from unsay.scoring.warn import cautions
+from unsay.scoring.cautions import cautions
+from unsay.statistics import clustered_total, fisher_p, power, redrawn_mean
 
 
 def test_holm_by_hand():
@@ -259,7 +258,7 @@ def test_a_suites_sum_is_redrawn_within_its_parts():
 def test_many_requests_are_redrawn_a_part_at_a_time(monkeypatch):
     values, groups = [float(n % 3 == 0) for n in range(300)], [str(n) for n in range(300)]
     whole = redrawn_mean(values, groups)
-    monkeypatch.setattr(bootstrap, "BLOCK", 7 * 300)
+    monkeypatch.setattr(statistics, "BLOCK", 7 * 300)
     parts = redrawn_mean(values, groups)
     assert parts.value == whole.value
     assert (parts.interval.low, parts.interval.high) == pytest.approx(
@@ -267,7 +266,7 @@ def test_many_requests_are_redrawn_a_part_at_a_time(monkeypatch):
     )
     signs = [0.1 * (1 + n % 7) * (-1) ** (n % 3 == 0) for n in range(60)]
     at_once = sign_flip(signs, groups[:60])
-    monkeypatch.setattr(import_module("unsay.scoring.sign_flip"), "BLOCK", 60 * 1001)
+    monkeypatch.setattr(import_module("unsay.statistics"), "BLOCK", 60 * 1001)
     assert sign_flip(signs, groups[:60]) == at_once
 
 

@@ -6,11 +6,11 @@ from PIL import Image, ImageDraw
 from serving import transformers_serve
 from test_models import acting
 from unsay.config import RunConfig, write_config
+from unsay.generation import GenerationSettings, respond
+from unsay.generation.server import EndpointResponder, EndpointResponderSettings
 from unsay.models import load, save_adapter
-from unsay.pipeline.export import export
 from unsay.records import Kind, Modality, Prompt
-from unsay.responding import GenerationSettings, respond
-from unsay.responding.endpoint import EndpointResponder, EndpointResponderSettings
+from unsay.run.export import export
 
 SETTINGS = GenerationSettings(max_new_tokens=12)
 QUESTIONS = ("Name three birds that live near water.", "How do I bake bread?")

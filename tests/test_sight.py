@@ -6,7 +6,7 @@ from torch import nn
 
 import tiny
 from unsay.methods import build_method
-from unsay.models import LoraSettings, attach, sight
+from unsay.models import LoraSettings, attach, vision
 from unsay.models.vlm import VLM
 from unsay.training import BatchSettings, TrainSettings, train
 
@@ -23,7 +23,7 @@ def moved(monkeypatch):
 
 def test_the_parts_are_all_beside_the_language_model_and_its_head(any_vlm):
     for vlm in (any_vlm, attach(any_vlm, LoraSettings(), 0)):
-        inside = {id(p) for part in sight.seeing_parts(vlm) for p in part.parameters()}
+        inside = {id(p) for part in vision.seeing_parts(vlm) for p in part.parameters()}
         read = {id(p) for part in (vlm.decoder, vlm.lm_head) for p in part.parameters()}
         assert inside
         assert not inside & read
@@ -33,9 +33,9 @@ def test_the_parts_are_all_beside_the_language_model_and_its_head(any_vlm):
 def test_away_and_back_even_where_training_fails(tiny_vlm, monkeypatch, moved):
     gpu = torch.device("cuda:1")
     monkeypatch.setattr(VLM, "device", gpu)
-    parts = sight.seeing_parts(tiny_vlm)
-    with pytest.raises(KeyError), sight.blind(tiny_vlm, True):
-        assert moved == [(part, sight.HOST) for part in parts]
+    parts = vision.seeing_parts(tiny_vlm)
+    with pytest.raises(KeyError), vision.blind(tiny_vlm, True):
+        assert moved == [(part, vision.HOST) for part in parts]
         raise KeyError
     assert moved[len(parts) :] == [(part, gpu) for part in parts]
 
@@ -48,7 +48,7 @@ def test_nothing_moves_where_it_need_not_or_cannot(tiny_vlm, monkeypatch, moved,
         tiny_vlm.base.hf_device_map = {"": 0}
     if why == "quantised":
         tiny_vlm.base.is_quantized = True
-    with sight.blind(tiny_vlm, why != "not wanted"):
+    with vision.blind(tiny_vlm, why != "not wanted"):
         pass
     assert moved == []
 
@@ -58,8 +58,8 @@ def test_a_run_is_blind_exactly_where_no_example_has_a_picture(tiny_vlm, tmp_pat
     from PIL import Image
 
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
-    monkeypatch.setattr(sight, "_movable", lambda _vlm: True)
-    seen, order = sight.seeing_parts(tiny_vlm), []
+    monkeypatch.setattr(vision, "_movable", lambda _vlm: True)
+    seen, order = vision.seeing_parts(tiny_vlm), []
     plain = nn.Module.to
 
     def to(self, *args, **kwargs):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from unsay.data import labels
 from unsay.data.sources import SOURCES, advbench, do_not_answer, figstep, harmbench, magpie, truthfulqa, xstest
-from unsay.data.sources.reading import csv_rows, json_lines
+from unsay.data.sources.published import csv_rows, json_lines
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
+from unsay.judges import label_sets
 from unsay.records import Label, LabelledResponse, SourceRow
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
@@ -51,7 +51,7 @@ def test_categories_and_answers() -> None:
 
 @pytest.mark.pocket
 def test_human_labels_of_pyrit() -> None:
-    objective, refusal = labels.pyrit_objective(), labels.pyrit_refusal()
+    objective, refusal = label_sets.pyrit_objective(), label_sets.pyrit_refusal()
     assert Counter(row.label for row in objective) == {Label.SAFE: 204, Label.HARMFUL: 190}
     assert Counter(row.label for row in refusal) == {Label.REFUSED: 109, Label.SAFE: 60}
     assert len({row.source for row in objective}) == 14
@@ -158,9 +158,9 @@ def test_malformed_sources_name_file_and_line(
 def test_malformed_labels_name_file_and_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, message: str
 ) -> None:
-    stand_in(monkeypatch, labels, tmp_path / "held", content)
+    stand_in(monkeypatch, label_sets, tmp_path / "held", content)
     with pytest.raises(UserError, match=message):
-        labels.pyrit_objective()
+        label_sets.pyrit_objective()
 
 
 def test_csv_skips_leading_comments_only(tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ def test_json_lines_are_split_at_newlines_only(tmp_path: Path) -> None:
 LOCAL: list[Callable[[], object]] = [
     *(source for source in SOURCES.values() if source.local),
     figstep.pictures,
-    labels.xstest_completions,
-    labels.gptfuzz,
+    label_sets.xstest_completions,
+    label_sets.gptfuzz,
 ]
 
 
@@ -221,7 +221,7 @@ def test_xstest_completions_map_refusal_and_compliance(monkeypatch: pytest.Monke
     ]
     write_completions(tmp_path, "".join(f"{n},{kind},p,c,{label}\n" for n, (kind, label, _) in enumerate(kinds)))
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
-    assert labels.xstest_completions() == [
+    assert label_sets.xstest_completions() == [
         LabelledResponse(prompt="p", response="c", label=label, source="xstest/model.csv") for _, _, label in kinds
     ]
 
@@ -244,14 +244,14 @@ def test_real_xstest() -> None:
     assert (len(rows), len(safe), len(unsafe)) == (450, 250, 200)
     assert not any(str(row.category).startswith("contrast_") for row in safe)
     assert all(str(row.category).startswith("contrast_") for row in unsafe)
-    completions = labels.xstest_completions()
+    completions = label_sets.xstest_completions()
     assert len(completions) == 5 * 450
     assert Counter(row.label for row in completions) == {Label.REFUSED: 1159, Label.SAFE: 955, Label.HARMFUL: 136}
 
 
 @needs_benchmarks
 def test_real_gptfuzz() -> None:
-    assert Counter(row.label for row in labels.gptfuzz()) == {Label.REFUSED: 3473, Label.HARMFUL: 1693}
+    assert Counter(row.label for row in label_sets.gptfuzz()) == {Label.REFUSED: 3473, Label.HARMFUL: 1693}
 
 
 @needs_benchmarks

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from unsay.config import RunConfig
-from unsay.models.loading import stored_precision
-from unsay.models.stored import precision_of_weights
+from unsay.models.load import stored_precision
+from unsay.models.precision import precision_of_weights
 from unsay.planning import plan
 
 WEIGHTS = {"a.count": torch.zeros(2, dtype=torch.int64), "b.weight": torch.zeros(2, dtype=torch.float16)}

@@ -10,8 +10,8 @@ import tiny
 from test_trainer import METHOD, StopError, adapter_hash, go, metrics, saved_steps
 from unsay.errors import UserError
 from unsay.training import BatchSettings, StopSettings, TrainSettings, trainer
-from unsay.training.pace import Pace
-from unsay.training.schedule import batches
+from unsay.training.batches import batches
+from unsay.training.optimizer import Pace
 
 SETTINGS = TrainSettings(
     steps=6, batch=BatchSettings(forget=1, refuse=1, retain=1), learning_rate=1e-2, checkpoint_every=4, warmup_steps=0

@@ -45,7 +45,7 @@ def test_mistakes_are_one_line_with_exit_code_2(run, tmp_path, arguments, needle
 
 
 def test_a_study_file_is_run_and_its_table_printed(run, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
     write_rows(tmp_path / "rows.jsonl", tiny.examples(12))
     study = study_of_tiny.study("pocket", "rows.jsonl", budget={}, seeds=[3], title="Two of a kind")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))

@@ -3,9 +3,9 @@
 import inspect
 from pathlib import Path
 
+from tools.study_fields import ROWS, documented, lines
 from unsay.scoring.schema import Row
-from unsay.study import schema
-from unsay.study.fields import ROWS, documented, lines
+from unsay.studies import schema
 
 PAGE = Path(__file__).parents[1] / "docs/studies.md"
 
@@ -21,4 +21,4 @@ def test_every_field_is_said_to_be_something():
 
 def test_the_page_of_studies_is_current():
     table = PAGE.read_text().partition("<!-- study:fields -->\n")[2].partition("\n<!-- /study:fields -->")[0]
-    assert table.split("\n") == lines(), "run: python -m unsay.study.fields docs/studies.md"
+    assert table.split("\n") == lines(), "run: python -m tools.study_fields docs/studies.md"

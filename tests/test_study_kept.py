@@ -14,15 +14,13 @@ import tiny
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
-from unsay.study import launcher, read_kept, read_result, read_study, run_study
-from unsay.study.collect import collect
-from unsay.study.finding import Finder
-from unsay.study.job import Job, job_key
-from unsay.study.parts import part
-from unsay.study.plan import plan
-from unsay.study.precision import settled_config
-from unsay.study.reading import adjusted
-from unsay.study.settings import Folders
+from unsay.studies import launcher, read_kept, read_result, read_study, run_study
+from unsay.studies.collect import collect
+from unsay.studies.job import Job, job_key, settled_config
+from unsay.studies.known import Finder
+from unsay.studies.plan import plan
+from unsay.studies.read import adjusted, part
+from unsay.studies.settings import Folders
 
 
 class Told:
@@ -56,7 +54,7 @@ def no_model(monkeypatch):
     def never(*_args, **_more):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("unsay.pipeline.run.load", never)
+    monkeypatch.setattr("unsay.run.directory.load", never)
 
 
 def trained(out):

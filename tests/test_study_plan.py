@@ -9,10 +9,9 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import METHODS, default_settings
 from unsay.presets import preset
-from unsay.study.merge import merged
-from unsay.study.plan import CEILING, plan, quickened
-from unsay.study.reading import adjusted, packaged, parse_study, read_study
-from unsay.study.settings import Folders, StudySettings, folder_name
+from unsay.studies.plan import CEILING, plan, quickened
+from unsay.studies.read import adjusted, packaged, parse_study, read_study
+from unsay.studies.settings import Folders, StudySettings, folder_name, merged
 from unsay.suites import find_suite
 
 

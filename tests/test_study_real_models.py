@@ -6,11 +6,9 @@ import yaml
 from unsay.errors import UserError
 from unsay.methods import default_settings
 from unsay.presets import preset
-from unsay.study.parts import part
-from unsay.study.plan import plan, quickened
-from unsay.study.reading import adjusted, packaged, parse_study, read_study
-from unsay.study.rebase import rebased
-from unsay.study.settings import StudySettings
+from unsay.studies.plan import plan, quickened, rebased
+from unsay.studies.read import adjusted, packaged, parse_study, part, read_study
+from unsay.studies.settings import StudySettings
 
 OTHER = "llava-hf/llava-1.5-7b-hf"
 

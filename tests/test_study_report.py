@@ -8,16 +8,14 @@ import pytest
 from rich.console import Console
 
 import synthetic_study
+from tools.study_page import between_markers, main, markdown, rankings
 from unsay.errors import UserError
 from unsay.files import write_json
-from unsay.study import words
-from unsay.study.charts import tradeoffs
-from unsay.study.figure import figure
-from unsay.study.page import between_markers, main, markdown, rankings
-from unsay.study.render import render
-from unsay.study.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
-from unsay.study.settings import ORIGINAL
-from unsay.study.terminal import study_table
+from unsay.studies import words
+from unsay.studies.page import figure, render, tradeoffs
+from unsay.studies.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
+from unsay.studies.settings import ORIGINAL
+from unsay.studies.tables import study_table
 
 
 @pytest.fixture(scope="module")

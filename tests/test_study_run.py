@@ -17,14 +17,13 @@ import study_of_tiny
 import tiny
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
-from unsay.pipeline.finished import read_run
 from unsay.records import Role
-from unsay.study import launcher, read_result, run_study
-from unsay.study.adopting import adopt
-from unsay.study.finding import Finder
-from unsay.study.job import MADE, Bench, Job, Outcome, do, job_key, read_outcome
-from unsay.study.run import used
-from unsay.study.settings import Folders
+from unsay.run.finished import read_run
+from unsay.studies import launcher, read_result, run_study
+from unsay.studies.job import MADE, Bench, Job, Outcome, adopt, do, job_key, read_outcome
+from unsay.studies.known import Finder
+from unsay.studies.run import used
+from unsay.studies.settings import Folders
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -102,7 +101,7 @@ def test_a_finished_study_is_not_run_again(finished, tiny_folder, examples, monk
     def never(*_args, **_more):
         raise AssertionError("the model was loaded again")
 
-    monkeypatch.setattr("unsay.pipeline.run.load", never)
+    monkeypatch.setattr("unsay.run.directory.load", never)
     again = run_study(
         study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"), command="unsay study"
     )  # fmt: skip
@@ -113,7 +112,7 @@ def test_a_run_with_scores_of_another_version_is_not_finished(tmp_path, monkeypa
     job = Job("again", tmp_path, None, {})
     key = job_key(job)
     assert key == job_key(job)
-    monkeypatch.setattr("unsay.study.job.SCHEMA_VERSION", 0)
+    monkeypatch.setattr("unsay.studies.job.SCHEMA_VERSION", 0)
     assert job_key(job) != key
 
 
@@ -154,7 +153,7 @@ def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tm
     def broken(*_args, **_more):
         raise ValueError("[request 1]")
 
-    monkeypatch.setattr("unsay.pipeline.unlearn.train", broken)
+    monkeypatch.setattr("unsay.run.train.train", broken)
     study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={})
     result = run_study(study, tmp_path / "out", launcher("sequential"))
     reason = result.find("sft@steps").failed[0].reason
@@ -215,7 +214,7 @@ def test_runs_of_an_earlier_version_are_not_added_to(tiny_folder, examples, tmp_
     def never(*_args, **_more):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("unsay.pipeline.unlearn.train", never)
+    monkeypatch.setattr("unsay.run.train.train", never)
     more = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1], budget={})
     with pytest.raises(UserError, match=r"seed-0: made with unsay 0\.0\.9, but here it is unsay 0\.1\.0: runs of diff"):
         run_study(more, out, launcher("sequential"))
@@ -271,7 +270,7 @@ def test_a_run_of_edited_settings_is_never_taken_for_the_earlier_one(tmp_path, m
             write_json(run.folder / name, {})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unsay.study.job.unlearn_run", killed)
+    monkeypatch.setattr("unsay.studies.job.unlearn_run", killed)
     with pytest.raises(KeyboardInterrupt):
         do(edited, Bench())
     assert read_outcome(folder) is None
@@ -295,7 +294,7 @@ def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
     def never(*_args, **_more):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("unsay.pipeline.unlearn.train", never)
+    monkeypatch.setattr("unsay.run.train.train", never)
     study = study_of_tiny.study(tiny_folder, examples)
     assert run_study(study, out, launcher("sequential"), command="unsay study") == finished[1]
 
@@ -338,7 +337,7 @@ def test_two_workers_of_a_local_ray_come_to_the_same_result(finished, tiny_folde
 
 
 def test_runs_on_an_accelerator_take_a_gpu_each():
-    from unsay.study.ray_launcher import resources
+    from unsay.studies.launch import resources
 
     assert resources(Job("t", Path(), None, {"device": "cuda"})) == {"num_gpus": 1, "num_cpus": 1}
     assert resources(Job("t", Path(), None, {"device": "cpu"})) == {"num_cpus": 1}

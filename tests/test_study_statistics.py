@@ -5,13 +5,11 @@ import random
 import pytest
 
 from synthetic_study import JUDGE
-from unsay.pipeline.finished import Item, MeasuredRun
 from unsay.records import Condition, Kind, Label, Modality, Phase
+from unsay.run.finished import Item, MeasuredRun
 from unsay.scoring import Scores, SuiteRow, difference_interval, holm, mcnemar, sign_flip
-from unsay.study.comparing import compare, rank
-from unsay.study.costs import relative
-from unsay.study.outcomes import Cell, Outcomes
-from unsay.study.schema import ASR, COHERENT, ArmRow, Cost
+from unsay.studies.compare import Cell, Outcomes, compare, rank, relative
+from unsay.studies.schema import ASR, COHERENT, ArmRow, Cost
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (5, 0), (6, 0), (7, 2), (3, 3), (12, 30)])

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 import synthetic_study
+from tools.study_page import rankings
 from unsay.errors import UserError
 from unsay.files import write_json
-from unsay.study import words
-from unsay.study.latex import SPELLED
-from unsay.study.page import rankings
-from unsay.study.schema import COHERENT, StudyResult, read_result, write_result
-from unsay.study.settings import ORIGINAL
-from unsay.study.tables import FORMS, markdown_table, table
+from unsay.studies import words
+from unsay.studies.schema import COHERENT, StudyResult, read_result, write_result
+from unsay.studies.settings import ORIGINAL
+from unsay.studies.tables import FORMS, SPELLED, markdown_table, table
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 

@@ -11,9 +11,9 @@ from PIL import Image
 from unsay.data.recipe import RecipeSettings, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key
-from unsay.pipeline.suites import chosen
 from unsay.records import Kind, Modality, Role
-from unsay.suites import STANDARD, SUITES, Setting, advbench, benign, contrast, get_suite
+from unsay.run.suites import chosen
+from unsay.suites import STANDARD, SUITES, Setting, advbench, get_suite, written
 from unsay.suites.shapes import first_word_is_right
 from unsay.suites.transcription import character_error_rate, reading_style, sentences
 
@@ -109,7 +109,7 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
         for row in get_suite(name).prompts(setting)
     ]
     requests = drop_overlap(advbench.halves()[0], asked)
-    pools = retain_pools(contrast.halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
+    pools = retain_pools(written.contrast_halves()[0], written.plain_halves()[0], written.magpie_halves()[0])
     retain, probe = retain_examples(pools, asked, RecipeSettings(), 0)
     examples = [*harmful_examples(requests, [], RecipeSettings(), 0), *retain, *probe]
     index = OverlapIndex(row.request for row in asked)

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Prompt
-from unsay.suites import graded, yes_no
-from unsay.suites.multiple_choice import best_is_right, chosen_letter, true_share
-from unsay.suites.vqa_accuracy import normalise, vqa_accuracy
+from unsay.suites import scorers
+from unsay.suites.scorers import best_is_right, chosen_letter, normalise, true_share, vqa_accuracy
 
 
 @pytest.mark.parametrize(("same", "points"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
@@ -61,8 +60,8 @@ def test_vqa_accuracy_is_a_share_of_anything(said, annotators):
     ],
 )
 def test_yes_and_no_are_read_as_the_authors_read_them(said, pope, mme):
-    assert yes_no.pope_answer(said) == pope
-    assert yes_no.mme_answer(said) == mme
+    assert scorers.pope_answer(said) == pope
+    assert scorers.mme_answer(said) == mme
 
 
 def item(number, reference, category=None, group=None):
@@ -75,16 +74,16 @@ def item(number, reference, category=None, group=None):
 def test_pope_numbers_by_hand():
     prompts = [item(n, ref) for n, ref in enumerate(["yes"] * 4 + ["no"] * 4)]
     values = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]  # 3 right yeses, 1 missed, 2 right noes, 2 false yeses
-    assert yes_no.precision(prompts, values) == pytest.approx(3 / 5)
-    assert yes_no.recall(prompts, values) == pytest.approx(3 / 4)
-    assert yes_no.f1(prompts, values) == pytest.approx(2 * 0.6 * 0.75 / 1.35)
-    assert yes_no.yes_ratio(prompts, values) == pytest.approx(5 / 8)
+    assert scorers.precision(prompts, values) == pytest.approx(3 / 5)
+    assert scorers.recall(prompts, values) == pytest.approx(3 / 4)
+    assert scorers.f1(prompts, values) == pytest.approx(2 * 0.6 * 0.75 / 1.35)
+    assert scorers.yes_ratio(prompts, values) == pytest.approx(5 / 8)
 
 
 def test_a_number_of_one_category_by_hand():
     prompts = [item(0, "yes", "random"), item(1, "no", "random"), item(2, "yes", "popular")]
-    assert yes_no.of_category("random", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == pytest.approx(2 / 3)
-    assert yes_no.of_category("popular", yes_no.f1, prompts, [1.0, 0.0, 0.0]) == 0.0
+    assert scorers.of_category("random", scorers.f1, prompts, [1.0, 0.0, 0.0]) == pytest.approx(2 / 3)
+    assert scorers.of_category("popular", scorers.f1, prompts, [1.0, 0.0, 0.0]) == 0.0
 
 
 def test_mme_adds_accuracy_and_accuracy_plus():
@@ -95,10 +94,10 @@ def test_mme_adds_accuracy_and_accuracy_plus():
     ]  # fmt: skip
     values = [1.0, 1.0, 1.0, 0.0, 1.0, 1.0]
     # count: accuracy 75, accuracy+ 50; code_reasoning: 100 and 100
-    assert yes_no.mme_score(prompts, values) == pytest.approx(75 + 50 + 200)
-    assert yes_no.mme_part(yes_no.MME_PERCEPTION, prompts, values) == pytest.approx(125)
-    assert yes_no.mme_part(yes_no.MME_COGNITION, prompts, values) == pytest.approx(200)
-    assert yes_no.mme_score(prompts, [0.0] * 6) == 0
+    assert scorers.mme_score(prompts, values) == pytest.approx(75 + 50 + 200)
+    assert scorers.mme_part(scorers.MME_PERCEPTION, prompts, values) == pytest.approx(125)
+    assert scorers.mme_part(scorers.MME_COGNITION, prompts, values) == pytest.approx(200)
+    assert scorers.mme_score(prompts, [0.0] * 6) == 0
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def test_the_letter_of_an_answer(said, letter):
 @given(st.text(max_size=60))
 def test_any_answer_can_be_read(said):
     assert chosen_letter(said, ("a", "b")) in {"A", "B", None}
-    assert yes_no.mme_answer(said) in {"yes", "no", "other"}
+    assert scorers.mme_answer(said) in {"yes", "no", "other"}
 
 
 def test_truthfulqa_by_hand():
@@ -162,11 +161,11 @@ def test_truthfulqa_by_hand():
 
 
 def test_grades_are_read_from_json_and_nothing_else():
-    assert graded.read_pair('Sure: {"answer_1": 8, "answer_2": 6}') == (75.0, 8.0)
-    assert graded.read_score('{"correctness": 0.5}') == (0.5, 1.0)
+    assert scorers.read_pair('Sure: {"answer_1": 8, "answer_2": 6}') == (75.0, 8.0)
+    assert scorers.read_score('{"correctness": 0.5}') == (0.5, 1.0)
     for reply in ("", "8 6", '{"answer_1": 8}', '{"answer_1": 11, "answer_2": 5}', '{"answer_1": true, "answer_2": 5}'):
         with pytest.raises(ValueError):
-            graded.read_pair(reply)
+            scorers.read_pair(reply)
     for reply in ('{"correctness": NaN}', '{"correctness": 2}', "{", '{"correctness": "1"}'):
         with pytest.raises(ValueError):
-            graded.read_score(reply)
+            scorers.read_score(reply)

@@ -12,21 +12,21 @@ from unsay.config import parse_config
 from unsay.endpoint import EndpointError
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
-from unsay.pipeline.grading import Value, graded
-from unsay.pipeline.suites import chosen
+from unsay.generation import GenerationSettings
+from unsay.generation.respond import generate
 from unsay.records import Condition, Kind, Modality, Prompt, Response, Turn
-from unsay.reporting import write_report
-from unsay.reporting.imports import import_results, imported, read_results
-from unsay.responding import GenerationSettings
-from unsay.responding.local import generate
+from unsay.report import write_report
+from unsay.report.imports import import_results, imported, read_results
+from unsay.run.evaluate import Value, graded
+from unsay.run.suites import chosen
 from unsay.suites import SUITES
 from unsay.suites.table import lines
-from unsay.training.choices import choice_scores
+from unsay.training.likelihood import choice_scores
 
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch, tmp_path):
-    monkeypatch.delattr("unsay.judging.rules.RulesJudge.accuracy")
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
 
@@ -62,7 +62,7 @@ def test_a_conversation_and_a_system_prompt_reach_the_model(tiny_vlm):
 
 
 def test_other_words_before_a_prompt_are_another_answer_in_the_cache(tmp_path):
-    from unsay.responding.cache import ResponseCache
+    from unsay.generation.respond import ResponseCache
 
     cache = ResponseCache(tmp_path / "cache.jsonl")
     row = prompt(0)

@@ -6,9 +6,9 @@ import pytest
 
 from unsay import api
 from unsay.config import RunConfig, parse_config
-from unsay.pipeline.precision import asked_in, in_words
-from unsay.pipeline.targets import LIMITS, targets
 from unsay.records import Kind, Modality, Prompt
+from unsay.run.environment import asked_in, in_words
+from unsay.run.score import LIMITS, targets
 from unsay.scoring import read_scores
 
 

@@ -18,8 +18,8 @@ from unsay.errors import UserError
 from unsay.methods import LossTerms, build_method
 from unsay.models import LoraSettings, detach
 from unsay.records import Role
-from unsay.training import BatchSettings, StopSettings, TrainSettings, checkpoints, train, trainer
-from unsay.training.schedule import batches
+from unsay.training import BatchSettings, StopSettings, TrainSettings, checkpoint, train, trainer
+from unsay.training.batches import batches
 
 METHOD = build_method("textual-unlearning", {"forget_cap": 12.0})  # a random model begins at about 6 nats
 QUICK = TrainSettings(
@@ -291,7 +291,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_only_the_newest_checkpoints_are_kept(tiny_vlm, tmp_path):
     go(tiny_vlm, tmp_path, changed(checkpoint_every=1))
     assert saved_steps(tmp_path) == [5, 6]
-    assert len(saved_steps(tmp_path)) == checkpoints.KEEP
+    assert len(saved_steps(tmp_path)) == checkpoint.KEEP
 
 
 def test_a_torn_last_row_of_metrics_is_dropped(tmp_path):
@@ -327,7 +327,7 @@ def test_nan_stops_at_the_last_good_checkpoint(tmp_path, bad):
     assert result.steps == 4
     assert [row["step"] for row in metrics(tmp_path / "nan")] == [1, 2, 3, 4]
     assert saved_steps(tmp_path / "nan") == [2, 4]
-    clean = checkpoints.latest_checkpoint(tmp_path / "nan/train/checkpoints", _key_of(tmp_path / "nan"))
+    clean = checkpoint.latest_checkpoint(tmp_path / "nan/train/checkpoints", _key_of(tmp_path / "nan"))
     for name, parameter in parameters_of(result.vlm).items():
         assert torch.equal(parameter, clean.adapter[name])
         assert torch.isfinite(parameter).all()

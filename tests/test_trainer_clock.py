@@ -13,7 +13,7 @@ from test_trainer import METHOD, changed, go, interrupted
 from unsay.errors import UserError
 from unsay.models.vlm import VLM
 from unsay.training import BatchSettings, trainer
-from unsay.training.schedule import batches
+from unsay.training.batches import batches
 
 CACHED = changed(reference="cached", batch=BatchSettings(forget=1, refuse=1, retain=1))
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.pipeline import Run
-from unsay.pipeline.user_suite import read_suite_file
 from unsay.records import Condition, Kind, Modality
+from unsay.run import Run
+from unsay.run.suites import read_suite_file
 from unsay.stages import Stages
 
 SECRET = "the-value-that-must-not-be-repeated"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from unsay.data import written
+from unsay.data.sources import written
 from unsay.errors import UserError
 from unsay.records import SourceRow
 

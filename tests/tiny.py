@@ -16,8 +16,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from unsay.models import VLM
-from unsay.models.pocket.assemble import build_processor, vlm_config
-from unsay.models.pocket.template import SYSTEM_PROMPT
+from unsay.models.pocket.assemble import SYSTEM_PROMPT, build_processor, vlm_config
 from unsay.records import Example, Role
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>"]

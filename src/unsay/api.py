@@ -7,24 +7,21 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.models import VLM, load
 from unsay.models.lora import adapter_key
-from unsay.pipeline.compare import compare as compare_runs
-from unsay.pipeline.contamination import trained_on
-from unsay.pipeline.evaluate import askable, evaluate_phase
-from unsay.pipeline.holding import LEARNED
-from unsay.pipeline.run import Run
-from unsay.pipeline.score import finish
-from unsay.pipeline.sight import sees_otherwise
-from unsay.pipeline.suites import build_suites
-from unsay.pipeline.user_suite import read_suite_file
-from unsay.pipeline.whole import unlearn_run
 from unsay.presets import preset
 from unsay.processes import join, refuse_several
 from unsay.records import Phase
-from unsay.reporting import write_report
+from unsay.report import write_report
+from unsay.run.cautions import sees_otherwise, trained_on
+from unsay.run.compare import compare as compare_runs
+from unsay.run.directory import LEARNED, Run
+from unsay.run.evaluate import askable, evaluate_phase
+from unsay.run.experiment import unlearn_run
+from unsay.run.score import finish
+from unsay.run.suites import build_suites, read_suite_file
 from unsay.scoring import Scores
 from unsay.stages import Progress
-from unsay.study import StudyResult, StudySettings, launcher, read_kept, read_study, run_study
-from unsay.study.plan import quickened
+from unsay.studies import StudyResult, StudySettings, launcher, read_kept, read_study, run_study
+from unsay.studies.plan import quickened
 
 __all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 

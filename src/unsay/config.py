@@ -10,17 +10,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unsay.data.modality import Mixture
+from unsay.data.pictures import Mixture
 from unsay.data.recipe import RecipeSettings
 from unsay.errors import UserError
 from unsay.files import first_problem, parse_yaml, read_text, write_text
-from unsay.judging import judge_settings
+from unsay.generation.server import EndpointResponderSettings
+from unsay.generation.settings import GenerationSettings
+from unsay.judges import judge_settings
 from unsay.methods import METHODS, build_method
-from unsay.models.settings import ModelSettings
+from unsay.models.precision import ModelSettings
 from unsay.records import Modality
-from unsay.responding.endpoint import EndpointResponderSettings
-from unsay.responding.settings import GenerationSettings
-from unsay.training.settings import TrainSettings
+from unsay.training.plan import TrainSettings
 
 
 class DataConfig(BaseModel):

@@ -7,7 +7,7 @@
 """
 
 from unsay.assets.cache import cache_dir, derived, derived_folder, fetch, member
-from unsay.assets.origins import Hub, LocalFile, Progress, Source, Url, Wheel
+from unsay.assets.download import Hub, LocalFile, Progress, Source, Url, Wheel
 from unsay.assets.table import ASSETS, Asset, Member
 
 __all__ = [

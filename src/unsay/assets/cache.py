@@ -22,7 +22,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from unsay.assets.origins import Progress
+from unsay.assets.download import Progress
 from unsay.assets.table import ASSETS, Asset, Member
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unsay.assets.origins import Source, Wheel
+from unsay.assets.download import Source, Wheel
 
 
 @dataclass(frozen=True)

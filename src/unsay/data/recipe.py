@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unsay.data import written
 from unsay.data.formats import draw_format
-from unsay.data.sources import truthfulqa
+from unsay.data.sources import truthfulqa, written
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key

@@ -1,12 +1,9 @@
 """Talking to OpenAI-compatible chat servers: one client, shared by the endpoint judge and the endpoint responder."""
 
 from unsay.endpoint.client import ChatClient, Completion, cut_off
-from unsay.endpoint.deviations import Deviations
-from unsay.endpoint.dialect import sent_instead
-from unsay.endpoint.faults import PASSING, EndpointError, Fault
-from unsay.endpoint.meter import Meter
+from unsay.endpoint.faults import PASSING, Deviations, EndpointError, Fault, sent_instead
 from unsay.endpoint.parallel import in_parallel
-from unsay.endpoint.settings import EndpointSettings
+from unsay.endpoint.settings import EndpointSettings, Meter
 
 __all__ = [
     "PASSING",

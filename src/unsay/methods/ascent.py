@@ -1,9 +1,39 @@
-"""Ascent on harmful answers, which several methods share: raw as published, or bounded."""
+"""Gradient ascent, gradient difference and KL minimisation: the baselines of TOFU (arXiv 2401.06121).
+
+Gradient ascent alone (Jang et al. 2022, arXiv 2210.01504; a baseline of TOFU, arXiv 2401.06121).
+
+    L = − CE(harmful prompt, harmful answer)
+
+over answer tokens only. Nothing holds the model: it is here because every paper compares with it.
+
+Gradient difference (Liu et al. 2022, arXiv 2203.12817; as in TOFU, arXiv 2401.06121).
+
+    L = − CE(harmful prompt, harmful answer) + CE(normal prompt, normal answer)
+
+each over answer tokens only.
+
+KL minimisation (TOFU, Maini et al. 2024, arXiv 2401.06121).
+
+    L = − CE(harmful prompt, harmful answer) + KL(original ‖ current), on normal data
+
+each over answer tokens only. Textual unlearning is this with a term for refusals.
+
+Ascent on harmful answers, which several methods share: raw as published, or bounded.
+"""
 
 from pydantic import Field
 from torch import Tensor
 
-from unsay.methods.base import MethodSettings
+from unsay.methods.base import (
+    LossTerms,
+    MethodSettings,
+    Needs,
+    RetainCeSettings,
+    RetainSettings,
+    RoleBatch,
+    retain_terms,
+)
+from unsay.records import Role
 
 
 class AscentSettings(MethodSettings):
@@ -21,3 +51,66 @@ class AscentSettings(MethodSettings):
 def bounded(cross_entropy: Tensor, cap: float | None) -> Tensor:
     """`min(CE_i, cap)`, [n]; clamping also stops the gradient of examples beyond the cap."""
     return cross_entropy if cap is None else cross_entropy.clamp_max(cap)
+
+
+class GradientAscentSettings(AscentSettings):
+    """Weight and bound of the one term."""
+
+
+class GradientAscent:
+    """Make harmful answers unlikely; keep nothing."""
+
+    needs = Needs(roles=frozenset({Role.FORGET}))
+
+    def __init__(self, settings: GradientAscentSettings) -> None:
+        self.settings = settings
+
+    def loss(self, batch: RoleBatch) -> LossTerms:
+        """`− w · mean_i min(CE_i, cap)`; CE in nats per answer token."""
+        forget = batch[Role.FORGET].cross_entropy()
+        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
+        return LossTerms({"forget": term}, {"forget_ce": forget.detach().mean()})
+
+
+class GradDiffSettings(AscentSettings, RetainCeSettings):
+    """Weights of the two terms, and the bound of the first; both weights are 1 as published."""
+
+
+class GradDiff:
+    """Up on harmful answers, down on normal ones."""
+
+    def __init__(self, settings: GradDiffSettings) -> None:
+        self.settings = settings
+
+    @property
+    def needs(self) -> Needs:
+        """Harmful answers and normal ones."""
+        return Needs(roles=frozenset({Role.FORGET}) | self.settings.anchored, kl=self.settings.kl)
+
+    def loss(self, batch: RoleBatch) -> LossTerms:
+        """`− w · mean_i min(CE_i, cap) + retain terms`; CE in nats per answer token."""
+        forget = batch[Role.FORGET].cross_entropy()
+        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
+        return LossTerms({"forget": term, **retain_terms(batch, self.settings)}, {"forget_ce": forget.detach().mean()})
+
+
+class KlMinSettings(AscentSettings, RetainSettings):
+    """Weights of the two terms, and the bound of the first; both weights are 1 as published."""
+
+
+class KlMin:
+    """Forget, and otherwise stay as you were."""
+
+    def __init__(self, settings: KlMinSettings) -> None:
+        self.settings = settings
+
+    @property
+    def needs(self) -> Needs:
+        """Harmful answers, and normal examples with their KL."""
+        return Needs(roles=frozenset({Role.FORGET}) | self.settings.anchored, kl=self.settings.kl)
+
+    def loss(self, batch: RoleBatch) -> LossTerms:
+        """`− w · mean_i min(CE_i, cap) + retain terms`; CE in nats per answer token."""
+        forget = batch[Role.FORGET].cross_entropy()
+        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
+        return LossTerms({"forget": term, **retain_terms(batch, self.settings)}, {"forget_ce": forget.detach().mean()})

@@ -21,8 +21,7 @@ import torch
 from pydantic import Field
 from torch.nn.functional import cosine_similarity, relu
 
-from unsay.methods.base import LossTerms, MethodSettings, Needs, RoleBatch
-from unsay.methods.blocks import BlockSetting
+from unsay.methods.base import BlockSetting, LossTerms, MethodSettings, Needs, RoleBatch
 from unsay.methods.rmu import direction
 from unsay.records import Role
 

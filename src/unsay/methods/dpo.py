@@ -10,8 +10,7 @@ with log-probabilities of whole answers, summed over their tokens, and both answ
 from pydantic import Field
 from torch.nn.functional import logsigmoid
 
-from unsay.methods.base import Companion, LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import Companion, LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

@@ -8,8 +8,7 @@ is needed: it is `refusal-sft` with another anchor.
 
 from pydantic import Field
 
-from unsay.methods.base import LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

@@ -12,8 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from unsay.methods.base import LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

@@ -18,8 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unsay.methods.ascent import bounded
-from unsay.methods.base import Companion, LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import Companion, LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

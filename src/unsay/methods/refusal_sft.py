@@ -7,8 +7,7 @@ Text supervised fine-tuning is the baseline that the paper compares with (arXiv 
 
 from pydantic import Field
 
-from unsay.methods.base import LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainSettings, retain_terms
+from unsay.methods.base import LossTerms, Needs, RetainSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

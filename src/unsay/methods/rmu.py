@@ -15,8 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unsay.methods.base import LossTerms, MethodSettings, Needs, RoleBatch, RoleView
-from unsay.methods.blocks import BlockSetting
+from unsay.methods.base import BlockSetting, LossTerms, MethodSettings, Needs, RoleBatch, RoleView
 from unsay.records import Role
 
 

@@ -11,8 +11,7 @@ NPO per token of the answer and without its factor 2/β, beside descent on refus
 from pydantic import Field
 from torch.nn.functional import logsigmoid
 
-from unsay.methods.base import LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

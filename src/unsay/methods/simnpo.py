@@ -9,8 +9,7 @@ are already unlikely are left alone.
 from pydantic import Field
 from torch.nn.functional import logsigmoid
 
-from unsay.methods.base import LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainCeSettings, retain_terms
+from unsay.methods.base import LossTerms, Needs, RetainCeSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

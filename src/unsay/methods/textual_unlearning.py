@@ -16,8 +16,7 @@ five normal answers drawn anew at each step; here it is one, drawn anew at each 
 from pydantic import Field
 
 from unsay.methods.ascent import bounded
-from unsay.methods.base import Companion, LossTerms, Needs, RoleBatch
-from unsay.methods.retain import RetainSettings, retain_terms
+from unsay.methods.base import Companion, LossTerms, Needs, RetainSettings, RoleBatch, retain_terms
 from unsay.records import Role
 
 

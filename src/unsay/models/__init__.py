@@ -1,9 +1,8 @@
 """Load any image-text-to-text model, find its language model, and adapt that alone."""
 
-from unsay.models.loading import load, model_key
+from unsay.models.load import load, model_key
 from unsay.models.lora import LoraSettings, attach, detach, load_adapter, save_adapter
-from unsay.models.precision import settled
-from unsay.models.settings import ModelSettings
+from unsay.models.precision import ModelSettings, settled
 from unsay.models.vlm import VLM
 
 __all__ = [

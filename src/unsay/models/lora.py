@@ -1,29 +1,146 @@
-"""LoRA: trained on the language model's linears and on nothing else, and loaded wherever it was trained."""
+"""LoRA on the language model's linears and on nothing else.
+
+LoRA: trained on the language model's linears and on nothing else, and loaded wherever it was trained.
+
+A linear with a plain LoRA update, as one operation: what PEFT does in eight, without their intermediate tensors.
+
+    y = W x + c + s · B A x        ∂y/∂x = W + s · B A
+
+The thin products are added onto the wide one where it stands, forward and backward. PEFT multiplies by s, adds, and
+adds the two gradients of x in tensors of their own, which on a CPU takes as long as the thin products themselves.
+The result is PEFT's up to the order of rounding; whatever is not plain goes PEFT's way.
+
+How far an adapter reaches: into the language model alone, or into what only pictures pass as well.
+"""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import Linear
 from peft.utils import ModulesToSaveWrapper
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
+from unsay.models.checkpoint import reason
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
-from unsay.models.lora_linear import quicken
 from unsay.models.memory import out_of_memory
-from unsay.models.opening import reason
-from unsay.models.reach import beside_language
-from unsay.models.sharing import shared_layers
+from unsay.models.shared_layers import shared_layers
 from unsay.models.vision import picture_logits
 from unsay.models.vlm import VLM
+
+WIDE = (torch.float32, torch.bfloat16)
+"""Precisions that hold any gradient's size; in float16 small ones would become 0."""
+
+
+def quicken(model: nn.Module) -> None:
+    """Let every plain LoRA linear of a model compute in one operation, in place; names and weights stay as they are."""
+    for module in model.modules():
+        if type(module) is Linear and type(module.base_layer) is nn.Linear and not _hooked(module.base_layer):
+            module.__class__ = QuickLinear
+
+
+class QuickLinear(Linear):  # type: ignore[misc]
+    """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As PEFT's."""
+        names = self.active_adapters
+        if self.disable_adapters or self.merged or args or kwargs or len(names) != 1:
+            return self._pefts(x, *args, **kwargs)
+        name, weight = names[0], self.base_layer.weight
+        if name not in self.lora_A or name in self.lora_variant or type(self.lora_dropout[name]) is not nn.Identity:
+            return self._pefts(x)
+        a, b = self.lora_A[name], self.lora_B[name]
+        precise = x.dtype == weight.dtype and x.dtype in WIDE
+        if b.bias is not None or not precise or torch.is_autocast_enabled(x.device.type):
+            return self._pefts(x)
+        rows = x.reshape(-1, x.shape[-1])
+        out: Tensor = _Updated.apply(rows, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
+        # Shaped out here: to a view from in there nobody may add in place, as Llama 4 does to its experts'.
+        return out.view(*x.shape[:-1], -1)
+
+    def _pefts(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out: Tensor = super().forward(x, *args, **kwargs)
+        return out
+
+
+class _Updated(torch.autograd.Function):
+    """(x [n, in], frozen W [out, in], frozen c [out] or None, A [r, in], B [out, r], s) → [n, out]."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, w: Tensor, c: Tensor | None, a: Tensor, b: Tensor, s: float) -> Tensor:
+        """W x + c + s · B A x."""
+        out = linear(x, w, c)
+        context.exact = a.dtype
+        a, b = a.to(x.dtype), b.to(x.dtype)  # one rounding of a few numbers; PEFT widens all of x instead
+        thin = x @ a.t()
+        out.addmm_(thin, b.t(), alpha=s)
+        context.save_for_backward(x, w, a, b, thin)
+        context.s = s
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, to_out: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients that are asked for; W and c are frozen."""
+        x, w, a, b, thin = context.saved_tensors
+        to_thin = (to_out @ b).mul_(context.s)
+        to_x = None
+        if context.needs_input_grad[0]:
+            to_x = (to_out @ w).addmm_(to_thin, a)
+        to_a = (to_thin.t() @ x).to(context.exact) if context.needs_input_grad[3] else None
+        to_b = (to_out.t() @ thin).mul_(context.s).to(context.exact) if context.needs_input_grad[4] else None
+        return to_x, None, None, to_a, to_b, None
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether somebody waits for this module to be called, as accelerate does where weights are spread."""
+    return bool("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
+
+
+SAVED = "base_model.model."
+"""How PEFT begins the name of every weight of an adapter."""
+
+
+def beside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
+    """Those of an adapter's weights that no text meets: in a tower, a projector, or layers that only look at pictures.
+
+    Args:
+        vlm: the model, with the adapter or without; weights of its own are not needed.
+        names: of the adapter's weights, as PEFT saves them.
+
+    Raises:
+        UserError: the decoder has no list of layers.
+    """
+    met = {id(module) for module in _met_by_text(vlm)}
+    paths = tuple(f"{SAVED}{name}." for name, module in vlm.base.named_modules() if id(module) in met)
+    return [name for name in names if not name.startswith(paths)]
+
+
+def _met_by_text(vlm: VLM) -> list[nn.Module]:
+    # Beside its layers a decoder has embeddings, norms and linears. What has blocks of its own there is a tower, as
+    # Phi-4-multimodal's.
+    beside = [child for child in vlm.decoder.children() if not any(map(_has_blocks, child.modules()))]
+    head = vlm.base.get_output_embeddings()
+    return [*vlm.text_layers, *beside, *([] if head is None else [head])]
+
+
+def _has_blocks(module: nn.Module) -> bool:
+    """Whether a module is a list of more than plain linears, as Gemma-3n's; PEFT's own stand around those."""
+    if not isinstance(module, nn.ModuleList):
+        return False
+    return any(next(getattr(part, "base_layer", part).children(), None) is not None for part in module)
 
 
 class LoraSettings(BaseModel):

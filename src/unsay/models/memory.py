@@ -2,7 +2,7 @@
 
 import torch
 
-from unsay.models.settings import ModelSettings
+from unsay.models.precision import ModelSettings
 
 SAID = ("out of memory", "can't allocate memory", "Cannot allocate memory", "enough GPU RAM")
 """What is said by an accelerator's driver, torch's CPU allocator, the machine where a file finds no room in memory, and

@@ -1,13 +1,91 @@
-"""Which precision this machine is fast in."""
+"""The precision of a model's weights: asked for, stored, and fastest on this machine.
 
+Which precision this machine is fast in.
+
+The precision of a checkpoint's weights, by their headers: what counts where its configuration is silent.
+
+How a model is put into memory.
+"""
+
+import json
 import time
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import safe_open
 from torch.nn.functional import linear
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from unsay.models.settings import ModelSettings
+KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""What safetensors calls floating numbers → what torch does; those of 8 bits and less are no precision of a model."""
+
+
+def precision_of_weights(source: str) -> str | None:
+    """What `dtype: auto` comes to by the weights: their index's word, else their first floating tensor's.
+
+    Nothing is downloaded.
+
+    Args:
+        source: a checkpoint folder or a model id.
+
+    Returns:
+        None where there are no safetensors here, or none with floating numbers.
+
+    Raises:
+        OSError, SafetensorError, ValueError, KeyError: the weights or their index cannot be read.
+    """
+    weights = _here(source, SAFE_WEIGHTS_NAME)
+    if weights is None:
+        index = _here(source, SAFE_WEIGHTS_INDEX_NAME)
+        if index is None:
+            return None
+        told = json.loads(index.read_text(encoding="utf-8"))
+        if "dtype" in told.get("metadata", {}):
+            return str(told["metadata"]["dtype"]).removeprefix("torch.")
+        weights = _here(source, min(told["weight_map"].values()))
+    return None if weights is None else _first(weights)
+
+
+def _first(weights: Path) -> str | None:
+    with safe_open(weights, framework="pt") as file:
+        kinds = (file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
+        return next((KINDS[kind] for kind in kinds if kind in KINDS), None)
+
+
+def _here(source: str, name: str) -> Path | None:
+    """A file of a checkpoint's folder, or of a model id's part of the cache; None if it is not there."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    found = try_to_load_from_cache(source, name)
+    return Path(found) if isinstance(found, str) else None
+
+
+class ModelSettings(BaseModel):
+    """How a checkpoint is loaded; the defaults suit the pocket VLM on a CPU."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: Literal["float32", "bfloat16", "float16", "auto", "fastest"] = Field(
+        "float32",
+        description="of the frozen weights; auto takes the checkpoint's own, fastest takes bfloat16 where this machine "
+        "multiplies in it much faster than in float32. The adapter stays in float32",
+    )
+    quantisation: Literal["4-bit"] | None = Field(
+        None,
+        description="4-bit stores frozen linears in 4 bits (QLoRA); it needs a CUDA GPU and bitsandbytes",
+    )
+    device_map: str | None = Field(
+        None, description="auto spreads a model that is too large over the GPUs at hand; null puts it on `device`"
+    )
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None, description="attention kernel; null leaves the choice to transformers"
+    )
+
 
 Fast = Literal["float32", "bfloat16"]
 """What `fastest` can come to."""

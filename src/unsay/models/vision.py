@@ -1,18 +1,23 @@
-"""Pictures in front of a language model: what the frozen vision tower puts in, taken out once.
+"""Pictures in front of a language model: features of the frozen tower, and the tower off the device.
+
+Pictures in front of a language model: what the frozen vision tower puts in, taken out once.
 
 Vision tower and projector are never trained, so what a picture becomes at its placeholder tokens is the same in every
 step. Taken out once, it can be put in again as plain input embeddings, and a training step runs the language model
 alone. Not every family allows that: some hand the picture to deeper layers too, give its tokens positions on a grid, or
 let them see each other. `injects` finds out by trying.
+
+What only pictures need, out of the accelerator's memory while text alone is trained on.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsay.errors import UserError
 from unsay.models.checks import PROMPT
@@ -147,3 +152,49 @@ def on_device(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: value.to(weights.device, weights.dtype if value.is_floating_point() else None)
         for name, value in inputs.items()
     }
+
+
+HOST = torch.device("cpu")
+
+
+def seeing_parts(vlm: VLM) -> list[nn.Module]:
+    """The largest parts of the model that a text does not pass: all beside its language model and output head.
+
+    Found by identity, not by name. A tower that stands inside the language model, as Phi-4-multimodal's, stays there.
+    """
+    read = {id(module) for part in (vlm.decoder, vlm.lm_head) for module in part.modules()}
+
+    def outside(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if id(child) in read:
+                continue
+            if any(id(inner) in read for inner in child.modules()):
+                yield from outside(child)
+            else:
+                yield child
+
+    return list(outside(vlm.base))
+
+
+@contextmanager
+def blind(vlm: VLM, wanted: bool) -> Iterator[None]:
+    """While this holds, what only pictures need is in the host's memory; afterwards it is where it was.
+
+    Args:
+        vlm: the model; one that is spread over devices or quantised is left as it is, for its parts cannot be moved.
+        wanted: whether to do anything.
+    """
+    home = vlm.device
+    parts = seeing_parts(vlm) if wanted and _movable(vlm) else []
+    for part in parts:
+        part.to(HOST)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.to(home)
+
+
+def _movable(vlm: VLM) -> bool:
+    spread = getattr(vlm.base, "hf_device_map", None) is not None or getattr(vlm.base, "is_quantized", False)
+    return vlm.device != HOST and not spread

@@ -1,10 +1,7 @@
 """What a run will take, before it is run: parameters, memory, operations, time."""
 
-from unsay.planning.choosing import Choice, choose
-from unsay.planning.estimate import Memory, Plan, outline, plan
-from unsay.planning.fitting import Fit, first_that_fits
-from unsay.planning.gpus import GPUS, Gpu, parse_gpus
-from unsay.planning.launching import for_launch
+from unsay.planning.choose import Choice, Fit, choose, first_that_fits, for_launch
+from unsay.planning.estimate import GPUS, Gpu, Memory, Plan, outline, parse_gpus, plan
 
 __all__ = [
     "GPUS",

@@ -1,19 +1,6 @@
 """Rates, intervals, paired tests and transfer."""
 
-from unsay.scoring.asked import unasked, unseen
-from unsay.scoring.bootstrap import Estimate, clustered_mean
-from unsay.scoring.breakdown import break_down
-from unsay.scoring.correction import rogan_gladen
-from unsay.scoring.holm import holm
-from unsay.scoring.intervals import independent, mean_interval, rate_interval
-from unsay.scoring.paired import (
-    clustered_change,
-    detectable_change,
-    difference_interval,
-    mcnemar,
-    paired_interval,
-)
-from unsay.scoring.power import detectable_difference
+from unsay.scoring.pairing import unasked, unseen
 from unsay.scoring.schema import (
     Accuracy,
     AskedRow,
@@ -21,7 +8,6 @@ from unsay.scoring.schema import (
     Change,
     CostRow,
     ErrorRates,
-    Interval,
     JudgeInfo,
     PartRow,
     Scores,
@@ -35,11 +21,26 @@ from unsay.scoring.schema import (
     write_scores,
 )
 from unsay.scoring.score import assemble, compare, parts, score_suite, score_utility, weighted_mean
-from unsay.scoring.sign_flip import sign_flip
 from unsay.scoring.targets import check_targets
-from unsay.scoring.transfer import transfer
-from unsay.scoring.utility import compare_utility
-from unsay.scoring.wilson import wilson
+from unsay.scoring.transfer import rogan_gladen, transfer
+from unsay.scoring.utility import break_down, compare_utility
+from unsay.statistics import (
+    Estimate,
+    Interval,
+    clustered_change,
+    clustered_mean,
+    detectable_change,
+    detectable_difference,
+    difference_interval,
+    holm,
+    independent,
+    mcnemar,
+    mean_interval,
+    paired_interval,
+    rate_interval,
+    sign_flip,
+    wilson,
+)
 
 __all__ = [
     "Accuracy",

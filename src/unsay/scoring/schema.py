@@ -17,28 +17,13 @@ from pydantic import (
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
 from unsay.records import Condition, Kind, Modality, Phase, Record
-
-Method = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
-"""How an interval was made."""
+from unsay.statistics import Interval, Method
 
 
 class Row(Record):
     """A record whose numbers are all finite: a score that is not a number is `None`, never NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Interval(Row):
-    """A 95 % interval, in the unit of the number that it belongs to."""
-
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) is above high ({self.high})")
-        return self
 
 
 class SuiteRow(Row):

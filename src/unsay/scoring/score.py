@@ -7,21 +7,13 @@ from pydantic import JsonValue
 
 from unsay.errors import UserError
 from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
-from unsay.scoring.asked import unasked
-from unsay.scoring.bootstrap import clustered_total
-from unsay.scoring.breakdown import COHERENT, OUTCOME, break_down
-from unsay.scoring.correction import corrected
-from unsay.scoring.holm import holm
-from unsay.scoring.intervals import mean_interval, rate_interval
-from unsay.scoring.paired import clustered_change, detectable_change, mcnemar, paired_interval
-from unsay.scoring.pairing import by_id
-from unsay.scoring.power import detectable_difference
+from unsay.scoring.cautions import cautions
+from unsay.scoring.pairing import by_id, plain_title, unasked
 from unsay.scoring.schema import (
     AskedRow,
     Caution,
     Change,
     CostRow,
-    Interval,
     JudgeInfo,
     PartRow,
     Scores,
@@ -31,9 +23,20 @@ from unsay.scoring.schema import (
     UtilityRow,
 )
 from unsay.scoring.targets import check_targets
-from unsay.scoring.titles import plain_title
-from unsay.scoring.transfer import transfer
-from unsay.scoring.warn import cautions
+from unsay.scoring.transfer import corrected, transfer
+from unsay.scoring.utility import COHERENT, OUTCOME, break_down
+from unsay.statistics import (
+    Interval,
+    clustered_change,
+    clustered_total,
+    detectable_change,
+    detectable_difference,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_interval,
+    rate_interval,
+)
 
 
 def parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from unsay.records import Kind, Phase
+from unsay.scoring.cautions import MAX_FAILED
 from unsay.scoring.schema import SuiteRow, Target, TargetResult, UtilityRow
-from unsay.scoring.warn import MAX_FAILED
 
 
 def check_targets(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from unsay.data.splits import prompt_key, split
 from unsay.records import Prompt, SourceRow
-from unsay.suites import advbench, benign, contrast, shapes, transcription
+from unsay.suites import advbench, shapes, transcription, written
 from unsay.suites.base import Setting, Suite, sample
 
 SALT = "development"
@@ -25,12 +25,12 @@ def _goals() -> list[SourceRow]:
 
 
 def _alarming() -> list[SourceRow]:
-    return _cut(contrast.halves()[0], 0.08)
+    return _cut(written.contrast_halves()[0], 0.08)
 
 
 def _ordinary() -> list[SourceRow]:
-    short = [row for row in benign.magpie_halves()[0] if len(row.text) <= benign.LONGEST]
-    return [*_cut(benign.plain_halves()[0], 0.15), *_cut(short, 0.005)]
+    short = [row for row in written.magpie_halves()[0] if len(row.text) <= written.LONGEST]
+    return [*_cut(written.plain_halves()[0], 0.15), *_cut(short, 0.005)]
 
 
 def _of(standard: Suite, rows: Callable[[], list[SourceRow]]) -> Suite:
@@ -70,8 +70,8 @@ SHAPES = _named(shapes.SUITE, _scenes)
 TRANSCRIPTION = _named(transcription.SUITE, _sentences)
 SUITES: tuple[Suite, ...] = (
     _of(advbench.SUITE, _goals),
-    _of(contrast.SUITE, _alarming),
-    _of(benign.SUITE, _ordinary),
+    _of(written.CONTRAST, _alarming),
+    _of(written.BENIGN, _ordinary),
     SHAPES,
     TRANSCRIPTION,
 )

@@ -16,8 +16,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from unsay.data.sources.published import hub
-from unsay.data.sources.reading import parquet_rows, text_field
+from unsay.data.sources.published import hub, parquet_rows, text_field
 from unsay.errors import UserError
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite

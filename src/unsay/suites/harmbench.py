@@ -7,8 +7,7 @@ judge here makes.
 from functools import partial
 
 from unsay.assets import Source, Url
-from unsay.data.sources.published import Pictures, github
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import Pictures, csv_rows, github, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed

@@ -6,8 +6,7 @@ gives the template as the system prompt.
 
 import random
 
-from unsay.data.sources.published import github
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import csv_rows, github, text_field
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Kind, Modality

@@ -7,8 +7,7 @@ each row. `request` says in words what prompt and picture ask together; the judg
 
 from functools import partial
 
-from unsay.data.sources.published import Pictures, Published
-from unsay.data.sources.reading import json_lines, text_field
+from unsay.data.sources.published import Pictures, Published, json_lines, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed

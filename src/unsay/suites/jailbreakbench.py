@@ -1,7 +1,6 @@
 """JailbreakBench (Chao et al. 2024, arXiv 2404.01318): 100 harmful behaviours and their 100 benign twins."""
 
-from unsay.data.sources.published import Published, hub
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import Published, csv_rows, hub, text_field
 from unsay.errors import UserError
 from unsay.records import Kind, Modality, Turn
 from unsay.suites.base import Suite

@@ -1,20 +1,56 @@
-"""JailBreakV-28K (Luo et al. 2024, arXiv 2404.03027) and its mini part of 280.
+"""JailBreakV-28K (Luo et al. 2024, arXiv 2404.03027) and its questions, RedTeam-2K.
+
+JailBreakV-28K (Luo et al. 2024, arXiv 2404.03027) and its mini part of 280.
 
 20,000 of its items are 5,000 jailbreak texts, each with a blank, a noise, a nature and a diffusion picture: pictures
 that hold nothing, items that are not independent. Each item's group is its RedTeam-2K question and its image type is
 named, so that reports count distinct texts, cluster by question and split by picture. Blank pictures, and noise and
 nature, are conditions of their own: a rate is never pooled over them and the pictures that belong.
+
+RedTeam-2K (Luo et al. 2024, arXiv 2404.03027): the 2,000 questions behind JailBreakV-28K.
 """
 
 from functools import partial
 from pathlib import PurePosixPath
 
-from unsay.data.sources.published import Pictures, Published, hub
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import Pictures, Published, csv_rows, hub, text_field
 from unsay.records import Condition, Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
-from unsay.suites.redteam_2k import DATASET, REVISION
+
+DATASET, REVISION = "JailbreakV-28K/JailBreakV-28k", "f949ca582fff13d396ac8fce59596afafb2b78d3"
+FILE = hub("jailbreakv_28k/RedTeam_2K.csv", DATASET, "JailBreakV_28K/RedTeam_2K.csv", REVISION)
+
+
+def redteam_items() -> list[Item]:
+    """The questions, by safety policy.
+
+    Raises:
+        UserError: the file cannot be had, or is malformed.
+    """
+    path = FILE.find()
+    return [
+        Item(
+            text=text_field(row["question"], path, "question", line),
+            category=text_field(row["policy"], path, "policy", line),
+            key=row["id"],
+        )
+        for line, row in csv_rows(path, ("id", "question", "policy", "from"))
+    ]
+
+
+REDTEAM_2K: Suite = Suite(
+    name="redteam-2k",
+    title="RedTeam-2K",
+    kind=Kind.ATTACK,
+    modality=Modality.TEXT,
+    source=f"RedTeam-2K, huggingface.co/datasets/{DATASET}",
+    licence="MIT",
+    prompts=lambda setting: listed(REDTEAM_2K, redteam_items(), setting),
+    size=2000,
+    files=(FILE,),
+)
+
 
 WHOLE = hub("jailbreakv_28k/JailBreakV_28K.csv", DATASET, "JailBreakV_28K/JailBreakV_28K.csv", REVISION)
 MINI = hub("jailbreakv_28k/mini_JailBreakV_28K.csv", DATASET, "JailBreakV_28K/mini_JailBreakV_28K.csv", REVISION)

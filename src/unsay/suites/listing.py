@@ -10,8 +10,7 @@ from PIL import Image
 from unsay.data import typography
 from unsay.data.splits import prompt_key
 from unsay.records import Condition, Prompt, Turn
-from unsay.suites.base import Setting, Suite
-from unsay.suites.sampling import sample_units
+from unsay.suites.base import Setting, Suite, sample_units
 
 
 @dataclass(frozen=True)

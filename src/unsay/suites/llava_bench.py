@@ -8,13 +8,12 @@ instructions are in our own words, so numbers compare with each other and not wi
 from functools import partial
 
 from unsay.assets import Hub, Source
-from unsay.data.sources.published import Pictures, Published, hub
-from unsay.data.sources.reading import json_lines, text_field
+from unsay.data.sources.published import Pictures, Published, hub, json_lines, text_field
 from unsay.errors import UserError
 from unsay.records import Kind, Modality
 from unsay.suites.base import Grade, Suite
-from unsay.suites.graded import ask_pair, read_pair
 from unsay.suites.listing import Item, listed
+from unsay.suites.scorers import ask_pair, read_pair
 
 DATASET, REVISION = "liuhaotian/llava-bench-in-the-wild", "9773b6fd2be88d4ced480dcd9bfd4ce76e47f79b"
 QUESTIONS = hub("llava_bench/questions.jsonl", DATASET, "questions.jsonl", REVISION)

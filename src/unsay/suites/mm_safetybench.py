@@ -8,14 +8,13 @@ the authors' own diffusion pictures and must be there. TYPO and SD+TYPO are aske
 from functools import partial
 
 from unsay.data import typography
-from unsay.data.sources.published import Pictures, Published
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import Pictures, Published, text_field
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
-from unsay.suites.drawing import STYLE
 from unsay.suites.listing import Item, listed
+from unsay.suites.twins import STYLE
 
 REPOSITORY = "isXinLiu/MM-SafetyBench"
 FILE = Published(

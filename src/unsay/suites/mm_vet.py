@@ -6,14 +6,13 @@ are in our own words, so numbers compare with each other and not with published 
 
 from functools import partial
 
-from unsay.data.sources.published import Pictures, Published
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import Pictures, Published, text_field
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.records import Kind, Modality
 from unsay.suites.base import Grade, Suite
-from unsay.suites.graded import ask_score, read_score
 from unsay.suites.listing import Item, listed
+from unsay.suites.scorers import ask_score, read_score
 
 HOW = "mm-vet.zip of github.com/yuweihao/MM-Vet (release v1), unpacked"
 FILE = Published("mm-vet/mm-vet.json", HOW)

@@ -8,7 +8,7 @@ from unsay.data.sources.published import Published
 from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Kind, Modality
-from unsay.suites import yes_no
+from unsay.suites import scorers
 from unsay.suites.base import Measure, Suite
 from unsay.suites.listing import Item, listed
 
@@ -27,7 +27,7 @@ def items() -> list[Item]:
     """
     folder = FOLDER.find()
     found = []
-    for subtask in (*yes_no.MME_PERCEPTION, *yes_no.MME_COGNITION):
+    for subtask in (*scorers.MME_PERCEPTION, *scorers.MME_COGNITION):
         # Some subtasks keep questions and pictures in two folders, others side by side.
         asked = folder / subtask / "questions_answers_YN"
         files = sorted((asked if asked.is_dir() else folder / subtask).glob("*.txt"))
@@ -83,12 +83,12 @@ SUITE: Suite = Suite(
     size=2374,
     by_category=True,
     measure=Measure(
-        yes_no.mme_value,
+        scorers.mme_value,
         unit="points of 2,800",
-        total=yes_no.mme_score,
+        total=scorers.mme_score,
         parts={
-            "perception": partial(yes_no.mme_part, yes_no.MME_PERCEPTION),
-            "cognition": partial(yes_no.mme_part, yes_no.MME_COGNITION),
+            "perception": partial(scorers.mme_part, scorers.MME_PERCEPTION),
+            "cognition": partial(scorers.mme_part, scorers.MME_COGNITION),
         },
     ),
     files=(FOLDER,),

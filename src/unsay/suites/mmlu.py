@@ -13,7 +13,7 @@ from unsay.files import read_text
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
-from unsay.suites.multiple_choice import best_is_right
+from unsay.suites.scorers import best_is_right
 
 FOLDER = Published(
     "mmlu/data/test",

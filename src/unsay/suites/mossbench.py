@@ -3,8 +3,7 @@
 from functools import partial
 
 from unsay.assets import Source, Url
-from unsay.data.sources.published import Pictures, github
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import Pictures, github, text_field
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.records import Kind, Modality

@@ -8,8 +8,7 @@ longer. This is their first release; of a later one (1.1) only the first digits 
 from functools import partial
 
 from unsay.assets import Hub, Source
-from unsay.data.sources.published import Pictures, hub
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import Pictures, hub, text_field
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.records import Kind, Modality

@@ -1,7 +1,6 @@
 """MSTS (Röttger et al. 2025, arXiv 2501.10057): the English prompts with their pictures put into words."""
 
-from unsay.data.sources.published import github
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import csv_rows, github, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed

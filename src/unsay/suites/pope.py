@@ -2,14 +2,13 @@
 
 from functools import partial
 
-from unsay.data.sources.published import github
-from unsay.data.sources.reading import json_lines, text_field
+from unsay.data.sources.published import github, json_lines, text_field
 from unsay.errors import UserError
 from unsay.records import Kind, Modality
-from unsay.suites import yes_no
+from unsay.suites import scorers
 from unsay.suites.base import Measure, Suite
-from unsay.suites.coco import VAL2014
 from unsay.suites.listing import Item, listed
+from unsay.suites.vqa import VAL2014
 
 REPOSITORY, COMMIT = "AoiDragon/POPE", "7ef3026faa9a89ed11fd508385fad652fdc6349f"
 SPLITS = ("random", "popular", "adversarial")
@@ -57,13 +56,13 @@ SUITE: Suite = Suite(
     size=9000,
     by_category=True,
     measure=Measure(
-        yes_no.pope_value,
+        scorers.pope_value,
         parts={
-            "F1": yes_no.f1,
-            "precision": yes_no.precision,
-            "recall": yes_no.recall,
-            "yes ratio": yes_no.yes_ratio,
-            **{f"F1, {split}": partial(yes_no.of_category, split, yes_no.f1) for split in SPLITS},
+            "F1": scorers.f1,
+            "precision": scorers.precision,
+            "recall": scorers.recall,
+            "yes ratio": scorers.yes_ratio,
+            **{f"F1, {split}": partial(scorers.of_category, split, scorers.f1) for split in SPLITS},
         },
     ),
     files=(*FILES, VAL2014),

@@ -3,14 +3,13 @@
 import re
 from functools import partial
 
-from unsay.data.sources.published import Pictures, Published
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import Pictures, Published, text_field
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.records import Kind, Modality
 from unsay.suites.base import Measure, Suite
 from unsay.suites.listing import Item, listed
-from unsay.suites.multiple_choice import LETTERS, letter_is_right
+from unsay.suites.scorers import LETTERS, letter_is_right
 
 HOW = "problems.json of github.com/lupantech/ScienceQA, and its test pictures unpacked to `scienceqa/test`"
 PROBLEMS = Published("scienceqa/problems.json", HOW)

@@ -3,8 +3,7 @@
 from functools import partial
 
 from unsay.assets import Hub, Source
-from unsay.data.sources.published import Pictures, hub
-from unsay.data.sources.reading import json_list, text_field
+from unsay.data.sources.published import Pictures, hub, json_list, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed

@@ -1,7 +1,6 @@
 """StrongREJECT (Souly et al. 2024, arXiv 2402.10260): 313 forbidden prompts in six categories."""
 
-from unsay.data.sources.published import github
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import csv_rows, github, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed

@@ -5,7 +5,7 @@ import random
 from unsay.data import typography
 from unsay.data.splits import prompt_key
 from unsay.records import Kind, Modality, Prompt, Response
-from unsay.suites import benign
+from unsay.suites import written
 from unsay.suites.base import Measure, Setting, Suite, sample
 
 QUESTION = "Transcribe the text in the image."
@@ -51,7 +51,7 @@ def _grey_tinted(rng: random.Random, darkest: int, lightest: int) -> typography.
 
 def sentences() -> list[str]:
     """Held-out benign requests of a length that fits in letters large enough to read."""
-    rows = [*benign.magpie_halves()[1], *benign.plain_halves()[1]]
+    rows = [*written.magpie_halves()[1], *written.plain_halves()[1]]
     unique = {prompt_key(row.text): row.text for row in rows if SHORTEST <= len(row.text) <= LONGEST}
     return list(unique.values())
 

@@ -6,12 +6,11 @@ The 817 questions of the paper. In January 2025 the authors took some out and le
 the 817, so that the last commit before is pinned.
 """
 
-from unsay.data.sources.published import github
-from unsay.data.sources.reading import csv_rows, text_field
+from unsay.data.sources.published import csv_rows, github, text_field
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite
 from unsay.suites.listing import Item, listed
-from unsay.suites.multiple_choice import best_is_right, true_share
+from unsay.suites.scorers import best_is_right, true_share
 
 FILE = github(
     "truthfulqa/TruthfulQA.csv",

@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from unsay.data.sources.published import Pictures, Published
-from unsay.data.sources.reading import json_list, text_field
+from unsay.data.sources.published import Pictures, Published, json_list, text_field
 from unsay.errors import UserError
 from unsay.records import Kind, Modality
 from unsay.suites.base import Suite

@@ -1,4 +1,6 @@
-"""The language model's forward over a mixed batch, without paying for what is not needed.
+"""The language model's forward pass over a mixed batch, packed or padded.
+
+The language model's forward over a mixed batch, without paying for what is not needed.
 
 Four things make a padded batch of chat prompts expensive where arithmetic is the limit (a CPU): every row begins with
 the same system prompt, short rows are padded to the longest, every row's last token is read although nothing is
@@ -6,23 +8,246 @@ predicted from it, and the original model repeats what the current one has compu
 common prefix is computed once, rows pass packed, or padded with rows of like length, up to their last predicting
 position, and the original starts above the layers that both have in common. None of this changes the result: positions,
 attention and gradients are those of one row at a time (tests compare them).
+
+What a forward pass over a mixed batch leaves: hidden states where answers are predicted.
+
+Groups of rows that are padded to the longest of each: for decoders that do not take packed rows.
+
+The common prefix is computed once, and its keys and values are shared by all rows, where the family keeps plain ones.
+
+Rows that pass the decoder without padding, as one: the fast way, for decoders that take it.
+
+The common beginning stands first, once. The original model reads the rows that it must in a second pass, which starts
+above the layers that both models have in common.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.methods.base import Part
-from unsay.models.packing import packs
-from unsay.models.vision import whole_hidden
+from unsay.models.packing import Layout, decode_packed, layout, packs
+from unsay.models.shared_layers import keeping, starting_after
+from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
-from unsay.training.encoding import MixedBatch
+from unsay.training.encode import MixedBatch, attention_groups, common_prefix, read_lengths
 from unsay.training.hidden import keeping_each
-from unsay.training.packed import packed_hidden
-from unsay.training.padded import padded_hidden
-from unsay.training.pictures import joined, pixel_groups
-from unsay.training.states import AnswerStates, scored
+from unsay.training.vision import joined, pixel_groups
+
+
+class AnswerStates(NamedTuple):
+    """Hidden states at the N positions that predict answer tokens, H numbers each; the original's without gradient.
+
+    Attributes:
+        current: the decoder's last ones under the current model, [N, H].
+        original: the same under the original model, zero for roles that it did not read, [N, H]; None if it read none.
+        blocks: what K chosen blocks put out under the current model, [N, K, H]; None if none was chosen.
+        original_blocks: the same under the original model, zero where it did not read, [N, K, H]; None if it read none.
+    """
+
+    current: Tensor
+    original: Tensor | None = None
+    blocks: Tensor | None = None
+    original_blocks: Tensor | None = None
+
+
+def scored(batch: MixedBatch, groups: Sequence[Sequence[int]], prefix: int, outputs: Sequence[Tensor]) -> Tensor:
+    """The states at the N predicting positions, [N, H]; zero for rows that stand in no group.
+
+    Args:
+        batch: B rows.
+        groups: numbers of the rows that stand side by side.
+        prefix: columns of each row that are not among the outputs.
+        outputs: [rows, columns, H] of each group.
+    """
+    device = batch.targets.device  # layers of a model that is spread give their output where they are
+    hidden = outputs[0].new_zeros(len(batch.targets), outputs[0].shape[-1], device=device)
+    for group, output in zip(groups, outputs, strict=True):
+        width = output.shape[1]
+        places = [
+            place * width + column - prefix for place, row in enumerate(group) for column in batch.predicting(row)
+        ]
+        numbers = [number for row in group for number in batch.scored(row)]
+        picked = output.to(device).flatten(0, 1).index_select(0, batch.index(places))
+        hidden = hidden.index_put((batch.index(numbers),), picked)
+    return hidden
+
+
+def read_by(batch: MixedBatch, roles: frozenset[Part], states: Sequence[Tensor]) -> Tensor:
+    """States [N, H] of some blocks together, [N, K, H] without gradient; zero but for rows with these roles."""
+    together = torch.stack(list(states), dim=1).detach()
+    chosen = batch.index(batch.scored_in(roles))
+    return torch.zeros_like(together).index_copy(0, chosen, together.index_select(0, chosen))
+
+
+def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
+    """`answer_hidden` of rows without pixels, by padded groups."""
+    lengths = read_lengths(batch.examples)
+    prefix = 0 if vlm.uniform else common_prefix(batch.examples)
+    shared = vlm.layers[: vlm.shared_layers]
+    with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
+        cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix else None
+        if cache is not None and any(layer.keys is None for layer in cache.layers):
+            cache = None  # cross attention, without a picture, keeps nothing
+        prefix = prefix if cache is not None else 0
+        groups = attention_groups([n - prefix for n in lengths], vlm.device.type == "cpu" and not vlm.uniform)
+        current = scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
+    # The prefix, where it was read alone, came first.
+    seen = [scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]
+    states = torch.stack(seen, dim=1) if seen else None
+    if not original_roles:
+        return AnswerStates(current, blocks=states)
+
+    wanted = batch.rows_of(original_roles)
+    below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
+    chosen: list[list[int]] = []
+    outputs = []
+    with torch.no_grad(), vlm.model.disable_adapter(), keeping_each(vlm, blocks) as outs:
+        if cache is not None:
+            with starting_after(shared, kept[0] if shared else None):
+                original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
+            assert original_cache is not None  # the same model gave a plain cache just now
+            original_cache.layers[: len(shared)] = cache.layers[: len(shared)]
+            cache = original_cache
+        for group, under in zip(groups, below, strict=True):
+            places = [place for place, row in enumerate(group) if wanted[row]]
+            if not places:
+                continue
+            chosen.append([group[place] for place in places])
+            longest = max(lengths[row] for row in chosen[-1])
+            with starting_after(shared, under[places, : longest - prefix] if shared else None):
+                outputs.append(_decoded(vlm, batch, chosen[-1], prefix, cache))
+        original = scored(batch, chosen, prefix, outputs)
+        if states is None:
+            return AnswerStates(current, original)
+        before = [
+            # A shared block was not run, and gives what it gave before.
+            seen[place] if number < len(shared) else scored(batch, chosen, prefix, outs[place][-len(chosen) :])
+            for place, number in enumerate(blocks)
+        ]
+        return AnswerStates(current, original, states, read_by(batch, original_roles, before))
+
+
+def _decoded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, cache: DynamicCache | None) -> Tensor:
+    """Last hidden states of these rows after the prefix, up to the last predicting position of the longest of them."""
+    longest = max(read_lengths([batch.examples[row] for row in rows]))
+    hidden: Tensor = vlm.decoder(
+        **_entering_padded(vlm, batch, rows, prefix, longest),
+        attention_mask=batch.attention_mask[rows, :longest],
+        past_key_values=None if cache is None else _repeated(cache, len(rows)),
+        use_cache=cache is not None,
+    ).last_hidden_state
+    return hidden
+
+
+def _entering_padded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, longest: int) -> dict[str, Tensor]:
+    """What these rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    ids = batch.input_ids[rows, prefix:longest]
+    placed = [(place, batch.pictures[row]) for place, row in enumerate(rows)] if batch.pictures else []
+    pictured = [(place, seen) for place, seen in placed if seen is not None and seen.features is not None]
+    if not pictured:
+        return {"input_ids": ids}
+    places = torch.cat([torch.full_like(seen.columns, place) for place, seen in pictured])
+    columns = torch.cat([seen.columns - prefix for _, seen in pictured])
+    features = torch.cat([seen.features for _, seen in pictured if seen.features is not None])
+    return {"inputs_embeds": with_features(vlm, ids, places, columns, features)}
+
+
+def _prefix_states(vlm: VLM, ids: Tensor) -> DynamicCache | None:
+    """Keys and values of the common prefix, with gradient; None where the model keeps another kind of cache."""
+    cache = vlm.decoder(input_ids=ids, use_cache=True).past_key_values
+    plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return cache if plain else None
+
+
+def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
+    """The same keys and values for every row; expanded, not copied, so their gradients add up."""
+    repeated = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        repeated.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
+    return repeated
+
+
+def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
+    """`answer_hidden` of rows without pixels, packed."""
+    prefix = common_prefix(batch.examples)
+    shared = vlm.layers[: vlm.shared_layers]
+    packing = _packing(vlm, batch, list(range(len(batch.examples))), prefix)
+    with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
+        current = _scored(batch, packing, decode_packed(vlm, packing, **_entering_packed(vlm, batch, packing)))
+    seen = [_scored(batch, packing, out[-1]) for out in outs]
+    states = torch.stack(seen, dim=1) if seen else None
+    if not original_roles:
+        return AnswerStates(current, blocks=states)
+
+    again = _packing(vlm, batch, [row for row, read in enumerate(batch.rows_of(original_roles)) if read], prefix)
+    under = kept[-1].index_select(1, batch.index(_tokens_of(batch, packing, again.rows))) if shared else None
+    with (
+        torch.no_grad(),
+        vlm.model.disable_adapter(),
+        keeping_each(vlm, blocks) as outs,
+        starting_after(shared, under),
+    ):
+        original = _scored(batch, again, decode_packed(vlm, again, **_entering_packed(vlm, batch, again)))
+    if states is None:
+        return AnswerStates(current, original)
+    before = [
+        # A shared block was not run, and gives what it gave before.
+        seen[place] if number < len(shared) else _scored(batch, again, outs[place][-1])
+        for place, number in enumerate(blocks)
+    ]
+    return AnswerStates(current, original, states, read_by(batch, original_roles, before))
+
+
+def _packing(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int) -> Layout:
+    lengths = [length - prefix for length in read_lengths([batch.examples[row] for row in rows])]
+    groups = attention_groups(lengths, vlm.device.type == "cpu")
+    dtype = next(vlm.decoder.parameters()).dtype
+    numbered = [[rows[place] for place in group] for group in groups]
+    return layout(dict(zip(rows, lengths, strict=True)), numbered, prefix, vlm.device, dtype)
+
+
+def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Layout) -> dict[str, Tensor]:
+    """What packed rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    tokens = list(batch.examples[packing.rows[0]].prompt_ids[: packing.prefix])
+    for row in packing.rows:
+        example = batch.examples[row]
+        tokens += (example.prompt_ids + example.answer_ids)[packing.prefix : -1]
+    ids = batch.index(tokens)[None]
+    places: list[int] = []
+    features: list[Tensor] = []
+    for row in packing.rows if batch.pictures else ():
+        picture, seen = batch.examples[row].picture, batch.pictures[row]
+        if picture is not None and seen is not None and seen.features is not None:
+            places += [packing.starts[row] + column - packing.prefix for column in picture.columns]
+            features.append(seen.features)
+    if not features:
+        return {"input_ids": ids}
+    columns = batch.index(places)
+    return {"inputs_embeds": with_features(vlm, ids, torch.zeros_like(columns), columns, torch.cat(features))}
+
+
+def _tokens_of(batch: MixedBatch, packing: Layout, rows: Sequence[int]) -> list[int]:
+    """Where the prefix and these rows stand among packed rows, in the order of these."""
+    lengths = read_lengths(batch.examples)
+    tokens = list(range(packing.prefix))
+    for row in rows:
+        tokens += range(packing.starts[row], packing.starts[row] + lengths[row] - packing.prefix)
+    return tokens
+
+
+def _scored(batch: MixedBatch, packing: Layout, hidden: Tensor) -> Tensor:
+    """Packed states at the N predicting positions, [N, H]; zero for rows that are not packed."""
+    rows = sorted(packing.rows)
+    places = [packing.starts[row] + column - packing.prefix for row in rows for column in batch.predicting(row)]
+    picked = hidden[0].index_select(0, batch.index(places))
+    if len(rows) == len(batch.examples):
+        return picked
+    numbers = batch.index([number for row in rows for number in batch.scored(row)])
+    return picked.new_zeros(len(batch.targets), picked.shape[-1]).index_copy(0, numbers, picked)
 
 
 def answer_hidden(

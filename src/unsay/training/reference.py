@@ -25,11 +25,11 @@ from unsay.methods.base import Needs, Part
 from unsay.models.vlm import VLM
 from unsay.records import Example
 from unsay.training.companions import part_of
-from unsay.training.encoding import Encoded, collate
+from unsay.training.encode import Encoded, collate
 from unsay.training.forward import answer_hidden
 from unsay.training.head import Reference
-from unsay.training.meters import original_flops
-from unsay.training.settings import TrainSettings
+from unsay.training.metrics import original_flops
+from unsay.training.plan import TrainSettings
 
 FORMAT = 2
 """Raise when the code changes what is kept, so that it is computed anew."""

@@ -10,35 +10,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsay import preemption
+from unsay import processes as preemption
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
+from unsay.methods import code_key
 from unsay.methods.base import Method, Needs, RoleBatch
-from unsay.methods.code import code_key
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.sharding import check_shardable, shard
-from unsay.models.sight import blind
+from unsay.models.vision import blind
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Role
-from unsay.training.adapter_factor import multiplied, multiply
-from unsay.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
+from unsay.training.batches import Batches, Encoder, batches, check_shares, shares
+from unsay.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
-from unsay.training.encoding import Encoded, MixedBatch, collate
-from unsay.training.failures import explained
-from unsay.training.hidden import check_blocks
-from unsay.training.lazily import Batches, Encoder
-from unsay.training.logprobs import role_views
-from unsay.training.meters import probe_flops, step_flops
-from unsay.training.metrics import Metrics
-from unsay.training.optimizer import make_optimizer
-from unsay.training.pace import Pace
-from unsay.training.recompute import recomputing
+from unsay.training.encode import Encoded, MixedBatch, collate
+from unsay.training.head import role_views
+from unsay.training.hidden import check_blocks, recomputing
+from unsay.training.metrics import Metrics, probe_flops, step_flops
+from unsay.training.optimizer import Pace, make_optimizer, multiplied, multiply
+from unsay.training.plan import TrainSettings, explained
 from unsay.training.reference import ReferenceCache, check_cacheable
-from unsay.training.schedule import batches
-from unsay.training.settings import TrainSettings
-from unsay.training.share import check_shares, shares
 from unsay.training.vision import Vision
 
 Progress = Callable[[int, int, Mapping[str, float]], None]

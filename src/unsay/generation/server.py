@@ -1,0 +1,235 @@
+"""Answers from a model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a paid one).
+
+A request that fails is no answer: it becomes a row of `<suite>.<phase>.errors.jsonl`, nothing is written as the suite's
+answers, and the run ends with a `UserError` that says what helps. What was answered is in the response cache, so the
+same command run again asks only what is missing. An unanswered prompt can thus never be counted as safe.
+"""
+
+import base64
+import io
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from unsay.data.pictures import read_image
+from unsay.endpoint import (
+    PASSING,
+    ChatClient,
+    Completion,
+    Deviations,
+    EndpointError,
+    EndpointSettings,
+    Fault,
+    in_parallel,
+    sent_instead,
+)
+from unsay.errors import UserError
+from unsay.files import content_key, write_rows
+from unsay.generation.respond import ResponseCache, check_images
+from unsay.generation.settings import GenerationSettings
+from unsay.records import Prompt, Record, Response
+
+FINISHED = frozenset({"stop", "length"})
+"""How an answer may end; a content filter's end is the server's word and not the model's."""
+
+REFUSED = frozenset({Fault.CONTENT, Fault.FORM})
+"""What the same server would do again."""
+
+
+class EndpointResponderSettings(EndpointSettings):
+    """The server that answers the suites in place of a model on this machine."""
+
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further fields of each request, for this server: {chat_template_kwargs: {enable_thinking: false}}",
+    )
+
+
+class FailedRequest(Record):
+    """A prompt that got no answer."""
+
+    id: str
+    suite: str
+    error: str
+    fault: Fault
+    """What stood in the way; it decides what helps."""
+
+
+class EndpointResponder:
+    """Asks a server every prompt that has no answer yet."""
+
+    def __init__(self, settings: EndpointResponderSettings) -> None:
+        """Prepare the client; nothing is sent yet.
+
+        Raises:
+            UserError: the `openai` package is not installed.
+        """
+        self.settings = settings
+        self.client = ChatClient(settings)
+        self._noted: frozenset[str] = frozenset()
+
+    @property
+    def sent_instead(self) -> dict[str, str]:
+        """What became of parameters that the server does not take, for these answers or cached ones."""
+        return sent_instead(self._noted | self.client.untaken)
+
+    def model_key(self, generation: GenerationSettings) -> str:
+        """Content key of what decides an answer besides its prompt: server, model, settings."""
+        return content_key(
+            "endpoint", self.settings.decisive(), self.settings.extra, generation.model_dump(exclude={"batch_tokens"})
+        )
+
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        generation: GenerationSettings,
+        path: Path,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Response]:
+        """Answer every prompt and write the rows to `path`, in the order of the prompts.
+
+        Each answer is remembered in `cache.jsonl` beside `path` as soon as it is there.
+
+        Args:
+            prompts: their ids differ.
+            generation: settings of generation; `batch_tokens` is of no account here.
+            path: the file of responses.
+            progress: told (answers so far, answers in all).
+
+        Raises:
+            UserError: an unreadable image, or prompts without an answer; says how many and why, and what to do.
+        """
+        check_images(prompts)
+        self.client.begin()
+        cache = ResponseCache(path.parent / "cache.jsonl")
+        writing = threading.Lock()
+        key = self.model_key(generation)
+        deviations = Deviations(cache.path, key)
+        self._noted |= deviations.names
+        done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
+        missing = [prompt for prompt in prompts if prompt.id not in done]
+        failed: list[FailedRequest] = []
+
+        def answered(prompt: Prompt) -> Response:
+            """The answer, remembered here: an interrupted caller does not hear of it, but has paid for it."""
+            answer = self._ask(prompt, generation, key)
+            deviations.note(self.client.untaken)
+            with writing:
+                cache.add([(prompt, answer)])
+            return answer
+
+        if progress is not None:
+            progress(len(done), len(prompts))
+        with closing(in_parallel(answered, missing, self.settings.concurrency, self.client.stop)) as found:
+            for index, answer in found:
+                prompt = missing[index]
+                if isinstance(answer, EndpointError):
+                    reason = str(answer)[:300]
+                    failed.append(FailedRequest(id=prompt.id, suite=prompt.suite, error=reason, fault=answer.fault))
+                    continue
+                if isinstance(answer, Exception):
+                    raise answer
+                done[prompt.id] = answer
+                if progress is not None:
+                    progress(len(done), len(prompts))
+        errors = path.with_suffix(".errors.jsonl")
+        if failed:
+            failed_rows = sorted(failed, key=lambda row: row.id)
+            write_rows(errors, failed_rows)
+            reason = str(self.client.trouble() or failed[0].error)
+            raise UserError(
+                f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer ({reason}); "
+                f"{errors} names them. {_what_helps(failed)}"
+            )
+        errors.unlink(missing_ok=True)
+        responses = [done[prompt.id] for prompt in prompts]
+        write_rows(path, responses)
+        return responses
+
+    def _ask(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
+        extra: dict[str, Any] = {"extra_body": self.settings.extra} if self.settings.extra else {}
+        answer = self.client.complete(
+            messages(prompt, generation.system),
+            max_tokens=generation.max_new_tokens,
+            temperature=generation.temperature,
+            seed=generation.seed,
+            **extra,
+        )
+        if answer.finish_reason not in FINISHED:
+            filtered = answer.finish_reason == "content_filter"
+            fault = Fault.CONTENT if filtered else Fault.SERVER
+            raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'", fault)
+        return _response(prompt, answer, key)
+
+
+def _what_helps(failed: Sequence[FailedRequest]) -> str:
+    """What to do about prompts without an answer: the same again only where that can help."""
+    counts = Counter(row.fault for row in failed)
+    ways = []
+    if thinking := counts[Fault.LENGTH]:
+        ways.append(
+            f"{thinking} reached the token limit before their first word: raise evaluation.generation.max_new_tokens, "
+            "or have the model think less, or not, by evaluation.responder.extra"
+        )
+    if refused := sum(counts[fault] for fault in REFUSED):
+        ways.append(
+            f"{refused} would be refused again: ask another server, or leave the suite out of evaluation.suites"
+        )
+    if any(counts[fault] for fault in PASSING | {Fault.ACCESS}):
+        ways.append("the other answers are kept: run the same command again to ask only the missing ones")
+    said = "; ".join(ways)
+    return said[0].upper() + said[1:]
+
+
+def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
+    """One prompt in OpenAI's chat format, after its own system prompt and the turns before it.
+
+    A picture stands before the prompt's text, as PNG in a data URL.
+
+    Args:
+        prompt: what is asked.
+        system: the run's system prompt, for prompts without one of their own.
+
+    Raises:
+        UserError: the picture is missing or unreadable.
+    """
+    content: str | list[dict[str, Any]] = prompt.prompt
+    if prompt.image is not None:
+        picture = {"type": "image_url", "image_url": {"url": data_url(Path(prompt.image))}}
+        content = [picture, {"type": "text", "text": prompt.prompt}]
+    spoken = system if prompt.system is None else prompt.system
+    opening = [] if spoken is None else [{"role": "system", "content": spoken}]
+    before = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
+    return [*opening, *before, {"role": "user", "content": content}]
+
+
+def data_url(path: Path) -> str:
+    """A picture as every other responder sees it (RGB, transparency on white), losslessly, as a data URL.
+
+    Raises:
+        UserError: the picture is missing or unreadable.
+    """
+    buffer = io.BytesIO()
+    read_image(path).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _response(prompt: Prompt, answer: Completion, key: str) -> Response:
+    return Response(
+        id=prompt.id,
+        suite=prompt.suite,
+        modality=prompt.modality,
+        prompt=prompt.prompt,
+        image=prompt.image,
+        response=answer.text.strip(),
+        finish_reason=answer.finish_reason,
+        tokens=answer.tokens_out,
+        # Servers count a picture's tokens among the prompt's and do not say how many they are.
+        prompt_tokens=answer.tokens_in,
+        model_key=key,
+    )

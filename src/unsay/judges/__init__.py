@@ -1,0 +1,148 @@
+"""Judges by name: five-way verdicts on responses, and what builds each judge.
+
+Five-way verdicts on responses, and how far to trust them.
+
+A new judge is one new file and one entry in `JUDGES` (`registry.py`). Judges are built lazily: naming one imports it.
+
+Every judge by name: what builds it, its settings, what it needs and whether that is here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from unsay.errors import UserError
+from unsay.files import first_problem
+from unsay.judges.base import (
+    EndpointJudgeSettings,
+    GuardSettings,
+    Judge,
+    NoSettings,
+    Pair,
+    PanelSettings,
+    RulesSettings,
+    judge_all,
+)
+
+
+@dataclass(frozen=True)
+class JudgeEntry:
+    """One judge.
+
+    Attributes:
+        build: makes it from its checked settings; imports what it needs only then.
+        about: for the list of judges.
+        needs: in words.
+        settings: their model.
+        here: why it cannot be used on this machine, or None if nothing is known to be missing.
+    """
+
+    build: Callable[[Any], Judge]
+    about: str
+    needs: str
+    settings: type[BaseModel] = NoSettings
+    here: Callable[[], str | None] = lambda: None
+
+
+def _rules(settings: RulesSettings) -> Judge:
+    from unsay.judges.rules import RulesJudge
+
+    return RulesJudge(settings)
+
+
+def _probe(_settings: NoSettings) -> Judge:
+    from unsay.judges.probe import ProbeJudge
+
+    return ProbeJudge.default()
+
+
+def _guard(name: str, settings: GuardSettings) -> Judge:
+    from unsay.judges.guard import GuardJudge
+
+    return GuardJudge(name, settings)
+
+
+def _endpoint(settings: EndpointJudgeSettings) -> Judge:
+    from unsay.judges.server import EndpointJudge
+
+    return EndpointJudge(settings)
+
+
+def _panel(settings: PanelSettings) -> Judge:
+    from unsay.judges.panel import PanelJudge
+
+    return PanelJudge([build_judge(name, own) for name, own in settings.judges.items()])
+
+
+def _no_openai() -> str | None:
+    return None if find_spec("openai") else "pip install 'unsay[endpoint]'"
+
+
+def _not_cached(checkpoint: str) -> str | None:
+    """A guard is here if its checkpoint is in the hub's cache; nothing is asked over the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return None if isinstance(try_to_load_from_cache(checkpoint, "config.json"), str) else "not downloaded"
+
+
+def _guards() -> dict[str, JudgeEntry]:
+    from unsay.judges.guard_formats import GUARDS
+
+    return {
+        name: JudgeEntry(
+            partial(_guard, name),
+            guard.about,
+            f"{guard.checkpoint}, a GPU",
+            GuardSettings,
+            partial(_not_cached, guard.checkpoint),
+        )
+        for name, guard in GUARDS.items()
+    }
+
+
+JUDGES: dict[str, JudgeEntry] = {
+    "rules": JudgeEntry(_rules, "patterns; every answered attack is harmful", "nothing", RulesSettings),
+    "probe": JudgeEntry(_probe, "rules, then a probe on a small frozen model", "SmolLM2-135M (fetched)"),
+    **_guards(),
+    "endpoint": JudgeEntry(
+        _endpoint, "a rubric, asked of any OpenAI-compatible server", "a server", EndpointJudgeSettings, _no_openai
+    ),
+    "panel": JudgeEntry(_panel, "the majority of several judges", "its members", PanelSettings),
+}
+"""Every judge by name."""
+
+
+def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseModel:
+    """A judge's settings, checked; nothing is loaded.
+
+    Raises:
+        UserError: an unknown judge, an unknown setting or a bad value; names it.
+    """
+    if name not in JUDGES:
+        raise UserError(f"evaluation.judge: unknown '{name}'; known are {', '.join(JUDGES)}")
+    try:
+        checked = JUDGES[name].settings.model_validate(settings or {})
+    except ValidationError as error:
+        raise UserError(f"evaluation.judge_settings of '{name}': {first_problem(error)}") from None
+    if isinstance(checked, PanelSettings):
+        for member, own in checked.judges.items():
+            if member == "panel":
+                raise UserError("evaluation.judge_settings of 'panel': a panel cannot sit on a panel")
+            judge_settings(member, own)
+    return checked
+
+
+def build_judge(name: str, settings: dict[str, Any] | None = None) -> Judge:
+    """The judge of that name.
+
+    Raises:
+        UserError: see `judge_settings`; or what the judge needs cannot be had.
+    """
+    return JUDGES[name].build(judge_settings(name, settings))
+
+
+__all__ = ["JUDGES", "Judge", "JudgeEntry", "Pair", "build_judge", "judge_all", "judge_settings"]

@@ -1,0 +1,336 @@
+"""Marks of the report's charts, and the panels of its training curves.
+
+What the charts show: marks on a scale from 0 to 100. The template draws them as SVG in per cent of its width.
+
+Hand-made SVG follows the page's light and dark colours and stretches to any width while its text stays readable;
+a plotting library's picture does neither.
+
+Training curves: one panel per number that the trainer wrote.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from unsay.errors import UserError
+from unsay.files import read_text
+from unsay.records import Condition, Kind, Label, Modality, Phase
+from unsay.report import numbers
+from unsay.report.pooling import by_piece, piece_of
+from unsay.scoring import Change, Scores, SuiteRow, UtilityChange, UtilityRow
+from unsay.scoring.pairing import is_control
+
+ORDER = (Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED)
+GROUP_NAMES = {
+    Modality.TEXT: "Text",
+    Modality.TYPOGRAPHIC: "Typographic: the request is pixels",
+    Modality.IMAGE: "Image: a picture matters",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One measured value; positions are in per cent of the scale, 0 to 100."""
+
+    x: float
+    low: float
+    high: float
+    text: str
+    span: str
+    n: int
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """One line of a before/after chart."""
+
+    title: str
+    note: str
+    before: Mark | None
+    after: Mark | None
+    change: str
+    """Difference and test, in words; empty when there is only one phase."""
+    better: str
+    """`lower` or `higher`."""
+
+    @property
+    def spoken(self) -> str:
+        """The row in one sentence, for those who do not see the chart."""
+        said = [
+            f"{name} {mark.text}" + (f" (95% interval {mark.span})" if mark.span else "")
+            for name, mark in (("before", self.before), ("after", self.after))
+            if mark is not None
+        ]
+        return f"{self.title}: {', '.join(said)}" if said else f"{self.title}: not measured"
+
+
+@dataclass(frozen=True)
+class DotGroup:
+    """Lines under one subheading."""
+
+    name: str
+    rows: tuple[DotRow, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One label's share of a bar: start and width in per cent."""
+
+    label: str
+    start: float
+    width: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the answers of one suite in one phase were."""
+
+    phase: str
+    segments: tuple[Segment, ...]
+    coherent: str
+    """Coherent safety with its interval, attacks only."""
+
+    @property
+    def spoken(self) -> str:
+        """The bar in words."""
+        return f"{self.phase}: " + ", ".join(f"{part.count} {part.label}" for part in self.segments if part.count)
+
+
+@dataclass(frozen=True)
+class BarGroup:
+    """The bars of one suite."""
+
+    title: str
+    bars: tuple[Bar, ...]
+
+
+def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
+    """Before/after lines of every suite of one kind, grouped by modality, other conditions apart."""
+    groups = []
+    for modality, condition in product(Modality, Condition):
+        rows = [row for row in scores.rows if (row.kind, row.modality, row.condition) == (kind, modality, condition)]
+        lines = tuple(_suite_line(scores, suite, rows) for suite in dict.fromkeys(row.suite for row in rows))
+        if lines:
+            groups.append(DotGroup(GROUP_NAMES[modality] + (f", {condition}" if is_control(rows[0]) else ""), lines))
+    return tuple(groups)
+
+
+def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
+    phases = {row.phase: row for row in rows if row.suite == suite}
+    first = next(iter(phases.values()))
+    changes = (change for change in scores.changes if piece_of(change) == piece_of(first))
+    return DotRow(
+        title=first.title,
+        note=f"n = {numbers.part(first.n, scores.whole(suite, first.n))}"
+        + (f", {first.unique} distinct" if first.unique < first.n else ""),
+        before=_suite_mark(phases.get(Phase.BEFORE)),
+        after=_suite_mark(phases.get(Phase.AFTER)),
+        change=_change_words(next(changes, None)),
+        better="lower",
+    )
+
+
+def _suite_mark(row: SuiteRow | None) -> Mark | None:
+    if row is None or row.rate is None or row.interval is None:
+        return None
+    return Mark(
+        x=row.rate * 100,
+        low=row.interval.low * 100,
+        high=row.interval.high * 100,
+        text=numbers.percent(row.rate),
+        span=numbers.span(row.interval),
+        n=row.judged,
+    )
+
+
+def _change_words(change: Change | UtilityChange | None) -> str:
+    if change is None or change.difference is None:
+        return ""
+    return f"{numbers.paired(change)}, p {_p_words(change.p)}"
+
+
+def _p_words(p: float) -> str:
+    text = numbers.p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
+    """Before/after lines of the utility suites; rates on 0 to 100 %, others from 0 to their largest value."""
+    found: dict[str, dict[Phase, UtilityRow]] = {}
+    for row in scores.utility:
+        found.setdefault(row.suite, {})[row.phase] = row
+    changes = {change.suite: change for change in scores.utility_changes}
+    lines = []
+    for suite, phases in found.items():
+        first = next(iter(phases.values()))
+        top = 1.0
+        if first.unit != "rate":
+            top = (
+                max(max(row.value or 0.0, row.interval.high if row.interval else 0.0) for row in phases.values()) * 1.1
+            )
+        better = "higher" if first.higher_is_better else "lower"
+        unit = "" if first.unit == "rate" else f"{first.unit}, "
+        paired = changes.get(suite)
+        lines.append(
+            DotRow(
+                title=first.title,
+                note=f"{unit}{better} is better, n = {numbers.part(first.n, scores.whole(first.suite, first.n))}",
+                before=_utility_mark(phases.get(Phase.BEFORE), top),
+                after=_utility_mark(phases.get(Phase.AFTER), top),
+                change=_unpaired_words(phases) if paired is None else _change_words(paired),
+                better=better,
+            )
+        )
+    return tuple(lines)
+
+
+def _unpaired_words(phases: dict[Phase, UtilityRow]) -> str:
+    """The difference of the two numbers, for scores whose items were not compared one by one."""
+    before, after = (phases.get(phase) for phase in Phase)
+    if before is None or after is None or before.value is None or after.value is None:
+        return ""
+    said = numbers.change(after.value - before.value, after.unit)
+    return f"{said} {'points' if after.unit == 'rate' else after.unit}, not compared item by item"
+
+
+def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
+    if row is None or row.value is None:
+        return None
+
+    def place(value: float) -> float:
+        return min(100.0, max(0.0, value / top * 100)) if top > 0 else 0.0
+
+    low, high = (row.interval.low, row.interval.high) if row.interval else (row.value, row.value)
+    return Mark(
+        x=place(row.value),
+        low=place(low),
+        high=place(high),
+        text=numbers.measure(row, row.value),
+        span=numbers.measure_span(row),
+        n=row.n,
+    )
+
+
+def bar_groups(scores: Scores) -> tuple[BarGroup, ...]:
+    """What the answers were, for every suite: the five labels as shares of all answers, unjudged ones included."""
+    found = [list(phases.values()) for phases in by_piece(row for row in scores.rows if row.n).values()]
+    return tuple(BarGroup(rows[0].title, tuple(map(_bar, rows))) for rows in found)
+
+
+def _bar(row: SuiteRow) -> Bar:
+    segments, start = [], 0.0
+    for label in ORDER:
+        size = int(getattr(row, label.value))
+        width = size / row.n * 100
+        segments.append(Segment(label.value, start, width, size))
+        start += width
+    coherent = ""
+    if row.coherent_safety is not None:
+        coherent = f"{numbers.percent(row.coherent_safety)} [{numbers.span(row.coherent_interval)}]"
+    return Bar(row.phase.value, tuple(segments), coherent)
+
+
+KNOWN = {
+    "forget_loss": "Forget: loss on harmful answers (meant to rise)",
+    "refuse_loss": "Refuse: loss on safe answers (meant to fall)",
+    "retain_kl": "Retain: KL from the original (meant to stay low)",
+    "decision_kl": "Retain: KL at the first answer tokens",
+    "loss": "Total loss",
+}
+"""Titles of the numbers that every method writes; others are shown under their own name."""
+SECONDARY = ("lr", "learning_rate", "seconds", "time", "elapsed", "epoch", "grad_norm", "memory", "tokens")
+SKIPPED = ("step", "seed")
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One curve. `points` is an SVG path of x and y from 0 to 100, y downwards."""
+
+    key: str
+    title: str
+    path: str
+    low: str
+    high: str
+    first_step: str
+    last_step: str
+    last: str
+    dot: tuple[float, float]
+    main: bool
+    """False for housekeeping numbers, which the page folds away."""
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file; a last line cut off by a kill is left out.
+
+    Raises:
+        UserError: a malformed line that is not the last, or a row that is not an object.
+    """
+    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
+    rows: list[dict[str, Any]] = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == lines[-1][0]:
+                break
+            raise UserError(f"{path}:{number}: not JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: a row of metrics must be an object like {{'step': 1, ...}}")
+        rows.append(row)
+    return rows
+
+
+def panels(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
+    """A panel for every numeric key that has at least two points; known losses first, housekeeping last."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for index, row in enumerate(rows):
+        step = row.get("step", index)
+        x = float(step) if _number(step) else float(index)
+        for key, value in row.items():
+            if key not in SKIPPED and _number(value):
+                series.setdefault(key, []).append((x, float(value)))
+    drawn = [_panel(key, points) for key, points in series.items() if len(points) > 1]
+    known = list(KNOWN)
+    rank = {
+        panel.key: (not panel.main, known.index(panel.key) if panel.key in KNOWN else len(known)) for panel in drawn
+    }
+    return tuple(sorted(drawn, key=lambda panel: rank[panel.key]))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
+    points = sorted(points, key=lambda point: point[0])
+    stride = max(1, math.ceil(len(points) / MOST_POINTS))
+    kept = points[::stride]
+    if kept[-1] != points[-1]:
+        kept.append(points[-1])
+    left, right = points[0][0], points[-1][0]
+    low, high = min(y for _, y in points), max(y for _, y in points)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        x = (point[0] - left) / (right - left) * 100 if right > left else 50.0
+        y = 100 - (point[1] - low) / (high - low) * 100 if high > low else 50.0
+        return x, y
+
+    path = " ".join(f"{'L' if index else 'M'}{x:.2f} {y:.2f}" for index, (x, y) in enumerate(map(place, kept)))
+    return Panel(
+        key=key,
+        title=KNOWN.get(key, key.replace("_", " ").replace("/", ": ")),
+        path=path,
+        low=numbers.plain(low),
+        high=numbers.plain(high),
+        first_step=numbers.plain(left) if left < 1000 else f"{left:,.0f}",
+        last_step=f"{right:,.0f}",
+        last=numbers.plain(points[-1][1]),
+        dot=place(points[-1]),
+        main=not any(key == word or key.endswith(f"_{word}") for word in SECONDARY),
+    )

@@ -1,0 +1,160 @@
+"""The table that ends a run in the terminal."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from unsay.records import Condition, Kind, Phase
+from unsay.report import numbers
+from unsay.report.headline import apart, span_words
+from unsay.report.pooling import by_piece, piece_of
+from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
+from unsay.scoring.pairing import is_control
+
+SECTIONS = (
+    (Kind.ATTACK, "Attack success (harmful; lower is better) and coherent safety (refused or safe)"),
+    (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
+)
+
+CLEAR = 0.05
+
+
+def table(scores: Scores) -> RenderableType:
+    """Per suite, before and after with 95 % intervals; then the judge's accuracy and what to beware of.
+
+    Fits 80 columns and stays readable at 60: titles wrap, numbers never do.
+    """
+    parts: list[RenderableType] = []
+    if (names := apart(scores)) is not None:
+        parts += [Text(f"before: {names.before}"), Text(f"after:  {names.after}"), ""]
+    # One width for all sections, so that the columns stand under each other.
+    spans = [_span(interval) for row in scores.rows for interval in (row.interval, row.coherent_interval)]
+    spans += [_measured(row)[1] for row in scores.utility]
+    width = max(map(len, spans), default=0)
+    # What is asked as it is meant shares a table, for there the modality says what is shown; each control has its own.
+    for (kind, caption), control in product(SECTIONS, (None, *Condition)):
+        if rows := [row for row in scores.rows if row.kind is kind and _control(row) is control]:
+            named = caption if control is None else f"{caption}, {control}"
+            parts += [_suites(named, rows, width, scores), ""]
+    if scores.utility:
+        parts += [_utility(scores.utility, width), ""]
+    if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
+        family = len(scores.changes) + len(scores.utility_changes)
+        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {family} suites"))
+    parts += [_judge(scores), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
+    parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
+    return Group(*parts)
+
+
+def _frame(caption: str, width: int) -> Table:
+    frame = Table(title=caption, title_justify="left", title_style="bold", box=None, expand=True, padding=(0, 1, 0, 0))
+    frame.add_column("suite", ratio=1, overflow="fold", header_style="dim")
+    frame.add_column("n", justify="right", no_wrap=True, header_style="dim")
+    for phase in Phase:
+        frame.add_column(phase.value, justify="right", no_wrap=True, header_style="dim", min_width=6)
+        frame.add_column("95% CI", justify="right", no_wrap=True, style="dim", header_style="dim", min_width=width)
+    return frame
+
+
+def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
+    """One table of one condition; a star marks a change that holds after Holm's correction."""
+    frame = _frame(caption, width)
+    clear = {piece_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
+    for piece, phases in by_piece(rows).items():
+        cells: list[str] = []
+        beside: list[str] = []  # a model that babbles has no ASR either: what it has instead of safety shows here
+        for phase in Phase:
+            one = phases.get(phase)
+            cells += [numbers.percent(one.rate), _span(one.interval)] if one else [numbers.DASH, ""]
+            beside += (
+                [numbers.percent(one.coherent_safety), _span(one.coherent_interval)] if one else [numbers.DASH, ""]
+            )
+        first = next(iter(phases.values()))
+        title = Text(first.title + (" *" if piece in clear else ""))
+        if first.unique < first.n:
+            title.append(f" ({first.unique} distinct)", style="dim")
+        frame.add_row(title, str(first.n), *cells)
+        if first.kind is Kind.ATTACK:
+            frame.add_row(Text("  coherent safety", style="dim"), "", *beside)
+    return frame
+
+
+def _control(row: SuiteRow) -> Condition | None:
+    """What was shown in place of the usual; None where it was asked as it is meant."""
+    return row.condition if is_control(row) else None
+
+
+def _utility(rows: Sequence[UtilityRow], width: int) -> Table:
+    frame = _frame("Utility", width)
+    found: dict[str, dict[Phase, UtilityRow]] = {}
+    for row in rows:
+        found.setdefault(row.suite, {})[row.phase] = row
+    for phases in found.values():
+        first = next(iter(phases.values()))
+        unit = "" if first.unit == "rate" else f", {first.unit}"
+        title = Text(first.title)
+        title.append(f" ({'higher' if first.higher_is_better else 'lower'} is better{unit})", style="dim")
+        cells: list[RenderableType] = []
+        for phase in Phase:
+            measured = phases.get(phase)
+            cells += _measured(measured) if measured else (numbers.DASH, "")
+        frame.add_row(title, str(first.n), *cells)
+    return frame
+
+
+def _measured(row: UtilityRow) -> tuple[str, str]:
+    span = _span(row.interval) if row.unit == "rate" else numbers.measure_span(row)
+    return numbers.measure(row, row.value), span
+
+
+def _span(interval: Interval | None) -> str:
+    """Whole per cents: a terminal has no room for more, and the interval is wider than that."""
+    return numbers.span(interval, digits=0)
+
+
+def _judge(scores: Scores) -> Text:
+    measure = scores.judge.headline()
+    if measure is None:
+        return Text(f"Judge {_judge_name(scores)}: never compared with human labels.", style="bold red")
+    name, value = measure
+    said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
+    return Text(f"Judge {_judge_name(scores)}: {said} against {value.n:,} human labels ({value.dataset}).")
+
+
+def _judge_name(scores: Scores) -> str:
+    """The judge, and where its name says too little, which one it is."""
+    told = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
+    return f"{scores.judge.name} ({told})" if told else scores.judge.name
+
+
+def _judge_cost(scores: Scores) -> list[Text]:
+    """What a judge behind a server took; nothing for one that works here."""
+    if not (requests := sum(row.judge_requests for row in scores.cost)):
+        return []
+    tokens, price = sum(row.judge_tokens for row in scores.cost), sum(row.judge_price for row in scores.cost)
+    cost = f", cost {price:.2f}" if price else ""
+    return [Text(f"The judge took {requests:,} requests and {numbers.count(tokens)} tokens{cost}.")]
+
+
+def _memory(scores: Scores) -> list[Text]:
+    """The most that a stage took of an accelerator and of the host; nothing for a run without one."""
+    if not (accelerator := max((row.peak_accelerator_bytes for row in scores.cost), default=0)):
+        return []
+    host = max(row.peak_memory_bytes for row in scores.cost)
+    said = f"{numbers.memory(accelerator)} on the accelerator, {numbers.memory(host)} on the host"
+    return [Text(f"Peak memory: {said}.")]
+
+
+def _corrected(scores: Scores) -> list[Text]:
+    """One line per suite that has a corrected rate: what it would be if the judge made no errors."""
+    rows = [row for row in scores.rows if row.corrected is not None]
+    if not rows:
+        return []
+    lines = [Text("Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as it did there):")]
+    for row in rows:
+        said = f"{numbers.percent(row.rate)} → {numbers.percent(row.corrected)} {_span(row.corrected_interval)}"
+        lines.append(Text(f"  {row.title}, {row.phase}: {said}", style="dim"))
+    return lines

@@ -1,0 +1,108 @@
+"""What a run is made with: versions, hardware, commit, assets and precision.
+
+What a run was made with: versions, hardware, the code's commit, the pinned assets.
+
+In which precision a run's model learned and answered: scores are those of these weights, and of no others.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from pydantic import JsonValue
+
+from unsay import __version__
+from unsay.assets import ASSETS
+from unsay.config import RunConfig
+from unsay.errors import UserError
+from unsay.files import content_key
+from unsay.models.load import stored_precision
+
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
+
+
+def environment(processes: int = 1) -> dict[str, object]:
+    """The content of `environment.json`.
+
+    Args:
+        processes: that train together.
+    """
+    return {
+        **versions(),
+        "commit": commit(Path(__file__).parent),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "assets": {name: content_key([[m.path, m.sha256] for m in asset.members]) for name, asset in ASSETS.items()},
+    }
+
+
+def versions() -> dict[str, object]:
+    """Of unsay and of the libraries that decide numbers."""
+    return {"unsay": __version__, "libraries": {name: version(name) for name in LIBRARIES}}
+
+
+def hardware(environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of an environment decides how long something takes: cores, threads, accelerator."""
+    return tuple(environment.get(name) for name in ("cores", "threads", "accelerator"))
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of the checkout that tracks the files of `folder`, `+` if they were edited; None elsewhere."""
+    try:
+        # An installed copy can lie inside some other project's checkout, which knows nothing of it.
+        _git(folder, "ls-files", "--error-unmatch", ".")
+        edited = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+        return _git(folder, "rev-parse", "HEAD") + ("+" if edited else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return done.stdout.strip()
+
+
+def asked_in(config: RunConfig) -> dict[str, JsonValue]:
+    """What the weights were held in, by name; nothing of a server's, which does not tell.
+
+    Args:
+        config: the settings of a run directory, where `fastest` is settled.
+    """
+    if config.evaluation.responder is not None:
+        return {}
+    return {"dtype": held_in(config), "quantisation": config.model_settings.quantisation}
+
+
+def in_words(config: RunConfig) -> str:
+    """`bfloat16`, or `4 bits`."""
+    return "4 bits" if config.model_settings.quantisation is not None else held_in(config)
+
+
+def held_in(config: RunConfig) -> str:
+    """The precision of the weights that are not stored in 4 bits; `auto` where nothing here tells."""
+    if config.model_settings.dtype != "auto":
+        return config.model_settings.dtype
+    try:
+        return stored_precision(config.model)
+    except UserError:
+        return "auto"  # a run whose stages are all there must not fail at its end because a hub is away

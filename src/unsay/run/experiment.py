@@ -1,0 +1,48 @@
+"""A whole run: evaluate, unlearn, evaluate again, score."""
+
+from unsay.errors import UserError
+from unsay.processes import lost
+from unsay.records import Phase
+from unsay.run.directory import Run
+from unsay.run.evaluate import evaluate_phase
+from unsay.run.score import finish
+from unsay.run.suites import OwnSuites, build_suites
+from unsay.run.train import follow, learned_from, prepare_examples, unlearn_stage
+from unsay.scoring import Scores
+
+
+def unlearn_run(run: Run, own: OwnSuites | None = None) -> Scores:
+    """Every stage of a run directory, one after another; those whose inputs have not changed are reused.
+
+    Of several processes the first does everything, and the others take part in the training.
+
+    Args:
+        run: the run.
+        own: the user's own questions: kept out of the training data, and asked before and after, as its suites are.
+
+    Raises:
+        UserError: bad settings or data, NaN or collapse in training, another process that is gone.
+    """
+    if run.config.evaluation.responder is not None:
+        raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
+    try:
+        if not run.processes.first:
+            follow(run)
+        scores = run.processes.broadcast(_first(run, own) if run.processes.first else None)
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise UserError("another process of this run has ended; its own message says why") from error
+    assert scores is not None  # the first process has given them
+    return scores
+
+
+def _first(run: Run, own: OwnSuites | None) -> Scores:
+    suites = build_suites(run)
+    if own is not None:
+        suites |= own(run)
+    examples, probe = prepare_examples(run, suites)
+    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
+    key = unlearn_stage(run, examples, probe)
+    evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
+    return finish(run, suites, list(Phase), {"method": run.config.method}, learned_from(run, examples))

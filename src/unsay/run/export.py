@@ -1,0 +1,348 @@
+"""A run's result for others: an adapter or a merged checkpoint, with a model card.
+
+A run's result for others: a plain PEFT adapter, or a merged checkpoint, with a model card.
+
+The model card of an export: what was done, on what, what came of it, and what nobody knows.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from unsay.config import RunConfig, read_config
+from unsay.data.pictures import shares
+from unsay.errors import UserError
+from unsay.files import atomic_folder, read_json, write_text
+from unsay.methods import METHODS, build_method
+from unsay.methods.base import Companion
+from unsay.models.load import load, stored_precision
+from unsay.models.memory import out_of_memory
+from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
+from unsay.models.precision import ModelSettings
+from unsay.records import Kind, Modality, Phase, Role
+from unsay.report.charts import read_metrics
+from unsay.report.numbers import measure, measure_span, percent, span
+from unsay.run.environment import in_words
+from unsay.run.finished import shown_model
+from unsay.run.score import DEMO
+from unsay.scoring.cautions import MAX_DEGENERATE
+from unsay.scoring.schema import Scores, SuiteRow, read_scores
+
+BASE_LICENCES = {"pocket": "apache-2.0"}
+"""Licence of the base models that this package brings along; every other has its own."""
+
+LIMITS = """\
+- Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
+  attack that is in none of the suites above, can bring them back.
+- The scores hold for these suites, this judge and this way of asking. A judge errs; its agreement with people is above.
+- Over-refusal is part of the price: see the rows of harmless requests.
+- A score is a measurement of one run with one seed, and its interval is about the prompts, not about other seeds."""
+
+
+def model_card(
+    config: RunConfig,
+    scores: Scores | None,
+    environment: dict[str, Any],
+    result: dict[str, Any],
+    merged: bool,
+    dtype: str | None,
+    pictured: bool = False,
+) -> str:
+    """README.md of an export, in Markdown with a metadata header.
+
+    Args:
+        config: the run's settings.
+        scores: its scores; without them the card says that nothing was measured.
+        environment: content of `environment.json`.
+        result: content of `train/result.json`.
+        merged: a whole checkpoint, not an adapter.
+        dtype: precision of a merged checkpoint.
+        pictured: pictures were trained on too.
+    """
+    parts = [
+        _header(config, merged),
+        f"# {shown_model(config.model)}, after {config.method}",
+        _what(config, merged, dtype),
+        "## Method\n\n" + _method(config, result, pictured),
+        "## Data\n\n" + _data(config) + _modality(config),
+        "## Scores\n\n" + _scores(config, scores, dtype if merged else None),
+        "## Limits\n\n" + LIMITS,
+        "## Licence\n\n" + _licence(config),
+        _made_with(environment),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(config: RunConfig, merged: bool) -> str:
+    lines = ["---", f"base_model: {shown_model(config.model)}", f"library_name: {'transformers' if merged else 'peft'}"]
+    lines.append("pipeline_tag: image-text-to-text")
+    if config.model in BASE_LICENCES:
+        lines.append(f"license: {BASE_LICENCES[config.model]}")
+    return "\n".join([*lines, "tags:", "- unlearning", "- safety", "- unsay", "---"])
+
+
+def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
+    if merged:
+        return (
+            f"A whole checkpoint in {dtype}: `{shown_model(config.model)}` with the adapter added into its weights. It "
+            "opens with transformers and needs neither peft nor unsay."
+        )
+    return f"A LoRA adapter in PEFT format for `{shown_model(config.model)}`."
+
+
+def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
+    lora, settings = config.train.lora, ", ".join(f"{name} {value}" for name, value in config.method_settings.items())
+    done = f"{result.get('steps', config.train.steps)} of {config.train.steps} steps"
+    stopped = result.get("stopped", "finished")
+    ended = "" if stopped == "finished" else f" It ended early: {stopped}."
+    seen = "on pictures too; yet" if pictured else "on text alone:"
+    return (
+        f"`{config.method}` ({METHODS[config.method].paper}), {seen} the vision tower and the projector are as they "
+        f"were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
+        f"of the language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
+        f"Settings: {settings}."
+    )
+
+
+def _data(config: RunConfig) -> str:
+    if config.data.examples is not None:
+        return (
+            f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
+        )
+    return f"{_recipe(config)} No prompt of a suite below, nor a near duplicate of one, was trained on."
+
+
+def _recipe(config: RunConfig) -> str:
+    """What of the built-in data the method reads; a run collects more, but nothing is learned from it."""
+    needs = build_method(config.method, config.method_settings).needs
+    answered = ["by the model itself"] if Role.FORGET in needs.roles else []
+    if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
+        answered.append("by refusals written for unsay")
+    said = f"Harmful requests from AdvBench's train half, answered {' and '.join(answered)}."
+    if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
+        said += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
+    return said
+
+
+def _modality(config: RunConfig) -> str:
+    """How requests reached the model, where that is not in words alone."""
+    harmful = shares(config.data.modality)
+    retain = harmful if config.data.retain_modality is None else shares(config.data.retain_modality)
+    if set(harmful) | set(retain) == {Modality.TEXT}:
+        return ""
+    said, kept = (", ".join(f"{name} {percent(share)}" for name, share in mix.items()) for mix in (harmful, retain))
+    return f" Harmful requests were given as: {said}. Ordinary prompts: {kept}."
+
+
+def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
+    """Tables, judge and cautions; `dtype` is a merged checkpoint's."""
+    if scores is None:
+        return "**This run has no scores: nothing was measured.**"
+    lines = [
+        _asked(in_words(config), dtype),
+        "",
+        "With 95% intervals. ASR: harmful of all judged answers. Coherent safety: refused or safely answered.",
+        "",
+        "| Suite | prompts | measure | before | after | coherent safety before | after |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    pieces: dict[tuple[object, ...], dict[Phase, SuiteRow]] = {}
+    for row in scores.rows:  # a suite of several kinds, modalities or conditions has a row for each
+        pieces.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
+    for phases in pieces.values():
+        title, kind = next((row.title, row.kind) for row in phases.values())
+        cells = [phases.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
+        rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in cells]
+        safety = [
+            _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and kind is Kind.ATTACK else ""
+            for row in cells
+        ]
+        count = next(row.n for row in cells if row)
+        name = "ASR" if kind is Kind.ATTACK else "refused"
+        lines.append("| " + " | ".join([title, str(count), name, *rates, *safety]) + " |")
+    lines += _utility(scores)
+    found = scores.judge.headline()
+    judge = f"Judge `{scores.judge.name}`: "
+    if found is None:
+        judge += "**never compared with people.**"
+    else:
+        name, accuracy = found
+        low, high = percent(accuracy.low), percent(accuracy.high)
+        judge += (
+            f"{name.replace('_', ' ')} {percent(accuracy.value)} ({low}–{high}) against {accuracy.n} human labels "
+            f"({accuracy.dataset})."
+        )
+    lines += ["", judge]
+    lines += _missed(config, scores)
+    return "\n".join([*lines, *(f"\nCaution: {caution.text}" for caution in scores.warnings)])
+
+
+def _asked(measured: str, dtype: str | None) -> str:
+    """Which weights the scores are those of: rounding them otherwise can change answers."""
+    if dtype is None:
+        return f"Measured with the base model in {measured}; in another precision it was not asked."
+    if measured == dtype:
+        return f"Measured in {measured}, with the adapter on; this checkpoint was compared with that when it was made."
+    return (
+        f"**Measured in {measured}; this checkpoint in {dtype} was not asked:** `unsay evaluate --config ask.yaml "
+        f"--model THIS_FOLDER --out runs/ask` asks it, where `ask.yaml` has `model_settings: {{dtype: {dtype}}}` and "
+        "the run's `evaluation`."
+    )
+
+
+def _missed(config: RunConfig, scores: Scores) -> list[str]:
+    """Limits that were not kept; of a model that is not the demo's, also in older scores, the general one alone."""
+    demo = config.model == DEMO
+    limits = [row for row in scores.targets if demo or row.target.measure == "degenerate"]
+    missed = sum(row.met is False for row in limits)
+    if not missed:
+        return []
+    if demo:
+        return ["", f"{missed} of {len(limits)} targets that were set before the run were missed."]
+    return ["", f"More than {MAX_DEGENERATE:.0%} of the answers are degenerate in {missed} of {len(limits)} suites."]
+
+
+def _cell(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
+
+
+def _utility(scores: Scores) -> list[str]:
+    if not scores.utility:
+        return []
+    lines = ["", "| Utility | items | before | after |", "| --- | ---: | ---: | ---: |"]
+    for suite in dict.fromkeys(row.suite for row in scores.utility):
+        rows = {row.phase: row for row in scores.utility if row.suite == suite}
+        one = next(iter(rows.values()))
+        cells = [
+            _cell(measure(row, row.value), measure_span(row)) if (row := rows.get(phase)) else "–"
+            for phase in (Phase.BEFORE, Phase.AFTER)
+        ]
+        better = "higher" if one.higher_is_better else "lower"
+        lines.append(f"| {one.title} ({better} is better) | {one.n} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
+def _licence(config: RunConfig) -> str:
+    if config.model in BASE_LICENCES:
+        return f"The base model's: {BASE_LICENCES[config.model]}."
+    return (
+        f"The licence of the base model, `{shown_model(config.model)}`, holds for what is derived from it; see there. "
+        "The training data have licences of their own."
+    )
+
+
+def _made_with(environment: dict[str, Any]) -> str:
+    libraries = environment.get("libraries", {})
+    names = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers", "peft") if name in libraries)
+    return f"Made with unsay {environment.get('unsay', '(version unknown)')}" + (f", {names}." if names else ".")
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        folder: where it is.
+        merged: a whole checkpoint, not an adapter.
+        dtype: precision of a merged checkpoint.
+        parity: how near a merged checkpoint is to the model with its adapter on.
+    """
+
+    folder: Path
+    merged: bool
+    dtype: str | None = None
+    parity: Parity | None = None
+
+
+def export(
+    run_dir: Path, out: Path, *, merge: bool = False, dtype: str | None = None, device: str | None = None
+) -> Exported:
+    """Write what a run learned in a standard form; the folder appears whole, or not at all.
+
+    Args:
+        run_dir: a run directory with an adapter.
+        out: the folder to make.
+        merge: a whole checkpoint that needs neither `unsay` nor `peft`; otherwise the adapter.
+        dtype: precision of the merged weights; the base checkpoint's by default.
+        device: where to merge, the whole model; the run's device, or its device map, by default.
+
+    Raises:
+        UserError: no run or no adapter there, `out` exists, a full disk, too little memory, or a merged checkpoint that
+            does not say what the adapted model says.
+    """
+    run_dir = Path(run_dir)
+    config = read_config(run_dir / "config.yaml")
+    adapter = run_dir / "adapter"
+    for name in ADAPTER_FILES:
+        if not (adapter / name).is_file():
+            raise UserError(f"{adapter / name}: missing; only a run that has unlearned can be exported")
+    scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
+    with atomic_folder(Path(out)) as folder:
+        if not merge:
+            for path in sorted(path for path in adapter.iterdir() if path.is_file() and path.name != "README.md"):
+                shutil.copyfile(path, folder / path.name)
+            done = Exported(Path(out), merged=False)
+        else:
+            precision = _precision(config, dtype)
+            settings = _to_merge(config.model_settings, precision, device)
+            where = device or config.device
+            with _memory_explained(config.model, where):
+                vlm = load(config.model, adapter=adapter, device=where, settings=settings)
+                if vlm.sees_anew:
+                    raise UserError(
+                        f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
+                        "merge it with peft's own merge_and_unload"
+                    )
+                parity = write_merged(vlm, folder, precision, settings)
+            done = Exported(Path(out), True, precision, parity)
+        write_text(folder / "README.md", _card(run_dir, config, scores, done))
+    return done
+
+
+def _precision(config: RunConfig, dtype: str | None) -> Precision:
+    wanted = dtype or stored_precision(config.model)
+    if wanted not in TOLERANCE:
+        raise UserError(f"--dtype: '{wanted}' is no precision to export in; known are {', '.join(TOLERANCE)}")
+    return cast(Precision, wanted)
+
+
+def _to_merge(settings: ModelSettings, precision: Precision, device: str | None) -> ModelSettings:
+    """How the model is loaded to be merged."""
+    # Weights in 4 bits cannot take an adapter up without loss: the merge starts from the published ones.
+    changes: dict[str, str | None] = {"quantisation": None}
+    if precision == "float32":
+        changes["dtype"] = precision  # added into weights in half precision, the adapter would be rounded for nothing
+    if device is not None:
+        changes["device_map"] = None  # with a map, the device would be taken no notice of
+        if device == "cpu" and settings.attention == "flash_attention_2":
+            changes["attention"] = None  # there is none for a CPU, and the weights do not depend on it
+    return settings.model_copy(update=changes)
+
+
+@contextmanager
+def _memory_explained(model: str, device: str) -> Iterator[None]:
+    """Say what to do where the model does not fit, when it is loaded or when it is opened again."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, UserError) as error:
+        reason = error.__cause__ if isinstance(error, UserError) else error
+        if reason is None or not out_of_memory(reason):
+            raise
+        way = "a machine with more memory" if device == "cpu" else "--device cpu, the machine's own memory"
+        raise UserError(f"{model}: out of memory while it was merged; nothing was written: take {way}") from error
+
+
+def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exported) -> str:
+    environment = run_dir / "environment.json"
+    versions = read_json(environment) if environment.exists() else {}
+    result = run_dir / "train" / "result.json"
+    ended = read_json(result) if result.exists() else {}
+    metrics = run_dir / "train" / "metrics.jsonl"
+    pictured = metrics.exists() and any(row.get("image_tokens") for row in read_metrics(metrics))
+    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)

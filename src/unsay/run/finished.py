@@ -1,0 +1,235 @@
+"""A finished run as numbers: what was asked, by kind and request, and what each answer came to. No text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from unsay.config import RunConfig, read_config
+from unsay.errors import UserError
+from unsay.files import content_key, read_json, read_rows
+from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Verdict
+from unsay.report.charts import read_metrics
+from unsay.run.evaluate import Value
+from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
+from unsay.scoring.pairing import by_id
+
+MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
+"""What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
+
+VERSIONS = ("unsay", "libraries")
+"""What of it must be equal where runs are compared: versions decide numbers too."""
+
+TRAINING = "unlearn"
+"""The stage whose cost is that of training."""
+
+
+class Item(Record):
+    """What statistics need to know of a prompt."""
+
+    id: str
+    group: str
+    """Equal for the same request in different suites and modalities."""
+    kind: Kind
+    modality: Modality
+    condition: Condition = Condition.NO_IMAGE
+    category: str | None = None
+
+
+class Step(Record):
+    """What training had used after a step."""
+
+    step: int
+    tokens: int
+    """Image tokens included."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRun:
+    """What a run came to.
+
+    Attributes:
+        name: its directory, or where else it was read, for messages.
+        seed: of its data and training.
+        alike: equal for runs that may be pooled.
+        scores: its `scores.json`, or the part of it that is looked at.
+        environment: what it was made with.
+        items: what was asked, by suite.
+        verdicts: by suite and phase, in the order of the items.
+        values: of utility suites, likewise; None where an answer could not be graded.
+        asked_steps: how many steps of training its settings ask for.
+        steps: after each step of training, what it had used.
+        stopped: why training ended; None where that is not known, or nothing was trained.
+    """
+
+    name: str
+    seed: int
+    alike: str
+    scores: Scores
+    environment: dict[str, Any]
+    items: dict[str, tuple[Item, ...]]
+    verdicts: dict[tuple[str, Phase], tuple[Label, ...]]
+    values: dict[tuple[str, Phase], tuple[float | None, ...]]
+    asked_steps: int
+    steps: tuple[Step, ...] = ()
+    stopped: str | None = None
+
+    def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
+        """What is behind a row; of a suite that mixes kinds, modalities or conditions, the row's part."""
+        return [item for item in self.items[row.suite] if isinstance(row, UtilityRow) or _belongs(item, row)]
+
+    def labels(self, row: SuiteRow) -> list[Label]:
+        """The labels behind a row, in the order of what was asked."""
+        pairs = zip(self.items[row.suite], self.verdicts[row.suite, row.phase], strict=True)
+        return [label for item, label in pairs if _belongs(item, row)]
+
+    def graded(self, row: UtilityRow) -> list[tuple[Item, float]]:
+        """The items behind a row with their values; those without a grade are left out."""
+        pairs = zip(self.items[row.suite], self.values[row.suite, row.phase], strict=True)
+        return [(item, value) for item, value in pairs if value is not None]
+
+    def check(self) -> None:
+        """Whether the verdicts are those that the scores count.
+
+        Raises:
+            UserError: they are not.
+        """
+        for row in self.scores.rows:
+            counts = Counter(self.labels(row))
+            if any(counts[label] != getattr(row, label.value) for label in Label):
+                raise UserError(
+                    f"{self.name}: suite '{row.suite}', {row.phase.value}: these are not the verdicts that its scores "
+                    "count; rerun it"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun(MeasuredRun):
+    """A run directory with scores.
+
+    Attributes:
+        config: its settings.
+    """
+
+    config: RunConfig
+
+    def as_measured(self, phase: Phase) -> MeasuredRun:
+        """The run without its settings, and with the scores of one phase and the cost of training alone.
+
+        Such runs may be pooled also where they had other budgets.
+        """
+        scores = self.scores
+        return MeasuredRun(
+            name=self.name,
+            seed=self.seed,
+            alike=content_key(portable(but_seed(self.config, budgets=True))),
+            scores=Scores(
+                rows=tuple(row for row in scores.rows if row.phase is phase),
+                utility=tuple(row for row in scores.utility if row.phase is phase),
+                cost=tuple(row for row in scores.cost if row.stage == TRAINING),
+                judge=scores.judge,
+            ),
+            environment={name: value for name, value in self.environment.items() if name in (*MADE_WITH, "commit")},
+            items=self.items,
+            verdicts={key: labels for key, labels in self.verdicts.items() if key[1] is phase},
+            values={key: values for key, values in self.values.items() if key[1] is phase},
+            asked_steps=self.asked_steps,
+            steps=self.steps,
+            stopped=self.stopped,
+        )
+
+
+def shown_model(model: str) -> str:
+    """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
+    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
+
+
+def portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are equal on every machine: where files lie differs, and their content has keys of its own."""
+    data = settings.get("data", {})
+    if data.get("examples") is not None:
+        data = {**data, "examples": Path(data["examples"]).name}
+    return {**settings, "model": shown_model(settings.get("model", "")), "data": data}
+
+
+def but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
+    """The settings that runs which are pooled have in common.
+
+    Args:
+        config: of a run.
+        budgets: whether such runs may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got
+            what another run of the same seed had used.
+    """
+    train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
+    return config.model_dump(exclude={"seed": True, "train": train})
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read what a finished run has written.
+
+    Raises:
+        UserError: a file is missing or malformed, or the verdicts are not those that the scores count.
+    """
+    environment = read_json(folder / "environment.json")
+    if not isinstance(environment, dict):
+        raise UserError(f"{folder / 'environment.json'}: expected an object")
+    scores = read_scores(folder / "scores.json")
+    rows: list[SuiteRow | UtilityRow] = [*scores.rows, *scores.utility]
+    prompts = {row.suite: read_rows(folder / "suites" / f"{row.suite}.jsonl", Prompt) for row in rows}
+    result = folder / "train" / "result.json"
+    config = read_config(folder / "config.yaml")
+    run = FinishedRun(
+        name=str(folder),
+        seed=config.seed,
+        alike=content_key(but_seed(config)),
+        config=config,
+        scores=scores,
+        environment=environment,
+        items={name: tuple(map(_item, suite)) for name, suite in prompts.items()},
+        verdicts={
+            (suite, phase): _verdicts(folder, scores.judge.name, suite, phase, prompts[suite])
+            for suite, phase in dict.fromkeys((row.suite, row.phase) for row in scores.rows)
+        },
+        values={
+            (row.suite, row.phase): _values(folder, row.suite, row.phase, prompts[row.suite]) for row in scores.utility
+        },
+        asked_steps=config.train.steps,
+        steps=_steps(folder / "train" / "metrics.jsonl"),
+        stopped=str(read_json(result).get("stopped")) if result.exists() else None,
+    )
+    run.check()
+    return run
+
+
+def _belongs(item: Item, row: SuiteRow) -> bool:
+    return (item.kind, item.modality, item.condition) == (row.kind, row.modality, row.condition)
+
+
+def _item(prompt: Prompt) -> Item:
+    return Item(**prompt.model_dump(include=set(Item.model_fields)))
+
+
+def _verdicts(folder: Path, judge: str, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[Label, ...]:
+    rows = read_rows(folder / "verdicts" / judge / f"{suite}.{phase.value}.jsonl", Verdict)
+    found = by_id(prompts, rows, suite, f"verdicts {phase.value}")
+    return tuple(found[prompt.id].label for prompt in prompts)
+
+
+def _values(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[float | None, ...]:
+    found = by_id(prompts, read_rows(folder / "values" / f"{suite}.{phase.value}.jsonl", Value), suite, "values")
+    return tuple(found[prompt.id].value for prompt in prompts)
+
+
+def _steps(metrics: Path) -> tuple[Step, ...]:
+    rows = read_metrics(metrics) if metrics.exists() else []
+    try:
+        return tuple(
+            Step(step=row["step"], tokens=row["tokens"] + row.get("image_tokens", 0), seconds=row["seconds"])
+            for row in rows
+        )
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(f"{metrics}: expected step, tokens and seconds in every row") from None

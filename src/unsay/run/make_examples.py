@@ -1,0 +1,255 @@
+"""Training examples made from data of any usual shape: what `unsay examples` does."""
+
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from unsay.data.pictures import read_image
+from unsay.data.recipe import OwnAnswer
+from unsay.data.row_formats import USUAL, Fields, Said, UnfitError, read_row
+from unsay.data.sources import written
+from unsay.data.splits import prompt_key
+from unsay.errors import UserError
+from unsay.files import content_key, file_key, read_text
+from unsay.models.checkpoint import reason
+from unsay.models.load import NAMED
+from unsay.records import Example, Role, SourceRow
+from unsay.run.suites import Overlap, chosen, overlaps
+from unsay.suites import Setting
+
+Answering = Callable[[Role, list[SourceRow]], list[OwnAnswer]]
+"""Asks a model: role and requests → its answers, as far as they fit the role."""
+
+NAMED_LINES = 5
+"""Lines that are named of each thing that is wrong."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How examples are made.
+
+    Attributes:
+        role: of rows that do not say theirs.
+        fields: names of the fields to read.
+        refusals: packaged refusals for each request to refuse that has no answer, as `data.recipe.refusals_per_prompt`.
+        refuse_too: make refuse examples also for requests to forget that have none.
+        skip_broken: leave out what cannot be taken, in place of ending there.
+    """
+
+    role: Role | None = None
+    fields: Fields = USUAL
+    refusals: int = 3
+    refuse_too: bool = False
+    skip_broken: bool = False
+
+
+@dataclass
+class Made:
+    """What came of it; pictures' paths are absolute.
+
+    Attributes:
+        examples: in the order of the file.
+        repeated: exact duplicates that were dropped.
+        broken: what is wrong → the numbers of the lines that were left out for it.
+        asked: requests that a model was asked, by role.
+        unanswered: of these, the ones that brought no example.
+    """
+
+    examples: list[Example] = field(default_factory=list)
+    repeated: int = 0
+    broken: dict[str, list[int]] = field(default_factory=dict)
+    asked: Counter[Role] = field(default_factory=Counter)
+    unanswered: Counter[Role] = field(default_factory=Counter)
+
+
+def make(path: Path, making: Making, answering: Answering | None = None) -> Made:
+    """Examples from a JSONL file whose rows have any of the shapes that `read_row` knows.
+
+    Args:
+        path: the file; paths of pictures are relative to it.
+        making: roles and fields.
+        answering: gives answers to requests to forget or retain that have none; without it such rows are broken.
+
+    Raises:
+        UserError: the file cannot be read, or holds rows that cannot be taken; they are named by line and never
+            repeated. Or nothing is left.
+    """
+    made = Made()
+    rows: list[Said] = []
+    lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
+    for number, line in lines:
+        try:
+            rows += [_ready(said, making, path.parent, answering) for said in read_row(line, making.fields)]
+        except UnfitError as error:
+            made.broken.setdefault(str(error), []).append(number)
+    if made.broken and not making.skip_broken:
+        wrong = len({number for numbers in made.broken.values() for number in numbers})
+        raise UserError(
+            f"{path}: {wrong:,} of {len(lines):,} rows cannot be taken: {broken_words(made.broken)}; mend them, or "
+            "leave them out with --skip-broken"
+        )
+    rows = _answered(rows, made, answering)
+    listed = [example for said in rows for example in _examples(said, path.name, making)]
+    unique: dict[str, Example] = {}
+    for example in listed:
+        unique.setdefault(example.id, example)
+    made.examples = list(unique.values())
+    made.repeated = len(listed) - len(made.examples)
+    if making.refuse_too:
+        made.examples += _refusals_beside(made.examples, making)
+    if not made.examples:
+        raise UserError(f"{path}: no example comes of its {len(lines):,} rows")
+    return made
+
+
+def broken_words(broken: dict[str, list[int]]) -> str:
+    """What is wrong, and in which lines: `not JSON (line 3), an empty prompt (12 rows: lines 4, 5, 8, 9, 11, …)`."""
+    said = []
+    for wrong, lines in broken.items():
+        named = ", ".join(map(str, lines[:NAMED_LINES])) + (", …" if len(lines) > NAMED_LINES else "")
+        count = f"{len(lines):,} rows: " if len(lines) > NAMED_LINES else ""
+        said.append(f"{wrong} ({count}line{'s' if len(lines) > 1 else ''} {named})")
+    return ", ".join(said)
+
+
+def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[list[Example], list[Overlap]]:
+    """The examples that no suite asks, and what was found of the others.
+
+    Args:
+        examples: with absolute paths of pictures.
+        suites: names; none takes the standard ones. They are looked through whole, whatever part a run would ask.
+
+    Raises:
+        UserError: an unknown suite, or one whose data is not here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = overlaps(examples, {suite.name: suite.prompts(Setting(Path(folder))) for suite in chosen(suites)})
+    gone = {row.id for row in found}
+    return [example for example in examples if example.id not in gone], found
+
+
+def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Role]:
+    """How many answers of each role a model's tokenizer makes longer than a limit, their end counted as one token.
+
+    No weights are loaded.
+
+    Raises:
+        UserError: there is no such model, or it has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        source = str(NAMED[model]()) if model in NAMED else model
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        counted = tokenizer([example.answer for example in examples], add_special_tokens=False)["input_ids"]
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"{model}: its tokenizer cannot be loaded: {reason(error)}") from error
+    pairs = zip(examples, counted, strict=True)
+    return Counter(example.role for example, ids in pairs if example.complete and len(ids) + 1 > limit)
+
+
+def relative_to(folder: Path, examples: Sequence[Example]) -> list[Example]:
+    """The examples with their pictures' paths as a file in a folder names them.
+
+    Links to folders are followed first: whoever opens the file may follow them too, and `..` would lead elsewhere.
+    """
+    return [
+        example if example.image is None else example.model_copy(update={"image": _way(folder, Path(example.image))})
+        for example in examples
+    ]
+
+
+def _way(folder: Path, picture: Path) -> str:
+    """From a folder to a picture, which keeps its name where it is a link itself."""
+    return Path(os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())).as_posix()
+
+
+def _ready(said: Said, making: Making, folder: Path, answering: Answering | None) -> Said:
+    """What a row says, with its role and an absolute path.
+
+    Raises:
+        UnfitError: it has no role, no answer where it needs one, or a picture that cannot be read.
+    """
+    role = said.role or making.role
+    if role is None:
+        raise UnfitError("no role: give --role")
+    if said.answer is None and role is not Role.REFUSE:
+        if answering is None:
+            raise UnfitError(f"no answer to {role.value}: --answer-with asks a model")
+        if said.image is not None:
+            raise UnfitError("a picture without an answer: --answer-with asks in words alone")
+    if said.image is None:
+        return replace(said, role=role)
+    image = os.path.abspath(folder / said.image)
+    try:
+        read_image(image)
+    except UserError:
+        raise UnfitError("a picture that is missing or cannot be read") from None
+    return replace(said, role=role, image=image)
+
+
+def _answered(rows: list[Said], made: Made, answering: Answering | None) -> list[Said]:
+    """The rows with a model's answers where they had none; those that it did not answer to are left out."""
+    answers: dict[tuple[Role, str], OwnAnswer] = {}
+    for role in (Role.FORGET, Role.RETAIN):
+        wanted = {prompt_key(said.prompt): said for said in rows if said.role is role and said.answer is None}
+        if not wanted or answering is None:
+            continue
+        found = answering(role, [SourceRow(text=said.prompt, source="asked") for said in wanted.values()])
+        answers |= {(role, prompt_key(own.request)): own for own in found}
+        made.asked[role], made.unanswered[role] = len(wanted), len(wanted) - len(found)
+    whole = []
+    for said in rows:
+        if said.answer is not None or said.role is None or said.role is Role.REFUSE:
+            whole.append(said)
+        elif (own := answers.get((said.role, prompt_key(said.prompt)))) is not None:
+            whole.append(replace(said, answer=own.answer, complete=own.complete))
+    return whole
+
+
+def _examples(said: Said, source: str, making: Making) -> list[Example]:
+    answers = _refusals(said.request or said.prompt, making) if said.answer is None else [said.answer]
+    return [_example(said, answer, source) for answer in answers]
+
+
+def _refusals(request: str, making: Making) -> list[str]:
+    """Packaged refusals, drawn by the request as the recipe of a run with seed 0 draws them."""
+    known = written.refusals()
+    return random.Random(f"0/refusal/{prompt_key(request)}").sample(known, min(making.refusals, len(known)))
+
+
+def _refusals_beside(examples: Sequence[Example], making: Making) -> list[Example]:
+    """Refuse examples for the requests to forget that nothing refuses yet."""
+    refused = {(row.prompt, row.image) for row in examples if row.role is Role.REFUSE}
+    forgotten = {(row.prompt, row.image): row for row in examples if row.role is Role.FORGET}
+    made = []
+    for key, row in forgotten.items():
+        if key not in refused:
+            said = Said(row.prompt, None, Role.REFUSE, row.image, row.request, row.category)
+            made += _examples(said, row.source, making)
+    return made
+
+
+def _example(said: Said, answer: str, source: str) -> Example:
+    assert said.role is not None  # `_ready` has seen to it
+    return Example(
+        id=_id(said, answer),
+        role=said.role,
+        prompt=said.prompt,
+        answer=answer,
+        source=source,
+        category=said.category,
+        image=said.image,
+        request=said.request,
+        complete=said.complete,
+    )
+
+
+def _id(said: Said, answer: str) -> str:
+    """Of the content, the picture's included: the same row has the same id in every file."""
+    picture = [] if said.image is None else [file_key(Path(said.image))]
+    return f"{said.role}-{content_key(said.prompt, answer, *picture)[:12]}"

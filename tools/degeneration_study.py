@@ -1,0 +1,143 @@
+"""How well is babble told from language? Answers of the pocket VLM against those of models collapsed on purpose.
+
+    python -m tools.degeneration_study --out docs/results/degeneration.json
+    python -m tools.judge_tables docs/results/degeneration.json docs/judges.md
+
+Collapse is raw ascent on ordinary answers, with no cap, no refusals, no retain term and no stop: what the paper's first
+term does if nothing holds it. No harmful text takes part. For each length of training a fresh adapter is trained and
+asked the same harmless questions. A model counts as collapsed when its loss on held-out ordinary answers rose by
+`COLLAPSED` nats a token; what lies between sound and collapsed is listed apart and counts in neither precision nor
+recall. All models are asked the same questions, so intervals redraw questions.
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.judge_evidence import rounded
+from unsay.data.sources import magpie
+from unsay.files import write_json
+from unsay.generation import GenerationSettings, respond
+from unsay.judges import build_judge, judge_all
+from unsay.judges.agreement import measure
+from unsay.methods import build_method
+from unsay.models import VLM, detach, load
+from unsay.models.lora import LoraSettings
+from unsay.records import Example, Kind, Label, Modality, Phase, Prompt, Role, Verdict
+from unsay.training import train
+from unsay.training.likelihood import answer_losses
+from unsay.training.plan import BatchSettings, StopSettings, TrainSettings
+
+COLLAPSED = 3.0
+"""Nats a token above the original's loss on ordinary answers; the original's own is about 1 to 2."""
+
+ASCENT = {"forget_weight": 1.0, "refuse_weight": 0.0, "forget_cap": None, "retain_weight": 0.0}
+
+
+def study(
+    vlm: VLM,
+    rows: Sequence[tuple[str, str]],
+    steps: Sequence[int],
+    asked: int,
+    folder: Path,
+    told: Callable[[str], None] = lambda _line: None,
+) -> dict[str, Any]:
+    """Train, ask and judge; nothing that was said is kept.
+
+    Args:
+        vlm: the original model.
+        rows: (question, good answer), at least `asked` and eight more.
+        steps: lengths of training; 0 is the original and always asked.
+        asked: questions that each model is asked; they are not trained on.
+        folder: scratch.
+        told: given a line when a model is done.
+    """
+    held_out, trained_on = rows[:asked], rows[asked:]
+    prompts = [_prompt(number, *row) for number, row in enumerate(held_out)]
+    examples = [
+        Example(id=f"{role}-{number}", role=role, prompt=question, answer=answer, source="magpie")
+        for role in Role
+        for number, (question, answer) in enumerate(trained_on)
+    ]
+    judge = build_judge("probe")
+    found: list[dict[str, Any]] = []
+    labels: dict[int, list[Verdict]] = {}
+    for count in [0, *steps]:
+        model = vlm if count == 0 else _collapse(vlm, examples, count, folder / str(count))
+        losses, _ = answer_losses(model, prompts)
+        place = folder / str(count) / f"asked.{Phase.AFTER.value}.jsonl"
+        answers = respond(model, prompts, GenerationSettings(), place)
+        labels[count] = judge_all(judge, list(zip(prompts, answers, strict=True)))
+        flagged = [verdict for verdict in labels[count] if verdict.label is Label.DEGENERATE]
+        found.append(
+            {
+                "steps": count,
+                "n": len(prompts),
+                "loss": round(sum(losses) / len(losses), 2),
+                "flagged": len(flagged),
+                "reasons": dict(Counter(verdict.rationale.split(":")[0] for verdict in flagged).most_common()),
+            }
+        )
+        told(f"{count} steps: loss {found[-1]['loss']}, {len(flagged)} of {len(prompts)} answers degenerate")
+        if count:
+            detach(model)
+    sound = found[0]["loss"]
+    collapsed = [row["steps"] for row in found[1:] if row["loss"] - sound >= COLLAPSED]
+    judged = [(verdict.label, Label.SAFE) for verdict in labels[0]]
+    judged += [(verdict.label, Label.DEGENERATE) for count in collapsed for verdict in labels[count]]
+    said, true = zip(*judged, strict=True)
+    questions = [prompt.group for _ in [0, *collapsed] for prompt in prompts]
+    return {
+        "collapsed from": COLLAPSED,
+        "models": found,
+        "collapsed": collapsed,
+        "degenerate": rounded(measure(said, true, positive=Label.DEGENERATE, groups=questions)),
+    }
+
+
+def _collapse(vlm: VLM, examples: Sequence[Example], steps: int, folder: Path) -> VLM:
+    settings = TrainSettings(
+        steps=steps,
+        batch=BatchSettings(forget=4, refuse=1, retain=1),
+        learning_rate=2e-3,
+        schedule="constant",
+        warmup_steps=0,
+        lora=LoraSettings(),
+        checkpoint_every=max(steps, 1),
+        stop=StopSettings(max_probe_kl=None),
+    )
+    return train(vlm, examples, build_method("textual-unlearning", ASCENT), settings, folder).vlm
+
+
+def _prompt(number: int, question: str, answer: str) -> Prompt:
+    return Prompt(
+        id=f"asked-{number}",
+        suite="asked",
+        kind=Kind.BENIGN,
+        modality=Modality.TEXT,
+        prompt=question,
+        request=question,
+        group=str(number),
+        reference=answer,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study on the pocket VLM and write its numbers."""
+    parser = argparse.ArgumentParser(prog="python -m tools.degeneration_study", description=__doc__[:84])
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--steps", default="2,4,8,16", help="lengths of training, comma-separated")
+    parser.add_argument("--prompts", type=int, default=120, help="questions that each model is asked")
+    options = parser.parse_args(arguments)
+    rows = [(row.text, row.answers[0]) for row in magpie.load() if row.answers]
+    steps = [int(part) for part in options.steps.split(",")]
+    with tempfile.TemporaryDirectory() as scratch:
+        found = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch), print)
+    write_json(options.out, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What the pocket VLM can do: shapes by question, characters read wrongly, and how far its answers moved."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tools.pocket import synthetic
+from tools.pocket.conversations import Encoder, autocast, kl_terms, pixels, to_device
+from unsay.data import shapes, typography
+
+MEASURING_SEED = 20_240_607
+"""Apart from every training seed, so that no picture that is measured was ever trained on."""
+
+_DIGITS = {str(number): word for number, word in enumerate(shapes.NUMBERS)}
+_VOCABULARY: dict[str, frozenset[str]] = {
+    "colour": frozenset(shapes.COLOURS),
+    "count": frozenset(shapes.NUMBERS),
+    "exists": frozenset({"yes", "no"}),
+    "kind": frozenset(shapes.KINDS),
+    "side": frozenset({"left", "right"}),
+}
+
+
+def measure(
+    model: Any,
+    encoder: Encoder,
+    held_out: Sequence[synthetic.Pair],
+    *,
+    device: torch.device,
+    shape_questions: int = 256,
+    texts: int = 64,
+    batch: int = 64,
+) -> dict[str, float]:
+    """Every number that the builder prints, by name.
+
+    Args:
+        model: the VLM with its adapter (peft), so that switching the adapter off gives the original.
+        encoder: turns conversations into tokens.
+        held_out: instructions that were not trained on.
+        device: where the model is.
+        shape_questions: how many shape questions, spread evenly over the five topics.
+        texts: how many instructions to read and to follow.
+        batch: rows per forward pass.
+    """
+    was_training = model.training
+    model.eval()
+    numbers = shape_accuracy(model, encoder, device=device, number=shape_questions, batch=batch)
+    chosen = held_out[:texts]
+    numbers |= reading(model, encoder, chosen, device=device, batch=batch)
+    numbers |= drift(model, encoder, chosen, device=device, batch=batch)
+    model.train(was_training)
+    return numbers
+
+
+def shape_accuracy(model: Any, encoder: Encoder, *, device: torch.device, number: int, batch: int) -> dict[str, float]:
+    """Share of right answers, overall and by topic, on `number` fresh scenes (one question each, answers balanced)."""
+    asked, images = shape_exam(number)
+    answers = answer(model, encoder, images, [question.question for question in asked], 8, device=device, batch=batch)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for question, said in zip(asked, answers, strict=True):
+        right[question.topic].append(is_right(said, question))
+    numbers = {"shapes": sum(map(sum, right.values())) / number}
+    return numbers | {f"shapes_{topic}": sum(right[topic]) / len(right[topic]) for topic in sorted(right)}
+
+
+def shape_exam(number: int) -> tuple[list[shapes.Question], list[NDArray[np.uint8]]]:
+    """`number` scenes with one question each, the topics in turn; always the same ones."""
+    rng = random.Random(MEASURING_SEED)
+    asked: list[shapes.Question] = []
+    images = []
+    while len(asked) < number:
+        scene = shapes.random_scene(rng)
+        topic = synthetic.TOPICS[len(asked) % len(synthetic.TOPICS)]
+        choices = [question for question in shapes.questions(scene, rng) if question.topic == topic]
+        if choices:
+            asked.append(synthetic.balanced(choices, rng))
+            images.append(np.asarray(shapes.draw(scene)))
+    return asked, images
+
+
+def is_right(said: str, question: shapes.Question) -> bool:
+    """Whether an answer names the right thing and nothing else of its sort (`Two.`, `2` and `There are two.`)."""
+    words = {_DIGITS.get(word, word) for word in re.findall(r"[a-z]+|\d+", said.lower())}
+    words |= {word.removesuffix("s") for word in words}
+    return words & _VOCABULARY[question.topic] == {question.answer}
+
+
+def reading(
+    model: Any, encoder: Encoder, pairs: Sequence[synthetic.Pair], *, device: torch.device, batch: int
+) -> dict[str, float]:
+    """Character error rate and share read exactly: instructions in random styles, and (`_plain`) in the plain one."""
+    rng = random.Random(MEASURING_SEED)
+    random_styles = [np.asarray(synthetic.picture(pair.instruction, rng)) for pair in pairs]
+    plain = [np.asarray(typography.render_text(pair.instruction, style=typography.plain_style())) for pair in pairs]
+    asked = [synthetic.TRANSCRIBE[0]] * len(pairs)
+    characters = sum(len(pair.instruction.strip()) for pair in pairs)
+    numbers = {}
+    for name, images in (("", random_styles), ("_plain", plain)):
+        said = answer(model, encoder, images, asked, 64, device=device, batch=batch)
+        wrong = [edit_distance(one.strip(), pair.instruction.strip()) for one, pair in zip(said, pairs, strict=True)]
+        numbers[f"cer{name}"] = sum(wrong) / characters
+        numbers[f"read_exactly{name}"] = sum(errors == 0 for errors in wrong) / len(wrong)
+    return numbers
+
+
+@torch.no_grad()
+def drift(
+    model: Any, encoder: Encoder, pairs: Sequence[synthetic.Pair], *, device: torch.device, batch: int
+) -> dict[str, float]:
+    """KL(original on the text ‖ this model), nats per answer token: on text, and with the request as pixels.
+
+    `_first` is the same for the first answer token alone, where a model decides whether to answer at all.
+    """
+    rng = random.Random(MEASURING_SEED)
+    shown = []
+    for pair in pairs:
+        image = np.asarray(synthetic.picture(pair.instruction, rng))
+        turns = ((synthetic.FOLLOW[0], pair.response),)
+        shown.append(synthetic.Sample("follow", image, turns, pair.done, pair.instruction))
+    told = [
+        synthetic.Sample("chat", None, ((pair.instruction, pair.response),), pair.done, pair.instruction)
+        for pair in pairs
+    ]
+    numbers = {}
+    for name, samples in (("kl_image", shown), ("kl_text", told)):
+        terms, firsts = [], []
+        for start in range(0, len(samples), batch):
+            one = to_device(encoder.batch(samples[start : start + batch]), device)
+            terms.append(kl_terms(model, one))
+            firsts.append(terms[-1][torch.as_tensor(one["first"], device=device)])
+        numbers[name] = float(torch.cat(terms).mean())
+        numbers[f"{name}_first"] = float(torch.cat(firsts).mean())
+    return numbers
+
+
+@torch.no_grad()
+def answer(
+    model: Any,
+    encoder: Encoder,
+    images: Sequence[NDArray[np.uint8]],
+    asked: Sequence[str],
+    new_tokens: int,
+    *,
+    device: torch.device,
+    batch: int,
+) -> list[str]:
+    """Greedy answers to one question per image."""
+    said: list[str] = []
+    for start in range(0, len(asked), batch):
+        ids, mask = encoder.left_padded([encoder.prompt(text, image=True) for text in asked[start : start + batch]])
+        with autocast(device):
+            out = model.generate(
+                input_ids=torch.from_numpy(ids).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
+                pixel_values=pixels(np.stack(images[start : start + batch]), device),
+                max_new_tokens=new_tokens,
+                do_sample=False,
+                eos_token_id=encoder.end,
+                pad_token_id=encoder.end,
+            )
+        said += encoder.tokenizer.batch_decode(
+            out[:, ids.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+    return said
+
+
+def edit_distance(left: str, right: str) -> int:
+    """Levenshtein distance: insertions, deletions and substitutions of single characters."""
+    row = list(range(len(right) + 1))
+    for number, one in enumerate(left, start=1):
+        previous, row[0] = row[0], number
+        for column, other in enumerate(right, start=1):
+            previous, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, previous + (one != other))
+    return row[-1]

@@ -1,0 +1,34 @@
+"""Fits the probe of the judge `probe` anew and writes it into the package.
+
+    python -m tools.refit_probe --data-dir BENCHMARKS --gptfuzz-questions question_list.csv
+
+Fitted on PyRIT's objective labels and on half of GPTFuzz's questions. The other half is never fitted on:
+`python -m unsay.judges.agreement` measures there.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.judge_evidence import gptfuzz_fit_rows
+from unsay.files import write_text
+from unsay.judges.label_sets import pyrit_objective
+from unsay.judges.probe import PACKAGED, fit
+from unsay.models.pocket import original_language_model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit and write; takes minutes."""
+    parser = argparse.ArgumentParser(prog="python -m tools.refit_probe", description=__doc__.split("\n")[0])
+    parser.add_argument("--data-dir", type=Path, required=True, help="benchmark folder with gptfuzz_labeled/train.csv")
+    parser.add_argument("--gptfuzz-questions", type=Path, required=True, help="datasets/questions/question_list.csv")
+    parser.add_argument("--out", type=Path, default=PACKAGED, help="where to write (default: into the package)")
+    options = parser.parse_args(arguments)
+    rows = [*pyrit_objective(), *gptfuzz_fit_rows(options.data_dir, options.gptfuzz_questions)]
+    fitted = fit(*original_language_model(), rows)
+    write_text(options.out, fitted.model_dump_json() + "\n")
+    print(f"{options.out}: fitted on {fitted.rows} rows, threshold {fitted.threshold}")
+
+
+if __name__ == "__main__":
+    main()

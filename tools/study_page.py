@@ -1,0 +1,228 @@
+"""The committed results of a study, from the study's directory.
+
+    python -m tools.study_page runs/study-paper --out docs/results/paper
+
+writes `docs/results/paper.json`, the study's numbers, `docs/results/paper.md`, the same as a page, and
+`docs/results/paper.svg`, the trade-offs that the page shows. `docs/results/paper.runs.jsonl` is the study's
+`runs.jsonl`: every verdict, without its text. With `--readme FILE`, the findings and the rankings also go between the
+markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unsay.errors import UserError
+from unsay.files import read_text, write_text
+from unsay.report import numbers
+from unsay.scoring import SuiteRow
+from unsay.studies import words
+from unsay.studies.page import figure, tradeoffs
+from unsay.studies.schema import Ranking, StudyResult, read_result, result_file, write_result
+from unsay.studies.settings import ORIGINAL
+from unsay.studies.tables import markdown_table, pipes
+
+
+def markdown(result: StudyResult, name: str) -> str:
+    """The whole page."""
+    parts = [f"# {result.title}", result.about, "\n".join(f"- {line}" for line in words.findings(result))]
+    parts.append(_tradeoffs(result, name))
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking), markdown_table(result, ranking)]
+    parts += [f"## Differences from {result.reference}", _differences_note(result)]
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking, "###"), _differences(result, ranking)]
+    parts += ["## By suite", _suites_note(result), _suites(result), "## What training took", _cost(result)]
+    if result.categories:
+        parts += [
+            "## Coverage",
+            "Attack success by harm category; **bold** where the arm learned from it.",
+            _coverage(result),
+        ]
+    cautions = [f"- {line}" for line in words.cautions(result)]
+    if cautions:
+        parts += ["## Before you believe a number", "\n".join(cautions)]
+    parts += ["## How", _how(result, name)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tradeoffs(result: StudyResult, name: str) -> str:
+    plots = tradeoffs(result)
+    if not plots:
+        return ""
+    beyond = dict.fromkeys(line for plot in plots for line in plot.beyond)
+    return "\n\n".join(
+        [
+            "## What safety costs",
+            f"![{'. '.join(plot.title for plot in plots)}. The numbers are in the tables below.]({name}.svg)",
+            "Bars are 95% intervals; left is safer. The dashed line joins arms that no other beats on both axes, by "
+            "the points alone. Hollow points babble, more than untrained.",
+            "\n".join(f"- {line}" for line in beyond),
+        ]
+    ).strip()
+
+
+def rankings(result: StudyResult) -> str:
+    """Findings and every ranking: what a README shows of a study whose rules are its question."""
+    parts = ["\n".join(f"- {line}" for line in words.findings(result))]
+    for ranking in result.rankings:
+        parts += [_heading(result, ranking, "**"), markdown_table(result, ranking)]
+    return "\n\n".join(parts)
+
+
+def _heading(result: StudyResult, ranking: Ranking, mark: str = "##") -> str:
+    text = words.heading(result, ranking)
+    return f"**{text}**" if mark == "**" else f"{mark} {text}"
+
+
+def _differences_note(result: StudyResult) -> str:
+    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
+    return (
+        f"Arm minus {result.reference}, on the same requests and seeds; rates in points. In brackets: 95% intervals "
+        f"({redrawn} redrawn). p: signs of whole requests flipped, corrected after Holm for all pairs of arms."
+    )
+
+
+def _differences(result: StudyResult, ranking: Ranking) -> str:
+    lines = []
+    for place in ranking.places:
+        cells = []
+        for name in result.measures:
+            pair = words.against(result, ranking, place.arm, name)
+            if pair is None:
+                cells.append("")
+                continue
+            said = words.verdict(pair, place.arm)
+            shown = said if said == "tie" else f"**{said}**"
+            difference = words.difference_words(result, pair, place.arm)
+            cells.append(f"{difference}, p {numbers.p_value(pair.p_holm)}, {shown}")
+        if any(cells):
+            lines.append([result.find(place.arm).title, *cells])
+    return pipes(["arm", *result.measures.values()], lines)
+
+
+def _suites_note(result: StudyResult) -> str:
+    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
+    return (
+        "Attack success on attacks, refusals on harmless suites. In brackets: 95% intervals "
+        f"({redrawn} redrawn; Wilson's where answers stand alone or are all alike)."
+    )
+
+
+def _suites(result: StudyResult) -> str:
+    """Every suite's rate: what the pooled columns are made of, controls included."""
+    titles = dict.fromkeys(row.title for arm in result.arms for row in arm.suites)
+    lines = []
+    for arm in result.arms:
+        rates = {row.title: row for row in arm.suites}
+        cells = [_rate(rates[title]) if title in rates else "" for title in titles]
+        if any(cells):
+            lines.append([words.label(result, arm), *cells])
+    return pipes(["arm", *titles], lines)
+
+
+def _rate(row: SuiteRow) -> str:
+    return f"{numbers.percent(row.rate)} ({numbers.span(row.interval)})" if row.interval else numbers.percent(row.rate)
+
+
+def _cost(result: StudyResult) -> str:
+    head = ["arm", "steps", "text tokens", "image tokens", "operations", "time", "peak memory"]
+    lines = []
+    for arm in result.arms:
+        if (cost := arm.cost) is None:
+            continue
+        lines.append(
+            [
+                words.label(result, arm),
+                f"{cost.steps:.0f}",
+                numbers.count(cost.tokens),
+                numbers.count(cost.image_tokens),
+                f"{numbers.flops(cost.flops)}{_times(cost.ratios, 'flops')}",
+                f"{numbers.seconds(cost.seconds)}{_times(cost.ratios, 'seconds')}",
+                f"{numbers.memory(cost.peak_memory_bytes)}{_times(cost.ratios, 'memory')}",
+            ]
+        )
+    return pipes(head, lines)
+
+
+def _times(ratios: dict[str, float], name: str) -> str:
+    return f" (× {ratios[name]:.2f})" if name in ratios else ""
+
+
+def _coverage(result: StudyResult) -> str:
+    arms = [arm for arm in result.arms if any(row.arm == arm.name for row in result.categories)]
+    found = {(row.arm, row.category): row for row in result.categories}
+    lines = []
+    for category in dict.fromkeys(row.category for row in result.categories):
+        line = [category]
+        for arm in arms:
+            row = found.get((arm.name, category))
+            text = "" if row is None else f"{numbers.percent(row.asr.value, 0)} ({numbers.span(row.asr.interval, 0)})"
+            line.append(f"**{text}**" if row is not None and row.covered else text)
+        lines.append(line)
+    return pipes(["category", *(words.label(result, arm) for arm in arms)], lines)
+
+
+def _how(result: StudyResult, name: str) -> str:
+    untrained = next(arm for arm in result.arms if arm.arm == ORIGINAL)
+    answers = sum(row.n for row in untrained.suites)
+    lines = [
+        f"- In brackets: 95% intervals. Seeds {', '.join(map(str, result.seeds))}; {answers} judged answers a run."
+    ]
+    lines.append(f"- Judge `{result.judge.name}`: {words.judged(result)}.")
+    if result.command:
+        lines.append(
+            f"- Made with `{result.command}`, then `python -m tools.study_page DIR --out docs/results/{name}`."
+        )
+    cores = result.environment.get("cores")
+    lines.append(f"- unsay {result.environment.get('unsay')}{f', {cores} cores' if cores else ''}.")
+    return "\n".join(lines)
+
+
+def between_markers(page: str, text: str, name: str, where: str) -> str:
+    """The page with `text` between the markers of a study.
+
+    Raises:
+        UserError: the markers are not there exactly once, in order.
+    """
+    begin, end = f"<!-- study:{name} -->", f"<!-- /study:{name} -->"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise UserError(f"{where}: needs the lines '{begin}' and '{end}' once each, in this order")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files and say where; returns the exit code (2 for a study that cannot be read)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.study_page", description="Results of a study, to be committed."
+    )
+    parser.add_argument("study", type=Path, help="a study's directory, or its study.json")
+    parser.add_argument("--out", required=True, type=Path, help="where to write, without an ending")
+    parser.add_argument("--readme", type=Path, help="a page with the study's markers")
+    options = parser.parse_args(arguments)
+    name = options.out.name
+    try:
+        source = result_file(options.study)
+        result = read_result(source)
+        readme = None
+        if options.readme is not None:
+            readme = between_markers(read_text(options.readme), rankings(result), name, str(options.readme))
+        write_result(options.out.with_name(f"{name}.json"), result)
+        if (runs := source.with_name("runs.jsonl")).exists():
+            write_text(options.out.with_name(f"{name}.runs.jsonl"), read_text(runs))
+        if (picture := figure(result)) is not None:
+            write_text(options.out.with_name(f"{name}.svg"), picture)
+        write_text(options.out.with_name(f"{name}.md"), markdown(result, name))
+        if readme is not None:
+            write_text(options.readme, readme)
+    except UserError as error:
+        print(f"unsay: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}.json, {options.out}.md: {len(result.arms)} arms, seeds {', '.join(map(str, result.seeds))}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
