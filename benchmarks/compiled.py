@@ -16,9 +16,9 @@ from statistics import median
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from machine import describe
 
 from data import SETTINGS
-from machine import describe
 from unsay.files import write_json
 from unsay.models import ModelSettings, attach, load
 from unsay.models.vlm import VLM

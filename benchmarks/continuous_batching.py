@@ -14,8 +14,9 @@ from statistics import median
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from data import prompts
 from machine import describe
+
+from data import prompts
 from unsay.files import write_json
 from unsay.generation import GenerationSettings, respond
 from unsay.models import load

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from machine import now, synchronise
 from PIL import Image, ImageDraw
 
 from data import prompts
-from machine import now, synchronise
 from unsay.generation import GenerationSettings
 from unsay.generation import prompts as features_module
 from unsay.generation.prompts import ask, model_inputs

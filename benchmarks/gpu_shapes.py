@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from machine import describe, matmul_rate, peak_bytes, synchronise
+from recipes import operations, usual_recipe
 from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
@@ -27,8 +29,6 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from machine import describe, matmul_rate, peak_bytes, synchronise
-from recipes import operations, usual_recipe
 from unsay.methods import build_method
 from unsay.models import VLM, LoraSettings, attach, detach
 from unsay.records import Role

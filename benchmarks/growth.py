@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-
-from data import SETTINGS, examples
 from machine import timed
 from recipes import plan
+
+from data import SETTINGS, examples
 from unsay.methods import build_method
 from unsay.models import attach, detach
 from unsay.models.vlm import VLM

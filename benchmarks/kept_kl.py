@@ -15,9 +15,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from recipes import plan
 
 from data import SETTINGS, examples
-from recipes import plan
 from unsay.models import attach, load
 from unsay.models.vlm import VLM
 from unsay.records import Role

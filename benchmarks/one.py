@@ -16,10 +16,10 @@ from statistics import median
 from typing import Any
 
 import torch
-
-from data import PAIRS, SETTINGS, examples, pairs
 from machine import peak_bytes, timed
 from recipes import DPO, METHOD, operations, plan, this_project, transformers_trainer, trl_dpo, usual_recipe
+
+from data import PAIRS, SETTINGS, examples, pairs
 from unsay.models import ModelSettings, load
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from machine import describe, matmul_rate
+from recipes import METHOD, operations, plan, this_project
 from torch.profiler import ProfilerActivity, profile
 
 from data import SETTINGS, examples
-from machine import describe, matmul_rate
-from recipes import METHOD, operations, plan, this_project
 from unsay.files import write_json
 from unsay.models import ModelSettings, load
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import now
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from machine import now
 from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role

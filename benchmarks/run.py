@@ -16,13 +16,13 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
-
 import evaluation
 import growth
 import multimodal
-import training
+import torch
 from machine import describe
+
+import training
 from unsay.errors import UserError
 from unsay.files import atomic_path
 from unsay.models import ModelSettings, load

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 import torch
-
 from machine import matmul_rate
+
 from unsay.errors import UserError
 from unsay.models.vlm import VLM
 

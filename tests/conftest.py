@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
+from helpers import tiny
 from unsay import cli
 from unsay.files import write_rows
 from unsay.models import VLM, load

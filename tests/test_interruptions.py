@@ -12,8 +12,7 @@ import pytest
 from peft import PeftModel
 from safetensors import SafetensorError
 
-import killed_training
-import tiny
+from helpers import killed_training, tiny
 from unsay import cli, processes
 from unsay.errors import UserError
 from unsay.files import write_rows

@@ -1,0 +1,317 @@
+"""Runs on pictures: settings, your own images, what is refused, and a whole run in each modality."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers import tiny
+from unsay import api
+from unsay.config import RunConfig, parse_config
+from unsay.data import typography
+from unsay.errors import UserError
+from unsay.files import read_json, read_rows, write_rows
+from unsay.records import Example, Kind, Modality, Prompt, Role
+from unsay.run.directory import Run
+from unsay.run.examples import read_examples
+from unsay.run.suites import Overlap, check_disjoint, read_suite_file
+from unsay.run.train import _settings, prepare_examples
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_judge(monkeypatch):
+    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+def test_text_is_the_default_and_shares_are_kept():
+    assert RunConfig().data.modality is Modality.TEXT
+    assert RunConfig().data.retain_modality is None
+    data = parse_config("data: {modality: image, retain_modality: {text: 1, image: 2}}", "x").data
+    assert data.modality is Modality.IMAGE
+    assert data.retain_modality == {Modality.TEXT: 1, Modality.IMAGE: 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("pixels", "modality: Value error, must be text, typographic, image, or shares of them"),
+        ("{text: 0.5, pixels: 0.5}", "modality: Value error, must be text"),
+        ("{}", "modality: Value error, must be text"),
+        ("{text: 0}", "modality: Value error, every share is 0"),
+        ("{text: -1}", "data.modality"),
+        ("[text]", "modality: Value error, must be text"),
+        ("3", "modality: Value error, must be text"),
+        ("null", "modality: Value error, must be text"),
+    ],
+)
+def test_bad_modalities_are_named(value, said):
+    with pytest.raises(UserError) as caught:
+        parse_config(f"data: {{modality: {value}}}", "my.yaml")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("my.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3) |
+                    st.dictionaries(st.text() | st.sampled_from(["text", "image"]), inner, max_size=3)))  # fmt: skip
+def test_any_modality_is_taken_or_refused_in_one_line(value):
+    try:
+        config = parse_config(json.dumps({"data": {"modality": value}}), "my.yaml")
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert config.data.modality in list(Modality) or sum(config.data.modality.values()) > 0
+
+
+# ---------------------------------------------------------------------------------------------------- your own pictures
+
+
+def own(folder, *images):
+    rows = tiny.examples(12)
+    rows = [row.model_copy(update={"image": images[0]}) if images and not n % 2 else row for n, row in enumerate(rows)]
+    write_rows(folder / "own.jsonl", rows)
+    return folder / "own.jsonl"
+
+
+def test_own_images_are_relative_to_the_file(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "pictures" / "a.png")
+    examples, probe = read_examples(own(tmp_path, "pictures/a.png"), 1, 0)
+    images = {row.image for row in [*examples, *probe]}
+    assert images == {None, str(tmp_path / "pictures" / "a.png")}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
+def test_a_bad_own_image_is_named_with_its_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    rows = tiny.examples(1)
+    write_rows(tmp_path / "own.jsonl", [rows[0], rows[1].model_copy(update={"image": "a.png"})])
+    with pytest.raises(
+        UserError, match=r"own\.jsonl:2: image: .*a\.png: (no such image|not a readable image)"
+    ) as caught:
+        read_examples(tmp_path / "own.jsonl", 1, 0)
+    assert "\n" not in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------------- disjointness
+
+
+def asked(path, kind=Kind.ATTACK, request="[request 1] about a boat and a harbour", reference=None):
+    typography.save_png(typography.render_text("[request 1]", style=typography.plain_style()), path)
+    return Prompt(
+        id="p", suite="s", kind=kind, modality=Modality.TYPOGRAPHIC, prompt="Follow it.", request=request,
+        image=str(path), group="g", reference=reference,
+    )  # fmt: skip
+
+
+def trained(path, **more):
+    typography.save_png(typography.render_text("[other]", style=typography.plain_style()), path)
+    fields = {"id": "e", "role": Role.RETAIN, "prompt": "Reply to it.", "answer": "Yes.", "source": "toy"}
+    return Example(**{**fields, "request": "something else entirely", "image": str(path), **more})
+
+
+def listed(path):
+    return [(row.id, row.suite, row.by) for row in read_rows(path, Overlap)]
+
+
+def test_a_drawn_request_is_found_in_a_suite_that_draws_it_too(tmp_path):
+    suites, listing = {"s": [asked(tmp_path / "suite.png")]}, tmp_path / "overlaps.jsonl"
+    check_disjoint([trained(tmp_path / "a.png")], suites, listing)
+    drawn = trained(tmp_path / "a.png", request="[request 1], about boats and harbours")
+    with pytest.raises(UserError, match=r"1 of 1 training examples overlap .*\(s 1\)") as caught:
+        check_disjoint([drawn], suites, listing)
+    assert "harbour" not in str(caught.value)
+    assert listed(listing) == [("e", "s", "request")]
+
+
+def test_a_suites_picture_is_not_trained_on_whatever_the_file_or_the_words(tmp_path):
+    for kind in (Kind.ATTACK, Kind.UTILITY):
+        suites = {"s": [asked(tmp_path / "suite.png", kind)]}
+        with Image.open(tmp_path / "suite.png") as image:
+            image.save(tmp_path / "copy.bmp")
+        copied = trained(tmp_path / "a.png", image=str(tmp_path / "copy.bmp"))
+        with pytest.raises(UserError, match=r"1 of 1 training examples overlap .*\(s 1\)"):
+            check_disjoint([copied], suites, tmp_path / "overlaps.jsonl")
+        assert listed(tmp_path / "overlaps.jsonl") == [("e", "s", "picture")]
+
+
+def test_the_words_in_utility_pictures_are_not_read_in_training(tmp_path):
+    text, listing = "Bake a loaf of brown bread", tmp_path / "overlaps.jsonl"
+    suites = {"s": [asked(tmp_path / "suite.png", Kind.UTILITY, "Transcribe it.", text)]}
+    reading = trained(tmp_path / "a.png", request=text, answer=text)
+    with pytest.raises(UserError, match="overlap"):
+        check_disjoint([reading], suites, listing)
+    assert listed(listing) == [("e", "s", "words in pictures")]
+    check_disjoint([reading.model_copy(update={"image": None})], suites, listing)  # in words it is no suite's picture
+    assert not listing.exists()
+    # Answers of one word are no texts: half of all questions about shapes would be near them.
+    suites = {"s": [asked(tmp_path / "suite.png", Kind.UTILITY, "What is it?", "red")]}
+    check_disjoint([trained(tmp_path / "a.png", request="What shape is red?")], suites, listing)
+
+
+def test_all_that_overlaps_is_found_in_one_go_and_listed_without_a_word_of_it(tmp_path):
+    words = {"advbench": "[request 1] about a boat", "contrast": "[request 2] about a harbour"}
+    suites = {name: [asked(tmp_path / "suite.png", request=text)] for name, text in words.items()}
+    rows = [
+        trained(tmp_path / "a.png", id=str(n), image=None, request=f"{text} ({n})")
+        for n, text in enumerate([words["advbench"]] * 3 + [words["contrast"]] * 2 + ["something else entirely"])
+    ]
+    with pytest.raises(
+        UserError, match=r"5 of 6 training examples overlap .*\(advbench 3, contrast 2\); their ids are in "
+    ) as caught:
+        check_disjoint(rows, suites, tmp_path / "train" / "overlaps.jsonl")
+    assert "`unsay examples --drop-overlaps --suites advbench,contrast` does" in str(caught.value)
+    assert {(row[0], row[1]) for row in listed(tmp_path / "train" / "overlaps.jsonl")} == {
+        ("0", "advbench"), ("1", "advbench"), ("2", "advbench"), ("3", "contrast"), ("4", "contrast"),
+    }  # fmt: skip
+    assert "boat" not in str(caught.value) + (tmp_path / "train" / "overlaps.jsonl").read_text()
+
+
+def test_no_command_is_named_that_knows_nothing_of_the_questions(tmp_path):
+    rows = [trained(tmp_path / "a.png", image=None, request="[request 1] about a boat")]
+    question = asked(tmp_path / "suite.png", request=rows[0].request)
+    suites = {"contrast": [question], "mine-attack": [question]}
+    with pytest.raises(UserError, match=r"remove the rows with these ids from data\.examples") as caught:
+        check_disjoint(rows, suites, tmp_path / "overlaps.jsonl")
+    assert "--suite-file" in str(caught.value)
+    assert "--drop-overlaps" not in str(caught.value)
+
+
+def test_a_picture_that_takes_the_place_of_an_own_questions_is_looked_at(tiny_folder, tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "trained.png")
+    settings = config(tiny_folder, own(tmp_path, "trained.png"), "text")
+    questions, picture = tmp_path / "mine.jsonl", tmp_path / "asked.png"
+    row = {"id": "1", "prompt": "What does it say?", "image": picture.name, "kind": "attack"}
+    questions.write_text(json.dumps(row) + "\n")
+
+    def prepare(colour):
+        Image.new("RGB", (40, 30), colour).save(picture)
+        run = Run.open(tmp_path / "run", settings)
+        prepare_examples(run, read_suite_file(questions)(run))
+        return run.stages.records[-1][1]
+
+    assert [prepare(colour) for colour in ("white", "white", "black")] == [False, True, False]
+    with pytest.raises(UserError, match=r"overlap .*\(mine-attack 18\)"):
+        prepare("red")
+    assert {by for _, _, by in listed(tmp_path / "run" / "train" / "overlaps.jsonl")} == {"picture"}
+
+
+# ------------------------------------------------------------------------------------------------------- the retain mix
+
+
+def mix_of(tmp_path, sources, settings="", mix="{magpie: 0.6, plain: 0.4}"):
+    text = f"data: {{modality: image{settings}}}\ntrain: {{retain_mix: {mix}}}"
+    run = Run.open(tmp_path, parse_config(text, "x"))
+    rows = [
+        Example(id=str(n), role=Role.RETAIN, prompt="a", answer="b", source=source) for n, source in enumerate(sources)
+    ]
+    return _settings(run, rows).retain_mix
+
+
+def test_a_retain_mix_makes_room_for_visual_questions(tmp_path):
+    visual = ["shapes"] * 3 + ["reading"]
+    assert mix_of(tmp_path, ["magpie", "plain", *visual]) == pytest.approx(
+        {"magpie": 0.45, "plain": 0.3, "shapes": 0.1875, "reading": 0.0625}
+    )
+    half = ", retain_modality: {text: 0.5, image: 0.5}"
+    assert mix_of(tmp_path, ["magpie", "plain", "shapes"], half) == pytest.approx(
+        {"magpie": 0.525, "plain": 0.35, "shapes": 0.125}
+    )
+    named = "{magpie: 0.6, shapes: 0.4}"
+    assert mix_of(tmp_path, ["magpie", *visual], mix=named) == {"magpie": 0.6, "shapes": 0.4}
+    assert mix_of(tmp_path, ["magpie", "plain"]) == {"magpie": 0.6, "plain": 0.4}
+    assert mix_of(tmp_path, visual, mix="null") is None
+
+
+# ---------------------------------------------------------------------------------------------------------- a whole run
+
+
+def config(folder, examples, modality, more=""):
+    return parse_config(
+        f"model: {folder}\ndata: {{examples: {examples}, modality: {modality}, recipe: {{probe: 1}}{more}}}\n"
+        "train: {steps: 2, batch: {forget: 2, refuse: 2, retain: 2}, checkpoint_every: 1}\n"
+        "evaluation: {judge: rules, suites: [contrast], limit: 2, generation: {max_new_tokens: 2}}\n",
+        "test",
+    )
+
+
+def cost(scores, stage):
+    return next(row for row in scores.cost if row.stage == stage)
+
+
+@pytest.mark.parametrize("modality", ["typographic", "image", "{text: 1, typographic: 1}"])
+def test_a_run_in_each_modality_trains_and_is_reused(tiny_folder, tmp_path, monkeypatch, modality):
+    settings, out = config(tiny_folder, own(tmp_path), modality), tmp_path / "run"
+    first = api.unlearn(settings, out)
+    rows = read_rows(out / "train" / "examples.jsonl", Example)
+    pictured = [row for row in rows if row.image is not None]
+    assert len(pictured) == len(rows) or (modality.startswith("{") and 0 < len(pictured) < len(rows))
+    assert all((out / row.image).is_file() and row.image.startswith("train/images/") for row in pictured)
+    spent = cost(first, "unlearn")
+    assert spent.image_tokens % 4 == 0
+    assert 0 < spent.image_tokens <= 2 * 6 * 4
+    assert spent.text_tokens > 0
+    assert len(list((out / "train" / "vision").iterdir())) > 0
+
+    monkeypatch.setattr("unsay.run.directory.load", None)  # nothing is loaded again
+    moved = out.rename(tmp_path / "moved")
+    assert all(row.reused for row in api.unlearn(settings, moved).cost)
+
+
+@pytest.mark.parametrize(
+    ("method", "modality", "says"),
+    [("circuit-breaker", "text", "hidden states"), ("textual-unlearning", "typographic", "has a picture")],
+)
+def test_what_a_kept_original_cannot_do_is_told_before_it_answers(tiny_folder, tmp_path, method, modality, says):
+    settings = config(tiny_folder, own(tmp_path), modality)
+    settings = settings.model_copy(
+        update={
+            "method": method,
+            "method_settings": {},
+            "train": settings.train.model_copy(update={"reference": "cached"}),
+        }
+    )
+    with pytest.raises(UserError, match=f"train.reference: .*{says}") as caught:
+        api.unlearn(settings, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "responses").exists()
+
+
+def test_a_training_picture_that_is_removed_is_drawn_again(tiny_folder, tmp_path):
+    settings, out = config(tiny_folder, own(tmp_path), "typographic"), tmp_path / "run"
+    api.unlearn(settings, out)
+    path = sorted((out / "train" / "images").iterdir())[0]
+    content = path.read_bytes()
+    path.unlink()
+    again = api.unlearn(settings, out)
+    assert path.read_bytes() == content
+    assert not cost(again, "examples").reused
+    assert cost(again, "unlearn").reused  # the same pictures: the same adapter
+
+
+def test_text_with_pictures_of_your_own_and_an_edited_picture_trains_again(tiny_folder, tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    settings, out = config(tiny_folder, own(tmp_path, "a.png"), "text"), tmp_path / "run"
+    first = api.unlearn(settings, out)
+    assert cost(first, "unlearn").image_tokens > 0
+    assert not (out / "train" / "images").exists()
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "a.png")
+    again = api.unlearn(settings, out)
+    assert not cost(again, "unlearn").reused
+
+
+def test_text_examples_are_byte_for_byte_those_of_a_run_without_the_setting(tiny_folder, tmp_path):
+    path = own(tmp_path)
+    api.unlearn(config(tiny_folder, path, "text"), tmp_path / "run")
+    rows = read_rows(tmp_path / "run" / "train" / "examples.jsonl", Example)
+    given_rows = {row.id: row for row in read_rows(path, Example)}
+    assert rows
+    assert all(row == given_rows[row.id] for row in rows)
+    assert read_json(tmp_path / "run" / "stages" / "unlearn.json")["image_tokens"] == 0
+    assert not (tmp_path / "run" / "train" / "vision").exists()

@@ -1,0 +1,296 @@
+"""A study's runs as one small file: the same tables from it alone, runs that join from elsewhere, and broken files."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import study_of_tiny, tiny
+from unsay.config import RunConfig, write_config
+from unsay.errors import UserError
+from unsay.files import write_rows
+from unsay.studies import launcher, read_kept, read_result, read_study, run_study
+from unsay.studies.collect import collect
+from unsay.studies.job import Job, job_key, settled_config
+from unsay.studies.known import Finder
+from unsay.studies.plan import plan
+from unsay.studies.read import adjusted, part
+from unsay.studies.settings import Folders
+
+
+class Told:
+    """What was said about runs from elsewhere."""
+
+    def __init__(self):
+        self.notes = []
+
+    def start(self, title, total):
+        self.title = title
+
+    def update(self, done, total, note=""):
+        raise AssertionError("there is nothing to count")
+
+    def finish(self, note):
+        self.notes.append(f"{self.title}: {note}")
+
+
+pytestmark = pytest.mark.usefixtures("unmeasured_judge")
+
+
+@pytest.fixture(scope="module")
+def finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
+    """A study of two seeds, its directory and its result."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    return out, run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def never(*_args, **_more):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("unsay.run.directory.load", never)
+
+
+def trained(out):
+    return sorted(path.parents[1].relative_to(out).as_posix() for path in out.glob("arms/*/*/*/adapter/*.safetensors"))
+
+
+def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples, tmp_path, no_model):
+    out, result = finished
+    told, again = Told(), tmp_path / "again"
+    known = read_kept(out / "runs.jsonl")
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, again, launcher("sequential"), known=known, progress=told) == result
+    assert not (again / "arms").exists()
+    assert not (again / "originals").exists()
+    assert told.notes == ["Runs from elsewhere: 2 taken over", "Runs from elsewhere: 4 taken over"]
+    assert (again / "runs.jsonl").read_bytes() == (out / "runs.jsonl").read_bytes()
+
+
+def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, examples, tmp_path):
+    out, result = finished
+    known = [(which, found) for which, found in read_kept(out / "runs.jsonl") if which.seed in (None, 0)]
+    here = tmp_path / "here"
+    joined = run_study(study_of_tiny.study(tiny_folder, examples), here, launcher("sequential"), known=known)
+    assert trained(here) == [f"arms/tiny/{arm}/seed-1" for arm in ("sft@steps", "sft@tokens", "unlearn@steps")]
+    assert [(arm.name, arm.seeds, arm.state) for arm in joined.arms] == [
+        (arm.name, arm.seeds, arm.state) for arm in result.arms
+    ]
+    assert joined.find("sft@tokens").cost.tokens == result.find("sft@tokens").cost.tokens
+
+
+def test_arms_of_several_jobs_join_to_the_whole_study(finished, tiny_folder, examples, tmp_path, no_model):
+    """Each job hands over its own runs, and those of the reference that it was handed itself."""
+    whole, joined = study_of_tiny.study(tiny_folder, examples), []
+    for arm, arms in (("unlearn", {"unlearn"}), ("sft", {"unlearn", "sft"})):
+        job, out = part(whole, [arm]), tmp_path / arm
+        assert set(job.arms) == arms
+        run_study(job, out, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"))
+        joined += read_kept(out / "runs.jsonl")
+    assert run_study(whole, tmp_path / "all", launcher("sequential"), known=joined) == finished[1]
+
+
+def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, tmp_path):
+    told, here = Told(), tmp_path / "here"
+    study = study_of_tiny.study(
+        tiny_folder, examples, seeds=[0], budget={}, arms={"unlearn": {}, "sft": {"settings": {"method": "npo"}}}
+    )
+    run_study(study, here, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"), progress=told)
+    assert trained(here) == ["arms/tiny/sft@steps/seed-0"]
+    assert told.notes == [
+        "Runs from elsewhere: 1 taken over",
+        "Runs from elsewhere: 0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
+    ]
+
+
+def test_the_run_that_fits_is_taken_whatever_else_is_handed_over(finished, tiny_folder, examples, tmp_path, no_model):
+    known = read_kept(finished[0] / "runs.jsonl")
+    others = [(which, found._replace(key="0" * 16)) for which, found in known]
+    study = study_of_tiny.study(tiny_folder, examples)
+    for name, files in (("first", known + others), ("last", others + known)):
+        assert run_study(study, tmp_path / name, launcher("sequential"), known=files) == finished[1]
+
+
+def test_examples_that_were_edited_are_other_data(finished, tiny_folder, tmp_path):
+    out, rows = finished[0], tmp_path / "examples.jsonl"
+    write_rows(rows, tiny.examples(12))
+    key = job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}}))
+    assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) == key
+    write_rows(rows, tiny.examples(11))
+    assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) != key
+    assert len(read_kept(out / "runs.jsonl")) == 7
+
+
+def with_versions(runs, **changed):
+    return [(which, found._replace(run=replace(found.run, environment=found.run.environment | changed)))
+            for which, found in runs]  # fmt: skip
+
+
+def test_runs_of_other_versions_are_refused_before_anything_is_run(finished, tiny_folder, examples, tmp_path, no_model):
+    known = read_kept(finished[0] / "runs.jsonl")
+    old = with_versions(known, unsay="0.0.9")
+    study = study_of_tiny.study(tiny_folder, examples)
+    assert run_study(study, tmp_path / "all", launcher("sequential"), known=old).seeds == (0, 1)  # nothing is missing
+    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: made with unsay 0\.0\.9, but .*:\d+ it is unsay 0\.1\.0"):
+        run_study(study, tmp_path / "mixed", launcher("sequential"), known=known[:3] + old[3:])
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1, 2])
+    with pytest.raises(UserError, match=r"made with unsay 0\.0\.9, but here it is unsay 0\.1\.0.*install the same"):
+        run_study(study, tmp_path / "more", launcher("sequential"), known=old)
+
+
+@pytest.mark.parametrize(("asked", "seeds"), [("fastest", [0, 2]), ("bfloat16", [0])])
+def test_fastest_is_the_precision_of_the_runs_that_were_handed_over(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, asked, seeds
+):
+    """A machine that is fast in bfloat16 goes on in float32, as one seed cannot be compared with another else."""
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
+    told, known = Told(), read_kept(finished[0] / "runs.jsonl")
+    base = {**study_of_tiny.study(tiny_folder, examples).base, "model_settings": {"dtype": asked}}
+    study = study_of_tiny.study(tiny_folder, examples, base=base, seeds=seeds, budget={})
+    run_study(study, tmp_path / "out", launcher("sequential"), known=known, progress=told)
+    notes = [note.split(": ", 1)[1] for note in told.notes]
+    made = {path.read_text().split("dtype: ")[1].split()[0] for path in (tmp_path / "out").rglob("config.yaml")}
+    if asked == "fastest":
+        assert notes == ["1 taken over", "1 taken over"]
+        assert [run.rsplit("-", 1)[1] for run in trained(tmp_path / "out")] == ["2", "2"]
+        assert made == {"float32"}
+    else:
+        assert notes == [
+            "0 taken over, 1 not: other settings or data (unlearn@steps, seed 0)",
+            "0 taken over, 1 not: other settings or data (sft@steps, seed 0)",
+        ]
+        assert made == {"bfloat16"}
+
+
+def test_what_fastest_came_to_stays_when_a_study_goes_on(
+    finished, tiny_folder, examples, tmp_path, monkeypatch, no_model
+):
+    """Another process, perhaps on a busy machine, would time it otherwise."""
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
+    base = study_of_tiny.study(tiny_folder, examples).base
+    study = study_of_tiny.study(tiny_folder, examples, base={**base, "model_settings": {"dtype": "fastest"}})
+    assert run_study(study, out, launcher("sequential")) == finished[1]
+
+
+def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
+    config = RunConfig(model_settings={"dtype": "fastest", "attention": "eager"})
+    write_config(tmp_path / "original/config.yaml", RunConfig())
+    folders = tmp_path / "original", tmp_path / "arm"
+    assert settled_config(config, folders, None).model_settings.dtype == "bfloat16"
+    assert settled_config(config, folders, "float32").model_settings.dtype == "float32"
+    write_config(tmp_path / "arm/config.yaml", RunConfig(model_settings={"attention": "eager"}))
+    assert settled_config(config, folders, "bfloat16").model_settings.dtype == "float32"
+
+
+def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):
+    study = study_of_tiny.study(tiny_folder, examples, arms={"other": {}})
+    known = [(which, found) for which, found in read_kept(finished[0] / "runs.jsonl") if which.seed is not None]
+    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: neither this run nor another one .* is of this study"):
+        run_study(study, tmp_path / "out", launcher("sequential"), known=known)
+
+
+def test_seconds_of_other_hardware_are_no_budget(finished, tiny_folder, examples, tmp_path):
+    """Of the seed that is begun elsewhere the timed arm fails with its reason; the rest of the study stands."""
+    known = [run for run in with_versions(read_kept(finished[0] / "runs.jsonl"), cores=999) if run[0].seed != 1]
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={"equal": ["steps", "seconds"]})
+    found = {arm.name: arm for arm in run_study(study, tmp_path / "out", launcher("sequential"), known=known).arms}
+    assert {name: arm.state for name, arm in found.items()} == {
+        "original": "finished", "unlearn@steps": "finished", "sft@steps": "finished", "sft@seconds": "failed",
+    }  # fmt: skip
+    assert "measured on other hardware" in found["sft@seconds"].failed[0].reason
+
+
+def test_own_examples_join_wherever_they_lie(finished, tiny_folder, examples, tmp_path, no_model):
+    """A reviewer has the same files in other folders."""
+    moved = tmp_path / "elsewhere" / examples.name
+    shutil.copytree(examples.parent, moved.parent)
+    model = shutil.copytree(tiny_folder, tmp_path / "models" / tiny_folder.name)
+    study, known = study_of_tiny.study(model, moved), read_kept(finished[0] / "runs.jsonl")
+    assert run_study(study, tmp_path / "out", launcher("sequential"), known=known) == finished[1]
+
+
+def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
+    out, result = finished
+    changed = [
+        (which, found._replace(run=replace(found.run, steps=found.run.steps[:1])))
+        for which, found in read_kept(out / "runs.jsonl")
+    ]
+    told, study = Told(), study_of_tiny.study(tiny_folder, examples)
+    known = [run for run in changed if run[0].variant != "original"]  # all of it would be taken as it is
+    again = run_study(study, out, launcher("sequential"), known=known, progress=told)
+    assert again.find("unlearn@steps").cost.steps == result.find("unlearn@steps").cost.steps == 3
+    assert told.notes == ["Runs from elsewhere: 0 taken over"] * 2
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs/results").glob("*.runs.jsonl")), ids=str)
+def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
+    """What the pages say follows from their verdicts; a study whose arms were changed needs new results."""
+    committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
+    study = adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=",".join(map(str, committed.seeds)))
+    finder = Finder(Folders(tmp_path))
+    finder.known = dict(read_kept(path))
+    assert collect(plan(study), finder, command=committed.command) == committed
+
+
+def edited(lines, change):
+    """The file's lines after `change` was made to the first trained run."""
+    rows = [json.loads(line) for line in lines]
+    change(next(row["run"] for row in rows if row["run"] and row["run"]["variant"] != "original"))
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+def relabel(run):
+    suite = next(iter(run["labels"]))
+    old = run["labels"][suite]
+    run["labels"][suite] = ("r" if old[0] != "r" else "s") + old[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "needle"),
+    [
+        (lambda run: run["labels"].update(advbench="x" * 4), "do not belong to what was asked"),
+        (lambda run: run["labels"].update(advbench="s"), "do not belong to what was asked"),
+        (lambda run: run["values"].update({"answer-loss": [1.0]}), "do not belong to what was asked"),
+        (lambda run: run["suites"].update(advbench="none"), "do not belong to what was asked"),
+        (lambda run: run["labels"].pop("advbench"), "do not belong to what was asked"),
+        (lambda run: run["scores"].update(cost=[]), "one cost"),
+        (relabel, "not the verdicts that its scores count"),
+        (lambda run: run.pop("key"), "key"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(finished, tmp_path, change, needle):
+    lines = (finished[0] / "runs.jsonl").read_text().splitlines()
+    (tmp_path / "runs.jsonl").write_text(edited(lines, change))
+    with pytest.raises(UserError, match=rf"runs\.jsonl:\d+.*{needle}"):
+        read_kept(tmp_path / "runs.jsonl")
+
+
+def test_items_that_were_edited_are_found(finished, tmp_path):
+    lines = (finished[0] / "runs.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    first["suite"]["items"][0]["group"] = "another"
+    (tmp_path / "runs.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]))
+    with pytest.raises(UserError, match=r"runs\.jsonl:1: .*not the items of that key"):
+        read_kept(tmp_path / "runs.jsonl")
+
+
+def test_no_path_of_this_machine_is_written(finished, tiny_folder, examples):
+    text = (finished[0] / "runs.jsonl").read_text()
+    assert not any(str(path) in text for path in (tiny_folder, examples, Path.cwd(), finished[0]))
+
+
+@given(st.text(max_size=40) | st.dictionaries(st.sampled_from(["run", "suite", "x"]), st.none() | st.just({})))
+def test_any_other_line_is_a_clear_error(tmp_path_factory, line):
+    path = tmp_path_factory.mktemp("broken") / "runs.jsonl"
+    path.write_text((line if isinstance(line, str) else json.dumps(line)) + "\n", encoding="utf-8")
+    try:
+        assert read_kept(path) == []
+    except UserError as error:
+        assert "runs.jsonl" in str(error)

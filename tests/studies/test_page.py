@@ -1,0 +1,244 @@
+"""What a study says: intervals beside every number, ties as ties, babble called babble."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from helpers import synthetic_study
+from tools.study_page import between_markers, main, markdown, rankings
+from unsay.errors import UserError
+from unsay.files import write_json
+from unsay.studies import words
+from unsay.studies.page import figure, render, tradeoffs
+from unsay.studies.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
+from unsay.studies.settings import ORIGINAL
+from unsay.studies.tables import study_table
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    return synthetic_study.study(rules=("steps", "tokens"))
+
+
+@pytest.fixture(scope="module")
+def page(result) -> str:
+    return render(result)
+
+
+def table_rows(page, section):
+    part = page.split(f'<section id="{section}"')[1].split("</section>")[0]
+    return re.findall(r"<tr[ >].*?</tr>", part, flags=re.DOTALL)
+
+
+def text_of(html):
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_every_rate_of_the_ranking_has_its_interval(page, result):
+    rows = [text_of(row) for row in table_rows(page, "ranking") if "<td" in row]
+    assert len(rows) == sum(len(ranking.places) for ranking in result.rankings) == 2 * 6
+    for row in rows:
+        shares = re.findall(r"\d+\.\d%", row)
+        assert len(shares) == 6  # coherent, ASR text, ASR image, babble, over-refusal, shapes
+        assert len(re.findall(r"\d+\.\d%  ?\d+\.\d–\d+\.\d", row)) == 6, row
+
+
+def test_each_plot_has_a_bar_either_way_for_each_point(page, result):
+    plots = tradeoffs(result)
+    assert [plot.y_title for plot in plots] == [
+        "Over-refusal (lower is better)",
+        "Coloured shapes (higher is better)",
+        "Loss on normal answers, nats per token (lower is better)",
+    ]
+    for plot in plots:
+        assert len(plot.points) + len(plot.beyond) == sum(bool(arm.measures) for arm in result.arms)
+        for point in plot.points:
+            assert point.left <= point.x <= point.right
+            assert point.top <= point.y <= point.bottom
+            assert point.right - point.left > 1  # no rate is certain
+    assert page.count('<g class="w-') == sum(len(plot.points) for plot in plots)
+
+
+def test_positions_on_a_plot_by_hand(result):
+    refusal = tradeoffs(result)[0]
+    point = next(point for point in refusal.points if point.name == "Textual unlearning")
+    arm = result.find("textual-unlearning@steps")
+    # The grid's own lines say where a rate lies.
+    zero, last = refusal.y_ticks[0], refusal.y_ticks[-1]
+    top = float(last.text.removesuffix("%")) / 100
+    bottom = float(zero.text.removesuffix("%")) / 100
+    share = (arm.measures[REFUSAL].value - bottom) / (top - bottom)
+    assert point.y == pytest.approx(zero.at + share * (last.at - zero.at))
+
+
+def test_babble_is_hollow_off_the_front_and_called_out(page, result):
+    for plot in tradeoffs(result):
+        hollow = {point.name for point in plot.points if point.hollow}
+        assert hollow == {"Gradient ascent, equal steps", "Gradient ascent, equal tokens"}
+        ascent = next(point for point in plot.points if point.hollow)
+        assert f"{ascent.x:.1f} {ascent.y:.1f}" not in plot.front
+    assert "Gradient ascent, equal steps: " in page
+    assert "of its answers to attacks are degenerate" in page
+    assert {ranking.places[-1].arm.split("@")[0] for ranking in result.rankings} == {"collapsed"}
+
+
+def test_an_arm_that_babbles_no_more_than_untrained_is_not_called_a_babbler(result):
+    """Gradient ascent babbles in nearly all answers; here the untrained model does so too."""
+    ascent = result.find("collapsed@steps")
+    assert words.babbles(result, ascent)
+    arms = tuple(row.model_copy(update={"degenerate": ascent.degenerate}) if row.arm == ORIGINAL else row
+                 for row in result.arms)  # fmt: skip
+    before = result.model_copy(update={"arms": arms})
+    assert not words.babbles(before, ascent)
+    assert len(words.babblers(before)) < len(words.babblers(result))
+    assert "untrained 0.0%" in words.babblers(result)[0]
+
+
+def test_a_failed_arm_is_named_with_its_reason(page, result):
+    assert "RMU, equal steps, seed 0: failed: collapse at step 4" in page
+    assert "RMU" not in "".join(table_rows(page, "ranking"))
+    assert "RMU" in markdown(result, "paper")
+
+
+def test_ties_and_winners_are_those_of_the_tests(page, result):
+    for ranking in result.rankings:
+        for place in ranking.places:
+            pair = words.against(result, ranking, place.arm, COHERENT)
+            if pair is None:
+                assert result.find(place.arm).arm == "textual-unlearning"
+                continue
+            said = words.verdict(pair, place.arm)
+            clear = pair.p_holm < 0.05 and not pair.interval.low <= 0 <= pair.interval.high
+            assert (said == "tie") == (not clear)
+    verdicts = re.findall(r'<span class="pill (?:met|missed|)">(better|worse|tie)</span>', page)
+    assert {"better", "worse", "tie"} == set(verdicts)
+    assert len(verdicts) == 2 * 5 * 5  # rules × arms besides the reference × measures
+
+
+def test_differences_are_arm_minus_reference(result):
+    ranking = result.rankings[0]
+    pair = words.against(result, ranking, "original", COHERENT)
+    mine, theirs = (result.find(name).measures[COHERENT].value for name in ("original", "textual-unlearning@steps"))
+    assert words.difference_words(result, pair, "original").startswith(f"−{abs(mine - theirs) * 100:.1f} [−")
+    assert words.verdict(pair, "original") == "worse"
+
+
+def test_findings_say_what_beat_the_reference(result):
+    said = words.findings(result)
+    assert len(said) == 2
+    assert said[0].startswith("At equal steps, Textual unlearning has a coherent safety of ")
+    assert "Gradient ascent" in said[0].split("; ")[-1]
+    assert said[0].endswith("less safe.")
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_is_given(result):
+    page = render(result.model_copy(update={"title": "<script>alert(1)</script>"}))
+    assert "<script>alert" not in page
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page)
+    assert "http-equiv=\"Content-Security-Policy\"" in page  # fmt: skip
+
+
+def test_the_terminal_table_fits_eighty_columns(result):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(study_table(result))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "Textual unlearning" in text
+    assert "…" not in text
+    assert re.search(r"\d+% \d+–\d+", text)
+
+
+def test_the_markdown_page_has_every_table(result):
+    text = markdown(result, "paper")
+    assert text.startswith("# Is textual unlearning all you need?\n")
+    assert re.search(r"\| Textual unlearning \| \d+\.\d% \(\d+\.\d–\d+\.\d\)", text)
+    assert "× 2.10" in text
+    assert "p < 0.001, **worse**" in text
+    assert ", tie |" in text
+    widths = {}
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        widths[block] = {line.count("|") for line in block.splitlines()}
+    assert len(widths) == 6  # two rankings, two tables of differences, one of suites, one of cost
+    suites = text.split("## By suite")[1].split("\n## ")[0]
+    assert "| arm | Advbench | Advbench-typographic | Contrast |" in suites
+    (untrained,) = [arm for arm in result.arms if arm.arm == ORIGINAL]
+    rate = f"{untrained.suites[1].rate:.1%}"
+    assert re.search(rf"^\| Untrained \| \d+\.\d% \([^|]+\| {rate} \(", suites, flags=re.MULTILINE)
+    assert all(len(found) == 1 for found in widths.values())
+
+
+def test_the_figure_is_one_file_that_shows_every_arm_by_its_number(result):
+    drawn = figure(result)
+    tree = ElementTree.fromstring(drawn)
+    assert not re.search(r"(?:href|src|url)\s*[=(]", drawn)  # it brings all that it needs
+    width, height = (float(tree.get(name)) for name in ("width", "height"))
+    texts = [(node.text, node.get("class")) for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    plots = tradeoffs(result)
+    assert [text for text, kind in texts if kind == "title"] == [plot.y_title for plot in plots]
+    shown = {point.number: point.name for plot in plots for point in plot.points}
+    assert [text for text, kind in texts if kind == "name"] == [shown[number] for number in sorted(shown)]
+    corners = [
+        tuple(map(float, re.findall(r"[\d.]+", node.get("transform"))))
+        for node in tree.iter("{http://www.w3.org/2000/svg}g")
+        if node.get("transform")
+    ]
+    assert len(set(corners)) == len(corners) == len(plots) + len(shown)
+    assert all(0 < x < width and 0 < y < height for x, y in corners)
+
+
+def test_without_a_point_there_is_no_figure_and_the_page_names_none(result):
+    bare = result.model_copy(update={"arms": tuple(a.model_copy(update={"measures": {}}) for a in result.arms)})
+    assert figure(bare) is None
+    empty = bare.model_copy(update={"rankings": (), "comparisons": ()})
+    assert ".svg" not in markdown(empty, "paper")
+    assert "](paper.svg)" in markdown(result, "paper")
+
+
+def test_results_are_written_by_one_command(result, tmp_path, capsys):
+    write_result(tmp_path / "study" / "study.json", result)
+    readme, out = tmp_path / "README.md", tmp_path / "docs" / "paper"
+    readme.write_text("# Top\n<!-- study:paper -->\nold\n<!-- /study:paper -->\nEnd\n")
+    arguments = [str(tmp_path / "study"), "--out", str(out), "--readme", str(readme)]
+    assert main(arguments) == 0
+    assert read_result(out.with_suffix(".json")) == result
+    assert out.with_suffix(".md").read_text() == markdown(result, "paper")
+    assert out.with_suffix(".svg").read_text() == figure(result)
+    filled = readme.read_text()
+    assert "old" not in filled
+    assert "At equal tokens" in filled
+    assert main(arguments) == 0
+    assert readme.read_text() == filled
+    assert f"{len(result.arms)} arms, seeds 0, 1, 2" in capsys.readouterr().out
+    readme.write_text("no markers")
+    assert main(arguments) == 2
+    assert "needs the lines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["paper", "methods"])
+def test_the_readme_has_the_place_that_the_command_fills(name, result):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    filled = between_markers(readme, rankings(result), name, "README.md")
+    assert rankings(result) in filled
+    assert filled.splitlines()[0] == readme.splitlines()[0]
+    assert filled.count("\n## ") == readme.count("\n## ")
+
+
+def test_markers_must_stand_once_and_in_order():
+    for broken in ("", "<!-- /study:a --><!-- study:a -->", "<!-- study:a --><!-- study:a --><!-- /study:a -->"):
+        with pytest.raises(UserError, match=r"page\.md: needs the lines"):
+            between_markers(broken, "x", "a", "page.md")
+
+
+def test_a_study_json_that_is_none_is_one_line(tmp_path, result):
+    whole = result.model_dump(mode="json")
+    write_json(tmp_path / "old.json", {**whole, "schema_version": 0})
+    with pytest.raises(UserError, match=r"old\.json: schema_version"):
+        read_result(tmp_path / "old.json")
+    whole["rankings"][0]["places"][0]["arm"] = "nobody"
+    write_json(tmp_path / "odd.json", whole)
+    with pytest.raises(UserError, match="there is no arm 'nobody'"):
+        read_result(tmp_path / "odd.json")
