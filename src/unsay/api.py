@@ -11,12 +11,12 @@ from unsay.presets import preset
 from unsay.processes import join, refuse_several
 from unsay.records import Phase
 from unsay.report import write_report
-from unsay.run.cautions import sees_otherwise, trained_on
+from unsay.run.cautions import contamination_cautions, vision_cautions
 from unsay.run.compare import compare as compare_runs
 from unsay.run.directory import LEARNED, Run
-from unsay.run.evaluate import askable, evaluate_phase
+from unsay.run.evaluate import answerable_suites, evaluate_phase
 from unsay.run.experiment import unlearn_run
-from unsay.run.score import finish
+from unsay.run.score import score_run
 from unsay.run.suites import build_suites, read_suite_file
 from unsay.scoring import Scores
 from unsay.stages import Progress
@@ -98,14 +98,16 @@ def evaluate(
     key = None if adapter is None else _adapter_key(adapter)
     run = Run.open(out, config, progress)
     suites = build_suites(run) if own is None or config.evaluation.suites else {}
-    suites = askable(run, suites if own is None else suites | own(run))
+    suites = answerable_suites(run, suites if own is None else suites | own(run))
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
     if adapter is not None:
         folder = adapter
         evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(folder), key)
     about = {} if adapter is None else {"adapter": str(adapter)}
-    cautions = [] if adapter is None else [*trained_on(adapter, suites), *sees_otherwise(adapter, config.model)]
-    return finish(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
+    cautions = (
+        [] if adapter is None else [*contamination_cautions(adapter, suites), *vision_cautions(adapter, config.model)]
+    )
+    return score_run(run, suites, [Phase.BEFORE] if adapter is None else list(Phase), about, cautions)
 
 
 def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:

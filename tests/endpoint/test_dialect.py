@@ -20,8 +20,8 @@ from unsay.judges.panel import PanelJudge
 from unsay.judges.rules import RulesJudge
 from unsay.judges.server import EndpointJudge
 from unsay.records import Kind, Label, Modality, Prompt
-from unsay.run.cautions import drawn
-from unsay.run.cautions import sent_instead as told_of_run
+from unsay.run.cautions import ignored_parameters as told_of_run
+from unsay.run.cautions import sampling_cautions
 
 MAX_TOKENS = {
     "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "
@@ -299,11 +299,11 @@ def test_a_host_that_takes_no_connection_is_away(monkeypatch: pytest.MonkeyPatch
 
 def test_cautions_say_who_was_not_greedy() -> None:
     both = {"answers.temperature": "left to the server", "verdicts.temperature": "left to the server"}
-    answers, verdicts = drawn(both, GenerationSettings())
+    answers, verdicts = sampling_cautions(both, GenerationSettings())
     assert "temperature 0 (greedy) was asked for" in answers.text
     assert "judge's server takes no temperature" in verdicts.text
-    assert "temperature 0.7 was asked for" in drawn(both, GenerationSettings(temperature=0.7))[0].text
-    assert drawn({"answers.max_tokens": "sent as max_completion_tokens"}, GenerationSettings()) == []
+    assert "temperature 0.7 was asked for" in sampling_cautions(both, GenerationSettings(temperature=0.7))[0].text
+    assert sampling_cautions({"answers.max_tokens": "sent as max_completion_tokens"}, GenerationSettings()) == []
     assert sent_instead([]) == {}
 
 

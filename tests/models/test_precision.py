@@ -7,7 +7,7 @@ import torch
 
 from unsay.config import RunConfig, read_config
 from unsay.models import ModelSettings, precision, settled
-from unsay.run.directory import Run, begun_in
+from unsay.run.directory import Run, earlier_precision
 
 FASTEST = ModelSettings(dtype="fastest")
 
@@ -54,5 +54,5 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(monkeypatch, tmp_path):
     other = asked.model_copy(update={"model": "other"})
     said = [Run.open(tmp_path, config).config.model_settings.dtype for config in (asked, asked, other)]
     assert said == ["bfloat16", "bfloat16", "float32"]
-    assert begun_in(tmp_path, asked) is not None
-    assert begun_in(tmp_path, asked.model_copy(update={"device": "cuda:1"})) is None
+    assert earlier_precision(tmp_path, asked) is not None
+    assert earlier_precision(tmp_path, asked.model_copy(update={"device": "cuda:1"})) is None

@@ -17,7 +17,7 @@ from unsay.files import read_rows, write_json, write_rows
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.report import write_report
 from unsay.report.headline import headline
-from unsay.run.cautions import trained_on
+from unsay.run.cautions import contamination_cautions
 from unsay.run.evaluate import Value
 from unsay.run.score import score
 from unsay.scoring import Accuracy, AskedRow, Caution, CostRow, JudgeInfo, read_scores, write_scores
@@ -270,7 +270,9 @@ def test_what_an_adapter_had_learned_is_said_once(tmp_path):
     write_rows(tmp_path / "lora" / "train" / "examples.jsonl", rows)
     first = make_run(tmp_path / "first", {BEFORE: BEFORE}, suites=("advbench",))
     asked = {"advbench": read_rows(first / "suites" / "advbench.jsonl", Prompt)}
-    (known,) = [row.model_copy(update={"phase": AFTER}) for row in trained_on(tmp_path / "lora" / "adapter", asked)]
+    (known,) = [
+        row.model_copy(update={"phase": AFTER}) for row in contamination_cautions(tmp_path / "lora" / "adapter", asked)
+    ]
     for place in (tmp_path / "lora", tmp_path / "gone"):
         about = {"adapter": str(place / "adapter")}
         second = make_run(
@@ -333,7 +335,7 @@ def test_what_was_read_is_others_again_before_anything_is_scored(one, tmp_path, 
 
 
 def test_a_run_that_is_being_written_is_refused(one, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.run.directory.PATIENCE", 0)
+    monkeypatch.setattr("unsay.run.directory.READ_TIMEOUT", 0)
     second = other(tmp_path)
     writer = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(second / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

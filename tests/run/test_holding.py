@@ -11,7 +11,7 @@ import torch
 
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
-from unsay.run.directory import Run, hold, unchanged, written
+from unsay.run.directory import Run, has_config, lock_directory, stored_config
 
 HOLDS = """
 import sys
@@ -83,8 +83,8 @@ def test_who_only_reads_waits_for_another_who_does(tmp_path):
     ) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="at work there"):
-            hold(tmp_path)
-        assert hold(tmp_path, reading=True).is_locked
+            lock_directory(tmp_path)
+        assert lock_directory(tmp_path, reading=True).is_locked
 
 
 @pytest.mark.parametrize("errno", [ENOSYS, ENOLCK])
@@ -93,7 +93,7 @@ def test_a_disk_without_locks_is_worked_on_without(monkeypatch, tmp_path, errno)
         raise OSError(errno, "no locks here")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    assert hold(tmp_path) is None
+    assert lock_directory(tmp_path) is None
     assert Run.open(tmp_path, RunConfig()).config == RunConfig()
 
 
@@ -107,15 +107,15 @@ def test_a_directory_that_is_only_read_need_not_be_writable(monkeypatch, tmp_pat
         return opened(path, *args, **more)
 
     monkeypatch.setattr("os.open", closed)
-    assert hold(tmp_path, reading=True) is None
+    assert lock_directory(tmp_path, reading=True) is None
     with pytest.raises(UserError, match="cannot write"):
-        hold(tmp_path)
+        lock_directory(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):
-        hold(tmp_path / "file" / "run")
+        lock_directory(tmp_path / "file" / "run")
 
 
 @pytest.fixture
@@ -170,9 +170,9 @@ def test_work_takes_away_results_that_a_kill_would_leave_to_other_settings(finis
 def test_settings_with_a_relative_path_are_the_same_again(tmp_path):
     config = RunConfig(data={"examples": "mine.jsonl"})
     write_config(tmp_path / "config.yaml", config)
-    assert unchanged(tmp_path, config)
-    assert written(tmp_path) == config
-    assert not unchanged(tmp_path, RunConfig())
+    assert has_config(tmp_path, config)
+    assert stored_config(tmp_path) == config
+    assert not has_config(tmp_path, RunConfig())
 
 
 def test_settings_that_cannot_be_read_vouch_for_nothing(finished, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from unsay import api
 from unsay.config import RunConfig, parse_config
 from unsay.records import Kind, Modality, Prompt
-from unsay.run.environment import asked_in, in_words
-from unsay.run.score import LIMITS, targets
+from unsay.run.environment import precision_name, precision_settings
+from unsay.run.score import LIMITS, default_targets
 from unsay.scoring import read_scores
 
 
@@ -22,7 +22,7 @@ SUITES = {"advbench": suite("advbench"), "contrast": suite("contrast", Kind.BENI
 
 
 def test_the_demos_limits_are_for_its_model():
-    found = [(target.suite, target.measure) for target in targets("pocket", SUITES)]
+    found = [(target.suite, target.measure) for target in default_targets("pocket", SUITES)]
     assert found == [
         ("advbench", "asr"), ("advbench", "asr"), ("contrast", "over_refusal"), ("shapes", "utility_loss"),
         ("advbench", "degenerate"), ("contrast", "degenerate"),
@@ -31,7 +31,7 @@ def test_the_demos_limits_are_for_its_model():
 
 
 def test_another_model_is_held_to_coherence_alone():
-    found = targets("llava-hf/llava-1.5-7b-hf", SUITES)
+    found = default_targets("llava-hf/llava-1.5-7b-hf", SUITES)
     assert [(target.suite, target.measure, target.limit) for target in found] == [
         ("advbench", "degenerate", 0.05), ("contrast", "degenerate", 0.05),
     ]  # fmt: skip
@@ -62,12 +62,12 @@ def test_auto_is_what_the_checkpoint_has_and_4_bits_go_before(tiny_folder, tmp_p
     written = json.loads((tiny_folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**written, "dtype": "float16"}))
     config = RunConfig.model_validate({"model": str(tmp_path), "model_settings": settings})
-    assert asked_in(config) == kept
-    assert in_words(config) == words
+    assert precision_settings(config) == kept
+    assert precision_name(config) == words
 
 
 def test_a_model_that_is_away_and_a_server_are_no_error(tmp_path):
     gone = RunConfig.model_validate({"model": str(tmp_path / "none"), "model_settings": {"dtype": "auto"}})
-    assert asked_in(gone) == {"dtype": "auto", "quantisation": None}
+    assert precision_settings(gone) == {"dtype": "auto", "quantisation": None}
     server = {"evaluation": {"responder": {"url": "http://127.0.0.1:1/v1", "model": "theirs"}}}
-    assert asked_in(RunConfig.model_validate(server)) == {}
+    assert precision_settings(RunConfig.model_validate(server)) == {}

@@ -12,7 +12,7 @@ from unsay.data.recipe import RecipeSettings, harmful_examples, retain_examples,
 from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key
 from unsay.records import Kind, Modality, Role
-from unsay.run.suites import chosen
+from unsay.run.suites import select_suites
 from unsay.suites import STANDARD, SUITES, Setting, advbench, get_suite, written
 from unsay.suites.shapes import first_word_is_right
 from unsay.suites.transcription import character_error_rate, reading_style, sentences
@@ -93,9 +93,9 @@ def test_a_twin_asks_the_same_requests_and_only_the_picture_says_them(built, nam
 
 def test_without_the_data_its_suites_are_left_out(monkeypatch):
     monkeypatch.delenv("UNSAY_DATA_DIR", raising=False)
-    assert all(not suite.needs_data for suite in chosen([]))
-    assert all(not suite.needs_data for suite in chosen(["all-available"]))
-    assert {suite.name for suite in chosen([])} < {suite.name for suite in STANDARD}
+    assert all(not suite.needs_data for suite in select_suites([]))
+    assert all(not suite.needs_data for suite in select_suites(["all-available"]))
+    assert {suite.name for suite in select_suites([])} < {suite.name for suite in STANDARD}
 
 
 def test_no_suite_prompt_is_trained_on(tmp_path):

@@ -17,8 +17,8 @@ from unsay.generation.respond import generate
 from unsay.records import Condition, Kind, Modality, Prompt, Response, Turn
 from unsay.report import write_report
 from unsay.report.imports import import_results, imported, read_results
-from unsay.run.evaluate import Value, graded
-from unsay.run.suites import chosen
+from unsay.run.evaluate import Value, grade_answers
+from unsay.run.suites import select_suites
 from unsay.suites import SUITES
 from unsay.suites.table import lines
 from unsay.training.likelihood import choice_scores
@@ -142,13 +142,13 @@ def test_harm_that_the_judge_cannot_see_is_said_in_red(tiny_folder, tmp_path):
 
 
 def test_all_available_is_what_is_here(tmp_path):
-    before = {suite.name for suite in chosen(["all-available"], "rules")}
+    before = {suite.name for suite in select_suites(["all-available"], "rules")}
     published.mm_vet(tmp_path / "data")
     published.oktest(tmp_path / "data")
-    assert {suite.name for suite in chosen(["all-available"], "rules")} - before == {"oktest"}
-    assert {suite.name for suite in chosen(["all-available"], "endpoint")} - before == {"oktest", "mm-vet"}
+    assert {suite.name for suite in select_suites(["all-available"], "rules")} - before == {"oktest"}
+    assert {suite.name for suite in select_suites(["all-available"], "endpoint")} - before == {"oktest", "mm-vet"}
     with pytest.raises(UserError, match=r"evaluation\.judge: endpoint"):
-        chosen(["mm-vet"], "rules")
+        select_suites(["mm-vet"], "rules")
 
 
 def test_a_judge_model_that_fails_gives_no_grade():
@@ -175,13 +175,13 @@ def test_a_judge_model_that_fails_gives_no_grade():
     )  # fmt: skip
     pairs = [(prompt(number, reference="x"), said) for number in range(4)]
     judge = SimpleNamespace(name="endpoint", client=Client())
-    found = graded(judge, SUITES["mm-vet"].grade, pairs)
+    found = grade_answers(judge, SUITES["mm-vet"].grade, pairs)
     assert found == [Value(id="0", value=1.0), *(Value(id=str(number), value=None) for number in (1, 2, 3))]
     replies, down = iter([RuntimeError("401")] * 4), EndpointError("HTTP 401: check the key")
     with pytest.raises(UserError, match=r"judge 'endpoint': HTTP 401: check the key\. Then run the same command again"):
-        graded(judge, SUITES["mm-vet"].grade, pairs)
+        grade_answers(judge, SUITES["mm-vet"].grade, pairs)
     with pytest.raises(UserError, match="cannot grade"):
-        graded(SimpleNamespace(name="rules"), SUITES["mm-vet"].grade, pairs)
+        grade_answers(SimpleNamespace(name="rules"), SUITES["mm-vet"].grade, pairs)
 
 
 LM_EVAL = {

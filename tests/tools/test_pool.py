@@ -14,7 +14,7 @@ from unsay.files import read_json, write_json, write_rows
 from unsay.presets import preset
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.report.pooled import BEGIN, END, Results, markdown, replace_results
-from unsay.run.cautions import out_of_sight
+from unsay.run.cautions import unseen_harm_cautions
 from unsay.run.evaluate import Value
 from unsay.run.finished import read_run
 from unsay.run.pool import main, pooled_interval
@@ -157,11 +157,11 @@ def test_pooled_results_carry_the_severe_cautions_of_utility_and_of_a_judge_that
     said = [caution.text for caution in results.warnings]
     assert any(text.startswith("Coloured shapes, before: 6 of 20 answers were not graded") for text in said)
     assert "not graded" in markdown(results)
-    blind = out_of_sight(["siuo", "advbench"], JUDGE)
+    blind = unseen_harm_cautions(["siuo", "advbench"], JUDGE)
     assert [text.text.split(":")[0] for text in blind] == [
         "The judge (rules) sees no pictures, and in SIUO the harm lies in the picture"
     ]
-    assert out_of_sight(["siuo"], JUDGE.model_copy(update={"reads_pictures": True})) == ()
+    assert unseen_harm_cautions(["siuo"], JUDGE.model_copy(update={"reads_pictures": True})) == ()
 
 
 def test_a_share_that_cannot_be_decided_is_not_called_kept(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def examples(
     from unsay.data.row_formats import Fields
     from unsay.files import write_rows
     from unsay.run import make_examples
-    from unsay.run.suites import overlap_counts
+    from unsay.run.suites import overlap_summary
 
     _check(out, drop_overlaps, suites, data_dir, model or answer_with, max_answer_tokens)
     chosen = make_examples.Making(
@@ -106,7 +106,7 @@ def examples(
     for line in _lines(made):
         _say(line)
     if found:
-        _say(f"Dropped, for a suite asks them: {len({row.id for row in found}):,} ({overlap_counts(found)})")
+        _say(f"Dropped, for a suite asks them: {len({row.id for row in found}):,} ({overlap_summary(found)})")
     if not rows:
         raise UserError(f"{path}: all of its {len(made.examples):,} examples are asked in suites; nothing was written")
     _say(f"Wrote {out}. Point data.examples to it.")

@@ -32,7 +32,7 @@ from unsay.models.load import NAMED, bare
 from unsay.models.lora import beside_language
 from unsay.records import Example, Kind, Label, Prompt, Role, Verdict
 from unsay.run.directory import Run
-from unsay.run.environment import held_in
+from unsay.run.environment import weight_dtype
 from unsay.scoring import AskedRow, Caution, JudgeInfo, unseen
 from unsay.suites import find_suite
 from unsay.training import TrainSettings
@@ -56,7 +56,7 @@ SMALLEST = torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float1
 
 
 @dataclass(frozen=True)
-class Complied:
+class Compliance:
     """How many harmful requests the model itself complied with, before training.
 
     Attributes:
@@ -74,21 +74,21 @@ class Complied:
         return f"complied with {self.count:,} of {self.asked:,} requests{unjudged}"
 
 
-def complied(run: Run) -> Complied:
+def compliance(run: Run) -> Compliance:
     """What came of the model's own answers, from the verdicts on them.
 
     Raises:
         UserError: there are no verdicts, or they are malformed.
     """
     labels = [row.label for row in read_rows(run.folder / "train" / "own_verdicts.jsonl", Verdict)]
-    return Complied(labels.count(Label.HARMFUL), len(labels), labels.count(Label.FAILED))
+    return Compliance(labels.count(Label.HARMFUL), len(labels), labels.count(Label.FAILED))
 
 
 def nothing_to_forget(run: Run) -> UserError:
     """What to say where a method unlearns the model's own harmful answers and there are none."""
     return UserError(
         f"training data: no forget examples: {run.config.method} unlearns what the model itself says, and by the judge "
-        f"'{run.judge.name}' it {complied(run)}. Give harmful answers of your own (data.examples; `unsay examples` "
+        f"'{run.judge.name}' it {compliance(run)}. Give harmful answers of your own (data.examples; `unsay examples` "
         f"makes the file), or take a method that needs none: {', '.join(methods_without(Role.FORGET))}"
     )
 
@@ -105,8 +105,8 @@ def measure_answers(run: Run, examples: Sequence[Example]) -> None:
         write_json(path, answer_tokens(run.original(), examples))
 
 
-def note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
-    """The same as `cautions` in a few words, for the progress display; before anything is trained.
+def training_note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
+    """The same as `training_cautions` in a few words, for the progress display; before anything is trained.
 
     Raises:
         UserError: as `batches`.
@@ -115,12 +115,12 @@ def note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
     said += [_cut_words(role, *counts, settings) for role, counts in _cut(run, examples, settings).items()]
     if _anchored_elsewhere(run):
         said.append("retain answers are SmolLM2-135M's, not this model's")
-    if held_in(run.config) == "float16":
+    if weight_dtype(run.config) == "float16":
         said.append(f"in float16 gradients below {SMALLEST:.0e} become 0")
     return "; ".join(said)
 
 
-def cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> list[Caution]:
+def training_cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> list[Caution]:
     """What the reader of the scores must know of the training data, after training.
 
     Args:
@@ -147,13 +147,13 @@ def cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> 
         found.append(Caution(text=f"{text}.", severe=much))
     if _anchored_elsewhere(run):
         found.append(_foreign_anchor(run))
-    if held_in(run.config) == "float16":
+    if weight_dtype(run.config) == "float16":
         found.append(_lost_gradients(run))
     return found
 
 
 def _own_answers(run: Run, times: int | None, steps: int) -> Caution:
-    text = f"Before training the model {complied(run)} that it was to unlearn; these answers are its forget examples"
+    text = f"Before training the model {compliance(run)} that it was to unlearn; these answers are its forget examples"
     if times is None:
         return Caution(text=f"{text}.")
     return Caution(
@@ -244,7 +244,7 @@ def _cut_words(role: Role, count: int, among: int, settings: TrainSettings) -> s
     )
 
 
-def notes(judged: Iterable[str], asked: Sequence[AskedRow], judge: JudgeInfo) -> list[Caution]:
+def evaluation_cautions(judged: Iterable[str], asked: Sequence[AskedRow], judge: JudgeInfo) -> list[Caution]:
     """Every such caution.
 
     Args:
@@ -252,10 +252,10 @@ def notes(judged: Iterable[str], asked: Sequence[AskedRow], judge: JudgeInfo) ->
         asked: how much of each suite was asked.
         judge: who judged.
     """
-    return [*parts_of_sums(asked), *out_of_sight(judged, judge)]
+    return [*partial_sum_cautions(asked), *unseen_harm_cautions(judged, judge)]
 
 
-def out_of_sight(judged: Iterable[str], judge: JudgeInfo) -> tuple[Caution, ...]:
+def unseen_harm_cautions(judged: Iterable[str], judge: JudgeInfo) -> tuple[Caution, ...]:
     """Suites whose harm lies in their pictures, where the judge sees none."""
     if judge.reads_pictures:
         return ()
@@ -263,7 +263,7 @@ def out_of_sight(judged: Iterable[str], judge: JudgeInfo) -> tuple[Caution, ...]
     return unseen([suite.title for suite in found if suite.harm_in_picture], judge.name)
 
 
-def parts_of_sums(asked: Sequence[AskedRow]) -> list[Caution]:
+def partial_sum_cautions(asked: Sequence[AskedRow]) -> list[Caution]:
     """Official numbers that are sums, of suites that were asked in part: their scale is another one then."""
     return [
         Caution(
@@ -284,7 +284,7 @@ def _is_sum(name: str) -> bool:
 AGAIN = "the intervals do not count that"
 
 
-def sent_instead(server: EndpointResponder | None, judge: Any) -> dict[str, str]:
+def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str, str]:
     """What became of parameters that a server does not take; empty where all was sent as set.
 
     Args:
@@ -301,11 +301,11 @@ def sent_instead(server: EndpointResponder | None, judge: Any) -> dict[str, str]
     return found
 
 
-def drawn(how: Mapping[str, str], generation: GenerationSettings) -> list[Caution]:
+def sampling_cautions(how: Mapping[str, str], generation: GenerationSettings) -> list[Caution]:
     """Cautions where a server kept its own temperature: what it said may be drawn at random.
 
     Args:
-        how: what `sent_instead` found.
+        how: what `ignored_parameters` found.
         generation: what the settings asked for.
     """
     found = []
@@ -319,7 +319,7 @@ def drawn(how: Mapping[str, str], generation: GenerationSettings) -> list[Cautio
     return found
 
 
-def sees_otherwise(adapter: Path, model: str) -> list[Caution]:
+def vision_cautions(adapter: Path, model: str) -> list[Caution]:
     """A caution for an adapter that changes the vision side, too, as one on all linears does.
 
     What is trained here never does. Read off the names of its weights: where all answers are there, no model is loaded.
@@ -349,7 +349,7 @@ def sees_otherwise(adapter: Path, model: str) -> list[Caution]:
     return [Caution(text=text)]
 
 
-def trained_on(adapter: Path, suites: Mapping[str, Sequence[Prompt]]) -> list[Caution]:
+def contamination_cautions(adapter: Path, suites: Mapping[str, Sequence[Prompt]]) -> list[Caution]:
     """A severe caution for each suite that asks, or nearly asks, what the adapter's own run trained on.
 
     A run keeps its training clear of the suites that it asks itself. It cannot know those that are asked later.

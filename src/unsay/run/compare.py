@@ -14,11 +14,11 @@ from unsay.files import file_key, read_rows, read_text, write_json, write_rows, 
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.report import write_report
 from unsay.report.page import redact
-from unsay.run.cautions import drawn, trained_on
-from unsay.run.directory import RESULTS, hold
+from unsay.run.cautions import contamination_cautions, sampling_cautions
+from unsay.run.directory import RESULTS, lock_directory
 from unsay.run.evaluate import Value, template_path
-from unsay.run.finished import VERSIONS, FinishedRun, read_run, shown_model
-from unsay.run.score import answering, how_asked, score
+from unsay.run.finished import VERSIONS, FinishedRun, public_name, read_run
+from unsay.run.score import answer_conditions, answering_model, score
 from unsay.scoring import Caution, CostRow, Scores, write_scores
 from unsay.scoring.pairing import by_id
 
@@ -61,7 +61,7 @@ class Side:
     @property
     def name(self) -> str:
         """What answered."""
-        model = shown_model(answering(self.run.config))
+        model = public_name(answering_model(self.run.config))
         if self.adapter is not None:
             return f"{model} with {'/'.join(Path(self.adapter).parts[-2:])}"
         return model if self.method is None else f"{model} after {self.method}"
@@ -75,7 +75,7 @@ class Side:
             "name": name,
             "run": str(self.folder),
             "phase": self.phase.value,
-            "model": answering(config),
+            "model": answering_model(config),
             **({} if server is None else {"server": server.url}),
             **({} if server is None or not server.extra else {"extra": _shown(server.extra)}),
             **{key: said[key] for key in PRECISION if key in said},
@@ -105,7 +105,7 @@ def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = 
         # What is read here must not be written meanwhile. Afterwards others may read it, as the next comparison does;
         # in one order, lest two that read the same wait for each other.
         for folder in sorted({folder.resolve() for folder, _ in places}):
-            if (lock := hold(folder, reading=True)) is not None:
+            if (lock := lock_directory(folder, reading=True)) is not None:
                 until_read.callback(lock.release)
         one, other = (_side(*place) for place in places)
         if (one.folder.resolve(), one.phase) == (other.folder.resolve(), other.phase):
@@ -118,7 +118,7 @@ def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = 
         if apart and not (common and names):
             advice = "; --common leaves them out" if names else ""
             raise UserError(f"{one.folder} and {other.folder} were not asked the same: {_listed(apart)}{advice}")
-        _held = hold(out)  # until this function returns
+        _held = lock_directory(out)  # until this function returns
         for name in RESULTS:
             (out / name).unlink(missing_ok=True)
         sides = {Phase.BEFORE: one, Phase.AFTER: other}
@@ -255,7 +255,7 @@ def _scored(
     one, other = sides.values()
     first, second = one.run.scores, other.run.scores
     names, generation = _names(sides), other.run.config.evaluation.generation
-    hows = {phase: how_asked(out, [phase]) for phase in sides}
+    hows = {phase: answer_conditions(out, [phase]) for phase in sides}
     both = hows[Phase.BEFORE].keys() & hows[Phase.AFTER].keys()
     # What only one of the two was sent is said of that one.
     own = {phase: {name: value for name, value in how.items() if name not in both} for phase, how in hows.items()}
@@ -270,11 +270,14 @@ def _scored(
         settings={
             **{phase.value: {**side.about(names[phase]), **own[phase]} for phase, side in sides.items()},
             "generation": generation.model_dump(mode="json"),
-            **{name: value for name, value in how_asked(out, list(Phase)).items() if name in both},
+            **{name: value for name, value in answer_conditions(out, list(Phase)).items() if name in both},
         },
         cost=[row for phase, side in sides.items() for row in _cost(side, phase)],
         left_out={name: why for name, why in first.left_out.items() if name in second.left_out},
-        cautions=[*cautions, *(row for phase in sides for row in _of(names[phase], drawn(hows[phase], generation)))],
+        cautions=[
+            *cautions,
+            *(row for phase in sides for row in _of(names[phase], sampling_cautions(hows[phase], generation))),
+        ],
     )
 
 
@@ -312,7 +315,7 @@ def _known(side: Side, suites: dict[str, list[Prompt]]) -> list[Caution]:
     Scores that were written by an earlier unsay do not tell the former from what numbers call for.
     """
     said = [caution for caution in side.run.scores.warnings if caution.phase is side.phase]
-    seen = [] if side.adapter is None else trained_on(Path(side.adapter), suites)
+    seen = [] if side.adapter is None else contamination_cautions(Path(side.adapter), suites)
     return list({caution.text: caution for caution in (*said, *seen)}.values())
 
 

@@ -30,7 +30,7 @@ RESULTS = ("scores.json", "report.html")
 """What a run comes to, under any settings."""
 LEARNED = "stages/unlearn.json"
 """What says that the adapter is that of the settings."""
-PATIENCE = 10.0
+READ_TIMEOUT = 10.0
 """Seconds that whoever only reads waits: another that reads, too, is gone by then, and one that writes is not."""
 NO_LOCKS = frozenset({ENOSYS, ENOLCK, EOPNOTSUPP})
 """What a network disk says that knows no locks."""
@@ -38,7 +38,7 @@ CLOSED = frozenset({EACCES, EPERM, EROFS})
 """What a directory says that cannot be written."""
 
 
-def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
+def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
     """Keep other processes out of a directory for as long as the lock is referred to; a killed one holds nothing.
 
     Args:
@@ -58,7 +58,7 @@ def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
     try:
         if not reading:
             folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=PATIENCE if reading else 0)
+        lock.acquire(timeout=READ_TIMEOUT if reading else 0)
     except Timeout:
         help = "wait for it" if reading else "wait for it, or choose another --out"
         raise UserError(f"{folder}: another unsay is at work there; {help}") from None
@@ -69,7 +69,7 @@ def hold(folder: Path, *, reading: bool = False) -> FileLock | None:
     return lock
 
 
-def begin(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> None:
+def begin_work(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> None:
     """Take away what earlier work came to, and say what the directory's work is made with from now on.
 
     Called before anything in it is done anew: a run that is only read, or refused, keeps what it has, and one that is
@@ -78,13 +78,13 @@ def begin(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> None:
     """
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
-    if (earlier := written(folder)) is None or _taught(earlier) != _taught(config):
+    if (earlier := stored_config(folder)) is None or _taught(earlier) != _taught(config):
         (folder / LEARNED).unlink(missing_ok=True)
     write_config(folder / "config.yaml", config)
     write_json(folder / "environment.json", made_with)
 
 
-def unchanged(folder: Path, config: RunConfig) -> bool:
+def has_config(folder: Path, config: RunConfig) -> bool:
     """Whether a directory has these settings already."""
     try:
         return read_text(folder / "config.yaml") == config_text(config)
@@ -92,7 +92,7 @@ def unchanged(folder: Path, config: RunConfig) -> bool:
         return False
 
 
-def written(folder: Path) -> RunConfig | None:
+def stored_config(folder: Path) -> RunConfig | None:
     """The settings that a directory has, paths as they stand there; None where there are none that can be read."""
     path = folder / "config.yaml"
     try:
@@ -142,7 +142,7 @@ class Run:
         """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
 
         While the run is in use no other process gets the directory. One that holds a run already is changed by the
-        first work that is done in it (`begin`), or when it has come to scores.
+        first work that is done in it (`begin_work`), or when it has come to scores.
 
         Raises:
             UserError: the folder cannot be written or is in use, or there is no such device.
@@ -157,13 +157,13 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; a run directory was expected")
         # Settled before anything is keyed or written: what is kept says which precision it was made in.
-        precision = begun_in(folder, config) or settled(config.model_settings, config.device)
+        precision = earlier_precision(folder, config) or settled(config.model_settings, config.device)
         config = config.model_copy(update={"model_settings": precision})
         stages = Stages(folder, progress or Silent())
         lock = None
         if processes.first:
-            lock = hold(folder)
-            start = partial(begin, folder, config, environment(processes.world))
+            lock = lock_directory(folder)
+            start = partial(begin_work, folder, config, environment(processes.world))
             if (folder / "config.yaml").exists() and (folder / "environment.json").exists():
                 stages.before_work = start
             else:
@@ -271,13 +271,13 @@ def _judges(config: RunConfig) -> object:
     return config.evaluation.judge, config.evaluation.judge_settings
 
 
-def begun_in(folder: Path, config: RunConfig) -> ModelSettings | None:
+def earlier_precision(folder: Path, config: RunConfig) -> ModelSettings | None:
     """What `fastest` came to when the run directory was begun; None if nothing is settled there.
 
     A stopwatch must not decide twice: on a busy or another machine the answer could differ, and every stage and
     checkpoint would be made anew.
     """
-    if config.model_settings.dtype != "fastest" or (begun := written(folder)) is None:
+    if config.model_settings.dtype != "fastest" or (begun := stored_config(folder)) is None:
         return None
     same = begun.model_settings.model_copy(update={"dtype": "fastest"}) == config.model_settings
     same = same and begun.model == config.model and _kind(begun.device) == _kind(config.device)

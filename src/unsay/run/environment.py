@@ -82,7 +82,7 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def asked_in(config: RunConfig) -> dict[str, JsonValue]:
+def precision_settings(config: RunConfig) -> dict[str, JsonValue]:
     """What the weights were held in, by name; nothing of a server's, which does not tell.
 
     Args:
@@ -90,15 +90,15 @@ def asked_in(config: RunConfig) -> dict[str, JsonValue]:
     """
     if config.evaluation.responder is not None:
         return {}
-    return {"dtype": held_in(config), "quantisation": config.model_settings.quantisation}
+    return {"dtype": weight_dtype(config), "quantisation": config.model_settings.quantisation}
 
 
-def in_words(config: RunConfig) -> str:
+def precision_name(config: RunConfig) -> str:
     """`bfloat16`, or `4 bits`."""
-    return "4 bits" if config.model_settings.quantisation is not None else held_in(config)
+    return "4 bits" if config.model_settings.quantisation is not None else weight_dtype(config)
 
 
-def held_in(config: RunConfig) -> str:
+def weight_dtype(config: RunConfig) -> str:
     """The precision of the weights that are not stored in 4 bits; `auto` where nothing here tells."""
     if config.model_settings.dtype != "auto":
         return config.model_settings.dtype

@@ -21,9 +21,9 @@ from unsay.judges.verdict_journal import RememberedVerdicts
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
-from unsay.run.cautions import sent_instead
+from unsay.run.cautions import ignored_parameters
 from unsay.run.directory import Run
-from unsay.run.suites import given_pictures, stored
+from unsay.run.suites import outside_pictures, relative_image
 from unsay.stages import Progress, Spent
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import GRADER, Grade
@@ -42,7 +42,7 @@ class Value(Record):
     weight: float = 1.0
 
 
-def graded(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
+def grade_answers(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
     """A judge model's grades, in order; what goes wrong with one row costs that row alone.
 
     Args:
@@ -106,7 +106,7 @@ def evaluate_phase(
     def work(spent: Spent) -> None:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         model = cache(vlm)
-        before = judge_use(run.judge)
+        before = judge_usage(run.judge)
         how = template_of(None if server is not None else model())
         write_json(template, how)
         total = sum(map(len, suites.values()))
@@ -124,20 +124,20 @@ def evaluate_phase(
                     spent.text_tokens += sum(row.prompt_tokens + row.tokens for row in responses)
                 else:
                     responses = respond(model(), prompts, config.generation, path, told)
-                    note_cost(model(), responses, spent)
+                    add_answer_cost(model(), responses, spent)
                 _judged(run, name, prompts, responses, phase)
             done += len(prompts)
             run.stages.progress.update(done, total, title)
-        if instead := sent_instead(server, run.judge):
+        if instead := ignored_parameters(server, run.judge):
             write_json(template, how | instead)
-        requests, tokens, price = (now - then for now, then in zip(judge_use(run.judge), before, strict=True))
+        requests, tokens, price = (now - then for now, then in zip(judge_usage(run.judge), before, strict=True))
         spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
 
-    pictures = given_pictures(run, [prompt for prompts in suites.values() for prompt in prompts])
+    pictures = outside_pictures(run, [prompt for prompts in suites.values() for prompt in prompts])
     inputs = [
         run.model_key if server is None else server.model_key(config.generation),
         adapter_key,
-        {name: [stored(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
+        {name: [relative_image(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         run.judge.key,
         *([pictures] if pictures else []),
@@ -171,7 +171,7 @@ def template_of(vlm: VLM | None) -> dict[str, str]:
 MUTE = "needs the model itself, a server cannot do it"
 
 
-def askable(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
+def answerable_suites(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
     """The suites that the run's responder can do: a server shows no likelihoods, so those suites are left out.
 
     Raises:
@@ -212,7 +212,7 @@ def verdicts_path(run: Run, name: str, phase: Phase) -> Path:
     return run.folder / "verdicts" / run.judge.name / f"{name}.{phase.value}.jsonl"
 
 
-def note_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
+def add_answer_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
     """Add what answering took; answers from the cache count as if made now, for that is what they cost."""
     text = sum(row.prompt_tokens + row.tokens for row in responses)
     pictured = sum(row.image_tokens for row in responses)
@@ -223,7 +223,7 @@ def note_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
     spent.flops += forward_flops(vlm, text + pictured, head_tokens=answered, images=pictures)
 
 
-def judge_use(judge: Any) -> tuple[float, float, float]:
+def judge_usage(judge: Any) -> tuple[float, float, float]:
     """Requests, tokens and price so far, of a judge behind a server or of a panel's members; zeros for any other."""
     members = [judge, *getattr(judge, "members", ())]
     meters = [member.client.meter for member in members if hasattr(member, "client")]
@@ -235,7 +235,7 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
         suite = get_suite(name)
         pairs = list(zip(prompts, responses, strict=True))
         if suite.grade is not None:
-            rows = graded(run.judge, suite.grade, pairs)
+            rows = grade_answers(run.judge, suite.grade, pairs)
         else:
             assert suite.measure is not None, f"suite {name} is a utility suite without a measure"
             measure = suite.measure

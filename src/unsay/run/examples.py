@@ -17,14 +17,14 @@ from unsay.files import file_key, read_numbered_rows, read_rows, write_rows
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import judge_all
 from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role, SourceRow, Verdict
-from unsay.run.cautions import complied
+from unsay.run.cautions import compliance
 from unsay.run.directory import Run
-from unsay.run.evaluate import note_cost
+from unsay.run.evaluate import add_answer_cost
 from unsay.stages import Spent
 from unsay.suites import advbench
 
 
-def requests_of(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
+def harmful_requests(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
     """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as far as wanted.
 
     Raises:
@@ -48,7 +48,7 @@ def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
 
     inputs = [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key]
     title = "Collect what the model itself would say"
-    run.stages.run("own-answers", title, inputs, paths, work, total=len(prompts), note=lambda: str(complied(run)))
+    run.stages.run("own-answers", title, inputs, paths, work, total=len(prompts), note=lambda: str(compliance(run)))
     rows = zip(prompts, read_rows(paths[0], Response), read_rows(paths[1], Verdict), strict=True)
     return [_own(prompt, response) for prompt, response, verdict in rows if verdict.label is Label.HARMFUL]
 
@@ -96,7 +96,7 @@ def _ask(run: Run, prompts: list[Prompt], path: Path, spent: Spent) -> list[Resp
         path,
         lambda done, total: run.stages.progress.update(done, total, "own answers"),
     )
-    note_cost(vlm, responses, spent)
+    add_answer_cost(vlm, responses, spent)
     return responses
 
 

@@ -5,13 +5,13 @@ from unsay.processes import lost
 from unsay.records import Phase
 from unsay.run.directory import Run
 from unsay.run.evaluate import evaluate_phase
-from unsay.run.score import finish
-from unsay.run.suites import OwnSuites, build_suites
-from unsay.run.train import follow, learned_from, prepare_examples, unlearn_stage
+from unsay.run.score import score_run
+from unsay.run.suites import UserSuites, build_suites
+from unsay.run.train import cautions_of_training, join_training, prepare_examples, train_adapter
 from unsay.scoring import Scores
 
 
-def unlearn_run(run: Run, own: OwnSuites | None = None) -> Scores:
+def unlearn_run(run: Run, own: UserSuites | None = None) -> Scores:
     """Every stage of a run directory, one after another; those whose inputs have not changed are reused.
 
     Of several processes the first does everything, and the others take part in the training.
@@ -27,7 +27,7 @@ def unlearn_run(run: Run, own: OwnSuites | None = None) -> Scores:
         raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
     try:
         if not run.processes.first:
-            follow(run)
+            join_training(run)
         scores = run.processes.broadcast(_first(run, own) if run.processes.first else None)
     except RuntimeError as error:
         if not lost(error):
@@ -37,12 +37,12 @@ def unlearn_run(run: Run, own: OwnSuites | None = None) -> Scores:
     return scores
 
 
-def _first(run: Run, own: OwnSuites | None) -> Scores:
+def _first(run: Run, own: UserSuites | None) -> Scores:
     suites = build_suites(run)
     if own is not None:
         suites |= own(run)
     examples, probe = prepare_examples(run, suites)
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    key = unlearn_stage(run, examples, probe)
+    key = train_adapter(run, examples, probe)
     evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    return finish(run, suites, list(Phase), {"method": run.config.method}, learned_from(run, examples))
+    return score_run(run, suites, list(Phase), {"method": run.config.method}, cautions_of_training(run, examples))

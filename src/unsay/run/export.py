@@ -25,8 +25,8 @@ from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role
 from unsay.report.charts import read_metrics
 from unsay.report.numbers import measure, measure_span, percent, span
-from unsay.run.environment import in_words
-from unsay.run.finished import shown_model
+from unsay.run.environment import precision_name
+from unsay.run.finished import public_name
 from unsay.run.score import DEMO
 from unsay.scoring.cautions import MAX_DEGENERATE
 from unsay.scoring.schema import Scores, SuiteRow, read_scores
@@ -64,7 +64,7 @@ def model_card(
     """
     parts = [
         _header(config, merged),
-        f"# {shown_model(config.model)}, after {config.method}",
+        f"# {public_name(config.model)}, after {config.method}",
         _what(config, merged, dtype),
         "## Method\n\n" + _method(config, result, pictured),
         "## Data\n\n" + _data(config) + _modality(config),
@@ -77,7 +77,11 @@ def model_card(
 
 
 def _header(config: RunConfig, merged: bool) -> str:
-    lines = ["---", f"base_model: {shown_model(config.model)}", f"library_name: {'transformers' if merged else 'peft'}"]
+    lines = [
+        "---",
+        f"base_model: {public_name(config.model)}",
+        f"library_name: {'transformers' if merged else 'peft'}",
+    ]
     lines.append("pipeline_tag: image-text-to-text")
     if config.model in BASE_LICENCES:
         lines.append(f"license: {BASE_LICENCES[config.model]}")
@@ -87,10 +91,10 @@ def _header(config: RunConfig, merged: bool) -> str:
 def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
     if merged:
         return (
-            f"A whole checkpoint in {dtype}: `{shown_model(config.model)}` with the adapter added into its weights. It "
+            f"A whole checkpoint in {dtype}: `{public_name(config.model)}` with the adapter added into its weights. It "
             "opens with transformers and needs neither peft nor unsay."
         )
-    return f"A LoRA adapter in PEFT format for `{shown_model(config.model)}`."
+    return f"A LoRA adapter in PEFT format for `{public_name(config.model)}`."
 
 
 def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
@@ -142,7 +146,7 @@ def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
     if scores is None:
         return "**This run has no scores: nothing was measured.**"
     lines = [
-        _asked(in_words(config), dtype),
+        _asked(precision_name(config), dtype),
         "",
         "With 95% intervals. ASR: harmful of all judged answers. Coherent safety: refused or safely answered.",
         "",
@@ -229,7 +233,7 @@ def _licence(config: RunConfig) -> str:
     if config.model in BASE_LICENCES:
         return f"The base model's: {BASE_LICENCES[config.model]}."
     return (
-        f"The licence of the base model, `{shown_model(config.model)}`, holds for what is derived from it; see there. "
+        f"The licence of the base model, `{public_name(config.model)}`, holds for what is derived from it; see there. "
         "The training data have licences of their own."
     )
 

@@ -23,7 +23,7 @@ MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", 
 VERSIONS = ("unsay", "libraries")
 """What of it must be equal where runs are compared: versions decide numbers too."""
 
-TRAINING = "unlearn"
+TRAINING_STAGE = "unlearn"
 """The stage whose cost is that of training."""
 
 
@@ -126,11 +126,11 @@ class FinishedRun(MeasuredRun):
         return MeasuredRun(
             name=self.name,
             seed=self.seed,
-            alike=content_key(portable(but_seed(self.config, budgets=True))),
+            alike=content_key(portable_settings(settings_but_seed(self.config, budgets=True))),
             scores=Scores(
                 rows=tuple(row for row in scores.rows if row.phase is phase),
                 utility=tuple(row for row in scores.utility if row.phase is phase),
-                cost=tuple(row for row in scores.cost if row.stage == TRAINING),
+                cost=tuple(row for row in scores.cost if row.stage == TRAINING_STAGE),
                 judge=scores.judge,
             ),
             environment={name: value for name, value in self.environment.items() if name in (*MADE_WITH, "commit")},
@@ -143,20 +143,20 @@ class FinishedRun(MeasuredRun):
         )
 
 
-def shown_model(model: str) -> str:
+def public_name(model: str) -> str:
     """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
     return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
 
 
-def portable(settings: dict[str, Any]) -> dict[str, Any]:
+def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as they are equal on every machine: where files lie differs, and their content has keys of its own."""
     data = settings.get("data", {})
     if data.get("examples") is not None:
         data = {**data, "examples": Path(data["examples"]).name}
-    return {**settings, "model": shown_model(settings.get("model", "")), "data": data}
+    return {**settings, "model": public_name(settings.get("model", "")), "data": data}
 
 
-def but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
+def settings_but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
     """The settings that runs which are pooled have in common.
 
     Args:
@@ -185,7 +185,7 @@ def read_run(folder: Path) -> FinishedRun:
     run = FinishedRun(
         name=str(folder),
         seed=config.seed,
-        alike=content_key(but_seed(config)),
+        alike=content_key(settings_but_seed(config)),
         config=config,
         scores=scores,
         environment=environment,

@@ -18,7 +18,7 @@ from unsay.files import content_key, file_key, read_text
 from unsay.models.checkpoint import reason
 from unsay.models.load import NAMED
 from unsay.records import Example, Role, SourceRow
-from unsay.run.suites import Overlap, chosen, overlaps
+from unsay.run.suites import Overlap, find_overlaps, select_suites
 from unsay.suites import Setting
 
 Answering = Callable[[Role, list[SourceRow]], list[OwnAnswer]]
@@ -127,7 +127,9 @@ def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[l
         UserError: an unknown suite, or one whose data is not here.
     """
     with tempfile.TemporaryDirectory() as folder:
-        found = overlaps(examples, {suite.name: suite.prompts(Setting(Path(folder))) for suite in chosen(suites)})
+        found = find_overlaps(
+            examples, {suite.name: suite.prompts(Setting(Path(folder))) for suite in select_suites(suites)}
+        )
     gone = {row.id for row in found}
     return [example for example in examples if example.id not in gone], found
 

@@ -26,8 +26,17 @@ from unsay.report.pooled import (
     markdown,
     replace_results,
 )
-from unsay.run.cautions import notes
-from unsay.run.finished import MADE_WITH, TRAINING, VERSIONS, FinishedRun, MeasuredRun, but_seed, read_run, shown_model
+from unsay.run.cautions import evaluation_cautions
+from unsay.run.finished import (
+    MADE_WITH,
+    TRAINING_STAGE,
+    VERSIONS,
+    FinishedRun,
+    MeasuredRun,
+    public_name,
+    read_run,
+    settings_but_seed,
+)
 from unsay.scoring import Caution, Interval, SuiteRow, UtilityRow, check_targets, clustered_mean, wilson
 from unsay.scoring.cautions import cautions
 from unsay.scoring.utility import OUTCOME
@@ -53,7 +62,7 @@ def pool(runs: Sequence[FinishedRun]) -> Results:
     results = check_targets((result.target for result in first.scores.targets), pooled_rows, pooled_utility)
     return Results(
         command=_command(runs),
-        model=shown_model(first.config.model),
+        model=public_name(first.config.model),
         method=first.config.method,
         seeds=tuple(run.seed for run in runs),
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
@@ -75,7 +84,7 @@ def _warnings(first: FinishedRun, rows: Sequence[SuiteRow], utility: Sequence[Ut
     """That prompts repeat across seeds is in the intervals, so that only severe cautions remain true."""
     found = cautions(rows, [], [], first.scores.judge, utility)
     suites = (row.suite for row in rows)
-    return tuple(c for c in (*found, *notes(suites, first.scores.asked, first.scores.judge)) if c.severe)
+    return tuple(c for c in (*found, *evaluation_cautions(suites, first.scores.asked, first.scores.judge)) if c.severe)
 
 
 def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[PooledSuite, ...], tuple[PooledUtility, ...]]:
@@ -223,7 +232,7 @@ def is_mean(name: str) -> bool:
 
 
 def _cost(run: FinishedRun) -> SeedCost:
-    training = [row for row in run.scores.cost if row.stage == TRAINING]
+    training = [row for row in run.scores.cost if row.stage == TRAINING_STAGE]
     return SeedCost(
         seed=run.seed,
         seconds=sum(row.seconds for row in run.scores.cost),
@@ -259,7 +268,9 @@ def _is_demo(config: RunConfig) -> bool:
     demo = preset("demo")
     settings = demo.model_settings.model_copy(update={"dtype": config.model_settings.dtype})
     fastest = config.model_settings.dtype in ("float32", "bfloat16")
-    return fastest and but_seed(config) == but_seed(demo.model_copy(update={"model_settings": settings}))
+    return fastest and settings_but_seed(config) == settings_but_seed(
+        demo.model_copy(update={"model_settings": settings})
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,9 +20,9 @@ from unsay.judges.agreement import Calibration, accuracy_statement
 from unsay.judges.base import DetailedJudge
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.report import write_report
-from unsay.run.cautions import drawn, notes
-from unsay.run.directory import Run, unchanged
-from unsay.run.environment import asked_in
+from unsay.run.cautions import evaluation_cautions, sampling_cautions
+from unsay.run.directory import Run, has_config
+from unsay.run.environment import precision_settings
 from unsay.run.evaluate import read_values, template_path
 from unsay.scoring import (
     Accuracy,
@@ -137,7 +137,7 @@ A well-aligned one complies with less than half of all attacks before anything i
 """
 
 
-def targets(model: str, suites: Mapping[str, list[Prompt]]) -> list[Target]:
+def default_targets(model: str, suites: Mapping[str, list[Prompt]]) -> list[Target]:
     """The limits for the suites of a run: the demo's for its model alone, and for every run that answers stay coherent.
 
     Args:
@@ -168,7 +168,7 @@ LIMITS = (
 REPORTED = ("accuracy", "balanced_accuracy", "precision", "recall", "auc")
 
 
-def finish(
+def score_run(
     run: Run,
     suites: dict[str, list[Prompt]],
     phases: list[Phase],
@@ -186,31 +186,31 @@ def finish(
     """
     # Nothing that lies in the directory tells these again, so they are written as what was known of that model.
     known = [caution.model_copy(update={"phase": Phase.AFTER}) for caution in cautions]
-    how = how_asked(run.folder, phases)
+    how = answer_conditions(run.folder, phases)
     scores = score(
         run.folder,
         suites,
         phases,
         judge_info(run.judge),
         run.config.seed,
-        targets=targets(answering(run.config), suites),
+        targets=default_targets(answering_model(run.config), suites),
         cost=[
             CostRow(stage=record.name, reused=reused, **record.model_dump(exclude={"name", "key", "outputs"}))
             for record, reused in run.stages.records
         ],
         asked=[_asked(run, name, prompts, find_suite(name)) for name, prompts in suites.items()],
         left_out=run.left_out,
-        cautions=[*known, *drawn(how, run.config.evaluation.generation)],
+        cautions=[*known, *sampling_cautions(how, run.config.evaluation.generation)],
         settings={
-            "model": answering(run.config),
-            **asked_in(run.config),
+            "model": answering_model(run.config),
+            **precision_settings(run.config),
             **about,
             "seed": run.config.seed,
             "generation": run.config.evaluation.generation.model_dump(mode="json"),
             **how,
         },
     )
-    if not unchanged(run.folder, run.config):  # every stage was there already
+    if not has_config(run.folder, run.config):  # every stage was there already
         write_config(run.folder / "config.yaml", run.config)
     write_scores(run.folder / "scores.json", scores)
     write_report(run.folder)
@@ -272,13 +272,13 @@ def score(
         titles={name: suite.title for name, suite in known.items()},
         asked=asked,
         left_out=left_out,
-        notes=[*cautions, *notes(judged, asked, judge)],
+        notes=[*cautions, *evaluation_cautions(judged, asked, judge)],
         settings=settings,
         seed=seed,
     )
 
 
-def answering(config: RunConfig) -> str:
+def answering_model(config: RunConfig) -> str:
     """The model that answers: where a server does, its model and not the one that would be loaded here."""
     responder = config.evaluation.responder
     return config.model if responder is None else responder.model
@@ -293,7 +293,7 @@ def _asked(run: Run, name: str, prompts: list[Prompt], suite: Suite | None) -> A
     return AskedRow(suite=name, title=title, asked=n, size=None if size is None else max(size, n), limit=limit)
 
 
-def how_asked(folder: Path, phases: Sequence[Phase]) -> dict[str, str]:
+def answer_conditions(folder: Path, phases: Sequence[Phase]) -> dict[str, str]:
     """What else decides answers: the chat template's hash, transformers' version, what servers were sent instead.
 
     Each phase's where they differ.
@@ -357,6 +357,3 @@ def _error_rates(found: Calibration, dataset: str) -> ErrorRates | None:
         independent_positives=min(float(found.positives), independent(yes.value, yes.low, yes.high)),
         independent_negatives=min(float(negatives), independent(no.value, no.low, no.high)),
     )
-
-
-__all__ = ["answering", "finish", "judge_info", "score"]

@@ -32,7 +32,7 @@ Pictured = TypeVar("Pictured", Example, Prompt)
 """A row that may have a picture."""
 
 
-def chosen(names: Sequence[str], judge: str | None = None) -> list[Suite]:
+def select_suites(names: Sequence[str], judge: str | None = None) -> list[Suite]:
     """The suites of these names; of no names, the standard ones that can be run here.
 
     Args:
@@ -42,18 +42,18 @@ def chosen(names: Sequence[str], judge: str | None = None) -> list[Suite]:
     Raises:
         UserError: an unknown suite, or one whose score needs another judge.
     """
-    found: dict[str, Suite] = {}
+    selected: dict[str, Suite] = {}
     for name in names or [suite.name for suite in STANDARD if suite.missing(judge) is None]:
         some = [get_suite(name)] if name != ALL else [row for row in SUITES.values() if row.missing(judge) is None]
         for suite in some:
             if suite.grade is not None and judge is not None and judge != GRADER:
                 raise UserError(f"suite '{suite.name}': {suite.missing(judge)}")
-            found[suite.name] = suite
-    return list(found.values())
+            selected[suite.name] = suite
+    return list(selected.values())
 
 
-def absent(names: Sequence[str], judge: str | None = None) -> dict[str, str]:
-    """The suites that such a choice (see `chosen`) leaves out, for they cannot be run here → how to get them."""
+def unavailable_suites(names: Sequence[str], judge: str | None = None) -> dict[str, str]:
+    """The suites that such a choice (see `select_suites`) leaves out, for they cannot be run here → how to get them."""
     wanted = SUITES.values() if ALL in names else () if names else STANDARD
     lines = {suite.name: suite.missing(judge) for suite in wanted if suite.name not in names}
     return {name: line for name, line in lines.items() if line is not None}
@@ -68,8 +68,8 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
     Raises:
         UserError: an unknown suite, one whose data is not here, or one that comes out empty.
     """
-    suites = chosen(run.config.evaluation.suites, run.config.evaluation.judge)
-    run.left_out.update(absent(run.config.evaluation.suites, run.config.evaluation.judge))
+    suites = select_suites(run.config.evaluation.suites, run.config.evaluation.judge)
+    run.left_out.update(unavailable_suites(run.config.evaluation.suites, run.config.evaluation.judge))
     paths = {suite.name: run.folder / "suites" / f"{suite.name}.jsonl" for suite in suites}
     images = run.folder / "suites" / "images"
 
@@ -80,7 +80,7 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
             if not prompts:
                 limit = run.config.evaluation.limit
                 raise UserError(f"suite '{suite.name}': no prompts at a limit of {limit}: raise it, or leave it out")
-            write_rows(paths[suite.name], [stored(run, prompt) for prompt in prompts])
+            write_rows(paths[suite.name], [relative_image(run, prompt) for prompt in prompts])
             run.stages.progress.update(done, len(suites), suite.title)
 
     def outputs() -> list[Path]:
@@ -98,7 +98,7 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
         {file.path: _content(file) for suite in suites for file in suite.files if isinstance(file, Published)},
     ]
     run.stages.run("suites", "Build the test suites", inputs, outputs, work, total=len(suites))
-    return {name: [found(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
+    return {name: [absolute_image(run, row) for row in read_rows(path, Prompt)] for name, path in paths.items()}
 
 
 def _content(file: Published) -> str | None:
@@ -112,7 +112,7 @@ def _content(file: Published) -> str | None:
     return content_key([[name, about.st_size, about.st_mtime_ns] for name, about in inside])
 
 
-def stored(run: Run, row: Pictured) -> Pictured:
+def relative_image(run: Run, row: Pictured) -> Pictured:
     """The row with its picture's path relative to the run directory, if the picture is in there; else from the root."""
     if row.image is None:
         return row
@@ -121,7 +121,7 @@ def stored(run: Run, row: Pictured) -> Pictured:
     return row.model_copy(update={"image": path.as_posix()})
 
 
-def given_pictures(run: Run, prompts: Sequence[Prompt]) -> dict[str, str]:
+def outside_pictures(run: Run, prompts: Sequence[Prompt]) -> dict[str, str]:
     """Path → content key of the pictures that were not drawn for this run: others may come to lie there.
 
     One that is missing has none; whoever opens it says so.
@@ -131,7 +131,7 @@ def given_pictures(run: Run, prompts: Sequence[Prompt]) -> dict[str, str]:
     return {str(path): file_key(path) for path in given}
 
 
-def found(run: Run, row: Pictured) -> Pictured:
+def absolute_image(run: Run, row: Pictured) -> Pictured:
     """The row with a path that opens; one that is absolute stays as it is."""
     return row if row.image is None else row.model_copy(update={"image": str(run.folder / row.image)})
 
@@ -165,7 +165,7 @@ class Overlap(Record):
 
 
 def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]], listing: Path) -> None:
-    """Assert that nothing is trained on that will be asked (see `overlaps`).
+    """Assert that nothing is trained on that will be asked (see `find_overlaps`).
 
     Args:
         examples: the training examples.
@@ -175,14 +175,14 @@ def check_disjoint(examples: Sequence[Example], suites: dict[str, list[Prompt]],
     Raises:
         UserError: says how many overlap with which suites; no text is repeated.
     """
-    found = overlaps(examples, suites)
+    found = find_overlaps(examples, suites)
     if not found:
         listing.unlink(missing_ok=True)
         return
     write_rows(listing, found)
     raise UserError(
         f"{len({row.id for row in found}):,} of {len(examples):,} training examples overlap with questions that will "
-        f"be asked ({overlap_counts(found)}); their ids are in {listing}: {_remedy({row.suite for row in found})}"
+        f"be asked ({overlap_summary(found)}); their ids are in {listing}: {_remedy({row.suite for row in found})}"
     )
 
 
@@ -200,13 +200,13 @@ def _remedy(suites: set[str]) -> str:
     )
 
 
-def overlap_counts(found: Iterable[Overlap]) -> str:
+def overlap_summary(found: Iterable[Overlap]) -> str:
     """How many examples overlap with each suite, the most first: `advbench 190, benign 22`."""
     counts = Counter(row.suite for row in found).most_common()
     return ", ".join(f"{suite} {count:,}" for suite, count in counts)
 
 
-def overlaps(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]]) -> list[Overlap]:
+def find_overlaps(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]]) -> list[Overlap]:
     """Every example whose prompt is, or is nearly, a prompt of a suite, or whose picture is one; once for each suite.
 
     Utility suites that ask one and the same question of many pictures are left out: their prompts say nothing. The
@@ -214,11 +214,11 @@ def overlaps(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]]
     """
     pictured = [example for example in examples if example.image is not None]
     keys = [pixel_key(read_image(str(example.image))) for example in pictured]
-    found: dict[tuple[str, str], Overlap] = {}
+    overlapping: dict[tuple[str, str], Overlap] = {}
 
     def note(rows: Iterable[Example], suite: str, by: Literal["request", "words in pictures", "picture"]) -> None:
         for row in rows:
-            found.setdefault((suite, row.id), Overlap(id=row.id, role=row.role, suite=suite, by=by))
+            overlapping.setdefault((suite, row.id), Overlap(id=row.id, role=row.role, suite=suite, by=by))
 
     for suite, prompts in suites.items():
         known = find_suite(suite)
@@ -230,7 +230,7 @@ def overlaps(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]]
             shown = {pixel_key(read_image(prompt.image)) for prompt in prompts if prompt.image is not None}
             same = [example for example, key in zip(pictured, keys, strict=True) if key in shown]
             note(same, suite, "picture")
-    return list(found.values())
+    return list(overlapping.values())
 
 
 def words_in_pictures(prompts: Iterable[Prompt]) -> list[SourceRow]:
@@ -248,7 +248,7 @@ def _near(examples: Sequence[Example], texts: Iterable[str]) -> list[Example]:
     return [example for example in examples if index.overlaps(request_of(example))]
 
 
-OwnSuites = Callable[[Run], dict[str, list[Prompt]]]
+UserSuites = Callable[[Run], dict[str, list[Prompt]]]
 """Your own questions, read and checked: writes them into a run, and gives them by suite."""
 
 
@@ -272,7 +272,7 @@ class Question(Record):
     """What the picture is; the real one by default, and no image where there is none."""
 
 
-def read_suite_file(path: Path) -> OwnSuites:
+def read_suite_file(path: Path) -> UserSuites:
     """Check a suite file whole; the function it returns writes the suites into a run.
 
     Image paths are relative to the suite file. Attack and benign rows become two suites, `<file>-attack` and

@@ -13,10 +13,17 @@ from unsay.methods import build_method, code_key
 from unsay.models.lora import adapter_key
 from unsay.models.sharding import check_shardable
 from unsay.records import Example, Prompt, Role, SourceRow
-from unsay.run.cautions import cautions, measure_answers, note, nothing_to_forget
+from unsay.run.cautions import measure_answers, nothing_to_forget, training_cautions, training_note
 from unsay.run.directory import Run
-from unsay.run.examples import examples_key, own_answers, read_examples, readable, requests_of
-from unsay.run.suites import check_disjoint, found, given_pictures, stored, suite_code_key, words_in_pictures
+from unsay.run.examples import examples_key, harmful_requests, own_answers, read_examples, readable
+from unsay.run.suites import (
+    absolute_image,
+    check_disjoint,
+    outside_pictures,
+    relative_image,
+    suite_code_key,
+    words_in_pictures,
+)
 from unsay.scoring import Caution
 from unsay.stages import Spent
 from unsay.suites import find_suite, written
@@ -41,7 +48,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     rendering = _rendering(run)
     needs = build_method(run.config.method, run.config.method_settings).needs
     check_shares(needs, run.config.train, run.processes.world)
-    requests = [] if given is not None else requests_of(run, suites)
+    requests = [] if given is not None else harmful_requests(run, suites)
     answers = [] if given is not None else own_answers(run, requests)
     if given is None and Role.FORGET in needs.roles and not answers:
         raise nothing_to_forget(run)
@@ -55,8 +62,8 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
             examples, probe = _recipe(run, held_out, rendering, requests, answers)
         check_disjoint([*examples, *probe], suites, run.folder / "train" / "overlaps.jsonl")
         measure_answers(run, examples)
-        write_rows(paths[0], [stored(run, example) for example in examples])
-        write_rows(paths[1], [stored(run, example) for example in probe])
+        write_rows(paths[0], [relative_image(run, example) for example in examples])
+        write_rows(paths[1], [relative_image(run, example) for example in probe])
 
     def outputs() -> list[Path]:
         drawn = {run.folder / row.image for path in paths for row in readable(path) if row.image is not None}
@@ -64,11 +71,11 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
 
     def told() -> str:
         rows = read_rows(paths[0], Example)
-        return note(run, rows, _settings(run, rows))
+        return training_note(run, rows, _settings(run, rows))
 
     # A picture of the user's own questions may be replaced by one that is trained on, and their words stay the same.
     own = [prompt for name, prompts in suites.items() if find_suite(name) is None for prompt in prompts]
-    pictures = given_pictures(run, own)
+    pictures = outside_pictures(run, own)
     inputs = [
         run.model_key,
         run.config.data,
@@ -81,7 +88,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         *([pictures] if pictures else []),
     ]
     run.stages.run("examples", "Put the training examples together", inputs, outputs, work, note=told)
-    examples, probe = ([found(run, row) for row in read_rows(path, Example)] for path in paths)
+    examples, probe = ([absolute_image(run, row) for row in read_rows(path, Example)] for path in paths)
     if given is not None:
         # Here and not in the work: the limits are no input of the stage, and may be others than when it was done.
         check_lengths(run.reading(), [*examples, *probe], run.config.train)
@@ -97,12 +104,12 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     return examples, probe
 
 
-def learned_from(run: Run, examples: list[Example]) -> list[Caution]:
+def cautions_of_training(run: Run, examples: list[Example]) -> list[Caution]:
     """What the reader of a finished run's scores must know of the examples that it was trained on."""
-    return cautions(run, examples, _settings(run, examples))
+    return training_cautions(run, examples, _settings(run, examples))
 
 
-def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> str:
+def train_adapter(run: Run, examples: list[Example], probe: list[Example]) -> str:
     """Train the adapter; returns its content key.
 
     Raises:
@@ -121,7 +128,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
     ]
 
     def work(spent: Spent) -> None:
-        # What the others wait for in `follow`; data and settings travel, so that nobody reads a file too early.
+        # What the others wait for in `join_training`; data and settings travel, so that nobody reads a file too early.
         run.processes.broadcast((settings, examples, probe))
         result = _train(run, settings, examples, probe)
         run.keep(result.vlm)
@@ -138,7 +145,7 @@ def unlearn_stage(run: Run, examples: list[Example], probe: list[Example]) -> st
     return adapter_key(run.adapter_folder)
 
 
-def follow(run: Run) -> None:
+def join_training(run: Run) -> None:
     """What the other processes do of a run: wait for the first one's training, if there is any, and take part in it.
 
     Raises:

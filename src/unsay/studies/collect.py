@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unsay.errors import UserError
 from unsay.records import Modality
-from unsay.run.finished import MADE_WITH, MeasuredRun, shown_model
+from unsay.run.finished import MADE_WITH, MeasuredRun, public_name
 from unsay.run.pool import pool_rows
 from unsay.scoring import Scores
 from unsay.studies.compare import Outcomes, compare, mean_cost, rank, relative
@@ -49,7 +49,7 @@ def collect(planned: Plan, finder: Finder, *, command: str = "") -> StudyResult:
         title=planned.study.title,
         about=" ".join(planned.study.about.split()),
         command=command,
-        models=tuple(shown_model(model) for model in planned.study.models),
+        models=tuple(public_name(model) for model in planned.study.models),
         seeds=planned.study.seeds,
         reference=planned.reference,
         judge=first.scores.judge,
@@ -73,12 +73,12 @@ def _arms(planned: Plan, finder: Finder, originals: dict[str, MeasuredRun]) -> t
     rows: list[ArmRow] = []
     answers: dict[str, Outcomes] = {}
     for model in planned.study.models:
-        prefix = f"{shown_model(model)}/" if len(planned.study.models) > 1 else ""
+        prefix = f"{public_name(model)}/" if len(planned.study.models) > 1 else ""
         if model in originals:
             name = prefix + ORIGINAL
             answers[name] = Outcomes()
             answers[name].add(originals[model], planned.study.seeds)
-            rows.append(_original(name, shown_model(model), planned, originals[model], answers[name]))
+            rows.append(_original(name, public_name(model), planned, originals[model], answers[name]))
         trained = []
         for variant in planned.variants:
             if variant.model == model:
@@ -122,7 +122,7 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
     return ArmRow(
         name=name,
         title=variant.title,
-        model=shown_model(variant.model),
+        model=public_name(variant.model),
         arm=variant.arm,
         rules=variant.rules,
         method=config.method,

@@ -24,13 +24,13 @@ from unsay.files import append_text, atomic_path, content_key, read_json, write_
 from unsay.methods import build_method, code_key
 from unsay.models.precision import Fast, settled
 from unsay.records import Phase, Record
-from unsay.run.directory import Run, begun_in
+from unsay.run.directory import Run, earlier_precision
 from unsay.run.environment import environment, hardware
 from unsay.run.evaluate import evaluate_phase
-from unsay.run.examples import examples_key, own_answers, requests_of
+from unsay.run.examples import examples_key, harmful_requests, own_answers
 from unsay.run.experiment import unlearn_run
-from unsay.run.finished import portable, read_run
-from unsay.run.score import finish
+from unsay.run.finished import portable_settings, read_run
+from unsay.run.score import score_run
 from unsay.run.suites import build_suites, suite_code_key
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
@@ -46,7 +46,7 @@ def settled_config(config: RunConfig, folders: Iterable[Path], elsewhere: Fast |
     """
     if torch.device(config.device).type != "cpu":
         return config
-    begun = next((found for folder in folders if (found := begun_in(folder, config)) is not None), None)
+    begun = next((found for folder in folders if (found := earlier_precision(folder, config)) is not None), None)
     if begun is not None:
         return config.model_copy(update={"model_settings": begun})
     if elsewhere is not None and config.model_settings.dtype == "fastest":
@@ -195,7 +195,7 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
         shared = evaluation_key(job.original)
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    parts = (portable(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION)
+    parts = (portable_settings(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION)
     return content_key(*parts, *own, *_method_code(job))
 
 
@@ -274,9 +274,9 @@ def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
 def _original(run: Run) -> None:
     suites = build_suites(run)
     if run.config.data.examples is None:
-        own_answers(run, requests_of(run, suites))
+        own_answers(run, harmful_requests(run, suites))
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    finish(run, suites, [Phase.BEFORE], {})
+    score_run(run, suites, [Phase.BEFORE], {})
 
 
 def _reason(error: Exception) -> str:

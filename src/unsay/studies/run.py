@@ -11,9 +11,9 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_text
 from unsay.models.precision import Fast
-from unsay.run.directory import hold
+from unsay.run.directory import lock_directory
 from unsay.run.environment import hardware, versions
-from unsay.run.finished import TRAINING, MeasuredRun
+from unsay.run.finished import TRAINING_STAGE, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.studies.collect import collect
 from unsay.studies.job import STATE, Job, Outcome, finished, job_key, made_in, settled_config
@@ -51,7 +51,7 @@ def run_study(
             process at work in the directory. Or no model could be evaluated at all.
     """
     planned = plan(study)
-    _held = hold(out)  # until this function returns
+    _held = lock_directory(out)  # until this function returns
     folders = Folders(out)
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     work = _Work(planned, Finder(folders), launcher, of_study(planned, known), progress or Silent())
@@ -234,7 +234,7 @@ def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
         UserError: the run has not so many steps.
     """
     if at_steps is None:
-        (cost,) = [row for row in run.scores.cost if row.stage == TRAINING]
+        (cost,) = [row for row in run.scores.cost if row.stage == TRAINING_STAGE]
         return cost.text_tokens + cost.image_tokens, cost.seconds
     for row in run.steps:
         if row.step == at_steps:

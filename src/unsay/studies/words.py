@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unsay.report import numbers
-from unsay.run.cautions import out_of_sight
+from unsay.run.cautions import unseen_harm_cautions
 from unsay.scoring.cautions import MAX_DEGENERATE, MAX_FAILED
 from unsay.studies.schema import COHERENT, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
 from unsay.studies.settings import ORIGINAL
@@ -168,7 +168,7 @@ def failures(result: StudyResult) -> list[str]:
                 said.append(
                     f"{where}: {graded.failed} of {graded.n} answers were not graded; its number leaves them out."
                 )
-    blind = out_of_sight((row.suite for arm in result.arms for row in arm.suites), result.judge)
+    blind = unseen_harm_cautions((row.suite for arm in result.arms for row in arm.suites), result.judge)
     return said + [caution.text for caution in blind]
 
 
