@@ -10,12 +10,21 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from unsay.data import shapes, typography
 from unsay.data.formats import draw_format
-from unsay.data.sources import truthfulqa, written
+from unsay.data.sources import data_key, truthfulqa, written
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
+
+VERSION = 1
+"""Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
+
+
+def recipe_key() -> str:
+    """Content key of the built-in training data: the recipe's version, those of its renderers, and the data itself."""
+    return content_key(VERSION, typography.VERSION, shapes.VERSION, data_key())
 
 
 class RecipeSettings(BaseModel):

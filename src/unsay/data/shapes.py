@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+VERSION = 1
+"""Of scenes and questions: raised by hand when the same seed gives others."""
+
 KINDS = ("circle", "square", "triangle", "star", "diamond", "cross")
 """What a shape may be."""
 

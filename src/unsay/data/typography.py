@@ -18,6 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 from unsay.errors import UserError
 from unsay.files import atomic_path
 
+VERSION = 1
+"""Of the pictures: raised by hand when the same text in the same style comes out as other pixels."""
+
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 

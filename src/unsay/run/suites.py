@@ -22,7 +22,7 @@ from unsay.files import content_key, file_key, read_numbered_rows, read_rows, wr
 from unsay.records import Condition, Example, Kind, Modality, Prompt, Record, Role, SourceRow, Turn
 from unsay.run.directory import Run
 from unsay.stages import Spent
-from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite
+from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite, suites_key
 from unsay.suites.base import GRADER
 
 ALL = "all-available"
@@ -50,6 +50,18 @@ def select_suites(names: Sequence[str], judge: str | None = None) -> list[Suite]
                 raise UserError(f"suite '{suite.name}': {suite.missing(judge)}")
             selected[suite.name] = suite
     return list(selected.values())
+
+
+def requested_suites(names: Sequence[str]) -> list[Suite]:
+    """The suites of these names, whether or not they can be run here; of no names, the standard ones.
+
+    Raises:
+        UserError: an unknown suite.
+    """
+    if not names:
+        return list(STANDARD)
+    suites = (suite for name in names for suite in (SUITES.values() if name == ALL else [get_suite(name)]))
+    return list({suite.name: suite for suite in suites}.values())
 
 
 def unavailable_suites(names: Sequence[str], judge: str | None = None) -> dict[str, str]:
@@ -91,10 +103,9 @@ def build_suites(run: Run) -> dict[str, list[Prompt]]:
         return [*paths.values(), *sorted(pictures)]
 
     inputs = [
-        [suite.name for suite in suites],
         run.config.evaluation.limit,
         str(data_dir()),
-        suite_code_key(),
+        suites_key(suites),
         {file.path: _content(file) for suite in suites for file in suite.files if isinstance(file, Published)},
     ]
     run.stages.run("suites", "Build the test suites", inputs, outputs, work, total=len(suites))
@@ -141,17 +152,6 @@ def _readable(path: Path) -> list[Prompt]:
         return read_rows(path, Prompt)
     except UserError:
         return []  # missing or damaged: its own stamp says so
-
-
-def suite_code_key() -> str:
-    """A key of the code, the pinned data and the written prompts that suites are made of: an edit makes them anew."""
-    from unsay import data, suites
-    from unsay.assets import table
-
-    roots = [Path(str(package.__file__)).parent for package in (suites, data)]
-    suffixes = (".py", ".jsonl", ".txt", ".gz")
-    files = sorted(path for root in roots for path in root.rglob("*") if path.suffix in suffixes)
-    return content_key([[path.name, file_key(path)] for path in [*files, Path(table.__file__)]])
 
 
 class Overlap(Record):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.data.pictures import LONGEST, VISUAL, Rendering, shares, visual_questions
-from unsay.data.recipe import OwnAnswer, harmful_examples, retain_examples, retain_pools
+from unsay.data.recipe import OwnAnswer, harmful_examples, recipe_key, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap
 from unsay.files import content_key, read_rows, write_json, write_rows
 from unsay.methods import build_method, code_key
@@ -21,7 +21,6 @@ from unsay.run.suites import (
     check_disjoint,
     outside_pictures,
     relative_image,
-    suite_code_key,
     words_in_pictures,
 )
 from unsay.scoring import Caution
@@ -81,7 +80,7 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         run.config.data,
         run.config.seed,
         content_key([prompt.request for prompt in held_out]),
-        suite_code_key(),
+        recipe_key(),
         examples_key(given),
         run.judge.key,
         answers,

@@ -31,9 +31,10 @@ from unsay.run.examples import examples_key, harmful_requests, own_answers
 from unsay.run.experiment import unlearn_run
 from unsay.run.finished import portable_settings, read_run
 from unsay.run.score import score_run
-from unsay.run.suites import build_suites, suite_code_key
+from unsay.run.suites import build_suites, requested_suites
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
+from unsay.suites import suites_key
 
 
 def settled_config(config: RunConfig, folders: Iterable[Path], elsewhere: Fast | None) -> RunConfig:
@@ -179,8 +180,8 @@ def evaluation_key(original: Path) -> str | None:
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings and examples, the original's evaluation, the code of the suites, the version of `scores.json`,
-    and the code of a method of the user's own. The code of training and of released methods is not part of it: a study
+    That is its settings and examples, the original's evaluation, the versions of its suites, that of `scores.json`, and
+    the code of a method of the user's own. The code of training and of released methods is not part of it: a study
     that was begun is finished with what was begun, and its report lists the commits.
 
     Args:
@@ -195,7 +196,8 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
         shared = evaluation_key(job.original)
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    parts = (portable_settings(job.config), shared or "none", suite_code_key(), SCHEMA_VERSION)
+    suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
+    parts = (portable_settings(job.config), shared or "none", suites_key(suites), SCHEMA_VERSION)
     return content_key(*parts, *own, *_method_code(job))
 
 

@@ -1,6 +1,12 @@
 """What is asked: attacks, benign requests and utility, in text and in image. One file and one line each."""
 
+from collections.abc import Iterable
+
+from unsay.data import shapes as scenes
+from unsay.data import typography
+from unsay.data.sources import data_key
 from unsay.errors import UserError
+from unsay.files import content_key
 from unsay.records import Kind, Modality
 from unsay.suites import (
     advbench,
@@ -30,6 +36,7 @@ from unsay.suites import (
     strongreject,
     transcription,
     truthfulqa,
+    twins,
     vlguard,
     vlsbench,
     vqa,
@@ -147,6 +154,15 @@ def get_suite(name: str) -> Suite:
     return suite
 
 
+def suites_key(suites: Iterable[Suite]) -> str:
+    """Content key of what decides the prompts of these suites, apart from the published files on this machine.
+
+    That is their names and versions, the versions of what renders pictures, and the data that comes with unsay.
+    """
+    versions = [[suite.name, suite.version] for suite in suites]
+    return content_key(versions, twins.VERSION, typography.VERSION, scenes.VERSION, data_key())
+
+
 __all__ = [
     "CONDITIONS",
     "DEVELOPMENT",
@@ -159,4 +175,5 @@ __all__ = [
     "Suite",
     "find_suite",
     "get_suite",
+    "suites_key",
 ]

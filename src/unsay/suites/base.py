@@ -152,6 +152,7 @@ class Suite:
             alone cannot know.
         by_category: whether a utility suite's number is also given for each category.
         files: the published files that it is made of; none for suites that need no benchmark data.
+        version: raised by hand when its prompts change for the same data; cached answers and finished studies go by it.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Suite:
     harm_in_picture: bool = False
     by_category: bool = False
     files: tuple[Published | Pictures, ...] = ()
+    version: int = 1
 
     @property
     def shown(self) -> Condition:

@@ -26,6 +26,9 @@ from unsay.suites.base import Setting, Suite
 STYLE = typography.Style(size=20, margin=10)
 """Black on white in one face, like FigStep's own pictures: what is measured is the request, not the reading."""
 
+VERSION = 1
+"""Of twins and conditions: raised by hand when their pictures, or the words beside them, change."""
+
 SIZES = (224, 336, 448, 672, 896, 1344)
 """Pixels of a picture: one of the first size wherever the request fits."""
 

