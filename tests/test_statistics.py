@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from unsay.scoring import clustered_mean, detectable_change, mcnemar, mean_interval, paired_interval, wilson
+from unsay.statistics import clustered_mean, detectable_change, mcnemar, mean_interval, paired_interval, wilson
 
 
 def test_wilson_matches_newcombes_published_table() -> None:

@@ -7,13 +7,12 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 from tools.judge_evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
-from unsay import statistics
 from unsay.judges import agreement
 from unsay.judges.agreement import Calibration, accuracy_statement, measure
 from unsay.judges.base import Pair, harm_labels
 from unsay.judges.rules import Soundness
 from unsay.records import Label, LabelledResponse, Verdict
-from unsay.statistics import independent, wilson
+from unsay.statistics import bootstrap, effective_n, wilson
 
 H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
 
@@ -195,7 +194,7 @@ def test_a_judge_of_errorless_requests_counts_as_no_more_than_these(requests: in
     result = measure(human, human, groups=[f"{label} {n % requests}" for n, label in enumerate(human)])
     for found in (result.recall, result.specificity):
         assert found is not None
-        assert independent(found.value, found.low, found.high) == pytest.approx(requests, rel=1e-3)
+        assert effective_n(found.value, found.low, found.high) == pytest.approx(requests, rel=1e-3)
 
 
 def test_many_requests_that_differ_are_left_to_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +209,7 @@ def test_many_requests_that_differ_are_left_to_the_bootstrap(monkeypatch: pytest
 
 
 def test_few_is_as_many_as_where_rates_are_scored() -> None:
-    assert agreement.FEW == statistics.FEW
+    assert agreement.FEW == bootstrap.FEW
 
 
 RESULTS = Path(__file__).parents[2] / "docs/results"

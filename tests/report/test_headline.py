@@ -8,7 +8,6 @@ from unsay.report.charts import bar_groups, suite_groups, utility_rows
 from unsay.report.headline import headline
 from unsay.scoring import (
     Change,
-    Interval,
     JudgeInfo,
     Scores,
     SuiteRow,
@@ -18,6 +17,7 @@ from unsay.scoring import (
     compare_utility,
     score_utility,
 )
+from unsay.statistics import Interval
 
 BEFORE, AFTER = Phase
 TEXT, TYPO, IMAGE = Modality

@@ -3,8 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Phase
-from unsay.scoring import ErrorRates, Interval, JudgeInfo, SuiteRow, independent, rate_interval, rogan_gladen, wilson
+from unsay.scoring import ErrorRates, JudgeInfo, SuiteRow, rogan_gladen
 from unsay.scoring.transfer import corrected
+from unsay.statistics import Interval, effective_n, rate_interval, wilson
 
 
 def errors(sensitivity: float, specificity: float, n: int = 100) -> ErrorRates:
@@ -72,12 +73,12 @@ def test_repeated_requests_widen_it() -> None:
 def test_a_wilson_interval_is_worth_its_own_n(counts: tuple[int, int]) -> None:
     found = wilson(*counts)
     assert found is not None
-    assert independent(counts[0] / counts[1], found.low, found.high) == pytest.approx(counts[1], rel=1e-3)
+    assert effective_n(counts[0] / counts[1], found.low, found.high) == pytest.approx(counts[1], rel=1e-3)
 
 
 def test_an_interval_twice_as_wide_is_worth_a_quarter() -> None:
-    assert independent(0.5, 0.49, 0.51) == pytest.approx(4 * independent(0.5, 0.48, 0.52), rel=0.01)
-    assert independent(0.5, 0.5, 0.5) == float("inf")
+    assert effective_n(0.5, 0.49, 0.51) == pytest.approx(4 * effective_n(0.5, 0.48, 0.52), rel=0.01)
+    assert effective_n(0.5, 0.5, 0.5) == float("inf")
 
 
 def test_few_requests_asked_often_are_worth_few_answers() -> None:
@@ -85,7 +86,7 @@ def test_few_requests_asked_often_are_worth_few_answers() -> None:
     # interval is Wilson's of 2 in 4, and the corrected one is drawn from four answers and not from forty.
     interval, _ = rate_interval([True, False] * 20, [str(n // 10) for n in range(40)])
     assert interval is not None
-    assert independent(0.5, interval.low, interval.high) == pytest.approx(4)
+    assert effective_n(0.5, interval.low, interval.high) == pytest.approx(4)
     row = SuiteRow(
         suite="s", title="S", kind=Kind.ATTACK, modality=Modality.TEXT, phase=Phase.BEFORE, n=40, unique=4, refused=20,
         safe=0, harmful=20, degenerate=0, failed=0, rate=0.5, interval=interval,

@@ -20,10 +20,10 @@ from unsay.scoring import (
     score_suite,
     score_utility,
     transfer,
-    wilson,
     write_scores,
 )
 from unsay.scoring.schema import SCHEMA_VERSION
+from unsay.statistics import wilson
 
 LETTERS = {
     "r": Label.REFUSED,

@@ -1,12 +1,9 @@
 """Holm, power, clusters and parts, against hand-worked numbers."""
 
-from importlib import import_module
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay import statistics
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.scoring import (
     JudgeInfo,
@@ -16,20 +13,27 @@ from unsay.scoring import (
     assemble,
     break_down,
     check_targets,
-    clustered_change,
     compare_utility,
+    score_suite,
+    score_utility,
+)
+from unsay.scoring.cautions import cautions
+from unsay.statistics import (
+    bootstrap,
+    clustered_change,
+    clustered_total,
     detectable_difference,
+    fisher_p,
     holm,
     mean_interval,
     paired_interval,
+    power,
     rate_interval,
-    score_suite,
-    score_utility,
+    resampled_mean,
     sign_flip,
+    significance,
     wilson,
 )
-from unsay.scoring.cautions import cautions
-from unsay.statistics import clustered_total, fisher_p, power, redrawn_mean
 
 
 def test_holm_by_hand():
@@ -257,16 +261,16 @@ def test_a_suites_sum_is_redrawn_within_its_parts():
 
 def test_many_requests_are_redrawn_a_part_at_a_time(monkeypatch):
     values, groups = [float(n % 3 == 0) for n in range(300)], [str(n) for n in range(300)]
-    whole = redrawn_mean(values, groups)
-    monkeypatch.setattr(statistics, "BLOCK", 7 * 300)
-    parts = redrawn_mean(values, groups)
+    whole = resampled_mean(values, groups)
+    monkeypatch.setattr(bootstrap, "BLOCK", 7 * 300)
+    parts = resampled_mean(values, groups)
     assert parts.value == whole.value
     assert (parts.interval.low, parts.interval.high) == pytest.approx(
         (whole.interval.low, whole.interval.high), abs=0.01
     )
     signs = [0.1 * (1 + n % 7) * (-1) ** (n % 3 == 0) for n in range(60)]
     at_once = sign_flip(signs, groups[:60])
-    monkeypatch.setattr(import_module("unsay.statistics"), "BLOCK", 60 * 1001)
+    monkeypatch.setattr(significance, "SIGN_BLOCK", 60 * 1001)
     assert sign_flip(signs, groups[:60]) == at_once
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from unsay.records import Phase
-from unsay.scoring import JudgeInfo, assemble, compare_utility, holm, mcnemar, paired_interval, wilson
+from unsay.scoring import JudgeInfo, assemble, compare_utility
+from unsay.statistics import holm, mcnemar, paired_interval, wilson
 
 
 def test_right_and_wrong_items_are_compared_as_mcnemar_does():

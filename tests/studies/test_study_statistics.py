@@ -7,7 +7,8 @@ import pytest
 from helpers.synthetic_study import JUDGE
 from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.run.finished import Item, MeasuredRun
-from unsay.scoring import Scores, SuiteRow, difference_interval, holm, mcnemar, sign_flip
+from unsay.scoring import Scores, SuiteRow
+from unsay.statistics import difference_interval, holm, mcnemar, sign_flip
 from unsay.studies.compare import Cell, Outcomes, compare, rank, relative
 from unsay.studies.schema import ASR, COHERENT, ArmRow, Cost
 

@@ -17,9 +17,10 @@ from unsay.report.pooled import BEGIN, END, Results, markdown, replace_results
 from unsay.run.cautions import unseen_harm_cautions
 from unsay.run.evaluate import Value
 from unsay.run.finished import read_run
-from unsay.run.pool import main, pooled_interval
+from unsay.run.pool import main
 from unsay.run.pool import pool as pool_runs
-from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, wilson, write_scores
+from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, write_scores
+from unsay.statistics import clustered_mean, wilson
 
 N = 40
 JUDGE = JudgeInfo(
@@ -202,9 +203,9 @@ def test_no_harm_in_any_seed_is_no_certainty(runs: list[Path]) -> None:
 
 def test_pooled_interval_holds_the_mean() -> None:
     values, groups, seeds = [1.0, 0.0, 1.0, 1.0], ["a", "b", "a", "b"], [0, 0, 1, 1]
-    interval = pooled_interval(values, groups, seeds)
+    interval = clustered_mean(values, groups, seeds).interval
     assert interval.low <= 0.75 <= interval.high
-    assert pooled_interval([1.0] * 4, groups, seeds) == wilson(2, 2)
+    assert clustered_mean([1.0] * 4, groups, seeds).interval == wilson(2, 2)
 
 
 def test_targets_are_measured_anew_on_the_pooled_numbers(runs: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Numbers as people read them: few digits, a true minus sign, units."""
 
-from unsay.scoring import Change, Interval, UtilityChange, UtilityRow
+from unsay.scoring import Change, UtilityChange, UtilityRow
+from unsay.statistics import Interval
 
 DASH = "–"
 MINUS = "−"

@@ -8,8 +8,9 @@ from pydantic import Field, JsonValue
 from unsay.errors import UserError
 from unsay.records import Kind, Phase
 from unsay.report import numbers
-from unsay.scoring import Caution, Interval, JudgeInfo, SuiteRow, TargetResult, TransferRow, UtilityRow
+from unsay.scoring import Caution, JudgeInfo, SuiteRow, TargetResult, TransferRow, UtilityRow
 from unsay.scoring.schema import AcceleratorPeak, Row
+from unsay.statistics import Interval
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 

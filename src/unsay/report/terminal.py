@@ -11,8 +11,9 @@ from unsay.records import Condition, Kind, Phase
 from unsay.report import numbers
 from unsay.report.headline import apart, span_words
 from unsay.report.pooling import by_piece, piece_of
-from unsay.scoring import Interval, Scores, SuiteRow, UtilityRow
+from unsay.scoring import Scores, SuiteRow, UtilityRow
 from unsay.scoring.pairing import is_control
+from unsay.statistics import Interval
 
 SECTIONS = (
     (Kind.ATTACK, "Attack success (harmful; lower is better) and coherent safety (refused or safe)"),

@@ -37,9 +37,10 @@ from unsay.run.finished import (
     read_run,
     settings_but_seed,
 )
-from unsay.scoring import Caution, Interval, SuiteRow, UtilityRow, check_targets, clustered_mean, wilson
+from unsay.scoring import Caution, SuiteRow, UtilityRow, check_targets
 from unsay.scoring.cautions import cautions
 from unsay.scoring.utility import OUTCOME
+from unsay.statistics import clustered_mean
 from unsay.suites import find_suite
 
 
@@ -102,27 +103,6 @@ def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[PooledSuite, ...], tup
     )
 
 
-def pooled_interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int]) -> Interval:
-    """Bootstrap over requests and seeds; where all values are alike, or the requests few, no shorter than Wilson's.
-
-    Wilson's counts every request once, as if the seeds had added nothing.
-
-    A bootstrap of equal values shrinks to a point. After unlearning, "none of all answers is harmful" is common, and is
-    no proof that none ever will be.
-
-    Args:
-        values: one number per answer, at least one.
-        groups: the request of each answer.
-        seeds: the training seed of each answer.
-    """
-    requests = len(set(groups))
-    if set(values) in ({0.0}, {1.0}):
-        interval = wilson(requests if values[0] else 0, requests)
-        assert interval is not None, "there is at least one request"
-        return interval
-    return clustered_mean(values, groups, seeds).interval
-
-
 def _check_alike(runs: Sequence[MeasuredRun]) -> None:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
@@ -180,10 +160,10 @@ def _pooled_suite(runs: Sequence[MeasuredRun], index: int) -> PooledSuite:
             **total,
             n=sum(row.n for row in rows),
             rate=sum(led) / len(led) if led else None,
-            interval=pooled_interval(led, groups, seeds) if led else None,
+            interval=clustered_mean(led, groups, seeds).interval if led else None,
             interval_method="bootstrap over requests and seeds",
             coherent_safety=sum(coherent) / len(coherent) if attack and coherent else None,
-            coherent_interval=pooled_interval(coherent, groups, seeds) if attack and coherent else None,
+            coherent_interval=clustered_mean(coherent, groups, seeds).interval if attack and coherent else None,
         )
     counts = tuple(
         SeedCounts(seed=run.seed, **{label.value: getattr(row, label.value) for label in Label})
@@ -212,7 +192,7 @@ def _pooled_utility(runs: Sequence[MeasuredRun], index: int) -> PooledUtility:
                 "failed": sum(row.failed for row in rows),
                 "value": sum(each) / len(each) if each else None,
                 # A number that is no mean of its items is averaged over the seeds, and gets no pooled interval.
-                "interval": pooled_interval(values, groups, seeds) if mean and values else None,
+                "interval": clustered_mean(values, groups, seeds).interval if mean and values else None,
                 "parts": _mean_parts(rows),
             }
         )

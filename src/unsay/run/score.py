@@ -37,12 +37,12 @@ from unsay.scoring import (
     UtilityRow,
     assemble,
     compare_utility,
-    independent,
     score_utility,
     weighted_mean,
     write_scores,
 )
 from unsay.scoring.cautions import MAX_DEGENERATE
+from unsay.statistics import effective_n
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import Total
 
@@ -354,6 +354,6 @@ def _error_rates(found: Calibration, dataset: str) -> ErrorRates | None:
         true_negatives=round(no.value * negatives),
         negatives=negatives,
         dataset=dataset,
-        independent_positives=min(float(found.positives), independent(yes.value, yes.low, yes.high)),
-        independent_negatives=min(float(negatives), independent(no.value, no.low, no.high)),
+        independent_positives=min(float(found.positives), effective_n(yes.value, yes.low, yes.high)),
+        independent_negatives=min(float(negatives), effective_n(no.value, no.low, no.high)),
     )

@@ -22,17 +22,16 @@ from unsay.scoring.pairing import by_id, plain_title
 from unsay.scoring.schema import ErrorRates, JudgeInfo, SuiteRow, TransferRow
 from unsay.scoring.utility import OUTCOME
 from unsay.statistics import (
-    DRAWS,
-    Array,
     Interval,
+    effective_n,
     hull,
-    independent,
-    narrow,
     paired_interval,
     percentile_interval,
-    weights,
+    resample_counts,
+    too_narrow,
     wilson,
 )
+from unsay.statistics.bootstrap import DRAWS, Array
 
 Phases = tuple[Sequence[Verdict], Sequence[Verdict]]
 """Verdicts before and after."""
@@ -94,7 +93,7 @@ def transfer(
     ratio: float | None = None
     text_interval = image_interval = ratio_interval = None
     if drop_text is not None and drop_image is not None:
-        drawn_text, drawn_image = drops(weights(len(groups), draws, np.random.default_rng(seed)))
+        drawn_text, drawn_image = drops(resample_counts(len(groups), draws, np.random.default_rng(seed)))
         rates = harmful.sum(axis=1) / judged.sum(axis=1)
         text_interval = _drop_interval(drawn_text, float(rates[0]), float(rates[1]), len(groups))
         image_interval = _drop_interval(drawn_image, float(rates[2]), float(rates[3]), len(groups))
@@ -122,7 +121,7 @@ def transfer(
 def _drop_interval(drawn: Array, before: float, after: float, groups: int) -> Interval:
     """The bootstrap's; with few requests, or all alike, no shorter than Newcombe's for rates of so many requests."""
     interval = percentile_interval(drawn)
-    if not narrow(interval, groups):
+    if not too_narrow(interval, groups):
         return interval
     # As if the phases were independent: how they are paired within a request of many answers is not known.
     cells = (before * after, before * (1 - after), (1 - before) * after, (1 - before) * (1 - after))
@@ -222,7 +221,7 @@ def corrected(row: SuiteRow, judge: JudgeInfo, *, seed: int = 0) -> SuiteRow:
     errors = judge.errors.get(outcome.value)
     if errors is None or row.rate is None or row.interval is None:
         return row
-    evidence = min(float(row.judged), independent(row.rate, row.interval.low, row.interval.high))
+    evidence = min(float(row.judged), effective_n(row.rate, row.interval.low, row.interval.high))
     found = rogan_gladen(getattr(row, outcome.value), row.judged, errors, evidence=evidence, seed=seed)
     if found is None:
         return row

@@ -12,7 +12,6 @@ from unsay.records import Kind, Label, Phase, Prompt, Verdict
 from unsay.scoring.pairing import plain_title
 from unsay.scoring.schema import PartRow, UtilityChange
 from unsay.statistics import (
-    FEW,
     Interval,
     clustered_change,
     clustered_mean,
@@ -24,6 +23,7 @@ from unsay.statistics import (
     sign_flip,
     wilson,
 )
+from unsay.statistics.bootstrap import FEW
 
 
 def compare_utility(

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from unsay.records import Kind, Label, Modality
 from unsay.run.finished import Item, MeasuredRun
-from unsay.run.pool import is_mean, pooled_interval
-from unsay.scoring import Interval, difference_interval, holm, mean_interval, sign_flip
+from unsay.run.pool import is_mean
 from unsay.scoring.pairing import is_control
-from unsay.statistics import FLIPS
+from unsay.statistics import Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
+from unsay.statistics.significance import FLIPS
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Comparison, Cost, Measure, Place, Ranking
 from unsay.studies.settings import Rule
 
@@ -121,7 +121,7 @@ def interval_of(values: Sequence[float], groups: Sequence[str], seeds: Sequence[
     """95 % interval of a mean: over requests, and with several seeds over these too."""
     if len(set(seeds)) == 1 and len(set(values)) > 1 and (single := mean_interval(values, groups)) is not None:
         return single
-    return pooled_interval(values, groups, seeds)
+    return clustered_mean(values, groups, seeds).interval
 
 
 ALPHA = 0.05

@@ -7,8 +7,9 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
-from unsay.scoring import Interval, JudgeInfo, SuiteRow, UtilityRow
+from unsay.scoring import JudgeInfo, SuiteRow, UtilityRow
 from unsay.scoring.schema import Row
+from unsay.statistics import Interval
 from unsay.studies.settings import Rule
 
 COHERENT = "coherent_safety"

@@ -1,0 +1,60 @@
+"""Intervals, tests and bootstraps of rates, means and paired differences, clustered by request.
+
+- `intervals`: closed forms, Wilson's for a rate and Newcombe's for a paired change.
+- `bootstrap`: intervals by resampling whole requests, and the choice between these and the closed forms.
+- `significance`: paired tests, their correction for many suites, and what a number of answers could show at all.
+"""
+
+from unsay.statistics.bootstrap import (
+    Estimate,
+    Method,
+    clustered_change,
+    clustered_mean,
+    clustered_total,
+    difference_interval,
+    mean_interval,
+    percentile_interval,
+    rate_interval,
+    resample_counts,
+    resampled_mean,
+    too_narrow,
+)
+from unsay.statistics.intervals import CONFIDENCE, Interval, effective_n, hull, paired_interval, wilson, wilson_of_share
+from unsay.statistics.significance import (
+    detectable_change,
+    detectable_difference,
+    fisher_p,
+    holm,
+    mcnemar,
+    power,
+    sign_flip,
+)
+
+__all__ = [
+    "CONFIDENCE",
+    "Estimate",
+    "Interval",
+    "Method",
+    "clustered_change",
+    "clustered_mean",
+    "clustered_total",
+    "detectable_change",
+    "detectable_difference",
+    "difference_interval",
+    "effective_n",
+    "fisher_p",
+    "holm",
+    "hull",
+    "mcnemar",
+    "mean_interval",
+    "paired_interval",
+    "percentile_interval",
+    "power",
+    "rate_interval",
+    "resample_counts",
+    "resampled_mean",
+    "sign_flip",
+    "too_narrow",
+    "wilson",
+    "wilson_of_share",
+]
