@@ -19,8 +19,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import unsay
+from tools.markers import replace_between
+from tools.pool_results import BEGIN, END
 from unsay.cli import app
-from unsay.report.pooled import BEGIN, END, replace_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -168,7 +169,7 @@ def test_commands_in_pages_exist_with_their_options(page: Path) -> None:
 def test_readme_shows_both_commands_and_has_one_place_for_results() -> None:
     readme = ROOT / "README.md"
     assert {"make demo", "make test"} <= set(shell_lines(readme))
-    assert f"{BEGIN}\nnew\n{END}" in replace_results(readme.read_text(encoding="utf-8"), "new", "README.md")
+    assert f"{BEGIN}\nnew\n{END}" in replace_between(readme.read_text(encoding="utf-8"), BEGIN, END, "new", "README.md")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.markers import replace_between
 from unsay.errors import UserError
 from unsay.files import read_text, write_text
 from unsay.report import numbers
@@ -181,16 +182,8 @@ def _how(result: StudyResult, name: str) -> str:
 
 
 def between_markers(page: str, text: str, name: str, where: str) -> str:
-    """The page with `text` between the markers of a study.
-
-    Raises:
-        UserError: the markers are not there exactly once, in order.
-    """
-    begin, end = f"<!-- study:{name} -->", f"<!-- /study:{name} -->"
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise UserError(f"{where}: needs the lines '{begin}' and '{end}' once each, in this order")
-    before, after = page.split(begin)[0], page.split(end)[1]
-    return f"{before}{begin}\n{text}\n{end}{after}"
+    """The page with `text` between the markers of a study; a `UserError` where these are missing."""
+    return replace_between(page, f"<!-- study:{name} -->", f"<!-- /study:{name} -->", text, where)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from tools.markers import replace_between
+from tools.pool_results import BEGIN, END, Results, main, markdown
+from tools.pool_results import pool as pool_runs
 from unsay import api
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
 from unsay.presets import preset
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.report.pooled import BEGIN, END, Results, markdown, replace_results
 from unsay.run.cautions import unseen_harm_cautions
 from unsay.run.evaluate import Value
 from unsay.run.finished import read_run
-from unsay.run.pool import main
-from unsay.run.pool import pool as pool_runs
 from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, write_scores
 from unsay.statistics import clustered_mean, wilson
 
@@ -259,7 +259,7 @@ def test_the_kept_results_are_read_and_stand_in_the_readme() -> None:
     root = Path(__file__).parents[2]
     table = markdown(Results.model_validate(read_json(root / "docs" / "results" / "demo.json")))
     readme = (root / "README.md").read_text(encoding="utf-8")
-    assert readme == replace_results(readme, table, "README.md")
+    assert readme == replace_between(readme, BEGIN, END, table, "README.md")
 
 
 def test_scores_of_an_earlier_version_are_to_be_made_again(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(runs: list[Path], tm
                 edited("judge", {"judge": {"name": "rules", "key": "another", "accuracy": {}}}, file="scores.json"),
             ]
         )
-    with pytest.raises(UserError, match="not asked the same prompts in suite 'advbench'"):
+    with pytest.raises(UserError, match="their prompts in suite 'advbench' differ"):
         pool([runs[0], make_run(tmp_path / "fewer", 4, 2, prompts=39)])
     other = make_run(tmp_path / "method", 5, 2)
     write_config(other / "config.yaml", RunConfig(seed=5, method="refusal-sft"))
@@ -352,12 +352,12 @@ def test_verdicts_that_the_scores_do_not_count_are_refused(tmp_path: Path) -> No
 
 def test_a_page_keeps_all_but_the_results() -> None:
     page = f"# Top\n\n{BEGIN}\nold\n{END}\n\nEnd\n"
-    again = replace_results(page, "| new |", "page")
+    again = replace_between(page, BEGIN, END, "| new |", "page")
     assert again == f"# Top\n\n{BEGIN}\n| new |\n{END}\n\nEnd\n"
-    assert replace_results(again, "| new |", "page") == again
+    assert replace_between(again, BEGIN, END, "| new |", "page") == again
     for broken in ("no markers", f"{END}\n{BEGIN}", f"{page}{page}"):
         with pytest.raises(UserError, match="README"):
-            replace_results(broken, "", "README.md")
+            replace_between(broken, BEGIN, END, "", "README.md")
 
 
 def test_command_line(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from unsay.errors import UserError
 from unsay.records import Modality
 from unsay.run.finished import MADE_WITH, MeasuredRun, public_name
-from unsay.run.pool import pool_rows
 from unsay.scoring import Scores
 from unsay.studies.compare import Outcomes, compare, mean_cost, rank, relative
 from unsay.studies.known import Finder
 from unsay.studies.plan import Plan, Variant, modality_name
+from unsay.studies.pool import pool_rows
 from unsay.studies.schema import (
     ASR,
     COHERENT,
@@ -132,8 +132,8 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
         failed=tuple(failed),
         notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
         **_numbers(answers),
-        suites=tuple(row.pooled for row in suites),
-        utility=tuple(row.pooled for row in utility),
+        suites=suites,
+        utility=utility,
         cost=mean_cost(runs) if runs else None,
         categories=config.data.recipe.categories,
     )

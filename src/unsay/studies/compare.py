@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from unsay.records import Kind, Label, Modality
 from unsay.run.finished import Item, MeasuredRun
-from unsay.run.pool import is_mean
 from unsay.scoring.pairing import is_control
 from unsay.statistics import Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
 from unsay.statistics.significance import FLIPS
+from unsay.studies.pool import is_mean
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Comparison, Cost, Measure, Place, Ranking
 from unsay.studies.settings import Rule
 
