@@ -14,7 +14,7 @@ from data import prompts
 from unsay.generation import GenerationSettings
 from unsay.generation import prompts as features_module
 from unsay.generation.prompts import ask, model_inputs
-from unsay.generation.respond import generate
+from unsay.generation.responses import generate
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
 

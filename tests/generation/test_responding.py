@@ -15,8 +15,8 @@ from helpers import killable, killed_answering, tiny
 from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings, check_images, respond
-from unsay.generation import respond as local_module
-from unsay.generation.respond import ResponseCache, generate, model_key
+from unsay.generation import responses as local_module
+from unsay.generation.responses import ResponseCache, generate, model_key
 from unsay.models.vlm import typed
 from unsay.records import Kind, Modality, Prompt
 

@@ -15,10 +15,10 @@ from helpers.families import gemma
 from tests.generation.test_responding_greedy import often_ending, pictures, rows
 from unsay.generation import GenerationSettings
 from unsay.generation import continuous as continuous_module
-from unsay.generation import respond as local_module
+from unsay.generation import responses as local_module
 from unsay.generation.continuous import PAGE, _blocks, _close, continuous, flows, pays
 from unsay.generation.greedy import fits
-from unsay.generation.respond import _sampled, generate
+from unsay.generation.responses import _sampled, generate
 from unsay.models import LoraSettings, attach
 
 __all__ = ["pictures"]  # a fixture

@@ -11,10 +11,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from helpers import tiny
 from unsay.generation import GenerationSettings
 from unsay.generation import greedy as greedy_module
-from unsay.generation import respond as local_module
+from unsay.generation import responses as local_module
 from unsay.generation.greedy import RoomyLayer, fits, greedy, plain_cache
 from unsay.generation.prompts import Asked, Features, ask, common_prefix, features_of, model_inputs
-from unsay.generation.respond import generate
+from unsay.generation.responses import generate
 from unsay.models import LoraSettings, attach
 from unsay.records import Kind, Modality, Prompt, Turn
 

@@ -23,7 +23,7 @@ from helpers.families import FAMILIES, Family
 from helpers.families.matrix import CHECKS, PAGE, read_table
 from tests.presets.test_presets import TRAINED
 from unsay.generation import GenerationSettings
-from unsay.generation.respond import generate
+from unsay.generation.responses import generate
 from unsay.methods import build_method
 from unsay.models import VLM, load
 from unsay.models.families import Layout, layout

@@ -13,7 +13,7 @@ from unsay.endpoint import EndpointError
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.generation import GenerationSettings
-from unsay.generation.respond import generate
+from unsay.generation.responses import generate
 from unsay.records import Condition, Kind, Modality, Prompt, Response, Turn
 from unsay.report import write_report
 from unsay.report.imports import import_results, imported, read_results
@@ -62,7 +62,7 @@ def test_a_conversation_and_a_system_prompt_reach_the_model(tiny_vlm):
 
 
 def test_other_words_before_a_prompt_are_another_answer_in_the_cache(tmp_path):
-    from unsay.generation.respond import ResponseCache
+    from unsay.generation.responses import ResponseCache
 
     cache = ResponseCache(tmp_path / "cache.jsonl")
     row = prompt(0)

@@ -12,7 +12,7 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
-from unsay.generation import respond
+from unsay.generation import responses as respond
 from unsay.models import LoraSettings, attach, load
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings

@@ -30,7 +30,7 @@ from unsay.endpoint import (
 )
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
-from unsay.generation.respond import ResponseCache, check_images
+from unsay.generation.responses import ResponseCache, check_images
 from unsay.generation.settings import GenerationSettings
 from unsay.records import Prompt, Record, Response
 
