@@ -152,9 +152,9 @@ def test_a_torn_or_foreign_line_costs_one_answer_and_no_more(tiny_vlm, mixed, tm
     assert len(lines) == len(mixed)
     strange = ["17", "null", '["key", {"id": 3}]', "[" * 3000, '{"a": 1}', "\x00"]
     path.write_bytes("\n".join([*strange, *lines[:-1], lines[-1][: len(lines[-1]) // 2]]).encode() + b"\xff")
-    assert len(ResponseCache(path)._rows) == len(mixed) - 1
+    assert len(ResponseCache(path).journal) == len(mixed) - 1
     assert respond(tiny_vlm, mixed, SHORT, tmp_path / "r.jsonl") == whole
-    assert len(ResponseCache(path)._rows) == len(mixed)
+    assert len(ResponseCache(path).journal) == len(mixed)
 
 
 def test_a_run_that_breaks_in_the_middle_continues(tiny_vlm, mixed, tmp_path, monkeypatch):
@@ -192,7 +192,7 @@ def test_memory_that_runs_out_is_told_in_one_line_and_costs_one_batch(tiny_vlm, 
     monkeypatch.setattr(local_module, "greedy", failing)
     with pytest.raises(UserError, match=r"is kept: halve evaluation\.generation\.batch_tokens \(now 2\)"):
         respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")
-    assert len(ResponseCache(tmp_path / "cache.jsonl")._rows) == 4
+    assert len(ResponseCache(tmp_path / "cache.jsonl").journal) == 4
     assert len(respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")) == len(mixed)
     assert len(calls) == len(mixed) + 1
 
@@ -225,7 +225,7 @@ def test_a_full_disk_is_a_user_error(tiny_vlm, tmp_path):
     with pytest.raises(UserError, match="disk full"):
         ResponseCache(tmp_path / "none").add([])  # an empty add writes a line break alone
         cache = ResponseCache(tmp_path / "none")
-        cache.path = tmp_path / "cache.jsonl"
+        cache.journal.path = tmp_path / "cache.jsonl"
         cache.add([])
 
 

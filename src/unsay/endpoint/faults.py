@@ -18,7 +18,6 @@ model" (Moonshot). vLLM, SGLang and llama.cpp take both parameters; where they n
 How answers that are kept were asked for, where that is not as the settings say.
 """
 
-import json
 import re
 import threading
 from collections.abc import Collection, Mapping
@@ -26,7 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from unsay.files import append_text
+from unsay.journal import Journal
 
 
 class Fault(StrEnum):
@@ -188,18 +187,11 @@ class Deviations:
             cache: the file of answers; `x.jsonl` has `x.sent.jsonl` beside it.
             key: of what gave the answers; one cache may hold those of several.
         """
-        self._path = cache.with_suffix(".sent.jsonl")
         self._key = key
         self._lock = threading.Lock()
-        self.names: frozenset[str] = frozenset()
-        text = self._path.read_text(encoding="utf-8", errors="replace") if self._path.exists() else ""
-        for line in text.split("\n"):
-            try:
-                owner, names = json.loads(line)
-                if owner == key:
-                    self.names |= INSTEAD.keys() & set(names)
-            except (ValueError, TypeError, RecursionError):
-                continue  # a line torn by a kill: what it stood for was not kept yet
+        self._journal = Journal(cache.with_suffix(".sent.jsonl"), list[str])
+        noted = {name for owner, names in self._journal.lines() if owner == key for name in names}
+        self.names: frozenset[str] = frozenset(INSTEAD.keys() & noted)
 
     def note(self, names: Collection[str]) -> None:
         """Write down which parameters the server did not take, before an answer so asked for is kept.
@@ -209,6 +201,5 @@ class Deviations:
         """
         with self._lock:
             if new := sorted(set(names) - self.names):
-                # The first line break ends a line that a kill may have torn.
-                append_text(self._path, "\n" + json.dumps([self._key, new]) + "\n")
+                self._journal.add([(self._key, new)])
                 self.names |= set(new)

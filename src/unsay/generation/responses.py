@@ -9,18 +9,18 @@ Answers by content key, in an append-only file that survives being killed.
 Pictures of prompts, read before work is spent on them.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from unsay.data.pictures import read_image
-from unsay.files import append_text, content_key, file_key, write_rows
+from unsay.files import content_key, file_key, write_rows
 from unsay.generation.continuous import continuous, flows, pays
 from unsay.generation.greedy import fits, greedy
 from unsay.generation.prompts import Asked, ask, batches, model_inputs
 from unsay.generation.settings import GenerationSettings, explained
+from unsay.journal import Journal
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 
@@ -107,39 +107,27 @@ def _response(vlm: VLM, row: Asked, answer: Sequence[int], key: str) -> Response
 
 
 class ResponseCache:
-    """Answers that were generated before, found by what decided them and not by where they stood."""
+    """Answers that were generated before, by what decides them and not by the suite they were generated for."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows: dict[str, Response] = {}
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
-            try:
-                key, row = json.loads(line)
-                self._rows[str(key)] = Response.model_validate(row)
-            except (ValueError, TypeError, RecursionError):
-                continue  # a line torn by a kill, or of another version: that answer is generated anew
+        self.journal = Journal(path, Response)
 
     def get(self, prompt: Prompt, model_key: str) -> Response | None:
-        """The answer to this prompt and image by this model, whatever suite it was asked in."""
-        row = self._rows.get(_key(prompt, model_key))
+        """The answer to this prompt and image by this model, whatever suite it was generated for."""
+        row = self.journal.get(_key(prompt, model_key))
         if row is None:
             return None
         return row.model_copy(
             update={"id": prompt.id, "suite": prompt.suite, "modality": prompt.modality, "image": prompt.image}
         )
 
-    def add(self, pairs: list[tuple[Prompt, Response]]) -> None:
+    def add(self, pairs: Sequence[tuple[Prompt, Response]]) -> None:
         """Remember answers, written out before the call returns.
 
         Raises:
             UserError: the disk is full or the file cannot be written.
         """
-        lines = []
-        for prompt, response in pairs:
-            key = _key(prompt, response.model_key)
-            self._rows[key] = response
-            lines.append(json.dumps([key, response.model_dump(mode="json")]) + "\n")
-        append_text(self.path, "\n" + "".join(lines))  # the first line break ends a line that a kill may have torn
+        self.journal.add((_key(prompt, response.model_key), response) for prompt, response in pairs)
 
 
 def _key(prompt: Prompt, model_key: str) -> str:

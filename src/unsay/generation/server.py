@@ -7,7 +7,6 @@ same command run again asks only what is missing. An unanswered prompt can thus 
 
 import base64
 import io
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -107,9 +106,8 @@ class EndpointResponder:
         check_images(prompts)
         self.client.begin()
         cache = ResponseCache(path.parent / "cache.jsonl")
-        writing = threading.Lock()
         key = self.model_key(generation)
-        deviations = Deviations(cache.path, key)
+        deviations = Deviations(cache.journal.path, key)
         self._noted |= deviations.names
         done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in done]
@@ -119,8 +117,7 @@ class EndpointResponder:
             """The answer, remembered here: an interrupted caller does not hear of it, but has paid for it."""
             answer = self._ask(prompt, generation, key)
             deviations.note(self.client.untaken)
-            with writing:
-                cache.add([(prompt, answer)])
+            cache.add([(prompt, answer)])
             return answer
 
         if progress is not None:

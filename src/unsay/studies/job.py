@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
-from unsay.files import append_text, atomic_path, content_key, read_json, write_json, write_text
+from unsay.files import atomic_path, content_key, read_json, write_json, write_text
+from unsay.journal import append_journal
 from unsay.methods import build_method, code_key
 from unsay.models.precision import Fast, settled
 from unsay.records import Phase, Record
@@ -96,8 +97,8 @@ def adopt(original: Path, arm: Path) -> None:
                 with atomic_path(arm / path) as temporary:
                     shutil.copy2(original / path, temporary)
         for path in ALONG.get(name, ()):
-            if (original / path).is_file():  # the arm's own answers stay; the first line break ends one torn by a kill
-                append_text(arm / path, "\n" + (original / path).read_text(encoding="utf-8", errors="replace"))
+            if (original / path).is_file():  # the arm's own answers stay
+                append_journal(arm / path, original / path)
         adopted[name] = record.key
         write_json(log, adopted)
 
