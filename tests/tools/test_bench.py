@@ -12,7 +12,6 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
-from unsay.generation import responses as respond
 from unsay.models import LoraSettings, attach, load
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
@@ -22,7 +21,6 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import compiled  # noqa: E402
-import continuous_batching  # noqa: E402
 import evaluation  # noqa: E402
 import gpu_shapes  # noqa: E402
 import growth  # noqa: E402
@@ -48,18 +46,6 @@ def test_a_step_is_profiled(tiny_folder, tmp_path, monkeypatch):
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["matrix products"] > 0.02
     assert shares["attention"] > 0
-
-
-def test_the_three_ways_to_answer_are_timed(tiny_folder, tmp_path, monkeypatch):
-    out = tmp_path / "continuous.json"
-    for name in ("fits", "pays"):
-        monkeypatch.setattr(respond, name, getattr(respond, name))  # the script sets them anew
-    monkeypatch.setattr(continuous_batching, "load", lambda *_, **__: load(str(tiny_folder)))
-    more = ["--prompts", "5", "--tokens", "4", "--rounds", "1", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["continuous_batching.py", *more])
-    continuous_batching.main()
-    found = json.loads(out.read_text())
-    assert found["same_answers"] == {"own loop": 5, "generate": 5, "continuous batching": 5}
 
 
 def test_compiling_a_layer_is_timed(tiny_folder, tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ import torch
 
 from unsay.data.pictures import read_image
 from unsay.files import content_key, file_key, write_rows
-from unsay.generation.continuous import continuous, flows, pays
 from unsay.generation.greedy import fits, greedy
 from unsay.generation.prompts import Asked, ask, batches, model_inputs
 from unsay.generation.settings import GenerationSettings, explained
@@ -37,10 +36,8 @@ def model_key(vlm: VLM, settings: GenerationSettings) -> str:
 def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
     """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
 
-    Greedy answers are made by the own loop where it is exact (`greedy`), else by transformers' continuous batching if
-    that pays and agrees (`continuous`, text alone), else by transformers' `generate`, which samples too.
-
-    Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
+    Greedy answers are made by the own loop where it is exact (`greedy`), else by transformers' `generate`, which samples
+    too. Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
 
     Raises:
         UserError: an image is missing or unreadable, or a prompt is too long for the model.
@@ -48,16 +45,7 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # masked wherever it stands, so any token will do
     key = model_key(vlm, settings)
-    rest = ask(vlm, prompts, settings)
-    text = [row for row in rest if row.image is None]
-    greedily = settings.temperature == 0 and text
-    if greedily and pays(vlm) and not fits(vlm, text) and flows(vlm, text, settings):
-        done: set[str] = set()
-        for answered in continuous(vlm, text, settings):
-            yield [_response(vlm, row, answer, key) for row, answer in answered]
-            done.update(row.prompt.id for row, _ in answered)
-        rest = [row for row in rest if row.prompt.id not in done]
-    for batch in batches(rest, settings):
+    for batch in batches(ask(vlm, prompts, settings), settings):
         if settings.temperature == 0 and fits(vlm, batch):
             answers = greedy(vlm, batch, settings.max_new_tokens)
         else:
