@@ -12,7 +12,7 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
-from unsay.models import LoraSettings, attach, load
+from unsay.models import LoraSettings, attach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encode import Encoded

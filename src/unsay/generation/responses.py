@@ -36,8 +36,8 @@ def model_key(vlm: VLM, settings: GenerationSettings) -> str:
 def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
     """Answer prompts batch by batch, in an order that wastes little padding; yields each batch as it is done.
 
-    Greedy answers are made by the own loop where it is exact (`greedy`), else by transformers' `generate`, which samples
-    too. Greedy answers do not depend on who else is in the batch, up to rounding; sampled ones do.
+    Greedy answers come from `greedy` where that is exact, others from transformers' `generate`. Greedy answers do not
+    depend on the rest of the batch, up to rounding; sampled ones do.
 
     Raises:
         UserError: an image is missing or unreadable, or a prompt is too long for the model.
