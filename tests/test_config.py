@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from unsay.cli.init import FOLLOWS, starting_config
+from unsay.cli.starting_config import FOLLOWS, starting_config
 from unsay.config import RunConfig, parse_config, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import parse_yaml

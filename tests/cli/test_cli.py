@@ -117,7 +117,7 @@ def test_other_mistakes_are_one_line_too(unsay, tmp_path):
     (tmp_path / "my.yaml").write_text("evaluation: {judge: rules}\n")
     mine = ("--suite-file", tmp_path / "mine.jsonl")
     for limit in ("3", "all"):
-        wrong(unsay, "of your own questions every one is asked", "evaluate", "--limit", limit, *mine, "--out", out)
+        wrong(unsay, "are always evaluated in full", "evaluate", "--limit", limit, *mine, "--out", out)
     wrong(unsay, "mine.jsonl: no such file", "unlearn", "--config", tmp_path / "my.yaml", *mine, "--out", out)
     wrong(unsay, "none: no such run directory", "compare", tmp_path / "none", tmp_path, "--out", out)
     wrong(unsay, "holds no finished run (scores.json is missing)", "compare", tmp_path, tmp_path, "--out", out)

@@ -335,7 +335,7 @@ def test_the_command_makes_a_file_that_a_run_reads_and_says_no_text(run, tiny_fo
     assert ["retain", "0", "0", "0", "0"] in table
     assert "Dropped as exact duplicates: 2" in told
     assert "Left out as broken: not JSON (line 7)" in told
-    assert "a suite asks them: 2 (contrast 2)" in told
+    assert "suites ask them: 2 (contrast 2)" in told
     assert not any(words in told for words in ("[request", "[yes]", "[no]", asked))
     examples, probe = read_examples(out, 1, 0)
     assert (len(examples), probe) == (8, [])

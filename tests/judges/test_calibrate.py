@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from unsay.cli.judges import shown
+from unsay.cli.judges import report_lines
 from unsay.errors import UserError
 from unsay.judges.agreement import accuracy_statement
 from unsay.judges.base import Pair
@@ -191,7 +191,7 @@ def test_a_judge_that_often_failed_is_not_quoted() -> None:
 
 def printed(report: CalibrationReport, now: CalibrationReport | None = None) -> str:
     console = Console(width=80, record=True, force_terminal=False, file=io.StringIO())
-    for line in shown(report, now):
+    for line in report_lines(report, now):
         console.print(line)
     return console.export_text()
 
@@ -341,6 +341,6 @@ def test_the_list_names_every_judge_whole(monkeypatch: pytest.MonkeyPatch) -> No
 
     out = io.StringIO()
     monkeypatch.setattr(judges, "console", Console(width=80, file=out))
-    assert CliRunner().invoke(judges.judges, []).exit_code == 0
+    assert CliRunner().invoke(judges.app, []).exit_code == 0
     assert all(name in out.getvalue() for name in JUDGES)
     assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -11,7 +11,7 @@ from helpers import tiny
 from helpers.families import FAMILIES
 from helpers.shapes import SHAPES
 from unsay import cli
-from unsay.cli.init import starting_config
+from unsay.cli.starting_config import starting_config
 from unsay.config import parse_config, read_config
 from unsay.errors import UserError
 from unsay.methods import build_method

@@ -1,16 +1,15 @@
-"""The command `unsay examples`: training examples made from data of any usual shape."""
+"""The command `examples`: training examples made from your own data, whatever its shape."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unsay.cli.display import display
+from unsay.cli.display import console, display, say
+from unsay.cli.options import DataDir, refuse_existing, split_names
 from unsay.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from unsay.records import Example, Role, SourceRow
     from unsay.run.make_examples import Answering, Made
     from unsay.stages import Progress
-
-console = Console()
 
 
 def examples(
@@ -36,101 +33,81 @@ def examples(
         str | None,
         typer.Option(
             metavar="ROLE",
-            help="forget, refuse or retain: the role of rows that do not say theirs. Of preference pairs, `rejected` "
-            "is to forget and `chosen` to refuse.",
+            help="forget, refuse or retain: the role of rows without one. Of a preference pair, `rejected` is an "
+            "answer to forget and `chosen` one to refuse with.",
         ),
     ] = None,
     prompt_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The prompt's field, if not `prompt`.")
+        str | None, typer.Option(metavar="NAME", help="Field of the prompt. Default: `prompt`.")
     ] = None,
     response_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The answer's field, if not `response` or `answer`.")
+        str | None, typer.Option(metavar="NAME", help="Field of the answer. Default: `response` or `answer`.")
     ] = None,
-    refusals: Annotated[
-        int, typer.Option(min=1, help="Packaged refusals for each request to refuse that has no answer.")
-    ] = 3,
+    refusals: Annotated[int, typer.Option(min=1, help="Packaged refusals for each refuse row without an answer.")] = 3,
     with_refusals: Annotated[
-        bool, typer.Option("--with-refusals", help="Also refuse each request to forget that nothing refuses yet.")
+        bool, typer.Option("--with-refusals", help="Add refuse examples for forget requests that have none.")
     ] = False,
     answer_with: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A run's settings: their model answers what has no answer. To forget, what their judge finds harmful "
-            "is kept; to retain, whatever it says.",
+            help="A run's settings: their model answers rows without an answer. Forget answers are kept if their judge "
+            "finds them harmful, retain answers always.",
         ),
     ] = None,
     drop_overlaps: Annotated[
-        bool, typer.Option("--drop-overlaps", help="Leave out what a suite asks too, or nearly.")
+        bool, typer.Option("--drop-overlaps", help="Leave out examples whose request is in a suite, or nearly.")
     ] = False,
     suites: Annotated[
-        str, typer.Option(metavar="NAMES", help="Those suites, comma-separated; the standard ones if not given.")
+        str, typer.Option(metavar="NAMES", help="Suites for --drop-overlaps, comma-separated. Default: the standard.")
     ] = "",
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Count the answers that are too long in its tokens; no weights are loaded."),
+        typer.Option(metavar="MODEL", help="Count answers that are too long in its tokens; no weights are loaded."),
     ] = None,
     max_answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The length that is too long: train.max_answer_tokens; its default.")
+        int | None, typer.Option(min=1, help="Longest answer in tokens, for --model. Default: train.max_answer_tokens.")
     ] = None,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out rows that cannot be taken, in place of ending there.")
+        bool, typer.Option("--skip-broken", help="Leave out invalid rows instead of stopping.")
     ] = False,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Public benchmark data (also UNSAY_DATA_DIR).")
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
-    """Make training examples of your own data, whatever its shape; no text is printed."""
+    """Make training examples from your own data, whatever its shape; no text is printed."""
     from unsay.data.row_formats import Fields
     from unsay.files import write_rows
     from unsay.run import make_examples
     from unsay.run.suites import overlap_summary
 
-    _check(out, drop_overlaps, suites, data_dir, model or answer_with, max_answer_tokens)
-    chosen = make_examples.Making(
+    refuse_existing(out)
+    if suites and not drop_overlaps:
+        raise UserError("--suites: without --drop-overlaps no suite is read: add it")
+    if max_answer_tokens is not None and model is None and answer_with is None:
+        raise UserError("--max-answer-tokens: without --model no tokens are counted: add it")
+    making = make_examples.Making(
         role=_role(role),
         fields=Fields(prompt_field, response_field),
         refusals=refusals,
         refuse_too=with_refusals,
         skip_broken=skip_broken,
     )
-    with display(console) as progress:
-        made = make_examples.make(path, chosen, None if answer_with is None else _answering(answer_with, out, progress))
-    names = [name.strip() for name in suites.split(",") if name.strip()]
-    rows, found = make_examples.drop_overlaps(made.examples, names) if drop_overlaps else (made.examples, [])
-    name, limit = _tokens(model, answer_with, max_answer_tokens)
-    cut = None if name is None or not rows else make_examples.count_cut(rows, name, limit)
+    with display() as progress:
+        answering = None if answer_with is None else _answering(answer_with, out, progress)
+        made = make_examples.make(path, making, answering)
+    names = split_names(suites)
+    rows, overlaps = make_examples.drop_overlaps(made.examples, names) if drop_overlaps else (made.examples, [])
+    tokenizer, limit = _tokenizer(model, answer_with, max_answer_tokens)
+    cut = None if tokenizer is None or not rows else make_examples.count_cut(rows, tokenizer, limit)
     if rows:
         write_rows(out, make_examples.relative_to(out.absolute().parent, rows))
     console.print(_table(rows, cut, limit))
     for line in _lines(made):
-        _say(line)
-    if found:
-        _say(f"Dropped, for a suite asks them: {len({row.id for row in found}):,} ({overlap_summary(found)})")
+        say(line)
+    if overlaps:
+        say(f"Dropped because suites ask them: {len({row.id for row in overlaps}):,} ({overlap_summary(overlaps)})")
     if not rows:
-        raise UserError(f"{path}: all of its {len(made.examples):,} examples are asked in suites; nothing was written")
-    _say(f"Wrote {out}. Point data.examples to it.")
-
-
-def _check(
-    out: Path,
-    drop_overlaps: bool,
-    suites: str,
-    data_dir: Path | None,
-    tokenizer: str | Path | None,
-    max_answer_tokens: int | None,
-) -> None:
-    """Whether the options go together and nothing is written over."""
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out}: exists already; choose another name or remove it first")
-    if suites and not drop_overlaps:
-        raise UserError("--suites: without --drop-overlaps no suite is looked at: add it")
-    if max_answer_tokens is not None and tokenizer is None:
-        raise UserError("--max-answer-tokens: without --model nothing counts tokens: add it")
-    if data_dir is not None:
-        if not data_dir.is_dir():
-            raise UserError(f"--data-dir: {data_dir}: no such folder")
-        os.environ["UNSAY_DATA_DIR"] = str(data_dir.resolve())
+        raise UserError(f"{path}: all of its {len(made.examples):,} examples are in suites; nothing was written")
+    say(f"Wrote {out}. Point data.examples to it.")
 
 
 def _role(name: str | None) -> "Role | None":
@@ -142,11 +119,7 @@ def _role(name: str | None) -> "Role | None":
 
 
 def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
-    """Asks the model of a run's settings; its answers stay beside the file, so that the same command goes on there.
-
-    Raises:
-        UserError: the settings cannot be read, or a server would answer by them.
-    """
+    """Ask the model of a run's settings; its answers are kept beside `out`, so that the same command resumes."""
     from unsay.config import read_config
     from unsay.processes import refuse_several
     from unsay.records import Role
@@ -157,11 +130,11 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
     settings = read_config(config)
     if settings.evaluation.responder is not None:
         raise UserError(
-            f"{config}: evaluation.responder: examples hold what the model that is trained says itself, and no server "
-            "is asked for it; leave it out, and name that checkpoint as `model`"
+            f"{config}: evaluation.responder: examples need the answers of the model that will be trained, not a "
+            "server's: remove it, and name that checkpoint as `model`"
         )
 
-    @cache  # one run for both roles: the model is loaded once, and only if there is something to ask
+    @cache  # one run for both roles: the model is loaded at most once
     def run() -> Run:
         return Run.open(out.with_name(f"{out.stem}-answers"), settings, progress)
 
@@ -171,8 +144,8 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
     return ask
 
 
-def _tokens(model: str | None, config: Path | None, limit: int | None) -> tuple[str | None, int]:
-    """Whose tokenizer counts, and up to what length; the options go before the run's settings."""
+def _tokenizer(model: str | None, config: Path | None, limit: int | None) -> tuple[str | None, int]:
+    """The model whose tokens are counted, and the longest answer; options override the run's settings."""
     from unsay.config import RunConfig, read_config
 
     settings = RunConfig() if config is None else read_config(config)
@@ -211,7 +184,3 @@ def _lines(made: "Made") -> list[str]:
     if made.broken:
         lines.append(f"Left out as broken: {broken_words(made.broken)}")
     return lines
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

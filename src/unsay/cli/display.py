@@ -1,13 +1,8 @@
-"""What a command shows while it runs and when it ends.
+"""What a command prints: progress while it runs, the scores when it ends, notices and errors."""
 
-How a run shows its progress: a live display in a terminal, one plain line per stage everywhere else.
-
-How a command that scores ends: the table, what was not asked, and where the report is.
-"""
-
+import os
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -20,7 +15,47 @@ if TYPE_CHECKING:
     from unsay.scoring import Scores
 
 WIDE = 80
-"""Columns from which on there is room for a bar."""
+"""Columns that a progress bar needs."""
+
+RANK = int(os.environ.get("RANK", "0")) if "MASTER_ADDR" in os.environ else 0
+"""Number of this process among those that `accelerate launch` or `torchrun` started; only process 0 prints."""
+
+console = Console(quiet=RANK > 0)
+
+
+def say(line: str, target: Console = console) -> None:
+    """Print a line as it is: no markup, and not wrapped, so that a path in it can be copied."""
+    target.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(line: str) -> None:
+    """Print an error on stderr, headed by the program's name and the number of any process but the first."""
+    program = f"unsay, process {RANK}" if RANK else "unsay"
+    Console(stderr=True).print(f"{program}: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_scores(scores: "Scores", out: Path) -> None:
+    """Print the table of scores, what was not evaluated, and the path of the report."""
+    from unsay.report import table
+    from unsay.scoring import unasked
+
+    console.print()
+    console.print(table(scores))
+    for caution in unasked(scores.asked, scores.left_out):
+        say(caution.text)
+    say(f"\nReport: {out / 'report.html'}")
+
+
+def display(console: Console = console) -> "LiveProgress | PlainProgress":
+    """Progress on this console: live in a terminal, one plain line per stage everywhere else."""
+    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(console)
+
+
+def clock(seconds: float) -> str:
+    """`3:07`, or `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Count(ProgressColumn):
@@ -33,7 +68,7 @@ class _Count(ProgressColumn):
 
 
 class _Elapsed(ProgressColumn):
-    """Minutes and seconds of the running stage; a finished one says itself what it took."""
+    """Minutes and seconds of the running stage; a finished stage states its time in its note."""
 
     def render(self, task: Task) -> Text:
         if task.finished:
@@ -42,7 +77,7 @@ class _Elapsed(ProgressColumn):
 
 
 class LiveProgress:
-    """One line per stage; the current one moves."""
+    """One line per stage; the line of the current one is updated in place."""
 
     def __init__(self, console: Console) -> None:
         bar = [BarColumn(bar_width=12)] if console.width >= WIDE else []
@@ -62,26 +97,24 @@ class LiveProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._bars.stop()
 
     def start(self, title: str, total: int | None) -> None:
-        """A stage begins."""
-        # Lines beyond the screen's last would hide the one that moves.
+        """Begin a stage."""
+        # Drop old lines that no longer fit the screen: they would push the current one out of sight.
         for done in self._bars.task_ids[: max(0, len(self._bars.task_ids) - self._bars.console.height + 4)]:
             self._bars.remove_task(done)
         self._task = self._bars.add_task(escape(title), total=total, note="")
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Work of the current stage is done up to here."""
+        """Show how much of the current stage is done."""
         if self._task is not None:
-            # A stage is finished when it says so, not when its last item is: judging or saving may follow.
+            # Never full before `finish`: judging or saving may follow the last item.
             self._bars.update(self._task, completed=min(done, total - 0.5), total=total, note=escape(note))
 
     def finish(self, note: str) -> None:
-        """The current stage is done, or was reused."""
+        """End the current stage; `note` is its time, or that it was reused."""
         if self._task is not None:
             total = self._bars.tasks[self._task].total or 1
             self._bars.update(self._task, completed=total, total=total, note=escape(note))
@@ -89,60 +122,31 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """One line per finished stage, and one at most every half minute of a long one: for logs and pipes."""
+    """For logs and pipes: one line per finished stage, and one every half minute of a long stage."""
 
     EVERY = 30.0
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._title = ""
-        self._told = 0.0
+        self._printed = 0.0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         pass
 
     def start(self, title: str, total: int | None) -> None:
-        """A stage begins."""
-        self._title, self._told = title, time.monotonic()
+        """Begin a stage."""
+        self._title, self._printed = title, time.monotonic()
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Work of the current stage is done up to here."""
-        if time.monotonic() - self._told >= self.EVERY:
-            self._told = time.monotonic()
-            self._say(f"{self._title}: {done}/{total}")
+        """Show how much of the current stage is done."""
+        if time.monotonic() - self._printed >= self.EVERY:
+            self._printed = time.monotonic()
+            say(f"{self._title}: {done}/{total}", self._console)
 
     def finish(self, note: str) -> None:
-        """The current stage is done, or was reused."""
-        self._say(f"{self._title}: {note}")
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def display(console: Console) -> LiveProgress | PlainProgress:
-    """The display that suits where the output goes."""
-    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(console)
-
-
-def clock(seconds: float) -> str:
-    """`3:07`, or `1:02:03`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def end(console: Console, scores: "Scores", out: Path) -> None:
-    """Print it; a line is never wrapped, for a path that is broken in two cannot be copied."""
-    from unsay.report import table
-    from unsay.scoring import unasked
-
-    lines = [*(caution.text for caution in unasked(scores.asked, scores.left_out)), f"\nReport: {out / 'report.html'}"]
-    console.print()
-    console.print(table(scores))
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """End the current stage; `note` is its time, or that it was reused."""
+        say(f"{self._title}: {note}", self._console)

@@ -1,27 +1,16 @@
-"""Settings that fit a model to its cards, and the table of a plan.
-
-Settings for a model that has no preset, and for the cards that it is to be trained on.
-
-Settings for as many processes as a launcher starts: what training would refuse is mended here, or refused.
-
-What would make a training fit that does not: the ways that `training.failures` names, what costs least first.
-
-A plan as a table in the terminal.
-"""
+"""Settings that fit a model to its cards and its launcher."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-
-from rich.table import Table
+from dataclasses import dataclass, replace
 
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.methods.base import Needs
 from unsay.models.load import NAMED
-from unsay.planning.estimate import GIB, GPUS, UTILISATION, Memory, Plan, outline, plan
+from unsay.planning.estimate import GIB, GPUS, Plan, outline, plan
 from unsay.presets import ENDS, launch_of, nearest, processes_of, settings_for
-from unsay.report.numbers import count, flops, memory, seconds
+from unsay.report.numbers import count, memory
 from unsay.training.batches import check_shares
 from unsay.training.plan import TrainSettings
 
@@ -120,45 +109,9 @@ def _ways(config: RunConfig, longest: int) -> Iterator[_Way]:
                 yield _Way(turns, True, True, longest // part, shorter=True)
 
 
-def table(plan: Plan, gpus: str | None, lengths: tuple[int, int, int], fit: Fit | None = None) -> Table:
-    """Rows of name and value; memory by part, largest first.
-
-    Args:
-        plan: the plan.
-        gpus: the cards as the user wrote them.
-        lengths: tokens that a prompt, an answer and a picture were taken to have.
-        fit: what would fit, where the plan does not.
-    """
-    rows = Table(box=None, show_header=False, padding=(0, 1))
-    rows.add_row("parameters", f"{count(plan.parameters)}, of which trained beside them: {count(plan.trained)}")
-    rows.add_row("a step", f"{plan.tokens:,} tokens, {flops(plan.flops)}")
-    parts = sorted(((getattr(plan.memory, f.name), f.name) for f in fields(Memory)), reverse=True)
-    for size, name in parts:
-        if size:
-            rows.add_row(f"memory, {name}", memory(size))
-    rows.add_row("memory, in all", memory(plan.memory.total) + (" on each card" if gpus else ""), style="bold")
-    if plan.seconds is not None:
-        each = f"{plan.seconds:.2g} s a step, {seconds(plan.seconds * plan.steps)} for {plan.steps} steps"
-        rows.add_row("time", f"{each} (at {UTILISATION:.0%} of the {plan.precision} peak)")
-    if plan.capacity is not None:
-        rows.add_row("fits", f"{'yes' if plan.fits else 'NO'}: {room(plan)}", style="green" if plan.fits else "red")
-    if plan.fits is False:
-        rows.add_row("would fit", _would_fit(fit))
-    prompt, answer, picture = lengths
-    rows.add_row("taken for granted", f"{prompt} tokens a prompt, {answer} an answer, {picture} a picture: see --help")
-    rows.add_row("not counted", "evaluation: its time, and the memory of its batches and of the judge")
-    return rows
-
-
-def room(plan: Plan) -> str:
-    """`19.18 GiB of 24.00 GiB`; of a plan for a card."""
+def memory_of_card(plan: Plan) -> str:
+    """`19.18 GiB of 24.00 GiB`, for a plan with a card."""
     return f"{memory(plan.memory.total)} of {memory(plan.capacity or 0)}"
-
-
-def _would_fit(fit: Fit | None) -> str:
-    if fit is None:
-        return "nothing on this card, not in 4 bits, in turns and with short answers either: take a larger one"
-    return f"{memory(fit.plan.memory.total)} with {'; '.join(fit.changes)}"
 
 
 SMALL_CARD = 24 * GIB
@@ -221,8 +174,8 @@ def choose(model: str, gpus: tuple[int, str] | None = None, *, sharded: bool = F
         if fit.changes:
             reasons.append(f"Changed so that it fits: {'; '.join(fit.changes)}.")
         reasons.append(
-            f"Training then takes {room(fit.plan)} on each card ({_words(gpus)}): computed by `unsay plan`, evaluation "
-            "not counted, and not measured."
+            f"Training then takes {memory_of_card(fit.plan)} on each card ({_words(gpus)}), as `unsay plan` estimates; "
+            "evaluation is not counted."
         )
     reasons.append("Steps and learning rate are starting points that nobody has measured: watch the report.")
     return Choice(config, tuple(reasons), launch_of(end))

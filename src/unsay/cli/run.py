@@ -1,0 +1,93 @@
+"""Commands that make a run directory and its results: `demo`, `unlearn`, `report`, `export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsay.cli.display import display, say, show_scores
+from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out
+from unsay.errors import UserError
+
+
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of data, training and statistics.")] = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Unlearn the pocket VLM on text alone, and see what that does to attacks by image."""
+    from unsay import api
+
+    with display() as progress:
+        scores = api.demo(out, seed=seed, progress=progress)
+    show_scores(scores, out)
+
+
+def unlearn(
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="Settings in YAML; `unsay init` writes a commented file.")
+    ],
+    out: Out = Path("runs/unlearn"),
+    suite_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Your own prompts, evaluated beside the suites and kept out of the training. {SUITE_FILE_ROW}",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Evaluate, unlearn and evaluate again with your own settings."""
+    from unsay.config import read_config
+
+    settings = read_config(config)
+    from unsay import api
+
+    with display() as progress:
+        scores = api.unlearn(settings, out, suite_file=suite_file, progress=progress)
+    show_scores(scores, out)
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory with scores.json.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Results of lm-eval or lmms-eval, shown beside this run's own."),
+    ] = None,
+) -> None:
+    """Write report.html of a run directory anew."""
+    from unsay.report import write_report
+    from unsay.report.imports import import_results
+
+    for path in results or []:
+        say(f"Imported {import_results(run_dir, path)} numbers from {path}")
+    say(f"Report: {write_report(run_dir)}")
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished `unsay unlearn`.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write a whole checkpoint for transformers, vLLM and others.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Precision of the merged weights. Default: the base model's.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where to merge. Default: the run's device or device map.")
+    ] = None,
+) -> None:
+    """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
+    if not merge and (ignored := [f"--{name}" for name, value in (("dtype", dtype), ("device", device)) if value]):
+        raise UserError(f"{' and '.join(ignored)}: without --merge the adapter is copied as it is: add --merge")
+    from unsay.run import export as exports
+
+    done = exports.export(run_dir, out, merge=merge, dtype=dtype, device=device)
+    if (parity := done.parity) is not None:
+        say(
+            f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: text "
+            f"{parity.text:.2%}, picture {parity.image:.2%}, adapter's effect {parity.effect:.2%}"
+        )
+        say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
+        say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
+    say(f"Export: {out}")

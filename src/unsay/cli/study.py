@@ -1,0 +1,118 @@
+"""Commands of studies: `study` and `study-table`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsay.cli.display import complain, console, display, say
+from unsay.cli.options import DataDir
+
+
+def study(
+    name: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="A packaged study (see --list), or a study file in YAML.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the packaged studies.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="`pocket`, a checkpoint folder, or a model id. Default: the study's."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps, prompts and seeds.")] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILE",
+            help="In place of the study's base, for models other than `pocket`: a preset such as llava-1.5-7b, or a "
+            "file of settings. Sets the model too, unless --model is given.",
+        ),
+    ] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Only these arms, comma-separated, to spread a study over several jobs. The reference is added where "
+            "it sets the budget of others.",
+        ),
+    ] = "",
+    seeds: Annotated[str, typer.Option(metavar="NUMBERS", help="Seeds, comma-separated. Default: the study's.")] = "",
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device. Default: the study's.")] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="NAME", help="`sequential`, or `ray` (needs `unsay[ray]`).")
+    ] = "sequential",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Study directory; finished runs in it are kept. Default: runs/study-STUDY."),
+    ] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="runs.jsonl of the same study from elsewhere, whose runs are not repeated. May be given several "
+            "times.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare methods, data and budgets: every arm trained, evaluated and ranked side by side.
+
+    If a run fails, the others are still done and reported, and the exit code is 1.
+    """
+    from unsay.studies.read import packaged, parse_study
+
+    if listing or name is None:
+        for packed, file in packaged().items():
+            say(f"{packed:12} {parse_study(file.read_text(encoding='utf-8'), packed).title}")
+        return
+    from unsay import api
+    from unsay.studies import tables, words
+    from unsay.studies.read import adjusted, listed, read_study
+
+    chosen = adjusted(read_study(name), base=base, arms=arms, model=model, seeds=seeds, device=device, quick=quick)
+    if arms and (added := [arm for arm in chosen.arms if arm not in listed(arms)]):
+        say(f"Also {', '.join(added)}, the reference: what it uses is the budget of the others.")
+    folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
+    options = {
+        "--model": model,
+        "--seeds": seeds,
+        "--device": device,
+        "--launcher": None if launcher == "sequential" else launcher,
+        "--base": base,
+        "--arms": arms,
+    }
+    command = ["unsay study", name, *["--quick"] * quick]
+    command += [f"{option} {value}" for option, value in options.items() if value]
+    with display() as progress:
+        result = api.study(
+            chosen,
+            folder,
+            launch=launcher,
+            progress=progress,
+            command=" ".join(command),
+            known=known or (),
+        )
+    console.print()
+    console.print(tables.study_table(result))
+    say(f"\nReport: {folder / 'study.html'}")
+    if (failed := words.unfinished(result)) is not None:
+        complain(f"{failed}; the same command tries them again")
+        raise typer.Exit(1)
+
+
+def study_table(
+    study: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory, or its study.json.")],
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="`latex` (booktabs), `csv` (one number a line) or `markdown`."),
+    ] = "markdown",
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="`steps`, `tokens` or `seconds`. Default: all that the study has."),
+    ] = None,
+) -> None:
+    """Print a finished study's rankings as tables for a paper, a page, or a statistics program."""
+    from unsay.studies.schema import read_result, result_file
+    from unsay.studies.tables import table
+
+    # Not the console, which would fold long lines: a file or another program reads this.
+    typer.echo(table(read_result(result_file(study)), form, budget), nl=False)
