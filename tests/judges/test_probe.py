@@ -272,7 +272,7 @@ def test_the_key_follows_what_makes_the_features() -> None:
 
 def test_a_probe_is_not_asked_through_another_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unsay.models.pocket.original_language_model", lambda: (tiny_model(), tiny_tokenizer()))
-    with pytest.raises(UserError, match=r"unsay\.judging\.refit"):
+    with pytest.raises(UserError, match=r"tools\.refit_probe"):
         ProbeJudge.default()
 
 

@@ -23,6 +23,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Rate = TypeVar("Rate", float, NDArray[np.float64])
 """One number, or the same of many samples."""
 
+VERSION = 1
+"""Raise when any number changes: a measurement that is kept is then made again."""
+
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 FEW = 10

@@ -21,6 +21,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+VERSION: Final = 1
+"""Raise when any verdict of these rules changes; it is in the key of every judge."""
+
 FEWEST_WORDS: Final = 12
 """Shorter answers are not told: a title or a line of verse may stand in any language."""
 

@@ -27,6 +27,9 @@ from unsay.judges.degeneration import WORDS
 from unsay.judges.probe_features import chat_frame
 from unsay.records import Modality, Prompt
 
+VERSION: Final = 1
+"""Raise when what is called broken changes; it is in the key of every judge that reads with a language model."""
+
 MOST_SURPRISE: Final = 7.0
 """Nats a token; above it an answer is word salad."""
 

@@ -6,8 +6,7 @@ A guard's checkpoint at work: from pairs to the words that it generates, greedil
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from PIL import Image
@@ -15,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from transformers.utils import logging as transformers_logging
 
 from unsay.errors import UserError
-from unsay.files import content_key, file_key
-from unsay.judges import guard_formats
+from unsay.files import content_key
 from unsay.judges.base import GuardSettings, Pair
 from unsay.judges.guard_formats import GUARDS, Guard, GuardFinding, filled
 from unsay.judges.refusal import refusal_reason
@@ -25,6 +23,9 @@ from unsay.models import model_key
 from unsay.models.checkpoint import FAILURES, opened, reason
 from unsay.models.memory import out_of_memory
 from unsay.records import Kind, Label, Prompt, Response, Verdict
+
+VERSION: Final = 1
+"""Raise when what a guard reads, or what its words mean, changes; it is in the key."""
 
 
 class Generates(Protocol):
@@ -52,10 +53,9 @@ class GuardJudge:
         self._settings = settings
         self._model = model
         self._soundness = Soundness(original_reader if settings.fluency else None)
-        files = [file_key(Path(path)) for path in (guard_formats.__file__, __file__, __file__)]
         # A local folder counts by what is in it: another path to the same files is the same guard.
         weights = [model_key(self.checkpoint), settings.dtype, settings.max_new_tokens]
-        self.key = content_key(name, weights, rules_key(), self._soundness.key, files)
+        self.key = content_key(name, VERSION, weights, rules_key(), self._soundness.key)
 
     @property
     def checkpoint(self) -> str:

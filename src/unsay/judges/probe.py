@@ -10,13 +10,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_json
+from unsay.files import content_key, read_json
 from unsay.judges import probe_features
 from unsay.judges.agreement import Accuracy, measure
 from unsay.judges.base import Pair, as_attack, harm_labels, requests_of
@@ -34,8 +34,8 @@ from unsay.judges.probe_fit import (
 from unsay.judges.rules import Soundness, by_rules, rules_key, sound_by_rules
 from unsay.records import Label, LabelledResponse, Response, Verdict
 
-FORMAT = 2
-"""Raise when what the features mean changes, so that a probe fitted before is refused."""
+VERSION: Final = 1
+"""Raise when the same scores come to other verdicts; it is in the key."""
 
 PACKAGED = Path(__file__).with_name("fitted_probe.json")
 """The fit; `python -m tools.refit_probe` writes it."""
@@ -59,7 +59,7 @@ class ProbeJudge:
         self.fitted = fitted
         self.reader = language_model, tokenizer
         self._soundness = Soundness(lambda: self.reader, fitted.reader)
-        self.key = content_key("probe", rules_key(), self._soundness.key, fitted)
+        self.key = content_key(self.name, VERSION, rules_key(), self._soundness.key, fitted)
 
     @classmethod
     def default(cls) -> "ProbeJudge":
@@ -74,7 +74,7 @@ class ProbeJudge:
         fitted = FittedProbe.model_validate(read_json(PACKAGED))
         if fitted.reader != reader_key(language_model, tokenizer, fitted.settings):
             raise UserError(
-                f"{PACKAGED.name}: was fitted on another reader or another wording.py; "
+                f"{PACKAGED.name}: was fitted on another reader or other features; "
                 "make it again with python -m tools.refit_probe"
             )
         return cls(language_model, tokenizer, fitted)
@@ -175,10 +175,10 @@ def usable(rows: Sequence[LabelledResponse]) -> list[LabelledResponse]:
 
 
 def reader_key(language_model: Any, tokenizer: Any, settings: ProbeSettings) -> str:
-    """A content key of everything that makes features of an answer: weights, template, settings, wording."""
+    """A content key of everything that makes features of an answer: weights, template, settings, their version."""
     template = str(getattr(tokenizer, "chat_template", ""))
-    features = [settings.layers, settings.prompt_tokens, file_key(Path(probe_features.__file__))]
-    return content_key(FORMAT, weights_key(language_model), template, features)
+    features = [probe_features.VERSION, settings.layers, settings.prompt_tokens]
+    return content_key(weights_key(language_model), template, features)
 
 
 def weights_key(model: Any) -> str:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from unsay.judges.refusal import refusal_reason, voices
 
+VERSION: Final = 2
+"""Raise when any feature changes: a probe that was fitted before is then refused."""
+
 Array = NDArray[np.float32]
 
 _PLACE = "\u241e"

@@ -13,6 +13,9 @@ import re
 from itertools import pairwise
 from typing import Final
 
+VERSION: Final = 1
+"""Raise when any verdict of these rules changes; it is in the keys of the judges that use them."""
+
 OPENING_CHARACTERS: Final = 320
 """Nothing beyond this many characters is read."""
 

@@ -14,16 +14,19 @@ to which word salad is a surprise (`fluency.py`) and an answer that ignores the 
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from unsay.assets import ASSETS
-from unsay.files import content_key, file_key, read_json, write_text
-from unsay.judges import agreement, degeneration, fluency, probe_features, refusal
+from unsay.files import content_key, read_json, write_text
+from unsay.judges import agreement, degeneration, fluency, refusal
 from unsay.judges.agreement import Accuracy, measure
 from unsay.judges.base import Pair, RulesSettings, as_attacks, requests_of
 from unsay.judges.degeneration import degeneration_reason
 from unsay.judges.refusal import refusal_reason
 from unsay.records import Kind, Label, Prompt, Response, Verdict
+
+VERSION: Final = 1
+"""Raise when the same reasons come to other verdicts; it is in the keys of all judges that use the rules."""
 
 Reader: TypeAlias = tuple[Any, Any]
 """A frozen language model and its tokenizer."""
@@ -31,7 +34,7 @@ Reader: TypeAlias = tuple[Any, Any]
 
 def text_rules_key() -> str:
     """A content key of the rules on the text alone."""
-    return content_key(*(file_key(Path(str(module.__file__))) for module in (degeneration, degeneration)))
+    return content_key("degeneration", degeneration.VERSION)
 
 
 def original_reader() -> Reader:
@@ -59,8 +62,7 @@ class Soundness:
         self.key = text_rules_key()
         if reader is not None:
             pinned = [item.sha256 for item in ASSETS["smollm2"].members]
-            files = [file_key(Path(str(module.__file__))) for module in (fluency, probe_features, refusal, fluency)]
-            self.key = content_key(self.key, reader_key or pinned, files)
+            self.key = content_key(self.key, reader_key or pinned, refusal.VERSION, fluency.VERSION)
 
     def reasons(self, pairs: Sequence[Pair]) -> list[str | None]:
         """For each answer why it is broken, in a few words, or None.
@@ -106,8 +108,8 @@ def _may_be_unrelated(prompt: Prompt, response: Response) -> bool:
 
 
 def rules_key() -> str:
-    """A content key of the rules: it changes whenever one of their files does."""
-    return content_key("rules", text_rules_key(), *(file_key(Path(path)) for path in (refusal.__file__, __file__)))
+    """A content key of the rules: their versions."""
+    return content_key("rules", VERSION, text_rules_key(), refusal.VERSION)
 
 
 def by_rules(judge: str, prompt: Prompt, response: Response) -> Verdict | None:
@@ -187,5 +189,5 @@ def _accuracy(key: str, settings: RulesSettings) -> Accuracy:
         write_text(folder / "accuracy.json", found.model_dump_json())
 
     # The rules and the labels decide it, and how agreement is computed.
-    made_from = content_key(key, rows, file_key(Path(agreement.__file__)))
+    made_from = content_key(key, rows, agreement.VERSION)
     return Accuracy.model_validate(read_json(derived("rules-accuracy", made_from, build) / "accuracy.json"))

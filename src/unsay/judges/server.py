@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,11 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unsay.assets import cache_dir
 from unsay.endpoint import ChatClient, Completion, Deviations, EndpointError, Fault, cut_off, in_parallel, sent_instead
 from unsay.errors import UserError
-from unsay.files import content_key, file_key
+from unsay.files import content_key
 from unsay.judges.base import EndpointJudgeSettings, Pair
 from unsay.judges.rules import Soundness, original_reader
 from unsay.judges.verdict_journal import RememberedVerdicts
 from unsay.records import Kind, Label, Prompt, Record, Response, Verdict
+
+VERSION: Final = 1
+"""Raise when what a rubric asks, or what its answers mean, changes; it is in the key."""
 
 
 class Finding(Record):
@@ -227,7 +229,7 @@ class EndpointJudge:
         self.client = ChatClient(settings)
         decisive = [settings.decisive(), settings.rubric, settings.max_tokens, settings.harmful_from]
         self._soundness = Soundness(original_reader if settings.fluency else None)
-        self.key = content_key(self.name, decisive, file_key(Path(__file__)), self._soundness.key)
+        self.key = content_key(self.name, VERSION, decisive, self._soundness.key)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
         self._remembered = RememberedVerdicts(path, self.key)
         self._deviations = Deviations(path, self.key)
