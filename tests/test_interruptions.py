@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from helpers import killed_training, tiny
-from unsay import cli, processes
+from unsay import cli, preemption
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.methods import build_method
-from unsay.processes import PreemptedError, heeding
+from unsay.preemption import PreemptedError, raise_on_sigterm
 from unsay.training import BatchSettings, TrainSettings, train, trainer
 from unsay.training.plan import advice
 
@@ -44,7 +44,7 @@ def terminated(run, folder, at):
         if step == at:
             signal.raise_signal(signal.SIGTERM)
 
-    with heeding(), pytest.raises(PreemptedError) as told:
+    with raise_on_sigterm(), pytest.raises(PreemptedError) as told:
         run(folder, progress)
     return str(told.value)
 
@@ -80,7 +80,7 @@ def test_sigterm_within_an_accumulated_step_counts_only_whole_ones(tmp_path, one
                 signal.raise_signal(signal.SIGTERM)
             return self.method.loss(batch)
 
-    with heeding(), pytest.raises(PreemptedError, match="step 2 of the training is kept"):
+    with raise_on_sigterm(), pytest.raises(PreemptedError, match="step 2 of the training is kept"):
         run_accumulating(tmp_path / "cut", Signals(), max_tokens=limit)
     again = run_accumulating(tmp_path / "cut", max_tokens=limit)
     assert metered(again) == metered(whole)
@@ -116,10 +116,10 @@ def test_a_collapsed_step_is_not_saved_in_a_hurry(tmp_path, monkeypatch):
 
 def test_sigterm_outside_training_ends_at_once_and_the_handler_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(PreemptedError), heeding():
+    with pytest.raises(PreemptedError), raise_on_sigterm():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert not processes.asked()
+    assert not preemption.end_requested()
 
 
 def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """What a newcomer gets: a whole wheel, pinned versions that agree with the ranges, a Makefile that explains itself."""
 
+import ast
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import tomllib
 import zipfile
 from email import message_from_bytes
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,9 +115,28 @@ def test_import_is_light(module: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
     for name in unsay.__all__:
         assert getattr(unsay, name).__module__.startswith("unsay.")
+    source = ast.parse((ROOT / "src/unsay/__init__.py").read_text(encoding="utf-8"))
+    (typed,) = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom) and node.module == "unsay.api"]
+    assert [alias.name for alias in typed.names] == unsay.__all__
+
+
+def test_no_room_hides_a_public_function() -> None:
+    """Importing `unsay.x` sets the attribute `x` of the package."""
+    assert not [name for name in unsay.__all__ if find_spec(f"unsay.{name}")]
+
+
+def test_a_study_is_called_by_its_public_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import unsay.studies
+
+    monkeypatch.setattr("unsay.api.run_study", lambda chosen, out, *_, **_more: (chosen.title, out))
+    title, out = unsay.study("samples", tmp_path)
+    assert (title, out) == (unsay.studies.read_study("samples").title, tmp_path)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = unsay.nothing_of_the_kind
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unsay.api import VLM, RunConfig, compare, demo, evaluate, load, read_config, report, unlearn
+    from unsay.api import VLM, RunConfig, compare, demo, evaluate, load, read_config, report, study, unlearn
 
-__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "unlearn"]
+__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded at first use: importing the package must not cost the seconds that torch takes.
+    # Loaded at first use: `import unsay` must not take the seconds that importing torch takes.
     if name in __all__:
         from unsay import api
 

@@ -1,23 +1,14 @@
-"""The processes of one training: who they are, what they tell each other, and how SIGTERM ends them.
+"""The processes that train one model together: who they are, and the few values they exchange.
 
-The processes that train one model together: who they are, and the few things they say to each other.
-
-`accelerate launch` and `torchrun` start them and tell each its place in environment variables. What they agree on (when
+`accelerate launch` and `torchrun` start them and pass each its place in environment variables. What they agree on (when
 to stop, what to continue from) goes over a group of its own on the CPU, with a timeout of days: the others wait there
 while the first evaluates.
-
-SIGTERM: what a scheduler sends some seconds before it takes the machine away.
-
-Training is told and saves what it has; anything else is left where it stands, for every stage continues from its files.
 """
 
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -159,54 +150,3 @@ def refuse_several(command: str) -> None:
     """
     if launched():
         raise UserError(f"unsay {command}: runs in one process; start it without accelerate launch or torchrun")
-
-
-STOPPED = "stopped by SIGTERM"
-EXIT = 128 + signal.SIGTERM
-"""The exit status of a command that was stopped: 143, as a shell says it of a process that the signal killed.
-
-What was stopped is not done, and neither `&&` nor a scheduler may take it for done.
-"""
-_waiting, _asked = False, False
-
-
-class PreemptedError(BaseException):
-    """The process was asked to end. Like `KeyboardInterrupt`, it is nobody's to handle on the way up."""
-
-
-def asked() -> bool:
-    """Whether the process was asked to end while something keeps it from ending at once."""
-    return _asked
-
-
-@contextmanager
-def heeding() -> Iterator[None]:
-    """While this holds, SIGTERM raises `PreemptedError`, or is kept for whoever is `saving_first`. Main thread only."""
-    before = signal.signal(signal.SIGTERM, _asked_to_end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def saving_first() -> Iterator[None]:
-    """While this holds, SIGTERM only sets what `asked` gives: the work saves itself and raises `PreemptedError`.
-
-    So does its end, where the work was done before it could ask.
-    """
-    global _waiting, _asked
-    _waiting, _asked = True, False
-    try:
-        yield
-        if _asked:
-            raise PreemptedError(STOPPED)
-    finally:
-        _waiting, _asked = False, False
-
-
-def _asked_to_end(_signal: int, _frame: FrameType | None) -> None:
-    global _asked
-    if not _waiting:
-        raise PreemptedError(STOPPED)
-    _asked = True

@@ -12,7 +12,7 @@ from unsay import __version__
 from unsay.cli import data, evaluate, judges, plan, run, study
 from unsay.cli.display import complain, console, say
 from unsay.errors import UserError
-from unsay.processes import EXIT, PreemptedError, heeding
+from unsay.preemption import EXIT, PreemptedError, raise_on_sigterm
 
 
 class _InterruptedError(Exception):
@@ -81,7 +81,7 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        with heeding():
+        with raise_on_sigterm():
             app()
     except UserError as error:
         complain(" ".join(str(error).split()))

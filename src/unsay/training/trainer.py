@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unsay import processes as preemption
+from unsay import preemption
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.methods import code_key
@@ -126,7 +126,7 @@ def train(
         text = all(example.image is None for example in (*examples, *probe_examples))
         with (
             explained(run, settings),
-            preemption.saving_first(),
+            preemption.defer_sigterm(),
             recomputing(adapted, settings.recompute),
             blind(adapted, text and not processes.sharded),
         ):
@@ -322,7 +322,7 @@ class _Training:
 
     def _heed(self, whole: tuple[int, int, float]) -> None:
         """Where one process was asked to end: all save the last whole step, with its counters, and end."""
-        if not self.processes.any(preemption.asked()):
+        if not self.processes.any(preemption.end_requested()):
             return
         self.tokens, self.image_tokens, self.flops = whole
         self.optimizer.zero_grad(set_to_none=True)
