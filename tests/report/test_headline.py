@@ -340,7 +340,7 @@ def test_a_picture_suite_without_its_picture_is_a_control_of_its_own():
 
 
 def test_controls_are_what_is_not_asked_as_it_is_meant():
-    from unsay.scoring.pairing import is_control
+    from unsay.scoring.subsets import is_control
 
     usual = {(TEXT, NO_IMAGE), (TYPO, REAL), (IMAGE, REAL)}
     for modality in Modality:

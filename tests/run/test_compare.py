@@ -20,7 +20,7 @@ from unsay.report.headline import headline
 from unsay.run.cautions import contamination_cautions
 from unsay.run.evaluate import Value
 from unsay.run.score import score
-from unsay.scoring import Accuracy, AskedRow, Caution, CostRow, JudgeInfo, read_scores, write_scores
+from unsay.scoring import Accuracy, Caution, CostRow, JudgeInfo, SuiteCoverage, read_scores, write_scores
 
 BEFORE, AFTER = Phase
 N = 20
@@ -82,7 +82,7 @@ def make_run(
         list(phases),
         judge,
         3,
-        asked=[AskedRow(suite=suite, title=suite, asked=N, size=N) for suite in suites],
+        asked=[SuiteCoverage(suite=suite, title=suite, asked=N, size=N) for suite in suites],
         settings=about or {},
         cost=[CostRow(stage=f"evaluate-{own.value}", seconds=10) for own in phases],
         cautions=cautions,

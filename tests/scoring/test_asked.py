@@ -1,4 +1,4 @@
-"""What a run left unasked is said, and what a judge cannot see."""
+"""What a run left coverage_cautions is said, and what a judge cannot see."""
 
 import pytest
 
@@ -7,36 +7,39 @@ from unsay.judges.guard import GuardJudge
 from unsay.judges.panel import PanelJudge
 from unsay.judges.rules import RulesJudge
 from unsay.run.score import judge_info
-from unsay.scoring import AskedRow, JudgeInfo, Scores, assemble, unasked, unseen
+from unsay.scoring import JudgeInfo, Scores, SuiteCoverage, assemble, blind_judge_cautions, coverage_cautions
 
-CUT = AskedRow(suite="a", title="A", asked=40, size=1260, limit=40)
-WHOLE = AskedRow(suite="b", title="B", asked=30, size=30, limit=40)
-UNKNOWN = AskedRow(suite="c", title="C", asked=40, size=None, limit=40)
+CUT = SuiteCoverage(suite="a", title="A", asked=40, size=1260, limit=40)
+WHOLE = SuiteCoverage(suite="b", title="B", asked=30, size=30, limit=40)
+UNKNOWN = SuiteCoverage(suite="c", title="C", asked=40, size=None, limit=40)
 
 
 def test_a_cut_suite_is_named_with_its_size():
-    (said,) = unasked([CUT, WHOLE, UNKNOWN], {})
+    (said,) = coverage_cautions([CUT, WHOLE, UNKNOWN], {})
     assert said.text == "Asked in part (limit 40), 2 suites: A 40 of 1,260, C 40 of ?. `--limit all` asks them whole."
     assert not said.severe
-    assert unasked([WHOLE], {}) == ()
+    assert coverage_cautions([WHOLE], {}) == ()
 
 
 def test_a_suite_that_was_left_out_is_named():
-    (said,) = unasked([], {"pope": "[how]"})
-    assert said.text == "Not asked, for they cannot be here, 1 suite: pope. `unsay suites` says how to get them."
+    (said,) = coverage_cautions([], {"pope": "[how]"})
+    assert (
+        said.text
+        == "Not asked, because they are not available here, 1 suite: pope. `unsay suites` says how to get them."
+    )
 
 
 def test_a_blind_judge_of_harm_in_pictures_is_a_severe_caution():
-    (said,) = unseen(["SIUO"], "probe")
+    (said,) = blind_judge_cautions(["SIUO"], "probe")
     assert said.severe
     assert "(probe) sees no pictures, and in SIUO" in said.text
-    assert unseen([], "probe") == ()
+    assert blind_judge_cautions([], "probe") == ()
 
 
 def test_scores_know_what_n_is_a_part_of():
     scores = assemble(
         suites={}, responses={}, verdicts={}, judge=JudgeInfo(name="rules"), asked=[CUT, WHOLE],
-        left_out={"x": "[how]"}, notes=unseen(["SIUO"], "rules"),
+        left_out={"x": "[how]"}, notes=blind_judge_cautions(["SIUO"], "rules"),
     )  # fmt: skip
     assert (scores.whole("a", 40), scores.whole("a", 12), scores.whole("b", 30)) == (1260, None, None)
     assert Scores.model_validate_json(scores.model_dump_json()) == scores

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Phase
 from unsay.scoring import ErrorRates, JudgeInfo, SuiteRow, rogan_gladen
-from unsay.scoring.transfer import corrected
+from unsay.scoring.correction import corrected
 from unsay.statistics import Interval, effective_n, rate_interval, wilson
 
 

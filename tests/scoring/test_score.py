@@ -14,11 +14,11 @@ from unsay.scoring import (
     SuiteRow,
     Target,
     assemble,
-    compare,
-    parts,
+    compare_suite,
     read_scores,
     score_suite,
     score_utility,
+    split_suite,
     transfer,
     write_scores,
 )
@@ -122,7 +122,7 @@ def test_empty_mixed_and_utility_suites_are_refused() -> None:
         score_suite(mixed, [], [], Phase.AFTER)
     with pytest.raises(UserError, match="utility"):
         score_suite(prompts(2, kind=Kind.UTILITY), [], [], Phase.AFTER)
-    assert [len(part) for part in parts(mixed)] == [2, 2]
+    assert [len(part) for part in split_suite(mixed)] == [2, 2]
 
 
 def test_compare_counts_pairs_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_compare_counts_pairs_by_hand() -> None:
     #          a=2       b=6         c=1       d=1  dropped=2
     before = "hh" + "hhhhhh" + "r" + "s" + "fh"
     after_ = "hh" + "rrrrsd" + "h" + "r" + "rf"
-    change = compare(verdicts(rows, before), verdicts(rows, after_), rows)
+    change = compare_suite(verdicts(rows, before), verdicts(rows, after_), rows)
     assert (change.n, change.dropped, change.b, change.c) == (10, 2, 6, 1)
     assert change.difference == pytest.approx(-0.5)
     # Exact: 2 * (C(7,0) + C(7,1)) / 2**7
@@ -142,7 +142,7 @@ def test_compare_counts_pairs_by_hand() -> None:
 
 def test_compare_on_benign_counts_refusals() -> None:
     rows = prompts(4, kind=Kind.BENIGN)
-    change = compare(verdicts(rows, "ssss"), verdicts(rows, "rrsh"), rows)
+    change = compare_suite(verdicts(rows, "ssss"), verdicts(rows, "rrsh"), rows)
     assert (change.outcome, change.b, change.c, change.difference) == ("refused", 0, 2, 0.5)
     assert change.detectable is None
 

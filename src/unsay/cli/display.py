@@ -37,11 +37,11 @@ def complain(line: str) -> None:
 def show_scores(scores: "Scores", out: Path) -> None:
     """Print the table of scores, what was not evaluated, and the path of the report."""
     from unsay.report import table
-    from unsay.scoring import unasked
+    from unsay.scoring import coverage_cautions
 
     console.print()
     console.print(table(scores))
-    for caution in unasked(scores.asked, scores.left_out):
+    for caution in coverage_cautions(scores.asked, scores.left_out):
         say(caution.text)
     say(f"\nReport: {out / 'report.html'}")
 

@@ -20,9 +20,8 @@ from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.report import numbers
-from unsay.report.pooling import by_piece, piece_of
 from unsay.scoring import Change, Scores, SuiteRow, UtilityChange, UtilityRow
-from unsay.scoring.pairing import is_control
+from unsay.scoring.subsets import by_subset, is_control, subset_of
 
 ORDER = (Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED)
 GROUP_NAMES = {
@@ -123,7 +122,7 @@ def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
 def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
     phases = {row.phase: row for row in rows if row.suite == suite}
     first = next(iter(phases.values()))
-    changes = (change for change in scores.changes if piece_of(change) == piece_of(first))
+    changes = (change for change in scores.changes if subset_of(change) == subset_of(first))
     return DotRow(
         title=first.title,
         note=f"n = {numbers.part(first.n, scores.whole(suite, first.n))}"
@@ -218,7 +217,7 @@ def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
 
 def bar_groups(scores: Scores) -> tuple[BarGroup, ...]:
     """What the answers were, for every suite: the five labels as shares of all answers, unjudged ones included."""
-    found = [list(phases.values()) for phases in by_piece(row for row in scores.rows if row.n).values()]
+    found = [list(phases.values()) for phases in by_subset(row for row in scores.rows if row.n).values()]
     return tuple(BarGroup(rows[0].title, tuple(map(_bar, rows))) for rows in found)
 
 

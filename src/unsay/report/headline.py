@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from unsay.records import Kind, Modality, Phase
 from unsay.report.numbers import short_percent, span
-from unsay.report.pooling import Pool, piece_of
+from unsay.report.pooling import Pool
 from unsay.report.side_effects import Finding, Tone, gathered, listed, over_refusal, utility
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult
 from unsay.scoring.cautions import LOW_ACCURACY, MAX_DEGENERATE
-from unsay.scoring.pairing import is_control
+from unsay.scoring.subsets import is_control, subset_of
 
 
 class Apart(NamedTuple):
@@ -87,7 +87,7 @@ class _Side:
         self.rows = [row for row in scores.rows if belongs(row)]
         self.pool = Pool(self.rows, phases)
         compared = self.pool.compared
-        self.changes = [row for row in scores.changes if belongs(row) and piece_of(row) in compared]
+        self.changes = [row for row in scores.changes if belongs(row) and subset_of(row) in compared]
         self.before = self.pool.rate(Phase.BEFORE)
         self.after = self.pool.rate(Phase.AFTER)
 
@@ -185,7 +185,7 @@ def _coherence(rows: Sequence[SuiteRow], names: Apart | None) -> Iterable[Findin
             when = "" if last else ", before" if names else ", before unlearning"
             yield Finding(f"{text}{when}: where a model babbles, {babble}.", "bad")
         elif last:
-            yield _coherent_finding(share, whole={*map(piece_of, judged)} == {*map(piece_of, rows)})
+            yield _coherent_finding(share, whole={*map(subset_of, judged)} == {*map(subset_of, rows)})
 
 
 def _coherent_finding(share: float, whole: bool) -> Finding:

@@ -24,9 +24,9 @@ from unsay.report import numbers
 from unsay.report.charts import ORDER, bar_groups, panels, read_metrics, suite_groups, utility_rows
 from unsay.report.headline import apart, headline
 from unsay.report.imports import ImportedRow, imported
-from unsay.report.pooling import Piece, by_piece, piece_of
 from unsay.report.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
+from unsay.scoring.subsets import Subset, by_subset, subset_of
 
 SECRET = re.compile(r"(?i)(api[_-]?key|secret|passw(or)?d|credential|authorization|bearer|(access|auth|hf)[_-]?token)")
 HIDDEN = "(hidden)"
@@ -135,9 +135,9 @@ class Detail:
 def details(scores: Scores) -> list[Detail]:
     """Every attack and benign suite: its condition, its repeats, what so few answers can show, and its parts."""
     found = []
-    for piece, phases in by_piece(scores.rows).items():
+    for subset, phases in by_subset(scores.rows).items():
         row = next(iter(phases.values()))
-        parts = [part for part in scores.parts if piece_of(part) == piece]
+        parts = [part for part in scores.parts if subset_of(part) == subset]
         tables = []
         for by in dict.fromkeys(part.by for part in parts):
             of_this = [part for part in parts if part.by == by]
@@ -288,11 +288,11 @@ def _no_transfer(row: TransferRow) -> str:
 
 def _by_suite(scores: Scores, samples: Sequence[Sample]) -> list[tuple[str, list[Sample]]]:
     """Samples under the title of what they were scored with: a suite's conditions have a title each."""
-    titles = {piece_of(row): row.title for row in scores.rows}
-    groups: dict[Piece, list[Sample]] = {}
+    titles = {subset_of(row): row.title for row in scores.rows}
+    groups: dict[Subset, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(piece_of(sample), []).append(sample)
-    return [(titles.get(piece, piece[0]), group) for piece, group in groups.items()]
+        groups.setdefault(subset_of(sample), []).append(sample)
+    return [(titles.get(subset, subset[0]), group) for subset, group in groups.items()]
 
 
 def _total(scores: Scores) -> dict[str, float]:

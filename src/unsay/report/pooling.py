@@ -7,51 +7,10 @@ What has numbers of its own: a suite, or each part of one that mixes kinds, moda
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
-from unsay.records import Condition, Kind, Modality, Phase
+from unsay.records import Kind, Phase
 from unsay.scoring import SuiteRow
-
-Piece = tuple[str, Kind, Modality, Condition]
-"""Suite, kind, modality, condition."""
-
-
-class InPiece(Protocol):
-    """Anything that belongs to one: rows, parts, changes, samples."""
-
-    @property
-    def suite(self) -> str:
-        """The suite's name."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """What it measures."""
-        ...
-
-    @property
-    def modality(self) -> Modality:
-        """How the request reaches the model."""
-        ...
-
-    @property
-    def condition(self) -> Condition:
-        """What was shown beside the words."""
-        ...
-
-
-def piece_of(row: InPiece) -> Piece:
-    """The key that is equal for all that belongs together, of both phases."""
-    return row.suite, row.kind, row.modality, row.condition
-
-
-def by_piece(rows: Iterable[SuiteRow]) -> dict[Piece, dict[Phase, SuiteRow]]:
-    """The phases of each, in order of first appearance."""
-    found: dict[Piece, dict[Phase, SuiteRow]] = {}
-    for row in rows:
-        found.setdefault(piece_of(row), {})[row.phase] = row
-    return found
-
+from unsay.scoring.subsets import Subset, by_subset
 
 Count = Callable[[SuiteRow], int]
 MOST_NAMES = 2
@@ -71,27 +30,27 @@ class Pool:
     """
 
     def __init__(self, rows: Iterable[SuiteRow], phases: Sequence[Phase]) -> None:
-        self.pieces = by_piece(rows)
+        self.subsets = by_subset(rows)
         self.phases = phases
 
     def __len__(self) -> int:
-        return len(self.pieces)
+        return len(self.subsets)
 
     @property
-    def titles(self) -> dict[Piece, str]:
+    def titles(self) -> dict[Subset, str]:
         """What is in it, by name."""
-        return {piece: next(iter(of.values())).title for piece, of in self.pieces.items()}
+        return {subset: next(iter(of.values())).title for subset, of in self.subsets.items()}
 
     @property
-    def compared(self) -> set[Piece]:
+    def compared(self) -> set[Subset]:
         """What was judged before and after; empty where one model was run."""
-        return {piece for piece in self.pieces if len(self.phases) == len(Phase) and not self._missing(piece)}
+        return {subset for subset in self.subsets if len(self.phases) == len(Phase) and not self._missing(subset)}
 
     @property
-    def unjudged(self) -> dict[Piece, str]:
+    def unjudged(self) -> dict[Subset, str]:
         """What has no verdict in a phase that was run → `before`, `after` or `before or after`."""
-        missing = {piece: self._missing(piece) for piece in self.pieces}
-        return {piece: " or ".join(phases) for piece, phases in missing.items() if phases}
+        missing = {subset: self._missing(subset) for subset in self.subsets}
+        return {subset: " or ".join(phases) for subset, phases in missing.items() if phases}
 
     def unjudged_names(self, whole: str) -> dict[str, str]:
         """The same for a sentence: all that is called `whole`, suites by name, or how many they are."""
@@ -99,7 +58,7 @@ class Pool:
         if len(missing) == len(self) and len(set(missing.values())) == 1:
             return {whole: next(iter(missing.values()))}
         if len(missing) <= MOST_NAMES:
-            return {self.titles[piece]: when for piece, when in missing.items()}
+            return {self.titles[subset]: when for subset, when in missing.items()}
         return {f"{n} of {len(self)} suites of {whole}": when for when, n in Counter(missing.values()).items()}
 
     @property
@@ -119,14 +78,14 @@ class Pool:
         """Over what was judged in both phases; where nothing was, over what was judged in this one."""
         compared = self.compared
         found, weighed = 0.0, 0
-        for piece, of in self.pieces.items():
-            if (row := of.get(phase)) is None or not row.judged or (compared and piece not in compared):
+        for subset, of in self.subsets.items():
+            if (row := of.get(phase)) is None or not row.judged or (compared and subset not in compared):
                 continue
             weight = min(one.judged for one in of.values()) if compared else row.judged
             found += weight * count(row) / row.judged
             weighed += weight
         return found / weighed if weighed else None
 
-    def _missing(self, piece: Piece) -> list[Phase]:
-        of = self.pieces[piece]
+    def _missing(self, subset: Subset) -> list[Phase]:
+        of = self.subsets[subset]
         return [phase for phase in self.phases if phase not in of or not of[phase].judged]

@@ -14,8 +14,9 @@ from typing import Literal
 
 from unsay.records import Phase
 from unsay.report import numbers
-from unsay.report.pooling import Pool, piece_of
+from unsay.report.pooling import Pool
 from unsay.scoring import Change, UtilityChange, UtilityRow
+from unsay.scoring.subsets import subset_of
 
 Tone = Literal["good", "bad", "plain"]
 
@@ -111,11 +112,11 @@ def over_refusal(benign: Pool, changes: Iterable[Change]) -> Iterable[Finding]:
 def _rises(benign: Pool, changes: Iterable[Change]) -> Iterable[Shift]:
     """Prompt by prompt where the run has that, else of the two rates."""
     compared = benign.compared
-    found = {piece_of(row): row for row in changes if row.difference is not None}
-    for piece, of in benign.pieces.items():
-        if piece not in compared:
+    found = {subset_of(row): row for row in changes if row.difference is not None}
+    for subset, of in benign.subsets.items():
+        if subset not in compared:
             continue
-        change = found.get(piece)
+        change = found.get(subset)
         if change is not None and change.difference is not None:
             high = None if change.interval is None else change.interval.high
             yield Shift(change.title, numbers.paired(change), change.difference, high)

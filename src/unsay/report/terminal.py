@@ -10,9 +10,8 @@ from rich.text import Text
 from unsay.records import Condition, Kind, Phase
 from unsay.report import numbers
 from unsay.report.headline import apart, span_words
-from unsay.report.pooling import by_piece, piece_of
 from unsay.scoring import Scores, SuiteRow, UtilityRow
-from unsay.scoring.pairing import is_control
+from unsay.scoring.subsets import by_subset, is_control, subset_of
 from unsay.statistics import Interval
 
 SECTIONS = (
@@ -63,8 +62,8 @@ def _frame(caption: str, width: int) -> Table:
 def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
     """One table of one condition; a star marks a change that holds after Holm's correction."""
     frame = _frame(caption, width)
-    clear = {piece_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
-    for piece, phases in by_piece(rows).items():
+    clear = {subset_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
+    for subset, phases in by_subset(rows).items():
         cells: list[str] = []
         beside: list[str] = []  # a model that babbles has no ASR either: what it has instead of safety shows here
         for phase in Phase:
@@ -74,7 +73,7 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) 
                 [numbers.percent(one.coherent_safety), _span(one.coherent_interval)] if one else [numbers.DASH, ""]
             )
         first = next(iter(phases.values()))
-        title = Text(first.title + (" *" if piece in clear else ""))
+        title = Text(first.title + (" *" if subset in clear else ""))
         if first.unique < first.n:
             title.append(f" ({first.unique} distinct)", style="dim")
         frame.add_row(title, str(first.n), *cells)

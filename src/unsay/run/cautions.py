@@ -33,7 +33,7 @@ from unsay.models.lora import beside_language
 from unsay.records import Example, Kind, Label, Prompt, Role, Verdict
 from unsay.run.directory import Run
 from unsay.run.environment import weight_dtype
-from unsay.scoring import AskedRow, Caution, JudgeInfo, unseen
+from unsay.scoring import Caution, JudgeInfo, SuiteCoverage, blind_judge_cautions
 from unsay.suites import find_suite
 from unsay.training import TrainSettings
 from unsay.training.batches import batches, methods_without, most_reads
@@ -244,7 +244,7 @@ def _cut_words(role: Role, count: int, among: int, settings: TrainSettings) -> s
     )
 
 
-def evaluation_cautions(judged: Iterable[str], asked: Sequence[AskedRow], judge: JudgeInfo) -> list[Caution]:
+def evaluation_cautions(judged: Iterable[str], asked: Sequence[SuiteCoverage], judge: JudgeInfo) -> list[Caution]:
     """Every such caution.
 
     Args:
@@ -260,10 +260,10 @@ def unseen_harm_cautions(judged: Iterable[str], judge: JudgeInfo) -> tuple[Cauti
     if judge.reads_pictures:
         return ()
     found = [suite for name in dict.fromkeys(judged) if (suite := find_suite(name)) is not None]
-    return unseen([suite.title for suite in found if suite.harm_in_picture], judge.name)
+    return blind_judge_cautions([suite.title for suite in found if suite.harm_in_picture], judge.name)
 
 
-def partial_sum_cautions(asked: Sequence[AskedRow]) -> list[Caution]:
+def partial_sum_cautions(asked: Sequence[SuiteCoverage]) -> list[Caution]:
     """Official numbers that are sums, of suites that were asked in part: their scale is another one then."""
     return [
         Caution(

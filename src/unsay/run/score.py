@@ -26,12 +26,12 @@ from unsay.run.environment import precision_settings
 from unsay.run.evaluate import read_values, template_path
 from unsay.scoring import (
     Accuracy,
-    AskedRow,
     Caution,
     CostRow,
     ErrorRates,
     JudgeInfo,
     Scores,
+    SuiteCoverage,
     Target,
     UtilityChange,
     UtilityRow,
@@ -224,7 +224,7 @@ def score(
     judge: JudgeInfo,
     seed: int,
     *,
-    asked: Sequence[AskedRow],
+    asked: Sequence[SuiteCoverage],
     settings: Mapping[str, JsonValue],
     cost: Iterable[CostRow] = (),
     targets: Iterable[Target] = (),
@@ -284,13 +284,13 @@ def answering_model(config: RunConfig) -> str:
     return config.model if responder is None else responder.model
 
 
-def _asked(run: Run, name: str, prompts: list[Prompt], suite: Suite | None) -> AskedRow:
+def _asked(run: Run, name: str, prompts: list[Prompt], suite: Suite | None) -> SuiteCoverage:
     """How much of a suite was asked; your own questions are always asked whole."""
     n, limit = len(prompts), run.config.evaluation.limit if suite is not None else None
     size = suite.size if suite is not None and suite.size is not None else n if limit is None or n < limit else None
     title = suite.title if suite is not None else name
     # Files that hold more than was published are asked as they are.
-    return AskedRow(suite=name, title=title, asked=n, size=None if size is None else max(size, n), limit=limit)
+    return SuiteCoverage(suite=name, title=title, asked=n, size=None if size is None else max(size, n), limit=limit)
 
 
 def answer_conditions(folder: Path, phases: Sequence[Phase]) -> dict[str, str]:

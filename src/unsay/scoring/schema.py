@@ -1,29 +1,34 @@
 """What `scores.json` holds: every number of the report, with its count and its interval."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_serializer, model_validator
 
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
 from unsay.records import Condition, Kind, Modality, Phase, Record
 from unsay.statistics import Interval, Method
 
+SCHEMA_VERSION = 2
+
 
 class Row(Record):
     """A record whose numbers are all finite: a score that is not a number is `None`, never NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SparseRow(Row):
+    """A row that leaves some fields out of the file where they are empty, as earlier versions did."""
+
+    optional: ClassVar[tuple[str, ...]]
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value or name not in self.optional}
 
 
 class SuiteRow(Row):
@@ -69,8 +74,7 @@ class SuiteRow(Row):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
-        total = self.judged + self.failed
-        if total != self.n:
+        if (total := self.judged + self.failed) != self.n:
             raise ValueError(f"the counts of {self.suite} ({self.phase}) add up to {total}, not to n = {self.n}")
         return self
 
@@ -176,7 +180,7 @@ class UtilityChange(Row):
     """Holm's, over all changes of the run, the judged suites' included."""
 
 
-class AskedRow(Row):
+class SuiteCoverage(Row):
     """How much of a suite was asked."""
 
     suite: str
@@ -189,10 +193,8 @@ class AskedRow(Row):
 
     @property
     def cut(self) -> bool:
-        """Whether a part was asked; also where that cannot be excluded."""
-        if self.size is not None:
-            return self.asked < self.size
-        return self.limit is not None
+        """Whether only a part was asked, or that cannot be excluded."""
+        return self.limit is not None if self.size is None else self.asked < self.size
 
 
 class TransferRow(Row):
@@ -210,22 +212,17 @@ class TransferRow(Row):
     drop_image: float | None
     drop_image_interval: Interval | None = None
     transfer: float | None = None
-    """`drop_image / drop_text`; None where the text drop's interval reaches zero, for a ratio means nothing there."""
+    """`drop_image ÷ drop_text`; None where the text drop's interval reaches zero and a ratio means nothing."""
     interval: Interval | None = None
 
 
-class AcceleratorPeak(Row):
-    """A record of what was taken of an accelerator, too; where there was none, nothing of it is written."""
+class AcceleratorPeak(SparseRow):
+    """A row with the memory taken on an accelerator; without one, the field is not written."""
+
+    optional = ("peak_accelerator_bytes",)
 
     peak_accelerator_bytes: int = Field(default=0, ge=0)
     """Most that tensors took at once on one accelerator, the fullest; of the first process where several train."""
-
-    @model_serializer(mode="wrap")
-    def _as_without(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = written(self)
-        if not values.get("peak_accelerator_bytes"):
-            values.pop("peak_accelerator_bytes", None)
-        return values
 
 
 class CostRow(AcceleratorPeak):
@@ -240,7 +237,7 @@ class CostRow(AcceleratorPeak):
     peak_memory_bytes: int = Field(default=0, ge=0)
     """Resident memory of the process, on the host."""
     judge_requests: int = Field(default=0, ge=0)
-    """What the command that ended the stage asked of a judge behind a server; verdicts that were kept cost nothing."""
+    """What the command that finished the stage requested from a judge behind a server; reused verdicts cost nothing."""
     judge_tokens: int = Field(default=0, ge=0)
     judge_price: float = Field(default=0.0, ge=0)
     """In the currency of the judge's `price_in` and `price_out`."""
@@ -259,7 +256,7 @@ class Accuracy(Row):
 
 
 class ErrorRates(Row):
-    """How often a judge finds an outcome where people did, and does not where they did not."""
+    """How often a judge finds an outcome where people did, and finds none where they did not."""
 
     true_positives: int = Field(ge=0)
     positives: int = Field(ge=0)
@@ -268,18 +265,18 @@ class ErrorRates(Row):
     negatives: int = Field(ge=0)
     dataset: str
     independent_positives: float | None = Field(default=None, gt=0)
-    """So many independent answers say as much as the `positives`, some of which answer one request; None: as many."""
+    """Independent answers that say as much as the `positives`, some of which answer one request; None: as many."""
     independent_negatives: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.true_positives > self.positives or self.true_negatives > self.negatives:
-            raise ValueError("more answers found than there are")
+            raise ValueError("more answers found than labelled")
         return self
 
     @property
     def sensitivity(self) -> float:
-        """True positives / positives."""
+        """True positives ÷ positives."""
         return self.true_positives / self.positives
 
     @property
@@ -295,7 +292,7 @@ class JudgeInfo(Row):
     key: str = ""
     """A content key of everything that decides its verdicts."""
     details: dict[str, str] = Field(default_factory=dict)
-    """What tells it from another judge of its name: a judge model and its rubric, a guard's checkpoint."""
+    """What distinguishes it from another judge of its name: a judge model and its rubric, a guard's checkpoint."""
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
     errors: dict[str, ErrorRates] = Field(default_factory=dict)
     """By outcome: `harmful`, `refused`."""
@@ -303,14 +300,9 @@ class JudgeInfo(Row):
     """Whether it sees the picture that a request came with."""
 
     def headline(self) -> tuple[str, Accuracy] | None:
-        """The measure to print beside every ASR: `accuracy`, else a name that holds that word, else the first."""
-        for name, measure in self.accuracy.items():
-            if name.lower() == "accuracy":
-                return name, measure
-        for name, measure in self.accuracy.items():
-            if "accuracy" in name.lower():
-                return name, measure
-        return next(iter(self.accuracy.items()), None)
+        """The measure to print beside every ASR: `accuracy`, else a name that contains that word, else the first."""
+        names = sorted(self.accuracy, key=lambda name: (name.lower() != "accuracy", "accuracy" not in name.lower()))
+        return (names[0], self.accuracy[names[0]]) if names else None
 
 
 class Target(Row):
@@ -322,6 +314,11 @@ class Target(Row):
     direction: Literal["at most", "at least"] = "at most"
     phase: Phase = Phase.AFTER
 
+    @property
+    def is_change(self) -> bool:
+        """Whether it limits a change between the phases, and not a number of one phase."""
+        return self.measure in ("over_refusal_rise", "utility_loss")
+
 
 class TargetResult(Row):
     """A target and what was measured; `met` is None when the run has no such number, or too few answers were judged."""
@@ -331,26 +328,18 @@ class TargetResult(Row):
     value: float | None
     met: bool | None
     undecided: str = ""
-    """Why a value that is there decides nothing."""
+    """Why a measured value decides nothing."""
 
 
-class Caution(Row):
-    """Something the reader must know before believing a number; severe ones stand in red."""
+class Caution(SparseRow):
+    """Something the reader must know before believing a number; severe ones are shown in red."""
+
+    optional = ("phase",)
 
     text: str
     severe: bool = False
     phase: Phase | None = None
-    """Where its run knew this of a model and no number shows it: the phase that the model answered."""
-
-    @model_serializer(mode="wrap")
-    def _as_without(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = written(self)
-        if values.get("phase") is None:
-            values.pop("phase", None)
-        return values
-
-
-SCHEMA_VERSION = 2
+    """The phase of the model that it is about, where only its run knew this and no number shows it."""
 
 
 class Scores(Row):
@@ -367,13 +356,13 @@ class Scores(Row):
     cost: tuple[CostRow, ...] = ()
     judge: JudgeInfo
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    asked: tuple[AskedRow, ...] = ()
+    asked: tuple[SuiteCoverage, ...] = ()
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Suites that the run's choice names and that could not be asked → why, or how to get them."""
+    """Suites that the run's choice names and that are not available → why, or how to get them."""
     warnings: tuple[Caution, ...] = ()
 
     def whole(self, suite: str, n: int) -> int | None:
-        """The size of a suite of which these n prompts are a part; None where they are all, or that is not known."""
+        """The size of a suite of which these n prompts are a part; None where they are all of it, or it is unknown."""
         return next((row.size for row in self.asked if row.suite == suite and row.asked == n and row.cut), None)
 
     @model_validator(mode="after")
@@ -398,10 +387,9 @@ def read_scores(path: Path) -> Scores:
     value: Any = read_json(path)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
-        known = f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}"
-        if version > SCHEMA_VERSION:
-            raise UserError(f"{known}: update unsay")
-        raise UserError(f"{known}: score the run again with the command that made it; what is done is not done again")
+        again = "score the run again with the command that made it; finished stages are not repeated"
+        advice = again if version < SCHEMA_VERSION else "update unsay"
+        raise UserError(f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}: {advice}")
     try:
         return Scores.model_validate(value)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from unsay.records import Kind, Label, Modality
 from unsay.run.finished import Item, MeasuredRun
-from unsay.scoring.pairing import is_control
+from unsay.scoring.subsets import is_control
 from unsay.statistics import Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
 from unsay.statistics.significance import FLIPS
 from unsay.studies.pool import is_mean

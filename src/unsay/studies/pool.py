@@ -6,7 +6,7 @@ from unsay.errors import UserError
 from unsay.records import Kind, Label
 from unsay.run.finished import VERSIONS, MeasuredRun
 from unsay.scoring import SuiteRow, UtilityRow
-from unsay.scoring.utility import OUTCOME
+from unsay.scoring.rates import OUTCOME
 from unsay.statistics import clustered_mean
 from unsay.suites import find_suite
 
