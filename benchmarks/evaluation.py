@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from data import prompts
 from unsay.generation import GenerationSettings
 from unsay.generation import prompts as features_module
-from unsay.generation.prompts import ask, model_inputs
+from unsay.generation.prompts import encode_prompts, model_inputs
 from unsay.generation.responses import generate
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
@@ -64,7 +64,7 @@ def _suite(
 def _plain(vlm: VLM, rows: Sequence[Prompt], settings: GenerationSettings, size: int) -> Answers:
     """`generate` on rows as they come, padded to the longest of each batch."""
     answers: Answers = {}
-    asked = ask(vlm, rows, settings)
+    asked = encode_prompts(vlm, rows, settings)
     for start in range(0, len(asked), size):
         batch = asked[start : start + size]
         inputs = model_inputs(vlm, batch).to(vlm.device)

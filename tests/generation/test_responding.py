@@ -82,7 +82,7 @@ def test_batches_keep_to_the_token_budget(tiny_vlm, mixed, monkeypatch):
 
 def scripted(vlm, answers, monkeypatch):
     """Make the model say these token ids, one list per batch row, padded as `generate` pads."""
-    monkeypatch.setattr(local_module, "fits", lambda *_: False)
+    monkeypatch.setattr(local_module, "greedy_is_exact", lambda *_: False)
 
     def say(**inputs):
         longest = max(map(len, answers))
@@ -190,7 +190,7 @@ def test_memory_that_runs_out_is_told_in_one_line_and_costs_one_batch(tiny_vlm, 
         return real(*arguments)
 
     monkeypatch.setattr(local_module, "greedy", failing)
-    with pytest.raises(UserError, match=r"is kept: halve evaluation\.generation\.batch_tokens \(now 2\)"):
+    with pytest.raises(UserError, match=r"are kept: halve evaluation\.generation\.batch_tokens \(now 2\)"):
         respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")
     assert len(ResponseCache(tmp_path / "cache.jsonl").journal) == 4
     assert len(respond(tiny_vlm, mixed, one, tmp_path / "r.jsonl")) == len(mixed)

@@ -12,8 +12,15 @@ from helpers import tiny
 from unsay.generation import GenerationSettings
 from unsay.generation import greedy as greedy_module
 from unsay.generation import responses as local_module
-from unsay.generation.greedy import RoomyLayer, fits, greedy, plain_cache
-from unsay.generation.prompts import Asked, Features, ask, common_prefix, features_of, model_inputs
+from unsay.generation.greedy import RoomyLayer, greedy, greedy_is_exact, plain_cache
+from unsay.generation.prompts import (
+    EncodedPrompt,
+    PictureFeatures,
+    common_prefix,
+    encode_prompts,
+    feature_store,
+    model_inputs,
+)
 from unsay.generation.responses import generate
 from unsay.models import LoraSettings, attach
 from unsay.records import Kind, Modality, Prompt, Turn
@@ -41,7 +48,7 @@ def rows(vlm, pictures=(), texts=(*tiny.PROMPTS, "", "Why? " * 20)):
         for number, text in enumerate(texts)
     ]  # fmt: skip
     vlm.tokenizer.pad_token = vlm.tokenizer.pad_token or vlm.tokenizer.eos_token
-    return ask(vlm, prompts, LONG)
+    return encode_prompts(vlm, prompts, LONG)
 
 
 def often_ending(vlm):
@@ -86,15 +93,15 @@ def test_conversations_and_system_prompts_go_through_it_beside_plain_prompts(any
         for number, said in enumerate(before)
         for row in plain
     ]
-    monkeypatch.setattr(local_module, "_sampled", None)
+    monkeypatch.setattr(local_module, "_library_answers", None)
     said = {row.id: row for batch in generate(vlm, prompts, LONG) for row in batch}
-    for row in ask(vlm, prompts, LONG):
+    for row in encode_prompts(vlm, prompts, LONG):
         answer = plainest(vlm, row, 14)
         found = said[row.prompt.id]
         assert found.response == vlm.tokenizer.decode(answer, skip_special_tokens=True).strip()
         assert found.tokens == len(answer)
         assert found.prompt_tokens + found.image_tokens == len(row.ids)
-    one, other = (row.text for row in ask(vlm, [prompts[0], prompts[2]], LONG))
+    one, other = (row.text for row in encode_prompts(vlm, [prompts[0], prompts[2]], LONG))
     assert one != other
     assert len({said[f"p0-{number}"].prompt_tokens for number in range(4)}) == 4
     assert len({said[f"p0-{number}"].response for number in range(4)}) > 1  # what was said before does matter
@@ -127,7 +134,7 @@ class SlowCpu(str):
 @pytest.mark.parametrize("pictured", [False, True])
 def test_it_is_used_for_these_families(any_vlm, pictures, pictured):
     """Or everything here would be true of code that nobody runs."""
-    assert fits(any_vlm, rows(any_vlm, pictures if pictured else ()))
+    assert greedy_is_exact(any_vlm, rows(any_vlm, pictures if pictured else ()))
 
 
 def through(vlm, work):
@@ -173,11 +180,11 @@ def test_a_picture_passes_the_vision_tower_once_in_both_phases(tiny_vlm, picture
 
 def test_features_that_find_no_room_are_computed_again(tiny_vlm, pictures):
     asked = rows(tiny_vlm, pictures)
-    store = features_of(tiny_vlm)
+    store = feature_store(tiny_vlm)
     found = store.of(tiny_vlm, asked)
     [one, other] = found.values()
     assert not torch.equal(one, other)
-    small = Features(store.weights, limit=one.nbytes)
+    small = PictureFeatures(store.weights, limit=one.nbytes)
     for _ in range(2):
         again = small.of(tiny_vlm, asked)
         assert all(torch.equal(again[key], found[key]) for key in found)
@@ -220,7 +227,7 @@ def test_a_model_that_works_otherwise_is_left_to_transformers(tiny_vlm, pictures
     vlm = copy.deepcopy(tiny_vlm)
     how(vlm)
     asked = rows(vlm, pictures)
-    assert not fits(vlm, asked)
+    assert not greedy_is_exact(vlm, asked)
     monkeypatch.setattr(local_module, "greedy", None)
     answers = [row for batch in generate(vlm, [row.prompt for row in asked], LONG) for row in batch]
     assert len(answers) == len(asked)
@@ -235,8 +242,8 @@ def test_a_trial_without_memory_says_nothing_of_the_model(tiny_vlm, pictures, pi
     asked = rows(tiny_vlm, pictures if pictured else ())
     with monkeypatch.context() as patch:
         patch.setattr(greedy_module, "_prefill", full)
-        assert not fits(tiny_vlm, asked)
-    assert fits(tiny_vlm, asked)
+        assert not greedy_is_exact(tiny_vlm, asked)
+    assert greedy_is_exact(tiny_vlm, asked)
 
 
 def test_a_checkpoints_own_penalty_is_kept_to(tiny_vlm):
@@ -256,7 +263,7 @@ def test_plain_caches_by_hand(tiny_vlm):
 
 
 def asked_row(*ids, image=None):
-    return Asked(None, "", ids, image)
+    return EncodedPrompt(None, "", ids, image)
 
 
 def test_common_prefix_by_hand():

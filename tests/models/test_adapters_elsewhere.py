@@ -16,8 +16,8 @@ from tests.models.test_models import acting
 from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
-from unsay.generation.greedy import fits, greedy
-from unsay.generation.prompts import features_of
+from unsay.generation.greedy import greedy, greedy_is_exact
+from unsay.generation.prompts import feature_store
 from unsay.methods import build_method
 from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_adapter
 from unsay.models.merge import write_merged
@@ -129,9 +129,9 @@ def test_pictures_are_seen_anew_with_each_such_adapter_and_without(tiny_folder, 
     seen = []
     for adapter in (None, linears, other, None, linears):
         vlm = detach(vlm) if adapter is None else load_adapter(detach(vlm), adapter)
-        assert fits(vlm, asked)
+        assert greedy_is_exact(vlm, asked)
         assert greedy(vlm, asked, 6) == [plainest(vlm, row, 6) for row in asked]
-        seen.append(features_of(vlm).of(vlm, asked)[asked[0].image])
+        seen.append(feature_store(vlm).of(vlm, asked)[asked[0].image])
     assert torch.equal(seen[0], seen[3])
     assert torch.equal(seen[1], seen[4])
     assert not any(torch.equal(*pair) for pair in ((seen[0], seen[1]), (seen[1], seen[2]), (seen[0], seen[2])))
@@ -139,9 +139,9 @@ def test_pictures_are_seen_anew_with_each_such_adapter_and_without(tiny_folder, 
 
 def test_features_go_by_the_adapter_and_not_by_where_it_lies(tiny_folder, linears):
     adapted = load(str(tiny_folder), adapter=linears)
-    store = features_of(adapted)
-    assert features_of(dataclasses.replace(adapted)) is store
-    assert features_of(dataclasses.replace(adapted, adapter_key="another's")) is not store
+    store = feature_store(adapted)
+    assert feature_store(dataclasses.replace(adapted)) is store
+    assert feature_store(dataclasses.replace(adapted, adapter_key="another's")) is not store
 
 
 def test_features_on_disk_are_the_adapters_own_too(tiny_folder, tmp_path, linears, picture):

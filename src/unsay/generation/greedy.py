@@ -1,15 +1,10 @@
 """Greedy decoding of one batch that pays for no shared prefix and no finished row.
 
-Greedy answers of one batch, without paying for what all rows share or for rows that are done.
-
 Every row begins with the same system prompt: its keys and values are computed once and shared. Rows that have ended
-leave the batch. Keys and values stand in one buffer that is never copied to grow. The arithmetic is that of one row at
-a time (tests compare them); only the order of sums in a matrix product may differ.
-
-Keys and values in a buffer that is as long as they will ever become.
-
-transformers' growing cache copies everything it holds for every new token. For a batch of pictures that is hundreds of
-megabytes a token, on the CPU a third of the time.
+leave the batch. Keys and values stand in one buffer of the final length: transformers' growing cache copies everything
+it holds for every new token, which for a batch of pictures is hundreds of megabytes a token, on a CPU a third of the
+time. The arithmetic is that of one row at a time (tests compare them); only the order of sums in a matrix product may
+differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,100 +16,30 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from unsay.generation.prompts import Asked, common_prefix, features_of, model_inputs
+from unsay.generation.prompts import EncodedPrompt, common_prefix, feature_store, model_inputs
 from unsay.models.memory import out_of_memory
 from unsay.models.vlm import VLM
 
-
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, [B, heads, room, D], of which the first `length` positions are filled.
-
-    Args:
-        room: positions there will ever be.
-    """
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room, self.length = room, 0
-        self.buffers: tuple[Tensor, ...] = ()
-
-    def begin(self, rows: int, keys: Tensor, values: Tensor) -> None:
-        """Give `rows` rows the keys and values, [1, heads, P, D], of a prefix that all of them share."""
-        self.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make the buffers, of the kind of the first keys and values."""
-        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-        self.buffers = tuple(
-            part.new_empty(*part.shape[:2], self.room, part.shape[-1]) for part in (key_states, value_states)
-        )
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Write new positions behind the old ones; returns views of all that are filled."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[-2]
-        for buffer, part in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self.length : end] = part
-        self.length = end
-        self._show()
-        return self.keys, self.values
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop every row but these, and their memory."""
-        kept = []
-        for buffer in self.buffers:
-            smaller = buffer.new_empty(len(rows), *buffer.shape[1:])
-            smaller[:, :, : self.length] = buffer[rows, :, : self.length]
-            kept.append(smaller)
-        self.buffers = tuple(kept)
-        self._show()
-
-    def _show(self) -> None:
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
-
-
-def plain_cache(config: object) -> bool:
-    """Whether a model of this text configuration keeps plain keys and values in every layer: no windows, no states."""
-    layers = DynamicCache(config=config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def roomy(layers: int, room: int) -> DynamicCache:
-    """An empty cache with room for `room` positions."""
-    cache = DynamicCache()
-    cache.layers = [RoomyLayer(room) for _ in range(layers)]
-    return cache
-
-
-def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
-    """Drop every row but these from all layers."""
-    for layer in cache.layers:
-        layer.keep(rows)
-
-
 LEAVE = 0.25
-"""Share of a batch that must be done before the others move together: moving copies their keys and values."""
+"""Part of a batch that must be done before the others move together: moving copies their keys and values."""
 
 LOOK_EVERY = 8
-"""Tokens between two looks at who is done, on an accelerator: each look waits for it. On a CPU looking is free."""
+"""Tokens between two checks for finished rows on an accelerator: each check waits for it. On a CPU checking is free."""
 
 HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_p", "top_k",
                       "max_length", "max_new_tokens", "use_cache", "transformers_version", "_from_model_config",
                       "typical_p", "min_p", "output_attentions", "output_hidden_states", "return_dict_in_generate",
                       "cache_implementation", "decoder_start_token_id", "num_return_sequences",
                       "output_scores"})  # fmt: skip
-"""Settings of a checkpoint's own generation configuration that do not change a greedy answer."""
+"""Settings of a checkpoint's generation configuration that do not change a greedy answer."""
 
 
 @dataclass
 class _State:
-    """A batch between two tokens.
+    """A batch of B rows between two tokens.
 
     Attributes:
-        cache: keys and values of B rows.
+        cache: keys and values.
         mask: [B, room], 1 where a position may be attended to.
         width: positions filled so far.
         position: [B], position id of the next token.
@@ -129,11 +54,11 @@ class _State:
 
 
 @torch.inference_mode()
-def greedy(vlm: VLM, rows: Sequence[Asked], max_new_tokens: int) -> list[list[int]]:
+def greedy(vlm: VLM, rows: Sequence[EncodedPrompt], max_new_tokens: int) -> list[list[int]]:
     """Token ids of each row's answer, its end token included.
 
     Args:
-        vlm: a model that `fits`.
+        vlm: a model for which `greedy_is_exact`.
         rows: all with a picture or all without.
         max_new_tokens: the longest answer.
     """
@@ -158,12 +83,40 @@ def greedy(vlm: VLM, rows: Sequence[Asked], max_new_tokens: int) -> list[list[in
     return answers
 
 
-def _append(answers: list[list[int]], alive: list[int], said: list[list[int]], ends: frozenset[int]) -> set[int]:
-    """Add what was said to the answers that had not ended; returns the slots whose answer has."""
+_EXACT: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()
+
+
+def greedy_is_exact(vlm: VLM, rows: Sequence[EncodedPrompt]) -> bool:
+    """Whether `greedy` gives this model's own answers to such prompts; tried once per model, for text and for pictures.
+
+    No list of families decides: the model must keep plain keys and values in every layer, its pictures must reach the
+    decoder as input embeddings, its checkpoint must want no more than the likeliest token, and the logits of the first
+    batch must be those of the whole model. All others go through transformers' `generate`. So does a batch whose trial
+    runs out of memory; that says nothing about the model, and the next batch is tried again.
+    """
+    tried = _EXACT.setdefault(vlm.base, {})
+    pictured = rows[0].image is not None
+    if pictured not in tried:
+        unusual = vlm.base.generation_config.to_diff_dict().keys() - HARMLESS
+        exact = not unusual and not vlm.spread and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
+        if exact is None:
+            return False
+        tried[pictured] = exact
+    return tried[pictured]
+
+
+def plain_cache(config: object) -> bool:
+    """Whether every layer of a text model keeps plain keys and values: no sliding windows, no states."""
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _append(answers: list[list[int]], alive: list[int], tokens: list[list[int]], ends: frozenset[int]) -> set[int]:
+    """Add each slot's new tokens to its answer until that ends; returns the slots whose answer has ended."""
     done = set()
-    for slot, tokens in enumerate(said):
+    for slot, row in enumerate(tokens):
         answer = answers[alive[slot]]
-        for token in tokens:
+        for token in row:
             if answer and answer[-1] in ends:
                 break
             answer.append(token)
@@ -172,16 +125,16 @@ def _append(answers: list[list[int]], alive: list[int], said: list[list[int]], e
     return done
 
 
-def _prefill(vlm: VLM, rows: Sequence[Asked], more: int) -> _State:
-    """Read the prompts."""
+def _prefill(vlm: VLM, rows: Sequence[EncodedPrompt], more: int) -> _State:
+    """Read the prompts, what they have in common once."""
     placeholder = getattr(vlm.base.config, "image_token_id", None) if rows[0].image is not None else None
-    features = features_of(vlm).of(vlm, rows) if rows[0].image is not None else {}
+    features = feature_store(vlm).of(vlm, rows) if rows[0].image is not None else {}
     prefix = common_prefix(rows, placeholder)
     width = max(len(row.ids) for row in rows) - prefix
     room = prefix + width + more
     mask = torch.zeros(len(rows), room, dtype=torch.long)
     mask[:, :prefix] = 1
-    ids = torch.zeros(len(rows), prefix + width, dtype=torch.long)  # masked where nothing stands, so any token will do
+    ids = torch.zeros(len(rows), prefix + width, dtype=torch.long)  # padding is masked, so any token will do
     for place, row in enumerate(rows):
         start = prefix + width - (len(row.ids) - prefix)
         ids[place, :prefix] = torch.tensor(row.ids[:prefix])
@@ -191,11 +144,12 @@ def _prefill(vlm: VLM, rows: Sequence[Asked], more: int) -> _State:
     embedded = vlm.base.get_input_embeddings()(ids)
     for place, row in enumerate(rows):
         if row.image is not None:
-            # Placeholders of the padding are none: a picture's features fill its row's own.
+            # Padding may hold the placeholder's id: features go to the row's own tokens alone.
             embedded[place, (ids[place] == placeholder) & (mask[place, : prefix + width] == 1)] = features[row.image]
     positions = (mask[:, : prefix + width].cumsum(dim=1) - 1).clamp_min(0)
 
-    cache = roomy(len(vlm.layers), room)
+    cache = DynamicCache()
+    cache.layers = [RoomyLayer(room) for _ in vlm.layers]
     if prefix:
         begun = vlm.decoder(inputs_embeds=embedded[:1, :prefix], position_ids=positions[:1, :prefix], use_cache=True)
         for layer, shared in zip(cache.layers, begun.past_key_values.layers, strict=True):
@@ -216,8 +170,8 @@ def _step(vlm: VLM, state: _State, tokens: Tensor) -> None:
     state.width += 1
     mask = state.mask[:, : state.width]
     if vlm.device.type == "cpu":
-        # With a mask of its own shape, attention lays query heads that share keys below each other. Without one, which
-        # is what becomes of a plain mask without padding, torch takes a kernel that is five times slower for one token.
+        # Given a four-dimensional mask, attention stacks query heads that share keys. Without one (transformers drops a
+        # plain mask that hides nothing), torch takes a kernel that is five times slower for one token.
         mask = mask[:, None, None].bool()
     hidden = vlm.decoder(
         input_ids=tokens[:, None],
@@ -231,39 +185,18 @@ def _step(vlm: VLM, state: _State, tokens: Tensor) -> None:
 
 
 def _shrink(state: _State, tokens: Tensor, rows: Tensor) -> Tensor:
-    """Go on with these rows alone; returns their share of `tokens`."""
-    keep_rows(state.cache, rows)
+    """Drop all other rows; returns the `tokens` of these."""
+    for layer in state.cache.layers:
+        layer.keep(rows)
     state.mask, state.position = state.mask[rows], state.position[rows]
     return tokens[rows]
 
 
-_FITS: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()
-
-
-def fits(vlm: VLM, rows: Sequence[Asked]) -> bool:
-    """Whether this model's answers to prompts like these can be made here; tried once per model, for text and pictures.
-
-    No list of families says so: the model must keep plain keys and values in every layer, its pictures must reach the
-    decoder as input embeddings, its checkpoint must not ask for more than the likeliest token, and the first batch's
-    logits must be those of the whole model. Everything else goes through transformers' own `generate`. So does a batch
-    whose trial finds no memory; that says nothing of the model, and the next batch is tried again.
-    """
-    known = _FITS.setdefault(vlm.base, {})
-    pictured = rows[0].image is not None
-    if pictured not in known:
-        odd = vlm.base.generation_config.to_diff_dict().keys() - HARMLESS
-        found = not odd and not vlm.spread and plain_cache(vlm.decoder.config) and _agrees(vlm, rows)
-        if found is None:
-            return False
-        known[pictured] = found
-    return known[pictured]
-
-
 @torch.inference_mode()
-def _agrees(vlm: VLM, rows: Sequence[Asked]) -> bool | None:
-    """Whether prompts of two lengths get the whole model's logits here, and for text the next token's too.
+def _agrees(vlm: VLM, rows: Sequence[EncodedPrompt]) -> bool | None:
+    """Whether prompts of two lengths get the whole model's logits, and for text also the next token's.
 
-    None where memory ran out before that was known.
+    None where memory runs out before that is known.
     """
     pair = [rows[0], rows[-1]] if len(rows) > 1 else [rows[0]]
     try:
@@ -293,3 +226,53 @@ def _whole(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
 def _close(one: Tensor, other: Tensor) -> bool:
     tolerance = 1e-4 if one.dtype == torch.float32 else 3e-2
     return bool((one.float() - other.float()).abs().max() <= tolerance * other.float().abs().max())
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values, [B, heads, room, D], of which the first `length` positions are filled.
+
+    Args:
+        room: the largest number of positions.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.length = room, 0
+        self.buffers: tuple[Tensor, ...] = ()
+
+    def begin(self, rows: int, keys: Tensor, values: Tensor) -> None:
+        """Give `rows` rows the keys and values, [1, heads, P, D], of a prefix that all of them share."""
+        self.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate the buffers, in the dtype and on the device of the first keys and values."""
+        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        self.buffers = tuple(
+            part.new_empty(*part.shape[:2], self.room, part.shape[-1]) for part in (key_states, value_states)
+        )
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write new positions after the old ones; returns views of all filled ones."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[-2]
+        for buffer, part in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self.length : end] = part
+        self.length = end
+        self._show()
+        return self.keys, self.values
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row but these, and their memory."""
+        kept = []
+        for buffer in self.buffers:
+            smaller = buffer.new_empty(len(rows), *buffer.shape[1:])
+            smaller[:, :, : self.length] = buffer[rows, :, : self.length]
+            kept.append(smaller)
+        self.buffers = tuple(kept)
+        self._show()
+
+    def _show(self) -> None:
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)

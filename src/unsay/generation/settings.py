@@ -1,9 +1,4 @@
-"""How answers are generated, and what to do when memory runs out.
-
-How answers are generated; part of every response's key.
-
-Memory that runs out while a model answers.
-"""
+"""Generation settings, and what to do when a model that answers runs out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +10,7 @@ from unsay.models.memory import out_of_memory
 
 
 class GenerationSettings(BaseModel):
-    """Generation settings; greedy unless a temperature is given."""
+    """Generation settings, part of every response's key; greedy unless a temperature is given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,18 +18,18 @@ class GenerationSettings(BaseModel):
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     system: str | None = Field(None, description="system prompt; null leaves the chat template's own default")
     batch_tokens: int = Field(6_000, ge=1, description="tokens of one batch, prompts and room for answers included")
-    seed: int = Field(0, description="seed of the sampling; of no account for greedy answers")
+    seed: int = Field(0, description="seed of the sampling; does not affect greedy answers")
 
 
 @contextmanager
-def explained(settings: GenerationSettings) -> Iterator[None]:
-    """Turn such an error into a `UserError` that says what to do; others pass."""
+def explain_out_of_memory(settings: GenerationSettings) -> Iterator[None]:
+    """Turn running out of memory into a `UserError` that says what to do; other errors pass."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         raise UserError(
-            "out of memory while answering; what was answered is kept: halve evaluation.generation.batch_tokens "
+            "out of memory while answering; finished answers are kept: halve evaluation.generation.batch_tokens "
             f"(now {settings.batch_tokens}) and run the same command again"
         ) from error
