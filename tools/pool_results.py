@@ -19,7 +19,7 @@ from unsay.errors import UserError
 from unsay.files import read_text, write_json, write_text
 from unsay.presets import preset
 from unsay.records import Kind, Label, Phase
-from unsay.report import numbers
+from unsay.reports import numbers
 from unsay.run.cautions import evaluation_cautions
 from unsay.run.finished import MADE_WITH, TRAINING_STAGE, FinishedRun, public_name, read_run, settings_but_seed
 from unsay.scoring import Caution, JudgeInfo, SuiteRow, TargetResult, TransferRow, UtilityRow, check_targets

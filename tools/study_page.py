@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.markers import replace_between
 from unsay.errors import UserError
 from unsay.files import read_text, write_text
-from unsay.report import numbers
+from unsay.reports import numbers
 from unsay.scoring import SuiteRow
 from unsay.studies import words
 from unsay.studies.page import figure, tradeoffs

@@ -10,7 +10,7 @@ from unsay.models.lora import adapter_key
 from unsay.presets import preset
 from unsay.processes import join, refuse_several
 from unsay.records import Phase
-from unsay.report import write_report
+from unsay.reports import write_report
 from unsay.run.cautions import contamination_cautions, vision_cautions
 from unsay.run.compare import compare as compare_runs
 from unsay.run.directory import LEARNED, Run

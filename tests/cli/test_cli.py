@@ -187,7 +187,7 @@ def test_an_interruption_is_one_line(unsay, tmp_path, monkeypatch):
     def interrupted(*_args, **_more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unsay.report.write_report", interrupted)
+    monkeypatch.setattr("unsay.reports.write_report", interrupted)
     code, _, err = unsay("report", tmp_path)
     assert code == 130
     assert err.strip() == "unsay: interrupted; run the same command again to continue"
@@ -214,7 +214,7 @@ def test_a_bug_still_shows_where_it_is(monkeypatch, tmp_path):
     def broken(*_args, **_more):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("unsay.report.write_report", broken)
+    monkeypatch.setattr("unsay.reports.write_report", broken)
     monkeypatch.setattr(sys, "argv", ["unsay", "report", str(tmp_path)])
     with pytest.raises(ZeroDivisionError):
         cli.main()

@@ -15,8 +15,8 @@ from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import read_rows, write_json, write_rows
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.report import write_report
-from unsay.report.headline import headline
+from unsay.reports import write_report
+from unsay.reports.headline import headline
 from unsay.run.cautions import contamination_cautions
 from unsay.run.evaluate import Value
 from unsay.run.score import score

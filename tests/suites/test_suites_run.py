@@ -15,8 +15,8 @@ from unsay.files import read_json, read_rows
 from unsay.generation import GenerationSettings
 from unsay.generation.responses import generate
 from unsay.records import Condition, Kind, Modality, Prompt, Response, Turn
-from unsay.report import write_report
-from unsay.report.imports import import_results, imported, read_results
+from unsay.reports import write_report
+from unsay.reports.imports import import_results, imported, read_results
 from unsay.run.evaluate import Value, grade_answers
 from unsay.run.suites import select_suites
 from unsay.suites import SUITES

@@ -36,7 +36,7 @@ def complain(line: str) -> None:
 
 def show_scores(scores: "Scores", out: Path) -> None:
     """Print the table of scores, what was not evaluated, and the path of the report."""
-    from unsay.report import table
+    from unsay.reports import table
     from unsay.scoring import coverage_cautions
 
     console.print()

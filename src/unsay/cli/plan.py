@@ -73,7 +73,7 @@ def _table(plan: "Plan", lengths: tuple[int, int, int], fit: "Fit | None") -> Ta
     """
     from unsay.planning.choose import memory_of_card
     from unsay.planning.estimate import UTILISATION
-    from unsay.report.numbers import count, flops, memory, seconds
+    from unsay.reports.numbers import count, flops, memory, seconds
 
     rows = Table(box=None, show_header=False, padding=(0, 1))
     rows.add_row("parameters", f"{count(plan.parameters)}, of which trained beside them: {count(plan.trained)}")

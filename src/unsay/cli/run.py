@@ -56,8 +56,8 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html of a run directory anew."""
-    from unsay.report import write_report
-    from unsay.report.imports import import_results
+    from unsay.reports import write_report
+    from unsay.reports.imports import import_results
 
     for path in results or []:
         say(f"Imported {import_results(run_dir, path)} numbers from {path}")

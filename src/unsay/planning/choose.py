@@ -10,7 +10,7 @@ from unsay.methods.base import Needs
 from unsay.models.load import NAMED
 from unsay.planning.estimate import GIB, GPUS, Plan, outline, plan
 from unsay.presets import ENDS, launch_of, nearest, processes_of, settings_for
-from unsay.report.numbers import count, memory
+from unsay.reports.numbers import count, memory
 from unsay.training.batches import check_shares
 from unsay.training.plan import TrainSettings
 

@@ -12,8 +12,8 @@ from unsay.data.pictures import pixel_key, read_image
 from unsay.errors import UserError
 from unsay.files import file_key, read_rows, read_text, write_json, write_rows, write_text
 from unsay.records import Phase, Prompt, Response, Verdict
-from unsay.report import write_report
-from unsay.report.page import redact
+from unsay.reports import write_report
+from unsay.reports.html import redact
 from unsay.run.cautions import contamination_cautions, sampling_cautions
 from unsay.run.directory import RESULTS, lock_directory
 from unsay.run.evaluate import Value, template_path

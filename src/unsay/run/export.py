@@ -23,8 +23,8 @@ from unsay.models.memory import out_of_memory
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role
-from unsay.report.charts import read_metrics
-from unsay.report.numbers import measure, measure_span, percent, span
+from unsay.reports.charts import read_metrics
+from unsay.reports.numbers import measure, measure_span, percent, span
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
 from unsay.run.score import DEMO

@@ -12,7 +12,7 @@ from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, read_rows
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Verdict
-from unsay.report.charts import read_metrics
+from unsay.reports.charts import read_metrics
 from unsay.run.evaluate import Value
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
 from unsay.scoring.pairing import by_id

@@ -19,7 +19,7 @@ from unsay.judges import Judge
 from unsay.judges.agreement import Calibration, accuracy_statement
 from unsay.judges.base import DetailedJudge
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
-from unsay.report import write_report
+from unsay.reports import write_report
 from unsay.run.cautions import evaluation_cautions, sampling_cautions
 from unsay.run.directory import Run, has_config
 from unsay.run.environment import precision_settings

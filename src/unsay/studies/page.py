@@ -16,8 +16,8 @@ from typing import NamedTuple
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from unsay.files import write_text
-from unsay.report import numbers
-from unsay.report.page import flatten
+from unsay.reports import numbers
+from unsay.reports.html import flatten
 from unsay.studies import words
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Measure, Ranking, StudyResult
 from unsay.studies.settings import ORIGINAL
@@ -210,7 +210,7 @@ def templates() -> Environment:
     """The templates of this package and of reports, with what they format numbers with."""
     environment = Environment(
         # The stylesheet and the script are those of a run's report.
-        loader=ChoiceLoader([PackageLoader("unsay.studies", "."), PackageLoader("unsay.report", ".")]),
+        loader=ChoiceLoader([PackageLoader("unsay.studies", "."), PackageLoader("unsay.reports", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

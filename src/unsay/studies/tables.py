@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unsay.errors import UserError
-from unsay.report import numbers
+from unsay.reports import numbers
 from unsay.scoring.cautions import MAX_DEGENERATE
 from unsay.studies import words
 from unsay.studies.compare import ALPHA

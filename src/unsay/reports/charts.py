@@ -19,7 +19,7 @@ from typing import Any
 from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Condition, Kind, Label, Modality, Phase
-from unsay.report import numbers
+from unsay.reports import numbers
 from unsay.scoring import Change, Scores, SuiteRow, UtilityChange, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from unsay.records import Kind, Modality, Phase
-from unsay.report.numbers import short_percent, span
-from unsay.report.pooling import Pool
-from unsay.report.side_effects import Finding, Tone, gathered, listed, over_refusal, utility
+from unsay.reports.numbers import short_percent, span
+from unsay.reports.pooling import Pool
+from unsay.reports.side_effects import Finding, Tone, gathered, listed, over_refusal, utility
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult
 from unsay.scoring.cautions import LOW_ACCURACY, MAX_DEGENERATE
 from unsay.scoring.subsets import is_control, subset_of

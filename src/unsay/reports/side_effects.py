@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unsay.records import Phase
-from unsay.report import numbers
-from unsay.report.pooling import Pool
+from unsay.reports import numbers
+from unsay.reports.pooling import Pool
 from unsay.scoring import Change, UtilityChange, UtilityRow
 from unsay.scoring.subsets import subset_of
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page, and a table for the terminal."""
 
-from unsay.report.page import ReportInputs, read_inputs, render, write_report
-from unsay.report.terminal import table
+from unsay.reports.html import ReportInputs, read_inputs, render, write_report
+from unsay.reports.terminal import table
 
 __all__ = ["ReportInputs", "read_inputs", "render", "table", "write_report"]

@@ -20,11 +20,11 @@ from pydantic import JsonValue
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_text
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
-from unsay.report import numbers
-from unsay.report.charts import ORDER, bar_groups, panels, read_metrics, suite_groups, utility_rows
-from unsay.report.headline import apart, headline
-from unsay.report.imports import ImportedRow, imported
-from unsay.report.samples import Sample, choose
+from unsay.reports import numbers
+from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, suite_groups, utility_rows
+from unsay.reports.headline import apart, headline
+from unsay.reports.imports import ImportedRow, imported
+from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
 from unsay.scoring.subsets import Subset, by_subset, subset_of
 
@@ -204,7 +204,7 @@ def write_report(run_dir: Path) -> Path:
 def render(scores: Scores, extras: ReportInputs) -> str:
     """The page as text. Everything that comes from outside is escaped; nothing is loaded from anywhere."""
     environment = Environment(
-        loader=PackageLoader("unsay.report", "."),
+        loader=PackageLoader("unsay.reports", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,9 +3,9 @@
 import pytest
 
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.report import ReportInputs, numbers, render
-from unsay.report.charts import bar_groups, suite_groups, utility_rows
-from unsay.report.headline import headline
+from unsay.reports import ReportInputs, numbers, render
+from unsay.reports.charts import bar_groups, suite_groups, utility_rows
+from unsay.reports.headline import headline
 from unsay.scoring import (
     Change,
     JudgeInfo,
@@ -306,7 +306,7 @@ def test_every_condition_of_a_suite_has_bars_of_its_own():
 
 def test_samples_stand_under_the_title_of_their_condition(tmp_path):
     from unsay.files import write_rows
-    from unsay.report import read_inputs
+    from unsay.reports import read_inputs
 
     prompts = [
         Prompt(id=f"p-{one}", suite="mini", kind=ATTACK, modality=IMAGE, prompt="[prompt]", request="[request]",

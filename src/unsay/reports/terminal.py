@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from unsay.records import Condition, Kind, Phase
-from unsay.report import numbers
-from unsay.report.headline import apart, span_words
+from unsay.reports import numbers
+from unsay.reports.headline import apart, span_words
 from unsay.scoring import Scores, SuiteRow, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 from unsay.statistics import Interval

@@ -20,9 +20,9 @@ from unsay.files import write_json, write_rows, write_text
 from unsay.judges.agreement import Accuracy as JudgeAccuracy
 from unsay.judges.agreement import measure
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.report import ReportInputs, read_inputs, render, table, write_report
-from unsay.report.charts import panels, suite_groups
-from unsay.report.headline import headline
+from unsay.reports import ReportInputs, read_inputs, render, table, write_report
+from unsay.reports.charts import panels, suite_groups
+from unsay.reports.headline import headline
 from unsay.run.score import judge_info
 from unsay.scoring import (
     Accuracy,
