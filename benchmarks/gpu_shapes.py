@@ -32,10 +32,10 @@ from transformers import (
 from unsay.methods import build_method
 from unsay.models import VLM, LoraSettings, attach, detach
 from unsay.records import Role
-from unsay.training import BatchSettings, TrainSettings
+from unsay.training import BatchSettings, TrainingPlan, TrainSettings
 from unsay.training.encode import Encoded, collate
 from unsay.training.head import head_pass, role_views
-from unsay.training.trainer import _Training
+from unsay.training.trainer import Trainer
 
 IMAGE_TOKEN = 7
 PROMPT_TOKENS, ANSWER_TOKENS = 64, 48
@@ -130,8 +130,8 @@ def measure(shape: str, device: str, steps: int, toy: bool) -> dict[str, Any]:
     adapted = attach(vlm, settings.lora, 0)
     layers = sum(p.numel() for layer in adapted.layers for p in layer.parameters())
     with tempfile.TemporaryDirectory() as folder:
-        training = _Training(adapted, method, settings, Path(folder), "shapes", [])
-        text = _timed(lambda: training._one(batch), device, steps)
+        training = Trainer(adapted, TrainingPlan(method, settings), Path(folder))
+        text = _timed(lambda: training.one_step(batch), device, steps)
         parts = {"weights": weights, "adapter": _adapter_bytes(adapted), "activations": _activations(training, batch)}
         pictured = _as_many_rows_as_fit(
             lambda rows: _timed(lambda: _multimodal(training, batch, shape, image_tokens, rows), device, steps),
@@ -161,7 +161,7 @@ def _adapter_bytes(vlm: VLM) -> int:
     return sum(4 * p.numel() * p.element_size() for p in vlm.model.parameters() if p.requires_grad)
 
 
-def _activations(training: _Training, batch: list[Encoded]) -> int:
+def _activations(training: Trainer, batch: list[Encoded]) -> int:
     """What one batch's forward leaves for its backward pass; 0 on a CPU, where nobody counts."""
     if training.vlm.device.type != "cuda":
         return 0
@@ -204,7 +204,7 @@ def _batch(size: BatchSettings, vocabulary: int) -> list[Encoded]:
     ]  # fmt: skip
 
 
-def _multimodal(training: _Training, batch: list[Encoded], shape: str, image_tokens: int, size: int) -> None:
+def _multimodal(training: Trainer, batch: list[Encoded], shape: str, image_tokens: int, size: int) -> None:
     """The same step with a picture before every prompt: the same loss and output head, by `size` padded rows."""
     vlm = training.vlm
     for start in range(0, len(batch), size):

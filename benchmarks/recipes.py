@@ -20,10 +20,10 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
-from unsay.training.batches import batches
 from unsay.training.encode import Encoded, collate, common_prefix, encode, read_lengths
-from unsay.training.plan import TrainSettings
-from unsay.training.trainer import _Training
+from unsay.training.plan import TrainingPlan, steps_of
+from unsay.training.settings import TrainSettings
+from unsay.training.trainer import Trainer
 
 METHOD = build_method("textual-unlearning")
 DPO = build_method("dpo", {"retain_ce_weight": 0.0, "preference_weight": 0.05})
@@ -35,7 +35,7 @@ def plan(
     vlm: VLM, examples: Sequence[Example], settings: TrainSettings, method: Method = METHOD
 ) -> list[list[Encoded]]:
     """The batches that every contender trains on."""
-    made = batches(examples, method.needs, settings)
+    made = steps_of(examples, method.needs, settings)
     limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_answer_tokens": settings.max_answer_tokens}
     return [[encode(vlm, example, **limits) for example in batch] for batch in made]
 
@@ -44,9 +44,9 @@ def this_project(vlm: VLM, steps: list[list[Encoded]], settings: TrainSettings, 
     """The trainer's own step; its loss is NaN where the trainer would have given it up."""
     adapted = attach(vlm, settings.lora, settings.seed)
     folder = Path(tempfile.mkdtemp())
-    training = _Training(adapted, method, settings, folder, "bench", [])
+    training = Trainer(adapted, TrainingPlan(method, settings), folder)
     rows = itertools.cycle(steps)
-    return lambda: (training._one(next(rows)) or {"loss": math.nan})["loss"]
+    return lambda: (training.one_step(next(rows)) or {"loss": math.nan})["loss"]
 
 
 def usual_recipe(vlm: VLM, steps: list[list[Encoded]], settings: TrainSettings) -> Step:
@@ -147,7 +147,7 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
             "chosen": chosen.answer,
             "rejected": rejected.answer,
         }
-        for batch in batches(examples, DPO.needs, settings)[:count]
+        for batch in steps_of(examples, DPO.needs, settings)[:count]
         for rejected, chosen in zip(batch[:pairs], batch[pairs:], strict=True)
     ]
     ended: list[float] = []

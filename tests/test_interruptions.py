@@ -13,13 +13,14 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from helpers import killed_training, tiny
+from helpers.training import train
 from unsay import cli, preemption
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.methods import build_method
 from unsay.preemption import PreemptedError, raise_on_sigterm
-from unsay.training import BatchSettings, TrainSettings, train, trainer
-from unsay.training.plan import advice
+from unsay.training import BatchSettings, TrainSettings, trainer
+from unsay.training.settings import advice
 
 
 def steps(folder):
@@ -109,7 +110,7 @@ def test_sigterm_after_the_last_step_is_not_forgotten(tmp_path):
 def test_a_collapsed_step_is_not_saved_in_a_hurry(tmp_path, monkeypatch):
     """Steps are looked at when they are saved; SIGTERM must not be a way around."""
     looks = iter([0.1, 5.0])
-    monkeypatch.setattr("unsay.training.trainer._Training._probe_kl", lambda _self: next(looks))
+    monkeypatch.setattr("unsay.training.trainer.Trainer._probe_kl", lambda _self: next(looks))
     assert terminated(killed_training.run, tmp_path, 3).endswith("step 2 of the training is kept")
     assert saved(tmp_path) == [2]
 
@@ -138,7 +139,7 @@ def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp
             cli.main()
         return ended.value.code
 
-    whole, started = trainer._Training._one, []
+    whole, started = trainer.Trainer.one_step, []
 
     def one(self, examples):
         started.append(self.step + 1)
@@ -147,7 +148,7 @@ def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp
             started.append("SIGTERM")
         return whole(self, examples)
 
-    monkeypatch.setattr(trainer._Training, "_one", one)
+    monkeypatch.setattr(trainer.Trainer, "one_step", one)
     assert command() == 143
     assert "step 1 of the training is kept; run the same command again to continue" in capsys.readouterr().out
     assert saved(out) == [1]

@@ -27,9 +27,9 @@ from unsay.methods import build_method
 from unsay.models import VLM, detach, load
 from unsay.models.lora import LoraSettings
 from unsay.records import Example, Kind, Label, Modality, Phase, Prompt, Role, Verdict
-from unsay.training import train
+from unsay.training import plan_training, train
 from unsay.training.likelihood import answer_losses
-from unsay.training.plan import BatchSettings, StopSettings, TrainSettings
+from unsay.training.settings import BatchSettings, StopSettings, TrainSettings
 
 COLLAPSED = 3.0
 """Nats a token above the original's loss on ordinary answers; the original's own is about 1 to 2."""
@@ -109,7 +109,8 @@ def _collapse(vlm: VLM, examples: Sequence[Example], steps: int, folder: Path) -
         checkpoint_every=max(steps, 1),
         stop=StopSettings(max_probe_kl=None),
     )
-    return train(vlm, examples, build_method("textual-unlearning", ASCENT), settings, folder).vlm
+    plan = plan_training(build_method("textual-unlearning", ASCENT), settings, examples)
+    return train(vlm, plan, folder).vlm
 
 
 def _prompt(number: int, question: str, answer: str) -> Prompt:

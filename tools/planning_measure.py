@@ -22,7 +22,8 @@ from unsay.config import RunConfig
 from unsay.methods import RoleBatch, build_method
 from unsay.methods.base import Part
 from unsay.models import VLM, attach, load
-from unsay.planning.estimate import plan, rows_of
+from unsay.planning.estimate import plan
+from unsay.training import plan_training
 from unsay.training.encode import Encoded, collate
 from unsay.training.head import role_views
 
@@ -59,7 +60,9 @@ def measure(config: RunConfig, model: VLM, prompt: int, answer: int, steps: int 
         drawn = torch.randint(10, 1000, (prompt + answer,), generator=generator).tolist()
         return Encoded("", part, tuple(drawn[:prompt]), tuple(drawn[prompt:]))
 
-    batch = collate([row(part) for part, count in rows_of(config, method.needs).items() for _ in range(count)])
+    batch = collate(
+        [row(part) for part, count in plan_training(method, config.train).rows.items() for _ in range(count)]
+    )
     trained = [p for p in vlm.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     seconds = 0.0

@@ -20,7 +20,7 @@ from unsay.judges import judge_settings
 from unsay.methods import METHODS, build_method
 from unsay.models.precision import ModelSettings
 from unsay.records import Modality
-from unsay.training.plan import TrainSettings
+from unsay.training.settings import TrainSettings
 
 
 class DataConfig(BaseModel):

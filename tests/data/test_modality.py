@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from helpers.families import FAMILIES
+from helpers.training import train
 from tests.training.test_logprobs import EVERYTHING, by_example, trained_looking
 from unsay.errors import UserError
 from unsay.methods import Needs, build_method
@@ -19,7 +20,7 @@ from unsay.models import load
 from unsay.models.flops import forward_flops
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
-from unsay.training import BatchSettings, TrainSettings, train
+from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encode import collate, common_prefix, encode
 from unsay.training.head import role_views
 from unsay.training.hidden import keeping_each

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch.distributed as dist
 
 from helpers import killable, tiny
+from helpers.training import train
 from unsay.methods import build_method
 from unsay.processes import ALONE, Processes
-from unsay.training import BatchSettings, TrainSettings, train
+from unsay.training import BatchSettings, TrainSettings
 
 SETTINGS = TrainSettings(
     steps=5, batch=BatchSettings(forget=4, refuse=4, retain=4), learning_rate=1e-2, checkpoint_every=2
@@ -70,14 +71,14 @@ def _rank(rank, world, sharded, folder, target="run", die=None, **more):
 def _die_at(step):
     from unsay.training import trainer
 
-    whole = trainer._Training._one
+    whole = trainer.Trainer.one_step
 
     def one(self, examples):
         if self.step + 1 == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return whole(self, examples)
 
-    trainer._Training._one = one
+    trainer.Trainer.one_step = one
 
 
 def together(folder: Path, *, world=2, sharded=False, ends=None, **more):

@@ -5,9 +5,10 @@ import signal
 from contextlib import contextmanager
 
 from helpers import tiny
+from helpers.training import train
 from unsay.methods import build_method
 from unsay.models import lora
-from unsay.training import BatchSettings, TrainSettings, checkpoint, train
+from unsay.training import BatchSettings, TrainSettings, checkpoint
 
 SETTINGS = TrainSettings(
     steps=7, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, checkpoint_every=2

@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+from dataclasses import replace
 
 import pytest
 
 from helpers import study_of_tiny
 from unsay.errors import UserError
 from unsay.files import read_json
-from unsay.methods import METHODS, PINNED, MethodEntry, code_key
+from unsay.methods import METHODS, MethodEntry, build_method, method_version
 from unsay.studies import launcher, run_study
 from unsay.studies.job import Job, job_key
 
@@ -51,33 +52,33 @@ def write(tmp_path, monkeypatch):
         importlib.invalidate_caches()
         module = importlib.import_module("mine_of_a_test")
         monkeypatch.setitem(METHODS, "mine", MethodEntry(module.Mine, module.MineSettings, "no paper"))
-        return module.Mine
+        return build_method("mine")
 
     yield written
     sys.modules.pop("mine_of_a_test", None)
 
 
-def test_only_methods_of_a_release_have_no_key_of_their_code(write):
-    released = {entry.method.__module__: entry.method for entry in METHODS.values()}
-    assert released.keys() >= PINNED
-    assert all(code_key(released[module]) == () for module in PINNED)
-    first = code_key(write(SOURCE))
-    assert len(first) == 1
-    assert code_key(write(SOURCE)) == first
-    assert code_key(write(SOURCE.replace("1.0", "2.0"))) != first
+def test_a_packaged_method_has_the_version_of_its_entry_and_one_of_your_own_the_key_of_its_file(write, monkeypatch):
+    assert all(method_version(build_method(name)) == str(entry.version) for name, entry in METHODS.items())
+    monkeypatch.setitem(METHODS, "npo", replace(METHODS["npo"], version=7))
+    assert method_version(build_method("npo")) == "7"
+    first = method_version(write(SOURCE))
+    assert len(first) == 16
+    assert method_version(write(SOURCE)) == first
+    assert method_version(write(SOURCE.replace("1.0", "2.0"))) != first
 
 
 def test_a_key_is_that_of_the_code_that_is_loaded(write, tmp_path):
     mine = write(SOURCE)
-    before = code_key(mine)
+    before = method_version(mine)
     (tmp_path / "mine_of_a_test.py").write_text(SOURCE + "# edited while a process runs")
-    assert code_key(mine) == before
+    assert method_version(mine) == before
 
 
 def test_a_method_in_no_file_is_refused():
-    mine = type("Mine", (), {"__module__": "__nowhere__"})
+    mine = type("Mine", (), {"__module__": "__nowhere__"})()
     with pytest.raises(UserError, match=r"method class Mine: it is written in no file.*put it into a module"):
-        code_key(mine)
+        method_version(mine)
 
 
 def test_the_key_of_a_run_has_the_code_of_its_method_and_that_of_an_original_has_not(write, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from helpers import tiny
+from helpers.training import train
 from tests.data.test_modality import encoded
 from tests.generation.test_responding_greedy import plainest, rows
 from tests.models.test_models import acting
@@ -23,8 +24,7 @@ from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_
 from unsay.models.merge import write_merged
 from unsay.models.vision import on_device
 from unsay.run.export import export
-from unsay.training import train
-from unsay.training.plan import TrainSettings
+from unsay.training.settings import TrainSettings
 from unsay.training.vision import Vision
 
 KINDS = {

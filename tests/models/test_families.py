@@ -21,6 +21,7 @@ from PIL import Image
 from helpers import tiny
 from helpers.families import FAMILIES, Family
 from helpers.families.matrix import CHECKS, PAGE, read_table
+from helpers.training import train
 from tests.presets.test_presets import TRAINED
 from unsay.generation import GenerationSettings
 from unsay.generation.responses import generate
@@ -31,9 +32,8 @@ from unsay.models.lora import beside_language
 from unsay.models.merge import write_merged
 from unsay.presets import model_presets
 from unsay.records import Example, Kind, Modality, Prompt, Role
-from unsay.training import train
 from unsay.training.encode import collate, encode
-from unsay.training.plan import BatchSettings, TrainSettings
+from unsay.training.settings import BatchSettings, TrainSettings
 
 LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
 SETTINGS = TrainSettings(

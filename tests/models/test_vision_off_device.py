@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from helpers import tiny
+from helpers.training import train
 from unsay.methods import build_method
 from unsay.models import LoraSettings, attach, vision
 from unsay.models.vlm import VLM
-from unsay.training import BatchSettings, TrainSettings, train
+from unsay.training import BatchSettings, TrainSettings
 
 SETTINGS = TrainSettings(steps=2, batch=BatchSettings(forget=1, refuse=1, retain=1), lora=LoraSettings(rank=2))
 

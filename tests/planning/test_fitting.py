@@ -14,7 +14,7 @@ from unsay.errors import UserError
 from unsay.planning import GPUS, choose, first_that_fits, outline, parse_gpus, plan
 from unsay.planning.choose import _Way, _ways
 from unsay.presets import ENDS, preset
-from unsay.training.plan import TrainSettings, advice
+from unsay.training.settings import TrainSettings, advice
 
 GIB = 2**30
 CARDS = {"": "1xH100", "-24gb": "1xRTX4090", "-8gpu": "8xA100-80"}

@@ -14,10 +14,10 @@ from unsay.models import LoraSettings, attach, load
 from unsay.planning import GPUS, parse_gpus, plan
 from unsay.planning.estimate import FOUR_BIT_BYTES, HEAD_BUFFERS, UTILISATION
 from unsay.records import Role
-from unsay.training.batches import batches
 from unsay.training.companions import part_of
 from unsay.training.encode import Encoded, collate
 from unsay.training.metrics import step_flops
+from unsay.training.plan import steps_of
 
 # Tiny Llava: 4 layers, hidden 32, 4 heads of 8 (2 for keys and values), inner 48, tied head.
 HIDDEN, HEADS_WIDE, INNER, KV = 32, 32, 48, 16
@@ -198,7 +198,7 @@ def test_companions_are_rows_like_those_that_they_are_made_for(tiny_folder, meth
     given = config(tiny_folder, method=method, method_settings=settings)
     needs = build_method(method, settings).needs
     paired = [row.model_copy(update={"prompt": "Say.", "request": "Say."}) for row in tiny.examples(4)]
-    step = batches(paired, needs, given.train)[0]
+    step = steps_of(paired, needs, given.train)[0]
     rows = [Encoded(row.id, part_of(row), (0,) * 20, (0,) * 5) for row in step]
     made = plan(given, prompt=20, answer=5)
     assert made.tokens == 25 * len(step)

@@ -10,6 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from helpers import tiny
 from helpers.families import FAMILIES
 from helpers.shapes import SHAPES
+from helpers.training import train
 from unsay import cli
 from unsay.cli.starting_config import starting_config
 from unsay.config import parse_config, read_config
@@ -31,8 +32,7 @@ from unsay.presets import (
     settings_for,
 )
 from unsay.records import Role
-from unsay.training import train
-from unsay.training.batches import check_shares
+from unsay.training import plan_training
 
 WANTED = tuple(SHAPES)
 TRAINED = (
@@ -71,7 +71,7 @@ def test_an_eight_gpu_preset_is_launched_with_eight_processes(name):
     if launch is not None:
         count = yaml.safe_load(launch_config(launch))["num_processes"]
         config = preset(name)
-        check_shares(build_method(config.method, config.method_settings).needs, config.train, count)
+        plan_training(build_method(config.method, config.method_settings), config.train, processes=count)
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)
@@ -86,9 +86,8 @@ def test_every_preset_is_launched_with_steps_that_can_be_shared_or_refused(launc
                 quantised and launch != "ddp" and "4 bits" in str(error)
             )
             continue
-        check_shares(
-            build_method(config.method, config.method_settings).needs, start.config.train, processes_of(launch)
-        )
+        method = build_method(config.method, config.method_settings)
+        plan_training(method, start.config.train, processes=processes_of(launch))
         if launch != "ddp":
             check_shardable(SimpleNamespace(base=SimpleNamespace(is_quantized=quantised)), [])
         turns = start.config.train.accumulate

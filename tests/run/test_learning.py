@@ -12,9 +12,9 @@ from unsay.records import Label, Role, SourceRow, Verdict
 from unsay.run import cautions, train
 from unsay.run.directory import Run
 from unsay.stages import Silent
-from unsay.training.batches import batches, methods_without, most_reads
 from unsay.training.encode import encode
-from unsay.training.plan import BatchSettings, TrainSettings
+from unsay.training.plan import methods_without, plan_training, steps_of
+from unsay.training.settings import BatchSettings, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -41,7 +41,7 @@ def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, 
     monkeypatch.setattr(train, "requests_of", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
     monkeypatch.setattr(train, "own_answers", lambda run, requests: [])
     with pytest.raises(UserError, match=r"no forget examples.* complied with 0 of 3 requests") as caught:
-        train.prepare_examples(run, {})
+        train.prepare_training(run, {})
     said = str(caught.value)
     assert "data.examples" in said
     assert "refusal-sft, idk, prompt-decouple" in said
@@ -52,16 +52,15 @@ def test_methods_that_need_no_harmful_answers_are_those_of_the_registry():
     assert methods_without(Role.FORGET) == ["refusal-sft", "idk", "prompt-decouple"]
     lacking = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
     with pytest.raises(UserError, match=r"no forget examples, but .* role: add rows of role 'forget' .*refusal-sft"):
-        batches(lacking, train.build_method("npo").needs, settings())
+        steps_of(lacking, train.build_method("npo").needs, settings())
 
 
 def test_the_plan_says_how_often_a_row_is_read():
-    needs = train.build_method("textual-unlearning").needs
-    plan = batches(tiny.examples(3), needs, settings(6))
-    assert most_reads(plan) == {Role.FORGET: 4, Role.REFUSE: 2, Role.RETAIN: 2}
+    plan = plan_training(train.build_method("textual-unlearning"), settings(6), tiny.examples(3))
+    assert plan.most_reads() == {Role.FORGET: 4, Role.REFUSE: 2, Role.RETAIN: 2}
     pairs = [row.model_copy(update={"request": row.id.split("-")[1]}) for row in tiny.examples(4)]
-    plan = batches(pairs, train.build_method("dpo").needs, settings(6))  # refusals are lent, and do not count
-    assert most_reads(plan) == {Role.FORGET: 3, Role.RETAIN: 2}
+    plan = plan_training(train.build_method("dpo"), settings(6), pairs)  # refusals are lent, and do not count
+    assert plan.most_reads() == {Role.FORGET: 3, Role.RETAIN: 2}
 
 
 def test_few_rows_that_are_read_many_times_are_said_in_red(tmp_path):

@@ -17,7 +17,7 @@ from unsay.records import Example, Kind, Modality, Prompt, Role
 from unsay.run.directory import Run
 from unsay.run.examples import read_examples
 from unsay.run.suites import Overlap, check_disjoint, read_suite_file
-from unsay.run.train import _settings, prepare_examples
+from unsay.run.train import _settings, prepare_training
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +193,7 @@ def test_a_picture_that_takes_the_place_of_an_own_questions_is_looked_at(tiny_fo
     def prepare(colour):
         Image.new("RGB", (40, 30), colour).save(picture)
         run = Run.open(tmp_path / "run", settings)
-        prepare_examples(run, read_suite_file(questions)(run))
+        prepare_training(run, read_suite_file(questions)(run))
         return run.stages.records[-1][1]
 
     assert [prepare(colour) for colour in ("white", "white", "black")] == [False, True, False]

@@ -10,8 +10,8 @@ from helpers import tiny
 from tests.training.test_trainer import METHOD, StopError, adapter_hash, go, metrics, saved_steps
 from unsay.errors import UserError
 from unsay.training import BatchSettings, StopSettings, TrainSettings, trainer
-from unsay.training.batches import batches
 from unsay.training.optimizer import Pace
+from unsay.training.plan import steps_of
 
 SETTINGS = TrainSettings(
     steps=6, batch=BatchSettings(forget=1, refuse=1, retain=1), learning_rate=1e-2, checkpoint_every=4, warmup_steps=0
@@ -24,7 +24,7 @@ def batch_tokens(vlm, settings):
         example.id: len(vlm.encode_prompt(example.prompt)) + len(vlm.encode_answer(example.answer))
         for example in tiny.examples()
     }
-    plan = batches(tiny.examples(), METHOD.needs, settings)
+    plan = steps_of(tiny.examples(), METHOD.needs, settings)
     return [sum(sizes[example.id] for example in batch) for batch in plan]
 
 

@@ -16,8 +16,8 @@ from unsay.models.sharding import check_shardable
 from unsay.processes import ALONE, Processes, asked_to_shard
 from unsay.records import Role
 from unsay.run.directory import device_of
-from unsay.training import BatchSettings, TrainSettings
-from unsay.training.batches import check_shares, shares
+from unsay.training import BatchSettings, TrainSettings, plan_training
+from unsay.training.batches import split
 from unsay.training.encode import Encoded
 
 
@@ -128,18 +128,19 @@ def test_a_lost_process_is_one_line_and_the_last_checkpoint_stays(alone, tmp_pat
 def test_every_share_has_its_part_of_each_role_and_pairs_stay_together():
     roles = [*[Role.FORGET] * 4, *[Role.RETAIN] * 2, *[Companion.REFUSAL] * 4]
     batch = [Encoded(f"{role.value}-{roles[:place].count(role)}", role, (1,), (2,)) for place, role in enumerate(roles)]
-    assert [[row.id for row in share] for share in shares(batch, 2)] == [
+    assert [[row.id for row in share] for share in split(batch, 2)] == [
         ["forget-0", "forget-2", "retain-0", "refusal-0", "refusal-2"],
         ["forget-1", "forget-3", "retain-1", "refusal-1", "refusal-3"],
     ]
-    assert shares(batch, 1) == [batch]
+    assert split(batch, 1) == [batch]
 
 
 def test_a_batch_that_does_not_divide_names_its_role(tmp_path, tiny_vlm):
-    needs = build_method("refusal-sft").needs
-    check_shares(needs, TrainSettings(batch=BatchSettings(forget=1, refuse=4, retain=4), accumulate=2), 2)
+    method = build_method("refusal-sft")
+    fits = TrainSettings(batch=BatchSettings(forget=1, refuse=4, retain=4), accumulate=2)
+    assert plan_training(method, fits, processes=2).rows == {Role.REFUSE: 4, Role.RETAIN: 4}
     with pytest.raises(UserError, match=r"train.batch.refuse: 6 rows do not divide by 2 processes × 2 turns .*of 4"):
-        check_shares(needs, TrainSettings(batch=BatchSettings(refuse=6), accumulate=2), 2)
+        plan_training(method, TrainSettings(batch=BatchSettings(refuse=6), accumulate=2), processes=2)
 
 
 def test_pictures_and_four_bits_are_not_split(tiny_vlm):

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from helpers import tiny
+from helpers.training import train
 from tests.training.test_logprobs import EVERYTHING, by_example, encoded_examples, trained_looking
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.methods import Needs, build_method
 from unsay.models import detach
 from unsay.records import Role
-from unsay.training import BatchSettings, TrainSettings, train
+from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encode import collate
 from unsay.training.head import FusedHead, Reference, fusible, head_pass, kl_of_kept, role_views
 from unsay.training.reference import ReferenceCache

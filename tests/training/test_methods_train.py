@@ -8,20 +8,21 @@ import pytest
 import torch
 
 from helpers import tiny
+from helpers.training import train
 from tests.training.test_logprobs import LAYERS, encoded_examples, trained_looking
 from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples, retain_examples
 from unsay.errors import UserError
 from unsay.methods import METHODS, Companion, Needs, build_method
 from unsay.models import LoraSettings, detach, load_adapter
 from unsay.records import Example, Role, SourceRow
-from unsay.training import BatchSettings, TrainSettings, train, trainer
-from unsay.training.batches import batches
+from unsay.training import BatchSettings, TrainSettings, trainer
 from unsay.training.companions import Companions, part_of, surroundings
 from unsay.training.encode import collate
 from unsay.training.head import role_views
 from unsay.training.hidden import check_blocks
 from unsay.training.likelihood import answer_losses
 from unsay.training.optimizer import multiplied, multiply
+from unsay.training.plan import steps_of
 
 QUICK = TrainSettings(
     steps=4, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, warmup_steps=0, checkpoint_every=2
@@ -136,7 +137,7 @@ def test_blocks_that_cannot_be_read_or_changed_are_one_line(tiny_vlm, tmp_path, 
         train(tiny_vlm, paired(), build_method(name, settings), changed, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "adapter").exists()
-    check_blocks(detach(tiny_vlm), build_method("rmu", {"layer": 3}).needs)  # the model is whole again
+    check_blocks(detach(tiny_vlm), build_method("rmu", {"layer": 3}).needs, LoraSettings())  # the model is whole again
 
 
 # ----------------------------------------------------------------------------------------------------------- companions
@@ -179,7 +180,7 @@ def pairs_of(plan, companion, role=Role.FORGET):
 
 def test_refusals_answer_the_very_prompt_whose_harmful_answer_they_stand_against():
     rows = paired()
-    plan = batches(rows, needing(Companion.REFUSAL), QUICK)
+    plan = steps_of(rows, needing(Companion.REFUSAL), QUICK)
     met = pairs_of(plan, Companion.REFUSAL)
     assert len(met) == 8
     for forget, refusal in met:
@@ -194,9 +195,9 @@ def test_refusals_answer_the_very_prompt_whose_harmful_answer_they_stand_against
 def test_companions_are_the_same_in_every_process_and_follow_the_seed():
     rows = paired()
     needs = build_method("dpo").needs
-    plan = batches(rows, needs, QUICK)
-    assert plan == batches(list(reversed(rows)), needs, QUICK)
-    assert plan != batches(rows, needs, QUICK.model_copy(update={"seed": 1}))
+    plan = steps_of(rows, needs, QUICK)
+    assert plan == steps_of(list(reversed(rows)), needs, QUICK)
+    assert plan != steps_of(rows, needs, QUICK.model_copy(update={"seed": 1}))
     assert [part_of(row) for row in plan[0]] == [
         *[Role.FORGET] * 2, *[Role.RETAIN] * 2, *[Companion.REFUSAL] * 2
     ]  # fmt: skip
@@ -206,7 +207,7 @@ def test_mismatched_answers_are_normal_ones_to_other_prompts_and_keep_their_open
     rows = paired()
     retain = {row.answer: row for row in rows if row.role is Role.RETAIN}
     settings = QUICK.model_copy(update={"steps": 8})
-    met = pairs_of(batches(rows, needing(Companion.MISMATCH), settings), Companion.MISMATCH)
+    met = pairs_of(steps_of(rows, needing(Companion.MISMATCH), settings), Companion.MISMATCH)
     assert len({mismatch.answer for _, mismatch in met}) == len(retain)
     for forget, mismatch in met:
         assert mismatch.prompt == forget.prompt
@@ -218,7 +219,7 @@ def test_mismatched_answers_are_normal_ones_to_other_prompts_and_keep_their_open
 
 def test_look_alikes_have_the_same_words_around_another_request():
     rows = paired()
-    met = pairs_of(batches(rows, needing(Companion.DECOUPLE), QUICK), Companion.DECOUPLE)
+    met = pairs_of(steps_of(rows, needing(Companion.DECOUPLE), QUICK), Companion.DECOUPLE)
     assert {surroundings(forget) for forget, _ in met} == {"text \0", "text Do what this text says: \0"}
     for forget, twin in met:
         assert surroundings(twin) == surroundings(forget)
@@ -253,7 +254,7 @@ def test_surroundings_of_lists_and_pictures():
 def test_missing_answers_are_one_line(companion, without, says):
     rows = [row for row in paired() if row.role is not without]
     with pytest.raises(UserError, match=says):
-        batches(rows, needing(companion), QUICK)
+        steps_of(rows, needing(companion), QUICK)
 
 
 def test_a_row_without_a_companion_is_named():
@@ -262,7 +263,7 @@ def test_a_row_without_a_companion_is_named():
     for companion, says in ((Companion.REFUSAL, "no refuse example of the same request"),
                             (Companion.DECOUPLE, "no harmless look-alike")):  # fmt: skip
         with pytest.raises(UserError, match=says) as caught:
-            batches(rows, needing(companion), QUICK)
+            steps_of(rows, needing(companion), QUICK)
         assert forget.id in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -285,7 +286,7 @@ def recipe_examples():
 @pytest.mark.parametrize("name", METHODS)
 def test_the_built_in_recipe_has_what_every_method_needs(name):
     method, settings = build_method(name), TrainSettings(steps=20)
-    plan = batches(recipe_examples(), method.needs, settings)
+    plan = steps_of(recipe_examples(), method.needs, settings)
     for rows in plan:
         parts = [part_of(row) for row in rows]
         assert parts == [part for part in method.needs.parts for _ in range(8)]

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from helpers import killable, killed_training, tiny
+from helpers.training import train
 from unsay.errors import UserError
 from unsay.methods import LossTerms, build_method
 from unsay.models import LoraSettings, detach
 from unsay.records import Role
-from unsay.training import BatchSettings, StopSettings, TrainSettings, checkpoint, train, trainer
-from unsay.training.batches import batches
+from unsay.training import BatchSettings, StopSettings, TrainSettings, checkpoint, trainer
+from unsay.training.plan import steps_of
 
 METHOD = build_method("textual-unlearning", {"forget_cap": 12.0})  # a random model begins at about 6 nats
 QUICK = TrainSettings(
@@ -74,7 +75,7 @@ def not_a_number(terms):
 def probe_values(monkeypatch, values):
     """The probe sees these values, one after another."""
     said = iter(values)
-    monkeypatch.setattr(trainer._Training, "_probe_kl", lambda _self: next(said))
+    monkeypatch.setattr(trainer.Trainer, "_probe_kl", lambda _self: next(said))
 
 
 # ---------------------------------------------------------------------------------------------------------- learning
@@ -423,15 +424,15 @@ def test_raw_ascent_really_collapses_and_is_stopped(tmp_path):
 def test_batches_are_the_same_in_every_process_and_use_all_before_any_twice():
     settings = changed(steps=4, batch=BatchSettings(forget=1, refuse=2, retain=3))
     examples = tiny.examples(4)
-    plan = batches(examples, METHOD.needs, settings)
-    assert plan == batches(list(reversed(examples)), METHOD.needs, settings)
+    plan = steps_of(examples, METHOD.needs, settings)
+    assert plan == steps_of(list(reversed(examples)), METHOD.needs, settings)
     assert [[example.role for example in batch] for batch in plan] == [
         [Role.FORGET, *[Role.REFUSE] * 2, *[Role.RETAIN] * 3]
     ] * 4
     retain = [example.id for batch in plan for example in batch if example.role is Role.RETAIN]
     for start in (0, 4, 8):
         assert len(set(retain[start : start + 4])) == 4
-    assert plan != batches(examples, METHOD.needs, settings.model_copy(update={"seed": 1}))
+    assert plan != steps_of(examples, METHOD.needs, settings.model_copy(update={"seed": 1}))
 
 
 def test_retain_mix_sets_the_shares_of_sources():
@@ -441,7 +442,7 @@ def test_retain_mix_sets_the_shares_of_sources():
     ]
     others = [example for example in tiny.examples(6) if example.role is not Role.RETAIN]
     settings = changed(steps=200, retain_mix={"rare": 3.0, "common": 1.0})
-    drawn = [e.source for batch in batches([*others, *retain], METHOD.needs, settings) for e in batch if e in retain]
+    drawn = [e.source for batch in steps_of([*others, *retain], METHOD.needs, settings) for e in batch if e in retain]
     assert 0.68 < drawn.count("rare") / len(drawn) < 0.82  # 400 draws, 3 in 4: four standard errors are 0.087
 
 

@@ -13,7 +13,7 @@ from tests.training.test_trainer import METHOD, changed, go, interrupted
 from unsay.errors import UserError
 from unsay.models.vlm import VLM
 from unsay.training import BatchSettings, trainer
-from unsay.training.batches import batches
+from unsay.training.plan import steps_of
 
 CACHED = changed(reference="cached", batch=BatchSettings(forget=1, refuse=1, retain=1))
 
@@ -29,7 +29,7 @@ def remembered(folder):
 
 def retained(settings, steps):
     """Retain examples of the first steps; only these does the original read."""
-    plan = batches(tiny.examples(), METHOD.needs, settings)[:steps]
+    plan = steps_of(tiny.examples(), METHOD.needs, settings)[:steps]
     return {example.id for batch in plan for example in batch if example.role.value == "retain"}
 
 

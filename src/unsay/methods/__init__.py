@@ -1,9 +1,4 @@
-"""Unlearning methods: one file each, and one line here.
-
-Unlearning methods: one small file each, and one line here.
-
-Whose code a method is: a release's, which its version pins, or the user's own, which changes under the same name.
-"""
+"""Unlearning methods: one file each, and one line here."""
 
 import inspect
 from collections.abc import Mapping
@@ -40,11 +35,20 @@ from unsay.methods.textual_unlearning import TextualUnlearning, TextualUnlearnin
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method's class and the class of its settings."""
+    """A method as it is listed.
+
+    Attributes:
+        method: its class.
+        settings: the class of its settings.
+        paper: where it is from.
+        version: raised by hand when the loss changes, so that what the old one trained is trained anew; None goes by
+            the content of the file that the class is written in.
+    """
 
     method: Any
     settings: type[MethodSettings]
     paper: str
+    version: int | None = None
 
     @property
     def summary(self) -> str:
@@ -53,20 +57,20 @@ class MethodEntry:
 
 
 METHODS: dict[str, MethodEntry] = {
-    "textual-unlearning": MethodEntry(TextualUnlearning, TextualUnlearningSettings, "arXiv 2406.02575"),
-    "refusal-sft": MethodEntry(RefusalSft, RefusalSftSettings, "arXiv 2406.02575, the text SFT baseline"),
-    "gradient-ascent": MethodEntry(GradientAscent, GradientAscentSettings, "arXiv 2210.01504"),
-    "grad-diff": MethodEntry(GradDiff, GradDiffSettings, "arXiv 2203.12817"),
-    "kl-min": MethodEntry(KlMin, KlMinSettings, "arXiv 2401.06121"),
-    "npo": MethodEntry(Npo, NpoSettings, "arXiv 2404.05868"),
-    "simnpo": MethodEntry(SimNpo, SimNpoSettings, "arXiv 2410.07163"),
-    "dpo": MethodEntry(Dpo, DpoSettings, "arXiv 2305.18290"),
-    "idk": MethodEntry(Idk, IdkSettings, "arXiv 2401.06121"),
-    "safe-unlearning": MethodEntry(SafeUnlearning, SafeUnlearningSettings, "arXiv 2407.02855"),
-    "prompt-decouple": MethodEntry(PromptDecouple, PromptDecoupleSettings, "arXiv 2502.12520"),
-    "rmu": MethodEntry(Rmu, RmuSettings, "arXiv 2403.03218"),
-    "circuit-breaker": MethodEntry(CircuitBreaker, CircuitBreakerSettings, "arXiv 2406.04313"),
-    "task-vector": MethodEntry(TaskVector, TaskVectorSettings, "arXiv 2212.04089"),
+    "textual-unlearning": MethodEntry(TextualUnlearning, TextualUnlearningSettings, "arXiv 2406.02575", version=1),
+    "refusal-sft": MethodEntry(RefusalSft, RefusalSftSettings, "arXiv 2406.02575, the text SFT baseline", version=1),
+    "gradient-ascent": MethodEntry(GradientAscent, GradientAscentSettings, "arXiv 2210.01504", version=1),
+    "grad-diff": MethodEntry(GradDiff, GradDiffSettings, "arXiv 2203.12817", version=1),
+    "kl-min": MethodEntry(KlMin, KlMinSettings, "arXiv 2401.06121", version=1),
+    "npo": MethodEntry(Npo, NpoSettings, "arXiv 2404.05868", version=1),
+    "simnpo": MethodEntry(SimNpo, SimNpoSettings, "arXiv 2410.07163", version=1),
+    "dpo": MethodEntry(Dpo, DpoSettings, "arXiv 2305.18290", version=1),
+    "idk": MethodEntry(Idk, IdkSettings, "arXiv 2401.06121", version=1),
+    "safe-unlearning": MethodEntry(SafeUnlearning, SafeUnlearningSettings, "arXiv 2407.02855", version=1),
+    "prompt-decouple": MethodEntry(PromptDecouple, PromptDecoupleSettings, "arXiv 2502.12520", version=1),
+    "rmu": MethodEntry(Rmu, RmuSettings, "arXiv 2403.03218", version=1),
+    "circuit-breaker": MethodEntry(CircuitBreaker, CircuitBreakerSettings, "arXiv 2406.04313", version=1),
+    "task-vector": MethodEntry(TaskVector, TaskVectorSettings, "arXiv 2212.04089", version=1),
 }
 
 
@@ -86,6 +90,32 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
     return method
 
 
+def method_version(method: Method) -> str:
+    """The version of a method's entry, or the content key of the file that its class is written in.
+
+    It belongs into the key of whatever a method makes, beside the method's name and settings.
+
+    Raises:
+        UserError: the entry has no version, and the class is written in no file or the file cannot be read.
+    """
+    versions = [entry.version for entry in METHODS.values() if entry.method is type(method)]
+    return str(versions[0]) if versions and versions[0] is not None else _source_key(type(method))
+
+
+@cache  # the code that a process has loaded stays what it was when its file is edited
+def _source_key(method: type) -> str:
+    try:
+        source = inspect.getsourcefile(method)
+    except (OSError, TypeError):  # typed into an interpreter or a notebook
+        source = None
+    if source is None:
+        raise UserError(
+            f"method class {method.__name__}: it is written in no file, so unsay could not notice an edit: "
+            "put it into a module and import it"
+        )
+    return file_key(Path(source))
+
+
 def default_settings(name: str) -> MethodSettings:
     """A method's settings with every default."""
     return METHODS[name].settings()
@@ -103,56 +133,5 @@ __all__ = [
     "RoleView",
     "build_method",
     "default_settings",
+    "method_version",
 ]
-
-
-# Keys of stages, checkpoints and study runs that were made with these hold no code, and must go on holding none, or all
-# of them would be made again. A release pins the code: version and commit stand in every run's environment.json. The
-# names are written out because a method that somebody adds to this folder is edited like any other of their own.
-PINNED = frozenset(
-    f"unsay.methods.{name}"
-    for name in (
-        "circuit_breaker",
-        "dpo",
-        "grad_diff",
-        "gradient_ascent",
-        "idk",
-        "kl_min",
-        "npo",
-        "prompt_decouple",
-        "refusal_sft",
-        "rmu",
-        "safe_unlearning",
-        "simnpo",
-        "task_vector",
-        "textual_unlearning",
-    )
-)
-"""Modules of the methods that were released."""
-
-
-@cache  # by class: the code that a process has loaded stays what it was when the file is edited
-def code_key(method: type) -> tuple[str, ...]:
-    """What belongs into the key of whatever a method makes, beside its name and settings.
-
-    Args:
-        method: its class.
-
-    Returns:
-        The content key of the file in which the class is written; nothing for a method of a release.
-
-    Raises:
-        UserError: there is no such file, or it cannot be read.
-    """
-    if method.__module__ in PINNED:
-        return ()
-    try:
-        source = inspect.getsourcefile(method)
-    except (OSError, TypeError):  # typed into an interpreter or a notebook
-        source = None
-    if source is None:
-        raise UserError(
-            f"method class {method.__name__}: it is written in no file, so an edit could not be told from what was "
-            "trained before: put it into a module and import it"
-        )
-    return (file_key(Path(source)),)

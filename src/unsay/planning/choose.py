@@ -11,8 +11,7 @@ from unsay.models.load import NAMED
 from unsay.planning.estimate import GIB, GPUS, Plan, outline, plan
 from unsay.presets import ENDS, launch_of, nearest, processes_of, settings_for
 from unsay.reports.numbers import count, memory
-from unsay.training.batches import check_shares
-from unsay.training.plan import TrainSettings
+from unsay.training import TrainSettings, plan_training
 
 TURNS = {1: "", 2: "half as much", 4: "a quarter", 8: "an eighth"}
 """Turns in which a batch is computed → how much of it is in memory at a time."""
@@ -223,11 +222,11 @@ def for_launch(start: Choice, launch: str, gpus: tuple[int, str] | None = None) 
             f"--launch {launch}: 4 bits (model_settings.quantisation) cannot be split over processes: take "
             "--launch ddp, or a preset without -24gb"
         )
-    needs = build_method(config.method, config.method_settings).needs
-    turns = _turns(needs, config.train, processes)
+    method = build_method(config.method, config.method_settings)
+    turns = _turns(method.needs, config.train, processes)
     train = config.train.model_copy(update={"accumulate": turns})
     try:
-        check_shares(needs, train, processes)
+        plan_training(method, train, processes=processes)
     except UserError as error:
         raise UserError(f"--launch {launch}: {error}") from error
     if turns == config.train.accumulate:

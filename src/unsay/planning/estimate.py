@@ -26,7 +26,7 @@ from unsay.models.precision import settled
 from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Modality, Role
-from unsay.training.batches import check_shares
+from unsay.training import plan_training
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.metrics import step_flops
 
@@ -171,15 +171,15 @@ def plan(
     """
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
-    needs = build_method(config.method, config.method_settings).needs
     vlm = outline(config) if vlm is None else vlm
-    check_shares(needs, config.train, count)
+    training = plan_training(build_method(config.method, config.method_settings), config.train, processes=count)
+    needs = training.needs
     split = sharded and count > 1
     if split:
         _check_split(config, vlm, image_tokens)
-    rows, turns = rows_of(config, needs), count * config.train.accumulate
+    turns = count * config.train.accumulate
     whole, share = (
-        _batch({part: number // by for part, number in rows.items()}, prompt + image_tokens, answer)
+        _batch({part: number // by for part, number in training.rows.items()}, prompt + image_tokens, answer)
         for by in (1, turns)
     )
     flops = step_flops(vlm, whole, needs, recompute=config.train.recompute)
@@ -203,12 +203,6 @@ def plan(
         capacity=None if card is None else card.memory_bytes,
         steps=config.train.steps,
     )
-
-
-def rows_of(config: RunConfig, needs: Needs) -> dict[Part, int]:
-    """Rows of one step: the settings' of each role, and for every row with a companion that companion."""
-    batch = config.train.batch
-    return {part: batch.of(part if isinstance(part, Role) else needs.companions[part]) for part in needs.parts}
 
 
 def _precision(config: RunConfig, on_gpu: bool) -> torch.dtype:

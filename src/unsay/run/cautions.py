@@ -35,9 +35,9 @@ from unsay.run.directory import Run
 from unsay.run.environment import weight_dtype
 from unsay.scoring import Caution, JudgeInfo, SuiteCoverage, blind_judge_cautions
 from unsay.suites import find_suite
-from unsay.training import TrainSettings
-from unsay.training.batches import batches, methods_without, most_reads
+from unsay.training import TrainingPlan, TrainSettings
 from unsay.training.encode import answer_tokens
+from unsay.training.plan import methods_without
 
 HEAVY = 20
 """Above so many reads a row itself is learned rather than what it stands for. A judgement: nobody has measured it."""
@@ -105,14 +105,10 @@ def measure_answers(run: Run, examples: Sequence[Example]) -> None:
         write_json(path, answer_tokens(run.original(), examples))
 
 
-def training_note(run: Run, examples: Sequence[Example], settings: TrainSettings) -> str:
-    """The same as `training_cautions` in a few words, for the progress display; before anything is trained.
-
-    Raises:
-        UserError: as `batches`.
-    """
-    said = [f"each {role.value} example is read up to {times} times" for role, times in _worn(run, examples, settings)]
-    said += [_cut_words(role, *counts, settings) for role, counts in _cut(run, examples, settings).items()]
+def training_note(run: Run, plan: TrainingPlan) -> str:
+    """The same as `cautions` in a few words, for the progress display; before anything is trained."""
+    said = [f"each {role.value} example is read up to {times} times" for role, times in _worn(plan)]
+    said += [_cut_words(role, *counts, plan.settings) for role, counts in _cut(run, plan).items()]
     if _anchored_elsewhere(run):
         said.append("retain answers are SmolLM2-135M's, not this model's")
     if weight_dtype(run.config) == "float16":
@@ -120,29 +116,20 @@ def training_note(run: Run, examples: Sequence[Example], settings: TrainSettings
     return "; ".join(said)
 
 
-def training_cautions(run: Run, examples: Sequence[Example], settings: TrainSettings) -> list[Caution]:
-    """What the reader of the scores must know of the training data, after training.
-
-    Args:
-        run: the run.
-        examples: what it was trained on.
-        settings: with which it was trained.
-
-    Raises:
-        UserError: as `batches`.
-    """
+def training_cautions(run: Run, plan: TrainingPlan) -> list[Caution]:
+    """What the reader of the scores must know of the training data, after training."""
     found = []
-    steps = _steps(run, settings)
-    worn = dict(_worn(run, examples, settings, steps))
+    steps = _steps(run, plan.settings)
+    worn = dict(_worn(plan, steps))
     own = run.config.data.examples is None and Role.FORGET in _used(_needs(run))
     if own and (Role.FORGET in worn or not _made_for_it(run)):
         found.append(_own_answers(run, worn.pop(Role.FORGET, None), steps))
     for role, times in worn.items():
-        count = sum(example.role is role for example in examples)
+        count = sum(example.role is role for example in plan.examples)
         text = f"{count:,} {role.value} examples for {steps:,} steps: each was read up to {times} times, so that"
         found.append(Caution(text=f"{text} these rows were learned rather than what they stand for.", severe=True))
-    for role, counts in _cut(run, examples, settings).items():
-        text = f"{_cut_words(role, *counts, settings)} (train.max_answer_tokens)"
+    for role, counts in _cut(run, plan).items():
+        text = f"{_cut_words(role, *counts, plan.settings)} (train.max_answer_tokens)"
         much = role is Role.REFUSE and counts[0] > MUCH * counts[1]
         found.append(Caution(text=f"{text}.", severe=much))
     if _anchored_elsewhere(run):
@@ -219,22 +206,19 @@ def _steps(run: Run, settings: TrainSettings) -> int:
     return int(found["steps"]) if isinstance(found, dict) and "steps" in found else settings.steps
 
 
-def _worn(
-    run: Run, examples: Sequence[Example], settings: TrainSettings, steps: int | None = None
-) -> list[tuple[Role, int]]:
+def _worn(plan: TrainingPlan, steps: int | None = None) -> list[tuple[Role, int]]:
     """Roles with a row that is read too often, and how often at most."""
-    plan = batches(examples, _needs(run), settings)[:steps]
-    return [(role, times) for role, times in most_reads(plan).items() if times > HEAVY]
+    return [(role, times) for role, times in plan.most_reads(steps).items() if times > HEAVY]
 
 
-def _cut(run: Run, examples: Sequence[Example], settings: TrainSettings) -> dict[Role, tuple[int, int]]:
+def _cut(run: Run, plan: TrainingPlan) -> dict[Role, tuple[int, int]]:
     """(Answers that lose their end, answers in all) of every role of which some do and which the method reads."""
     path = run.folder / "train" / "answer_tokens.json"
     if _made_for_it(run) or not path.exists():
         return {}
-    found, most = read_json(path), settings.max_answer_tokens
+    found, most = read_json(path), plan.settings.max_answer_tokens
     counts = {role: (sum(length > most for length in found.get(role, ())), len(found.get(role, ()))) for role in Role}
-    used = _used(_needs(run))
+    used = _used(plan.needs)
     return {role: count for role, count in counts.items() if count[0] and role in used}
 
 

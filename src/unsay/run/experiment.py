@@ -3,11 +3,12 @@
 from unsay.errors import UserError
 from unsay.processes import lost
 from unsay.records import Phase
+from unsay.run.cautions import training_cautions
 from unsay.run.directory import Run
 from unsay.run.evaluate import evaluate_phase
 from unsay.run.score import score_run
 from unsay.run.suites import UserSuites, build_suites
-from unsay.run.train import cautions_of_training, join_training, prepare_examples, train_adapter
+from unsay.run.train import join_training, prepare_training, train_adapter
 from unsay.scoring import Scores
 
 
@@ -41,8 +42,8 @@ def _first(run: Run, own: UserSuites | None) -> Scores:
     suites = build_suites(run)
     if own is not None:
         suites |= own(run)
-    examples, probe = prepare_examples(run, suites)
+    plan = prepare_training(run, suites)
     evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    key = train_adapter(run, examples, probe)
+    key = train_adapter(run, plan)
     evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    return score_run(run, suites, list(Phase), {"method": run.config.method}, cautions_of_training(run, examples))
+    return score_run(run, suites, list(Phase), {"method": run.config.method}, training_cautions(run, plan))

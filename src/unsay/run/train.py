@@ -3,39 +3,27 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from unsay.data.pictures import LONGEST, VISUAL, Rendering, shares, visual_questions
 from unsay.data.recipe import OwnAnswer, harmful_examples, recipe_key, retain_examples, retain_pools
 from unsay.data.splits import drop_overlap
 from unsay.files import content_key, read_rows, write_json, write_rows
-from unsay.methods import build_method, code_key
+from unsay.methods import build_method
 from unsay.models.lora import adapter_key
-from unsay.models.sharding import check_shardable
 from unsay.records import Example, Prompt, Role, SourceRow
-from unsay.run.cautions import measure_answers, nothing_to_forget, training_cautions, training_note
+from unsay.run.cautions import measure_answers, nothing_to_forget, training_note
 from unsay.run.directory import Run
 from unsay.run.examples import examples_key, harmful_requests, own_answers, read_examples, readable
-from unsay.run.suites import (
-    absolute_image,
-    check_disjoint,
-    outside_pictures,
-    relative_image,
-    words_in_pictures,
-)
-from unsay.scoring import Caution
+from unsay.run.suites import absolute_image, check_disjoint, outside_pictures, relative_image, words_in_pictures
 from unsay.stages import Spent
 from unsay.suites import find_suite, written
-from unsay.training import TrainResult, TrainSettings, train
-from unsay.training.batches import batches, check_shares
-from unsay.training.encode import check_lengths
-from unsay.training.hidden import check_blocks
-from unsay.training.reference import check_cacheable
-from unsay.training.trainer import example_content
+from unsay.training import TrainingPlan, TrainResult, TrainSettings, plan_training, train
 
 
-def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Example], list[Example]]:
-    """Training examples and the probe's, from the user's file or from the built-in recipe; both go to `train/`.
+def prepare_training(run: Run, suites: dict[str, list[Prompt]]) -> TrainingPlan:
+    """The plan of the training, on examples from the user's file or the built-in recipe; they go to `train/`.
 
     Raises:
         UserError: malformed examples, one that is also asked in a suite, or a role that the method needs and lacks;
@@ -45,8 +33,9 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
     given = run.config.data.examples
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     rendering = _rendering(run)
-    needs = build_method(run.config.method, run.config.method_settings).needs
-    check_shares(needs, run.config.train, run.processes.world)
+    method = build_method(run.config.method, run.config.method_settings)
+    # What the settings alone get wrong shows here, before answers are generated.
+    needs = plan_training(method, run.config.train, processes=run.processes.world).needs
     requests = [] if given is not None else harmful_requests(run, suites)
     answers = [] if given is not None else own_answers(run, requests)
     if given is None and Role.FORGET in needs.roles and not answers:
@@ -68,9 +57,21 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         drawn = {run.folder / row.image for path in paths for row in readable(path) if row.image is not None}
         return [*paths, *sorted(path for path in drawn if path.is_relative_to(run.folder))]
 
-    def told() -> str:
-        rows = read_rows(paths[0], Example)
-        return training_note(run, rows, _settings(run, rows))
+    @cache
+    def plan() -> TrainingPlan:
+        """Made here and not in the work: the limits are no input of the stage, and may have changed since."""
+        examples, probe = ([absolute_image(run, row) for row in read_rows(path, Example)] for path in paths)
+        reader = run.reading() if given is not None else None
+        return plan_training(
+            method,
+            _settings(run, examples),
+            examples,
+            probe,
+            vlm=run.original() if needs.hidden or run.processes.sharded else reader,
+            processes=run.processes.world,
+            sharded=run.processes.sharded,
+            key=content_key(run.config.method, run.config.method_settings),
+        )
 
     # A picture of the user's own questions may be replaced by one that is trained on, and their words stay the same.
     own = [prompt for name, prompts in suites.items() if find_suite(name) is None for prompt in prompts]
@@ -86,59 +87,30 @@ def prepare_examples(run: Run, suites: dict[str, list[Prompt]]) -> tuple[list[Ex
         answers,
         *([pictures] if pictures else []),
     ]
-    run.stages.run("examples", "Put the training examples together", inputs, outputs, work, note=told)
-    examples, probe = ([absolute_image(run, row) for row in read_rows(path, Example)] for path in paths)
-    if given is not None:
-        # Here and not in the work: the limits are no input of the stage, and may be others than when it was done.
-        check_lengths(run.reading(), [*examples, *probe], run.config.train)
-    # Planned again when training starts; here a lack is found before the original model is evaluated.
-    settings = _settings(run, examples)
-    plan = batches(examples, needs, settings)
-    if settings.reference == "cached":
-        check_cacheable(plan, needs)
-    if needs.hidden:
-        check_blocks(run.original(), needs)
-    if run.processes.sharded:
-        check_shardable(run.original(), examples)
-    return examples, probe
+    title = "Put the training examples together"
+    run.stages.run("examples", title, inputs, outputs, work, note=lambda: training_note(run, plan()))
+    return plan()
 
 
-def cautions_of_training(run: Run, examples: list[Example]) -> list[Caution]:
-    """What the reader of a finished run's scores must know of the examples that it was trained on."""
-    return training_cautions(run, examples, _settings(run, examples))
-
-
-def train_adapter(run: Run, examples: list[Example], probe: list[Example]) -> str:
+def train_adapter(run: Run, plan: TrainingPlan) -> str:
     """Train the adapter; returns its content key.
 
     Raises:
-        UserError: an unknown method or setting, data that does not fit the method, NaN or collapse.
+        UserError: as `train`.
     """
-    config = run.config
-    settings = _settings(run, examples)
     outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
-    inputs = [
-        run.model_key,
-        config.method,
-        config.method_settings,
-        settings.decisive(),
-        content_key([example_content(example) for example in [*examples, *probe]]),
-        *code_key(type(build_method(config.method, config.method_settings))),
-    ]
 
     def work(spent: Spent) -> None:
-        # What the others wait for in `join_training`; data and settings travel, so that nobody reads a file too early.
-        run.processes.broadcast((settings, examples, probe))
-        result = _train(run, settings, examples, probe)
+        run.processes.broadcast(plan)  # the others wait for it in `join_training`; nobody reads a file too early
+        result = _train(run, plan)
         run.keep(result.vlm)
         run.processes.wait()
         spent.text_tokens, spent.image_tokens = result.tokens, result.image_tokens
         spent.flops, spent.seconds = result.flops, result.seconds
         write_json(run.folder / "train" / "result.json", {"steps": result.steps, "stopped": result.stopped})
 
-    pictured = any(example.image is not None for example in examples)
-    title = "Unlearn, on pictures too" if pictured else "Unlearn, on text alone"
-    run.stages.run("unlearn", title, inputs, outputs, work, total=settings.steps)
+    title = "Unlearn, on pictures too" if plan.pictured else "Unlearn, on text alone"
+    run.stages.run("unlearn", title, [run.model_key, plan.key], outputs, work, total=plan.settings.steps)
     if run.stages.records[-1][1]:
         run.processes.broadcast(None)  # reused: nothing to take part in
     return adapter_key(run.adapter_folder)
@@ -150,24 +122,19 @@ def join_training(run: Run) -> None:
     Raises:
         UserError: as `train`.
     """
-    todo: tuple[TrainSettings, list[Example], list[Example]] | None = run.processes.broadcast(None)
-    if todo is not None:
-        _train(run, *todo)
+    plan: TrainingPlan | None = run.processes.broadcast(None)
+    if plan is not None:
+        _train(run, plan)
         run.forget()
         run.processes.wait()
 
 
-def _train(run: Run, settings: TrainSettings, examples: list[Example], probe: list[Example]) -> TrainResult:
-    config = run.config
+def _train(run: Run, plan: TrainingPlan) -> TrainResult:
     return train(
         run.to_train(),
-        examples,
-        build_method(config.method, config.method_settings),
-        settings,
+        plan,
         run.folder,
-        probe_examples=probe,
         progress=lambda step, steps, row: run.stages.progress.update(step, steps, f"loss {row['loss']:+.2f}"),
-        key=content_key(config.method, config.method_settings),
         processes=run.processes,
         device=run.device,
     )

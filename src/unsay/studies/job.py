@@ -22,7 +22,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, read_json, write_json, write_text
 from unsay.journal import append_journal
-from unsay.methods import build_method, code_key
+from unsay.methods import build_method, method_version
 from unsay.models.precision import Fast, settled
 from unsay.records import Phase, Record
 from unsay.run.directory import Run, earlier_precision
@@ -207,7 +207,7 @@ def _method_code(job: Job) -> tuple[str, ...]:
     if job.original is None:
         return ()
     settings = job.settings
-    return code_key(type(build_method(settings.method, settings.method_settings)))
+    return (method_version(build_method(settings.method, settings.method_settings)),)
 
 
 def finished(job: Job, key: str) -> bool:

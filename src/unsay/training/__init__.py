@@ -1,6 +1,15 @@
 """Mixed batches, the one trainer, checkpoints."""
 
-from unsay.training.plan import BatchSettings, StopSettings, TrainSettings
+from unsay.training.plan import TrainingPlan, plan_training
+from unsay.training.settings import BatchSettings, StopSettings, TrainSettings
 from unsay.training.trainer import TrainResult, train
 
-__all__ = ["BatchSettings", "StopSettings", "TrainResult", "TrainSettings", "train"]
+__all__ = [
+    "BatchSettings",
+    "StopSettings",
+    "TrainResult",
+    "TrainSettings",
+    "TrainingPlan",
+    "plan_training",
+    "train",
+]

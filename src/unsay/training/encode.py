@@ -19,7 +19,6 @@ from unsay.methods.base import Part
 from unsay.models.vlm import VLM
 from unsay.records import Example
 from unsay.training.companions import part_of
-from unsay.training.plan import TrainSettings
 from unsay.training.vision import Picture, Seen
 
 
@@ -75,21 +74,6 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     encoded = Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]), picture)
     _check_room(vlm, encoded)
     return encoded
-
-
-def check_lengths(vlm: VLM, examples: Iterable[Example], settings: TrainSettings) -> None:
-    """Assert, before anything else is done, that the words of all examples can be encoded; no picture is opened.
-
-    Raises:
-        UserError: as `encode`.
-    """
-    for example in examples:
-        encode(
-            vlm,
-            example.model_copy(update={"image": None}),
-            max_prompt_tokens=settings.max_prompt_tokens,
-            max_answer_tokens=settings.max_answer_tokens,
-        )
 
 
 def answer_tokens(vlm: VLM, examples: Iterable[Example]) -> dict[str, list[int]]:

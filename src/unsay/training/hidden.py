@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unsay.errors import UserError
 from unsay.methods.base import Needs, Part, block_numbers
+from unsay.models.lora import LoraSettings, language_linears
 from unsay.models.packing import attending_again
 from unsay.models.vlm import VLM
 
@@ -38,19 +39,23 @@ def places_of(vlm: VLM, needs: Needs, part: Part) -> list[int]:
     return [numbers.index(number) for number in block_numbers(needs.hidden[part], len(vlm.layers))]
 
 
-def check_blocks(vlm: VLM, needs: Needs) -> None:
-    """Before training: every named block exists, and with an adapter on the model, the adapter can change it.
+def check_blocks(vlm: VLM, needs: Needs, lora: LoraSettings) -> None:
+    """Assert that every named block exists, and that an adapter with these settings can change its output.
 
     Raises:
         UserError: a block that does not exist, or that lies below the lowest adapted one.
     """
-    depth = len(vlm.layers) if needs.hidden else 0
+    if not needs.hidden:
+        return
+    depth = len(vlm.layers)
     named = {n for blocks in needs.hidden.values() if blocks != "all" for n in block_numbers(blocks, depth)}
-    adapted = [number for number, layer in enumerate(vlm.layers) if _has_adapter(layer)] if named else []
-    if named and adapted and min(named) < adapted[0]:
+    names = set(language_linears(vlm, lora))
+    adapted = {id(module) for name, module in vlm.base.named_modules() if name in names}
+    lowest = next(number for number, layer in enumerate(vlm.layers) if any(id(m) in adapted for m in layer.modules()))
+    if named and min(named) < lowest:
         raise UserError(
-            f"method_settings: block {min(named)} lies below the lowest adapted one, {adapted[0]}, so training could "
-            "not change what it gives: name a higher block, or adapt more with train.lora.layers"
+            f"method_settings: block {min(named)} lies below the lowest adapted one, {lowest}, so training could "
+            "not change its output: name a higher block, or adapt more with train.lora.layers"
         )
 
 
@@ -86,10 +91,6 @@ def keeping_each(vlm: VLM, numbers: Sequence[int]) -> Iterator[list[list[Tensor]
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _has_adapter(layer: nn.Module) -> bool:
-    return any("lora_" in name for name, _ in layer.named_parameters())
 
 
 @contextmanager

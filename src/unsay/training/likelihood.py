@@ -14,7 +14,7 @@ from unsay.models.vlm import VLM
 from unsay.records import Example, Prompt, Role
 from unsay.training.encode import collate, encode
 from unsay.training.head import role_views
-from unsay.training.plan import TrainSettings
+from unsay.training.settings import TrainSettings
 
 BATCH = 16
 LONGEST = 4096

@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from unsay.errors import UserError
-from unsay.training.plan import TrainSettings
+from unsay.training.settings import TrainSettings
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings, device: torch.device) -> Optimizer:

@@ -1,159 +1,217 @@
-"""Settings of one training run, and what to change in them when memory runs out.
+"""The plan of a training run: method, settings and the rows of every step, checked once before anything is computed.
 
-Settings of one training run.
-
-What ends a training from outside, in one line each: memory that is not there, and a process that is gone.
+`plan_training` makes it; the run, the studies and `unsay plan` hand it on, and the trainer follows it without a check.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from unsay.errors import UserError
-from unsay.models.lora import LoraSettings
-from unsay.models.memory import out_of_memory
-from unsay.processes import lost
-from unsay.records import Role
+from unsay.files import content_key, file_key
+from unsay.methods import METHODS, build_method, method_version
+from unsay.methods.base import Companion, Method, Needs, Part
+from unsay.models.sharding import check_shardable
+from unsay.models.vlm import VLM
+from unsay.records import Example, Role
+from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
+from unsay.training.encode import encode
+from unsay.training.hidden import check_blocks
+from unsay.training.settings import TrainSettings
 
 
-class Section(BaseModel):
-    """A group of settings; unknown keys are refused."""
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training run does.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BatchSettings(Section):
-    """How many examples of each role stand in one mixed batch; rows that a method has made for them come on top."""
-
-    forget: int = Field(8, ge=0, description="harmful answers in a batch")
-    refuse: int = Field(8, ge=0, description="refusals in a batch")
-    retain: int = Field(8, ge=0, description="normal answers in a batch")
-
-    def of(self, role: Role) -> int:
-        """Examples per batch of one role."""
-        return int(getattr(self, role.value))
-
-
-class StopSettings(Section):
-    """When a run ends before its last step."""
-
-    max_probe_kl: float | None = Field(
-        1.0,
-        gt=0,
-        description="the run is stopped as collapsed, at its last good checkpoint, when KL(original ‖ current) on "
-        "held-out normal answers exceeds this many nats per token; null watches without stopping",
-    )
-    probe_every: int = Field(
-        10, ge=1, description="steps between two looks at the held-out normal answers; every checkpoint has one too"
-    )
-
-
-class TrainSettings(Section):
-    """One training run; every field has a default that suits the pocket VLM."""
-
-    steps: int = Field(50, ge=1, description="optimiser steps, each on one mixed batch")
-    max_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="training ends before the step that would bring its tokens, image tokens included, above this; the "
-        "learning rate's schedule then runs over whichever limit is nearest: steps, tokens or seconds; null sets none",
-    )
-    max_seconds: float | None = Field(
-        None, gt=0, description="the same for training seconds, as far as a step's time can be foretold"
-    )
-    batch: BatchSettings = BatchSettings()
-    accumulate: int = Field(
-        1,
-        ge=1,
-        description="turns in which a process computes its share of the batch, where it does not fit at once; the "
-        "result is the same",
-    )
-    recompute: bool = Field(
-        False,
-        description="compute activations again in the backward pass in place of keeping them: less memory, about a "
-        "third more work",
-    )
-    retain_mix: dict[str, NonNegativeFloat] | None = Field(
-        None, description="share of each source in the retain examples; null draws every example equally often"
-    )
-    optimizer: Literal["adamw", "adamw-8bit"] = Field(
-        "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
-    )
-    learning_rate: float = Field(
-        5e-4, gt=0, description="at its highest, after the warm-up; larger models want smaller ones, 1e-4 and below"
-    )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="how the learning rate falls to 0 after the warm-up, or that it stays"
-    )
-    warmup_steps: int = Field(3, ge=0, description="steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="of the adapter's weights (AdamW)")
-    max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
-    max_prompt_tokens: int = Field(
-        256, ge=8, description="a longer prompt is an error; a picture's tokens do not count"
-    )
-    max_answer_tokens: int = Field(
-        48, ge=1, description="a longer answer is cut, and what is left teaches no end: raise it for long answers"
-    )
-    head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
-    reference: Literal["live", "cached"] = Field(
-        "live",
-        description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once "
-        "per example, before training, and keeps what it said: worth it where examples are seen several times",
-    )
-    reference_top_k: int = Field(
-        64,
-        ge=1,
-        description="of a cached original, tokens per position whose probabilities are kept for KL; the rest counts as "
-        "one token, so that KL comes out too small, never too large",
-    )
-    lora: LoraSettings = LoraSettings()
-    checkpoint_every: int = Field(
-        10, ge=1, description="steps between two checkpoints; a killed run goes on from the last"
-    )
-    stop: StopSettings = StopSettings()
-    seed: int = Field(0, ge=0, lt=2**63)
-
-    def decisive(self) -> dict[str, Any]:
-        """The settings that decide the result: not how the work is cut up, nor what is as ever."""
-        left_out = {"accumulate", "recompute"} | ({"optimizer"} if self.optimizer == "adamw" else set())
-        return self.model_dump(mode="json", exclude=left_out)
-
-
-class Steps(Protocol):
-    """A training under way."""
-
-    step: int
-    saved: int
-
-
-@contextmanager
-def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
-    """Turn such an error into a `UserError` that says what is kept and what to do; others pass.
-
-    Nothing is exchanged with other processes from here on: whoever is left waits for nobody.
+    Attributes:
+        method: the loss.
+        settings: of the training.
+        examples: training examples of every role that the method needs; empty where no data was given.
+        probe: held-out retain examples that are watched for collapse.
+        steps: the examples of every step, companions included.
+        key: content key of everything above and of the method's version; the model is not part of it.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        kept = f"step {run.saved} is kept" if run.saved else "no step is kept yet"
-        if out_of_memory(error):
-            raise UserError(f"out of memory at step {run.step + 1}; {kept}. {advice(settings)}") from error
-        if lost(error):
+
+    method: Method
+    settings: TrainSettings
+    examples: Sequence[Example] = ()
+    probe: Sequence[Example] = ()
+    steps: Sequence[Sequence[Example]] = ()
+    key: str = ""
+
+    @property
+    def needs(self) -> Needs:
+        """What the method needs of a batch."""
+        return self.method.needs
+
+    @property
+    def rows(self) -> dict[Part, int]:
+        """Rows of each part in one step: the settings' of a role, and as many companions."""
+        companions, batch = self.needs.companions, self.settings.batch
+        return {part: batch.of(part if isinstance(part, Role) else companions[part]) for part in self.needs.parts}
+
+    @property
+    def pictured(self) -> bool:
+        """Whether any example has a picture, those of the probe included."""
+        return any(example.image is not None for example in (*self.examples, *self.probe))
+
+    def most_reads(self, steps: int | None = None) -> dict[Role, int]:
+        """How often the first `steps` steps (default: all) read their most read row of each role, companions aside."""
+        rows = (row for step in self.steps[:steps] for row in step if not isinstance(row, CompanionExample))
+        most: dict[Role, int] = {}
+        for (role, _), count in Counter((row.role, row.id) for row in rows).items():
+            most[role] = max(count, most.get(role, 0))
+        return most
+
+
+def plan_training(
+    method: Method,
+    settings: TrainSettings,
+    examples: Sequence[Example] | None = None,
+    probe: Sequence[Example] = (),
+    *,
+    vlm: VLM | None = None,
+    processes: int = 1,
+    sharded: bool = False,
+    key: str = "",
+) -> TrainingPlan:
+    """A checked plan.
+
+    Args:
+        method: the loss.
+        settings: see `TrainSettings`.
+        examples: training examples; None checks what the settings alone decide.
+        probe: held-out retain examples; with none, collapse is not watched.
+        vlm: the original model, or its tokenizer where the method reads no hidden states and no layers are split; None
+            leaves lengths, blocks and splitting unchecked.
+        processes: how many train together.
+        sharded: whether the model's layers are split over them.
+        key: content key of whatever else decides the result, the method's settings above all.
+
+    Raises:
+        UserError: rows that the processes cannot share, a role without examples or rows, an unknown source in the mix,
+            a companion that cannot be made, two examples of one id, a missing picture, an original model that cannot be
+            cached, an example that is too long, a block that the model does not have, layers that cannot be split, or a
+            method class that is written in no file.
+    """
+    needs = method.needs
+    _check_batch_split(needs, settings, processes)
+    if examples is None:
+        return TrainingPlan(method, settings)
+    steps = steps_of(examples, needs, settings)
+    _check_ids([*examples, *probe])
+    if settings.reference == "cached":
+        _check_cacheable(steps, needs)
+    if vlm is not None:
+        _check_lengths(vlm, [*examples, *probe], settings)
+        check_blocks(vlm, needs, settings.lora)
+        if sharded:
+            check_shardable(vlm, examples)
+    contents = [_content(example) for example in (*examples, *probe)]
+    key = content_key(key, type(method).__name__, method_version(method), settings.decisive(), contents)
+    return TrainingPlan(method, settings, tuple(examples), tuple(probe), steps, key)
+
+
+def methods_without(role: Role) -> list[str]:
+    """Names of the methods that, with their default settings, need no examples of a role."""
+    return [name for name in METHODS if role not in build_method(name).needs.roles]
+
+
+def steps_of(examples: Sequence[Example], needs: Needs, settings: TrainSettings) -> list[list[Example]]:
+    """The examples of every step: forget, refuse, retain, then their companions.
+
+    All steps are planned before training, so that a resumed run sees the batches of an uninterrupted one. Within a
+    role, and with a mix within a source, every example is used once before any is used twice.
+
+    Raises:
+        UserError: a role that the method needs has no examples or no rows, an unknown source in the mix, or a companion
+            that cannot be made.
+    """
+    streams: dict[Role, Iterator[Example]] = {}
+    for role in Role:  # in this order: a set's own differs from process to process
+        if role not in needs.roles:
+            continue
+        pool = sorted((example for example in examples if example.role == role), key=lambda example: example.id)
+        if not pool:
+            others = ", ".join(methods_without(role))
             raise UserError(
-                f"another process of this run was lost at step {run.step + 1}; {kept}: run the same command again, "
-                "with as many processes as there are now"
-            ) from error
-        raise
+                f"training data: no {role.value} examples, but the method needs that role: add rows of role "
+                f"'{role.value}' to data.examples, or take a method that needs none ({others})"
+            )
+        if settings.batch.of(role) == 0:
+            raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
+        rng = random.Random(f"{settings.seed}/{role.value}")
+        mix = settings.retain_mix if role is Role.RETAIN else None
+        streams[role] = shuffled_forever(pool, rng) if mix is None else _mixed_forever(pool, mix, rng)
+    makers = {kind: Companions(kind, examples, settings.seed) for kind in Companion if kind in needs.companions}
+    steps = []
+    for _ in range(settings.steps):
+        rows = [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
+        for kind, companions in makers.items():
+            rows += [companions.of(row) for row in rows if part_of(row) == needs.companions[kind]]
+        steps.append(rows)
+    return steps
 
 
-def advice(settings: TrainSettings) -> str:
-    """What would need less memory, what costs least first; only what is not done already."""
-    ways = [f"train.accumulate: {2 * settings.accumulate} (half as much at a time, the same result)"]
-    if not settings.recompute:
-        ways.append("train.recompute: true (a third more work)")
-    if settings.head_chunk > 64:
-        ways.append(f"train.head_chunk: {settings.head_chunk // 2}")
-    ways.append("model_settings.quantisation: 4-bit")
-    return "What helps, in this order: " + "; ".join(ways)
+def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:
+    known = {example.source for example in pool}
+    for source in mix:
+        if source not in known:
+            raise UserError(
+                f"train.retain_mix: no retain examples from '{source}'; known are {', '.join(sorted(known))}"
+            )
+    sources = [source for source, share in mix.items() if share > 0]
+    if not sources:
+        raise UserError("train.retain_mix: every share is 0")
+    shares = [mix[source] for source in sources]
+    by_source = {
+        source: shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
+    }
+    while True:
+        yield next(by_source[rng.choices(sources, shares)[0]])
+
+
+def _check_batch_split(needs: Needs, settings: TrainSettings, processes: int) -> None:
+    """Assert that every role's rows divide by the processes and turns."""
+    count = processes * settings.accumulate
+    for role in needs.roles:
+        if settings.batch.of(role) % count:
+            raise UserError(
+                f"train.batch.{role.value}: {settings.batch.of(role)} rows do not divide by {processes} processes × "
+                f"{settings.accumulate} turns (train.accumulate): make it a multiple of {count}"
+            )
+
+
+def _check_ids(examples: Sequence[Example]) -> None:
+    id_, count = Counter(example.id for example in examples).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"training data: two examples have the id {id_}")
+
+
+def _check_cacheable(steps: Sequence[Sequence[Example]], needs: Needs) -> None:
+    """Assert that what the method needs of the original model can be cached: log-probabilities of text."""
+    if needs.reference_hidden:
+        raise UserError("train.reference: the method compares hidden states, which are not cached: set it to live")
+    read = (example for rows in steps for example in rows if part_of(example) in needs.original)
+    if (pictured := next((example.id for example in read if example.image is not None), None)) is not None:
+        raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
+
+
+def _check_lengths(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> None:
+    """Assert that the words of all examples can be encoded; no picture is opened."""
+    for example in examples:
+        encode(
+            vlm,
+            example.model_copy(update={"image": None}),
+            max_prompt_tokens=settings.max_prompt_tokens,
+            max_answer_tokens=settings.max_answer_tokens,
+        )
+
+
+def _content(example: Example) -> dict[str, object]:
+    """Every field of an example; its picture by content, since the file may lie elsewhere tomorrow."""
+    content = example.model_dump(mode="json")
+    return content if example.image is None else {**content, "image": file_key(Path(example.image))}

@@ -19,17 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from unsay.errors import UserError
 from unsay.files import atomic_path, content_key
 from unsay.methods.base import Needs, Part
 from unsay.models.vlm import VLM
-from unsay.records import Example
-from unsay.training.companions import part_of
 from unsay.training.encode import Encoded, collate
 from unsay.training.forward import answer_hidden
 from unsay.training.head import Reference
 from unsay.training.metrics import original_flops
-from unsay.training.plan import TrainSettings
+from unsay.training.settings import TrainSettings
 
 FORMAT = 2
 """Raise when the code changes what is kept, so that it is computed anew."""
@@ -39,23 +36,6 @@ BATCH = 16
 
 PER_FILE = 64
 """Examples in one file: what a killed run may have to do again."""
-
-
-def check_cacheable(plan: Iterable[Iterable[Example]], needs: Needs) -> None:
-    """Before anything is computed: what the method asks of the original model can be kept.
-
-    Args:
-        plan: the examples of every step.
-        needs: what the method asks for.
-
-    Raises:
-        UserError: it asks for more than log-probabilities, or for those of an example with a picture.
-    """
-    if needs.reference_hidden:
-        raise UserError("train.reference: the method compares hidden states, which are not cached: set it to live")
-    read = (example for examples in plan for example in examples if part_of(example) in needs.original)
-    if (pictured := next((example.id for example in read if example.image is not None), None)) is not None:
-        raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
 
 
 class Price(NamedTuple):

@@ -12,26 +12,26 @@ from torch import Tensor
 
 from unsay import preemption
 from unsay.errors import UserError
-from unsay.files import content_key, file_key
-from unsay.methods import code_key
-from unsay.methods.base import Method, Needs, RoleBatch
+from unsay.files import content_key
+from unsay.methods.base import Needs, RoleBatch
 from unsay.models.flops import forward_flops
 from unsay.models.lora import attach, detach, save_adapter
-from unsay.models.sharding import check_shardable, shard
+from unsay.models.sharding import shard
 from unsay.models.vision import blind
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
-from unsay.records import Example, Role
-from unsay.training.batches import Batches, Encoder, batches, check_shares, shares
+from unsay.records import Role
+from unsay.training.batches import Batches, Encoder, split
 from unsay.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.head import role_views
-from unsay.training.hidden import check_blocks, recomputing
+from unsay.training.hidden import recomputing
 from unsay.training.metrics import Metrics, probe_flops, step_flops
 from unsay.training.optimizer import Pace, make_optimizer, multiplied, multiply
-from unsay.training.plan import TrainSettings, explained
-from unsay.training.reference import ReferenceCache, check_cacheable
+from unsay.training.plan import TrainingPlan
+from unsay.training.reference import ReferenceCache
+from unsay.training.settings import explained
 from unsay.training.vision import Vision
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -65,14 +65,10 @@ class TrainResult:
 
 def train(
     vlm: VLM,
-    examples: Sequence[Example],
-    method: Method,
-    settings: TrainSettings,
+    plan: TrainingPlan,
     run_dir: Path,
     *,
-    probe_examples: Sequence[Example] = (),
     progress: Progress | None = None,
-    key: str = "",
     processes: Processes = ALONE,
     device: torch.device | None = None,
 ) -> TrainResult:
@@ -90,47 +86,34 @@ def train(
 
     Args:
         vlm: the original model; an adapter is attached to it in place, and taken off again if training fails.
-        examples: training examples of every role that the method needs.
-        method: the loss.
-        settings: see `TrainSettings`.
+        plan: see `plan_training`; a checkpoint is continued only if plan and model are equal.
         run_dir: the run directory.
-        probe_examples: held-out retain examples, watched for collapse; with none, nobody watches.
         progress: called after every step.
-        key: content key of whatever else decides the result, the method's settings above all; a checkpoint is continued
-            only if all inputs are equal.
         processes: those that train together; every one of them calls this alike.
         device: where a sharded model goes; where it is if not given.
 
     Raises:
-        UserError: bad data, a method that is written in no file, or NaN or collapse before the first checkpoint; out of
-            memory, or a process that is lost.
+        UserError: an example that cannot be encoded, NaN or collapse before the first checkpoint, out of memory, or a
+            lost process.
         PreemptedError: SIGTERM, where it is heeded; the last whole step is saved.
     """
-    contents = [example_content(e) for e in (*examples, *probe_examples)]
-    key = content_key(key, type(method).__name__, vlm.key, settings.decisive(), contents, *code_key(type(method)))
-    check_shares(method.needs, settings, processes.world)
-    plan = batches(examples, method.needs, settings)
-    if settings.reference == "cached":
-        check_cacheable(plan, method.needs)
-    made = {row.id: row for rows in plan for row in rows if isinstance(row, CompanionExample)}
-    encoder = Encoder(vlm, [*examples, *probe_examples, *made.values()], settings)
+    method, settings = plan.method, plan.settings
+    companions = {row.id: row for rows in plan.steps for row in rows if isinstance(row, CompanionExample)}
+    encoder = Encoder(vlm, [*plan.examples, *plan.probe, *companions.values()], settings)
     size = sum(settings.batch.of(role) for role in Role)
-    probe = [probe_examples[start : start + size] for start in range(0, len(probe_examples), size)]
+    probe = [plan.probe[start : start + size] for start in range(0, len(plan.probe), size)]
     adapted = attach(vlm, settings.lora, settings.seed)
     try:
-        check_blocks(adapted, method.needs)
         if processes.sharded:
-            check_shardable(adapted, examples)
             shard(adapted, processes, device or vlm.device)
-        run = _Training(adapted, method, settings, run_dir / "train", key, Batches(encoder, probe), processes)
-        text = all(example.image is None for example in (*examples, *probe_examples))
+        run = Trainer(adapted, plan, run_dir / "train", Batches(encoder, probe), processes)
         with (
             explained(run, settings),
             preemption.defer_sigterm(),
             recomputing(adapted, settings.recompute),
-            blind(adapted, text and not processes.sharded),
+            blind(adapted, not plan.pictured and not processes.sharded),
         ):
-            stopped = run.through(Batches(encoder, plan), progress)
+            stopped = run.through(Batches(encoder, plan.steps), progress)
         multiply(run.parameters, method.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
     except BaseException:
@@ -139,24 +122,23 @@ def train(
     return TrainResult(trained, run.step, stopped, run.tokens, run.flops, run.seconds, run.image_tokens)
 
 
-class _Training:
+class Trainer:
     """A run's moving parts: parameters, optimiser, schedule and counters; starts from the last checkpoint, if any."""
 
     def __init__(
         self,
         vlm: VLM,
-        method: Method,
-        settings: TrainSettings,
+        plan: TrainingPlan,
         folder: Path,
-        key: str,
-        probe: Sequence[Sequence[Encoded]],
+        probe: Sequence[Sequence[Encoded]] = (),
         processes: Processes = ALONE,
     ) -> None:
         # Evaluation mode: with dropout the current model would differ from the original without having learnt anything,
         # and a resumed run from an uninterrupted one.
         vlm.model.eval()
-        self.vlm, self.method, self.settings, self.key, self.probe = vlm, method, settings, key, probe
-        self.processes = processes
+        method, settings = plan.method, plan.settings
+        self.vlm, self.method, self.settings, self.probe, self.processes = vlm, method, settings, probe, processes
+        self.key = content_key(plan.key, vlm.key)
         self.parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters.values(), settings, vlm.device)
         self.pace = Pace(settings)
@@ -195,7 +177,7 @@ class _Training:
         while not ended:
             self._remember(steps)
             began = time.monotonic()
-            row = self._one(steps[self.step])
+            row = self.one_step(steps[self.step])
             self._passed_since(began)
             if row is None:
                 return self._fall_back(f"the loss or its gradient was not a number at step {self.step + 1}")
@@ -275,14 +257,14 @@ class _Training:
         """How many steps there will be, as far as can be told."""
         return self.step if ended else max(self.step + 1, round(self.step / self._used()))
 
-    def _one(self, examples: Sequence[Encoded]) -> dict[str, float] | None:
+    def one_step(self, examples: Sequence[Encoded]) -> dict[str, float] | None:
         """One step: its meters, or None if its loss or gradient is no number."""
         used, turns = self._used(), self.settings.accumulate
         rate = self.settings.learning_rate * self.pace.factor(self.step, used)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         before = (self.tokens, self.image_tokens, self.flops)
-        mine = shares(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
+        mine = split(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
         meters = self._optimise([self._backward(share, used, before) for share in mine])
         # What the others' shares took is counted, too.
         spent = [now - then for now, then in zip((self.tokens, self.image_tokens, self.flops), before, strict=True)]
@@ -454,13 +436,3 @@ class _Training:
 def _tokens(examples: Sequence[Encoded]) -> int:
     """What a batch will cost; equal to `MixedBatch.tokens`, known before it is made."""
     return sum(example.length for example in examples)
-
-
-def example_content(example: Example) -> dict[str, object]:
-    """All that an example says; its picture by content, for the file may lie elsewhere tomorrow.
-
-    Raises:
-        UserError: the picture is missing or cannot be read.
-    """
-    content = example.model_dump(mode="json")
-    return content if example.image is None else {**content, "image": file_key(Path(example.image))}

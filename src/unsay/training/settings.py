@@ -1,0 +1,159 @@
+"""Settings of one training run, and what to change in them when memory runs out.
+
+Settings of one training run.
+
+What ends a training from outside, in one line each: memory that is not there, and a process that is gone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+
+from unsay.errors import UserError
+from unsay.models.lora import LoraSettings
+from unsay.models.memory import out_of_memory
+from unsay.processes import lost
+from unsay.records import Role
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BatchSettings(Section):
+    """How many examples of each role stand in one mixed batch; rows that a method has made for them come on top."""
+
+    forget: int = Field(8, ge=0, description="harmful answers in a batch")
+    refuse: int = Field(8, ge=0, description="refusals in a batch")
+    retain: int = Field(8, ge=0, description="normal answers in a batch")
+
+    def of(self, role: Role) -> int:
+        """Examples per batch of one role."""
+        return int(getattr(self, role.value))
+
+
+class StopSettings(Section):
+    """When a run ends before its last step."""
+
+    max_probe_kl: float | None = Field(
+        1.0,
+        gt=0,
+        description="the run is stopped as collapsed, at its last good checkpoint, when KL(original ‖ current) on "
+        "held-out normal answers exceeds this many nats per token; null watches without stopping",
+    )
+    probe_every: int = Field(
+        10, ge=1, description="steps between two looks at the held-out normal answers; every checkpoint has one too"
+    )
+
+
+class TrainSettings(Section):
+    """One training run; every field has a default that suits the pocket VLM."""
+
+    steps: int = Field(50, ge=1, description="optimiser steps, each on one mixed batch")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="training ends before the step that would bring its tokens, image tokens included, above this; the "
+        "learning rate's schedule then runs over whichever limit is nearest: steps, tokens or seconds; null sets none",
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, description="the same for training seconds, as far as a step's time can be foretold"
+    )
+    batch: BatchSettings = BatchSettings()
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="turns in which a process computes its share of the batch, where it does not fit at once; the "
+        "result is the same",
+    )
+    recompute: bool = Field(
+        False,
+        description="compute activations again in the backward pass in place of keeping them: less memory, about a "
+        "third more work",
+    )
+    retain_mix: dict[str, NonNegativeFloat] | None = Field(
+        None, description="share of each source in the retain examples; null draws every example equally often"
+    )
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
+    )
+    learning_rate: float = Field(
+        5e-4, gt=0, description="at its highest, after the warm-up; larger models want smaller ones, 1e-4 and below"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="how the learning rate falls to 0 after the warm-up, or that it stays"
+    )
+    warmup_steps: int = Field(3, ge=0, description="steps in which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, description="of the adapter's weights (AdamW)")
+    max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
+    max_prompt_tokens: int = Field(
+        256, ge=8, description="a longer prompt is an error; a picture's tokens do not count"
+    )
+    max_answer_tokens: int = Field(
+        48, ge=1, description="a longer answer is cut, and what is left teaches no end: raise it for long answers"
+    )
+    head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
+    reference: Literal["live", "cached"] = Field(
+        "live",
+        description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once "
+        "per example, before training, and keeps what it said: worth it where examples are seen several times",
+    )
+    reference_top_k: int = Field(
+        64,
+        ge=1,
+        description="of a cached original, tokens per position whose probabilities are kept for KL; the rest counts as "
+        "one token, so that KL comes out too small, never too large",
+    )
+    lora: LoraSettings = LoraSettings()
+    checkpoint_every: int = Field(
+        10, ge=1, description="steps between two checkpoints; a killed run goes on from the last"
+    )
+    stop: StopSettings = StopSettings()
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the result: not how the work is cut up, nor what is as ever."""
+        left_out = {"accumulate", "recompute"} | ({"optimizer"} if self.optimizer == "adamw" else set())
+        return self.model_dump(mode="json", exclude=left_out)
+
+
+class Steps(Protocol):
+    """A training under way."""
+
+    step: int
+    saved: int
+
+
+@contextmanager
+def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
+    """Turn such an error into a `UserError` that says what is kept and what to do; others pass.
+
+    Nothing is exchanged with other processes from here on: whoever is left waits for nobody.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        kept = f"step {run.saved} is kept" if run.saved else "no step is kept yet"
+        if out_of_memory(error):
+            raise UserError(f"out of memory at step {run.step + 1}; {kept}. {advice(settings)}") from error
+        if lost(error):
+            raise UserError(
+                f"another process of this run was lost at step {run.step + 1}; {kept}: run the same command again, "
+                "with as many processes as there are now"
+            ) from error
+        raise
+
+
+def advice(settings: TrainSettings) -> str:
+    """What would need less memory, what costs least first; only what is not done already."""
+    ways = [f"train.accumulate: {2 * settings.accumulate} (half as much at a time, the same result)"]
+    if not settings.recompute:
+        ways.append("train.recompute: true (a third more work)")
+    if settings.head_chunk > 64:
+        ways.append(f"train.head_chunk: {settings.head_chunk // 2}")
+    ways.append("model_settings.quantisation: 4-bit")
+    return "What helps, in this order: " + "; ".join(ways)
