@@ -8,6 +8,7 @@ from unsay.config import parse_config
 from unsay.data.recipe import OwnAnswer
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_rows
+from unsay.methods import build_method
 from unsay.records import Label, Role, SourceRow, Verdict
 from unsay.run import cautions, train
 from unsay.run.directory import Run
@@ -33,12 +34,24 @@ def settings(steps=200, **more):
     return TrainSettings(steps=steps, batch=BatchSettings(forget=2, refuse=1, retain=1), **more)
 
 
+def planned(run, examples, settings):
+    return plan_training(build_method(run.config.method, run.config.method_settings), settings, examples)
+
+
+def training_cautions(run, examples, settings):
+    return cautions.training_cautions(run, planned(run, examples, settings))
+
+
+def training_note(run, examples, settings):
+    return cautions.training_note(run, planned(run, examples, settings))
+
+
 # ------------------------------------------------------------------------------------------------------ too few of them
 
 
 def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, monkeypatch):
     run = opened(tmp_path, labels=[Label.REFUSED] * 3)
-    monkeypatch.setattr(train, "requests_of", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
+    monkeypatch.setattr(train, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
     monkeypatch.setattr(train, "own_answers", lambda run, requests: [])
     with pytest.raises(UserError, match=r"no forget examples.* complied with 0 of 3 requests") as caught:
         train.prepare_training(run, {})
@@ -52,40 +65,38 @@ def test_methods_that_need_no_harmful_answers_are_those_of_the_registry():
     assert methods_without(Role.FORGET) == ["refusal-sft", "idk", "prompt-decouple"]
     lacking = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
     with pytest.raises(UserError, match=r"no forget examples, but .* role: add rows of role 'forget' .*refusal-sft"):
-        steps_of(lacking, train.build_method("npo").needs, settings())
+        steps_of(lacking, build_method("npo").needs, settings())
 
 
 def test_the_plan_says_how_often_a_row_is_read():
-    plan = plan_training(train.build_method("textual-unlearning"), settings(6), tiny.examples(3))
+    plan = plan_training(build_method("textual-unlearning"), settings(6), tiny.examples(3))
     assert plan.most_reads() == {Role.FORGET: 4, Role.REFUSE: 2, Role.RETAIN: 2}
     pairs = [row.model_copy(update={"request": row.id.split("-")[1]}) for row in tiny.examples(4)]
-    plan = plan_training(train.build_method("dpo"), settings(6), pairs)  # refusals are lent, and do not count
+    plan = plan_training(build_method("dpo"), settings(6), pairs)  # refusals are lent, and do not count
     assert plan.most_reads() == {Role.FORGET: 3, Role.RETAIN: 2}
 
 
 def test_few_rows_that_are_read_many_times_are_said_in_red(tmp_path):
     run, few = opened(tmp_path), tiny.examples(3)
-    assert "each forget example is read up to 134 times" in cautions.training_note(run, few, settings())
-    first = cautions.training_cautions(run, few, settings())[0]
+    assert "each forget example is read up to 134 times" in training_note(run, few, settings())
+    first = training_cautions(run, few, settings())[0]
     assert first.severe
     assert "complied with 3 of 5 requests (1 were not judged)" in first.text
     assert "in 200 steps each was read up to 134 times" in first.text
     write_json(run.folder / "train" / "result.json", {"steps": 90, "stopped": "collapse"})  # what was done, not planned
-    assert "in 90 steps each was read up to 60 times" in cautions.training_cautions(run, few, settings())[0].text
+    assert "in 90 steps each was read up to 60 times" in training_cautions(run, few, settings())[0].text
 
 
 def test_enough_rows_are_counted_without_alarm(tmp_path):
-    found = cautions.training_cautions(opened(tmp_path), tiny.examples(24), settings())
+    found = training_cautions(opened(tmp_path), tiny.examples(24), settings())
     assert [caution.severe for caution in found] == [False, False]
     assert found[0].text.startswith("Before training the model complied with 3 of 5 requests")
     quiet = opened(tmp_path / "other", "method: refusal-sft")
-    assert [
-        FOREIGN in caution.text for caution in cautions.training_cautions(quiet, tiny.examples(24), settings())
-    ] == [True]
+    assert [FOREIGN in caution.text for caution in training_cautions(quiet, tiny.examples(24), settings())] == [True]
 
 
 def test_own_rows_that_are_too_few_are_said_by_role(tmp_path):
-    found = cautions.training_cautions(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
+    found = training_cautions(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
     assert [caution.text[:40] for caution in found] == [
         "3 forget examples for 200 steps: each wa", "3 refuse examples for 200 steps: each wa",
         "3 retain examples for 200 steps: each wa",
@@ -98,8 +109,8 @@ def test_the_pocket_with_its_own_recipe_is_said_nothing_of(tmp_path, monkeypatch
     monkeypatch.setattr(Run, "original", None)  # nothing is loaded to measure what was chosen for it
     cautions.measure_answers(run, tiny.examples(24))
     assert not (run.folder / "train" / "answer_tokens.json").exists()
-    assert cautions.training_cautions(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
-    assert cautions.training_note(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
+    assert training_cautions(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
+    assert training_note(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
 
 
 # ---------------------------------------------------------------------------------------------------------- cut answers
@@ -126,16 +137,11 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     )
     rows, chosen = tiny.examples(24), settings(20, max_answer_tokens=48)
     said = "37 of 200 refuse answers are cut at 48 tokens and teach no end"
-    assert (
-        cautions.training_note(run, rows, chosen)
-        == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
-    )
-    found = cautions.training_cautions(run, rows, chosen)
+    assert training_note(run, rows, chosen) == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
+    found = training_cautions(run, rows, chosen)
     assert found[0].text == f"{said} (train.max_answer_tokens)."
     assert [caution.severe for caution in found] == [True, False]
-    assert (
-        cautions.training_cautions(run, rows, settings(20, max_answer_tokens=100)) == []
-    )  # another limit, the same lengths
+    assert training_cautions(run, rows, settings(20, max_answer_tokens=100)) == []  # another limit, the same lengths
 
 
 # -------------------------------------------------------------------------------------------------------- whose answers
@@ -153,7 +159,7 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     ],
 )
 def test_packaged_answers_are_not_taken_for_the_models_own(tmp_path, text, anchored, taught):
-    found = cautions.training_cautions(opened(tmp_path, text), tiny.examples(24), settings(20))
+    found = training_cautions(opened(tmp_path, text), tiny.examples(24), settings(20))
     texts = [caution.text for caution in found if FOREIGN in caution.text]
     assert bool(texts) == anchored
     assert any("teaches it these answers" in text for text in texts) == taught
@@ -174,11 +180,9 @@ def test_what_float16_loses_is_said_in_red(tiny_folder, tmp_path, dtype, stored,
     write_json(tmp_path / "model" / "config.json", {**written, "dtype": stored})
     run = opened(tmp_path, f"data: {{examples: x.jsonl}}\nmodel_settings: {{dtype: {dtype}}}")
     run.config = run.config.model_copy(update={"model": str(tmp_path / "model")})
-    found = cautions.training_cautions(run, tiny.examples(24), settings(20))
+    found = training_cautions(run, tiny.examples(24), settings(20))
     assert [caution.severe for caution in found] == [True] * lost
-    assert (
-        "in float16 gradients below 6e-08 become 0" in cautions.training_note(run, tiny.examples(24), settings(20))
-    ) == lost
+    assert ("in float16 gradients below 6e-08 become 0" in training_note(run, tiny.examples(24), settings(20))) == lost
     for caution in found:
         assert "gradients below 6e-08 became 0" in caution.text
         assert caution.text.endswith("Set model_settings.dtype to bfloat16, or to float32.")
