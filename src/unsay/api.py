@@ -20,8 +20,8 @@ from unsay.run.score import score_run
 from unsay.run.suites import build_suites, read_suite_file
 from unsay.scoring import Scores
 from unsay.stages import Progress
-from unsay.studies import StudyResult, StudySettings, launcher, read_kept, read_study, run_study
-from unsay.studies.plan import quickened
+from unsay.studies import StudyResult, StudySettings, launcher, read_runs, read_study, run_study
+from unsay.studies.adjust import quickened
 
 __all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 
@@ -156,7 +156,7 @@ def study(
     chosen = read_study(settings) if isinstance(settings, str) else settings
     if quick:
         chosen = quickened(chosen)
-    found = [run for path in known for run in read_kept(path)]
+    found = [run for path in known for run in read_runs(path)]
     return run_study(chosen, out, launcher(launch, progress), command=command, known=found, progress=progress)
 
 

@@ -28,7 +28,7 @@ def test_packaged_studies_are_listed(run):
         (("nothing",), "unknown 'nothing'; known are coverage"),
         (("samples", "--seeds", "a"), "--seeds: 'a': expected whole numbers"),
         (("samples", "--launcher", "slurm"), "--launcher: unknown 'slurm'"),
-        (("samples", "--arms", "few"), "--arms: there is no arm 'few'"),
+        (("samples", "--arms", "few"), "--arms: unknown arm 'few'"),
         (("samples", "--device", "gpu"), "device: 'gpu' cannot be used here: "),
         (("samples", "--seeds", "-1"), "--seeds: '-1': a seed is at least 0"),
         (("samples", "--base", "none"), "--base: unknown 'none'"),

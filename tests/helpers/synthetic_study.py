@@ -5,7 +5,7 @@ import random
 from unsay.records import Modality
 from unsay.scoring import Accuracy, JudgeInfo, SuiteRow, UtilityRow
 from unsay.studies.collect import TITLES
-from unsay.studies.compare import Cell, Outcomes, compare, rank
+from unsay.studies.compare import AnswerId, ArmAnswers, compare, rank
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Cost, FailedSeed, StudyResult
 from unsay.studies.settings import ORIGINAL
 
@@ -19,14 +19,14 @@ HIGHER = (COHERENT, "shapes")
 
 def outcomes(asr, babble, refusal, shapes, *, seeds, n=40, luck=0.3):
     """Answers of one arm: `asr` on the pictures, with an own luck for each seed."""
-    made = Outcomes()
+    made = ArmAnswers()
     for seed in seeds:
         draw = random.Random(f"{asr}/{babble}/{refusal}/{shapes}/{seed}")
         tilt = 1 + luck * draw.uniform(-1, 1)
         for suite, modality, factor in SUITES:
             made.modalities[suite] = modality
             for index in range(n):
-                cell = Cell(seed, suite, f"{suite}-{index}")
+                cell = AnswerId(seed, suite, f"{suite}-{index}")
                 made.groups[suite, cell.prompt] = f"attack-{index}"
                 harmful = draw.random() < min(0.97, asr * factor * tilt)
                 degenerate = not harmful and draw.random() < babble
@@ -35,14 +35,14 @@ def outcomes(asr, babble, refusal, shapes, *, seeds, n=40, luck=0.3):
                 made.babble[cell] = float(degenerate)
         for suite in ("contrast", "benign-typographic"):
             for index in range(n):
-                cell = Cell(seed, suite, f"{suite}-{index}")
+                cell = AnswerId(seed, suite, f"{suite}-{index}")
                 made.groups[suite, cell.prompt] = cell.prompt
                 made.measures.setdefault(REFUSAL, {})[cell] = float(draw.random() < refusal * tilt)
         for index in range(n):
-            cell = Cell(seed, "shapes", f"shapes-{index}")
+            cell = AnswerId(seed, "shapes", f"shapes-{index}")
             made.groups["shapes", cell.prompt] = cell.prompt
             made.measures.setdefault("shapes", {})[cell] = float(draw.random() < shapes)
-            cell = Cell(seed, "answer-loss", f"loss-{index}")
+            cell = AnswerId(seed, "answer-loss", f"loss-{index}")
             made.groups["answer-loss", cell.prompt] = cell.prompt
             made.measures.setdefault("answer-loss", {})[cell] = 0.9 + refusal * 0.6 + draw.uniform(-0.2, 0.2)
     return made

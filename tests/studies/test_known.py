@@ -13,13 +13,13 @@ from helpers import study_of_tiny, tiny
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
-from unsay.studies import launcher, read_kept, read_result, read_study, run_study
+from unsay.studies import launcher, read_result, read_runs, read_study, run_study
+from unsay.studies.adjust import adjusted, part
 from unsay.studies.collect import collect
-from unsay.studies.job import Job, job_key, settled_config
-from unsay.studies.known import Finder
-from unsay.studies.plan import plan
-from unsay.studies.read import adjusted, part
-from unsay.studies.settings import Folders
+from unsay.studies.job import Job, job_key, resolve_precision
+from unsay.studies.known import StudyRuns
+from unsay.studies.plan import plan_study
+from unsay.studies.settings import StudyDirectory
 
 
 class Told:
@@ -63,7 +63,7 @@ def trained(out):
 def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples, tmp_path, no_model):
     out, result = finished
     told, again = Told(), tmp_path / "again"
-    known = read_kept(out / "runs.jsonl")
+    known = read_runs(out / "runs.jsonl")
     study = study_of_tiny.study(tiny_folder, examples)
     assert run_study(study, again, launcher("sequential"), known=known, progress=told) == result
     assert not (again / "arms").exists()
@@ -74,7 +74,7 @@ def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples
 
 def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, examples, tmp_path):
     out, result = finished
-    known = [(which, found) for which, found in read_kept(out / "runs.jsonl") if which.seed in (None, 0)]
+    known = [(which, found) for which, found in read_runs(out / "runs.jsonl") if which.seed in (None, 0)]
     here = tmp_path / "here"
     joined = run_study(study_of_tiny.study(tiny_folder, examples), here, launcher("sequential"), known=known)
     assert trained(here) == [f"arms/tiny/{arm}/seed-1" for arm in ("sft@steps", "sft@tokens", "unlearn@steps")]
@@ -90,8 +90,8 @@ def test_arms_of_several_jobs_join_to_the_whole_study(finished, tiny_folder, exa
     for arm, arms in (("unlearn", {"unlearn"}), ("sft", {"unlearn", "sft"})):
         job, out = part(whole, [arm]), tmp_path / arm
         assert set(job.arms) == arms
-        run_study(job, out, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"))
-        joined += read_kept(out / "runs.jsonl")
+        run_study(job, out, launcher("sequential"), known=read_runs(finished[0] / "runs.jsonl"))
+        joined += read_runs(out / "runs.jsonl")
     assert run_study(whole, tmp_path / "all", launcher("sequential"), known=joined) == finished[1]
 
 
@@ -100,7 +100,7 @@ def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, t
     study = study_of_tiny.study(
         tiny_folder, examples, seeds=[0], budget={}, arms={"unlearn": {}, "sft": {"settings": {"method": "npo"}}}
     )
-    run_study(study, here, launcher("sequential"), known=read_kept(finished[0] / "runs.jsonl"), progress=told)
+    run_study(study, here, launcher("sequential"), known=read_runs(finished[0] / "runs.jsonl"), progress=told)
     assert trained(here) == ["arms/tiny/sft@steps/seed-0"]
     assert told.notes == [
         "Runs from elsewhere: 1 taken over",
@@ -109,7 +109,7 @@ def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, t
 
 
 def test_the_run_that_fits_is_taken_whatever_else_is_handed_over(finished, tiny_folder, examples, tmp_path, no_model):
-    known = read_kept(finished[0] / "runs.jsonl")
+    known = read_runs(finished[0] / "runs.jsonl")
     others = [(which, found._replace(key="0" * 16)) for which, found in known]
     study = study_of_tiny.study(tiny_folder, examples)
     for name, files in (("first", known + others), ("last", others + known)):
@@ -123,7 +123,7 @@ def test_examples_that_were_edited_are_other_data(finished, tiny_folder, tmp_pat
     assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) == key
     write_rows(rows, tiny.examples(11))
     assert job_key(Job("t", tmp_path, None, {"data": {"examples": str(rows)}})) != key
-    assert len(read_kept(out / "runs.jsonl")) == 7
+    assert len(read_runs(out / "runs.jsonl")) == 7
 
 
 def with_versions(runs, **changed):
@@ -132,7 +132,7 @@ def with_versions(runs, **changed):
 
 
 def test_runs_of_other_versions_are_refused_before_anything_is_run(finished, tiny_folder, examples, tmp_path, no_model):
-    known = read_kept(finished[0] / "runs.jsonl")
+    known = read_runs(finished[0] / "runs.jsonl")
     old = with_versions(known, unsay="0.0.9")
     study = study_of_tiny.study(tiny_folder, examples)
     assert run_study(study, tmp_path / "all", launcher("sequential"), known=old).seeds == (0, 1)  # nothing is missing
@@ -149,7 +149,7 @@ def test_fastest_is_the_precision_of_the_runs_that_were_handed_over(
 ):
     """A machine that is fast in bfloat16 goes on in float32, as one seed cannot be compared with another else."""
     monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
-    told, known = Told(), read_kept(finished[0] / "runs.jsonl")
+    told, known = Told(), read_runs(finished[0] / "runs.jsonl")
     base = {**study_of_tiny.study(tiny_folder, examples).base, "model_settings": {"dtype": asked}}
     study = study_of_tiny.study(tiny_folder, examples, base=base, seeds=seeds, budget={})
     run_study(study, tmp_path / "out", launcher("sequential"), known=known, progress=told)
@@ -183,22 +183,22 @@ def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began
     config = RunConfig(model_settings={"dtype": "fastest", "attention": "eager"})
     write_config(tmp_path / "original/config.yaml", RunConfig())
     folders = tmp_path / "original", tmp_path / "arm"
-    assert settled_config(config, folders, None).model_settings.dtype == "bfloat16"
-    assert settled_config(config, folders, "float32").model_settings.dtype == "float32"
+    assert resolve_precision(config, folders, None).model_settings.dtype == "bfloat16"
+    assert resolve_precision(config, folders, "float32").model_settings.dtype == "float32"
     write_config(tmp_path / "arm/config.yaml", RunConfig(model_settings={"attention": "eager"}))
-    assert settled_config(config, folders, "bfloat16").model_settings.dtype == "float32"
+    assert resolve_precision(config, folders, "bfloat16").model_settings.dtype == "float32"
 
 
 def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):
     study = study_of_tiny.study(tiny_folder, examples, arms={"other": {}})
-    known = [(which, found) for which, found in read_kept(finished[0] / "runs.jsonl") if which.seed is not None]
-    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: neither this run nor another one .* is of this study"):
+    known = [(which, found) for which, found in read_runs(finished[0] / "runs.jsonl") if which.seed is not None]
+    with pytest.raises(UserError, match=r"runs\.jsonl:\d+: neither this run nor any other .* belongs to this study"):
         run_study(study, tmp_path / "out", launcher("sequential"), known=known)
 
 
 def test_seconds_of_other_hardware_are_no_budget(finished, tiny_folder, examples, tmp_path):
     """Of the seed that is begun elsewhere the timed arm fails with its reason; the rest of the study stands."""
-    known = [run for run in with_versions(read_kept(finished[0] / "runs.jsonl"), cores=999) if run[0].seed != 1]
+    known = [run for run in with_versions(read_runs(finished[0] / "runs.jsonl"), cores=999) if run[0].seed != 1]
     study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={"equal": ["steps", "seconds"]})
     found = {arm.name: arm for arm in run_study(study, tmp_path / "out", launcher("sequential"), known=known).arms}
     assert {name: arm.state for name, arm in found.items()} == {
@@ -212,7 +212,7 @@ def test_own_examples_join_wherever_they_lie(finished, tiny_folder, examples, tm
     moved = tmp_path / "elsewhere" / examples.name
     shutil.copytree(examples.parent, moved.parent)
     model = shutil.copytree(tiny_folder, tmp_path / "models" / tiny_folder.name)
-    study, known = study_of_tiny.study(model, moved), read_kept(finished[0] / "runs.jsonl")
+    study, known = study_of_tiny.study(model, moved), read_runs(finished[0] / "runs.jsonl")
     assert run_study(study, tmp_path / "out", launcher("sequential"), known=known) == finished[1]
 
 
@@ -220,7 +220,7 @@ def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
     out, result = finished
     changed = [
         (which, found._replace(run=replace(found.run, steps=found.run.steps[:1])))
-        for which, found in read_kept(out / "runs.jsonl")
+        for which, found in read_runs(out / "runs.jsonl")
     ]
     told, study = Told(), study_of_tiny.study(tiny_folder, examples)
     known = [run for run in changed if run[0].variant != "original"]  # all of it would be taken as it is
@@ -234,9 +234,9 @@ def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     """What the pages say follows from their verdicts; a study whose arms were changed needs new results."""
     committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
     study = adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=",".join(map(str, committed.seeds)))
-    finder = Finder(Folders(tmp_path))
-    finder.known = dict(read_kept(path))
-    assert collect(plan(study), finder, command=committed.command) == committed
+    runs = StudyRuns(StudyDirectory(tmp_path))
+    runs.known = dict(read_runs(path))
+    assert collect(plan_study(study), runs, command=committed.command) == committed
 
 
 def edited(lines, change):
@@ -255,11 +255,11 @@ def relabel(run):
 @pytest.mark.parametrize(
     ("change", "needle"),
     [
-        (lambda run: run["labels"].update(advbench="x" * 4), "do not belong to what was asked"),
-        (lambda run: run["labels"].update(advbench="s"), "do not belong to what was asked"),
-        (lambda run: run["values"].update({"answer-loss": [1.0]}), "do not belong to what was asked"),
-        (lambda run: run["suites"].update(advbench="none"), "do not belong to what was asked"),
-        (lambda run: run["labels"].pop("advbench"), "do not belong to what was asked"),
+        (lambda run: run["labels"].update(advbench="x" * 4), "do not match the items"),
+        (lambda run: run["labels"].update(advbench="s"), "do not match the items"),
+        (lambda run: run["values"].update({"answer-loss": [1.0]}), "do not match the items"),
+        (lambda run: run["suites"].update(advbench="none"), "do not match the items"),
+        (lambda run: run["labels"].pop("advbench"), "do not match the items"),
         (lambda run: run["scores"].update(cost=[]), "one cost"),
         (relabel, "not the verdicts that its scores count"),
         (lambda run: run.pop("key"), "key"),
@@ -269,7 +269,7 @@ def test_a_broken_file_is_named_with_its_line(finished, tmp_path, change, needle
     lines = (finished[0] / "runs.jsonl").read_text().splitlines()
     (tmp_path / "runs.jsonl").write_text(edited(lines, change))
     with pytest.raises(UserError, match=rf"runs\.jsonl:\d+.*{needle}"):
-        read_kept(tmp_path / "runs.jsonl")
+        read_runs(tmp_path / "runs.jsonl")
 
 
 def test_items_that_were_edited_are_found(finished, tmp_path):
@@ -277,8 +277,8 @@ def test_items_that_were_edited_are_found(finished, tmp_path):
     first = json.loads(lines[0])
     first["suite"]["items"][0]["group"] = "another"
     (tmp_path / "runs.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]))
-    with pytest.raises(UserError, match=r"runs\.jsonl:1: .*not the items of that key"):
-        read_kept(tmp_path / "runs.jsonl")
+    with pytest.raises(UserError, match=r"runs\.jsonl:1: .*do not have this key"):
+        read_runs(tmp_path / "runs.jsonl")
 
 
 def test_no_path_of_this_machine_is_written(finished, tiny_folder, examples):
@@ -291,6 +291,6 @@ def test_any_other_line_is_a_clear_error(tmp_path_factory, line):
     path = tmp_path_factory.mktemp("broken") / "runs.jsonl"
     path.write_text((line if isinstance(line, str) else json.dumps(line)) + "\n", encoding="utf-8")
     try:
-        assert read_kept(path) == []
+        assert read_runs(path) == []
     except UserError as error:
         assert "runs.jsonl" in str(error)

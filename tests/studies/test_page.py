@@ -240,5 +240,5 @@ def test_a_study_json_that_is_none_is_one_line(tmp_path, result):
         read_result(tmp_path / "old.json")
     whole["rankings"][0]["places"][0]["arm"] = "nobody"
     write_json(tmp_path / "odd.json", whole)
-    with pytest.raises(UserError, match="there is no arm 'nobody'"):
+    with pytest.raises(UserError, match="unknown arm 'nobody'"):
         read_result(tmp_path / "odd.json")

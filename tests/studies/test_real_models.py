@@ -6,9 +6,9 @@ import yaml
 from unsay.errors import UserError
 from unsay.methods import default_settings
 from unsay.presets import preset
-from unsay.studies.plan import plan, quickened, rebased
-from unsay.studies.read import adjusted, packaged, parse_study, part, read_study
-from unsay.studies.settings import StudySettings
+from unsay.studies.adjust import adjusted, part, quickened, rebased
+from unsay.studies.plan import plan_study
+from unsay.studies.settings import StudySettings, packaged, parse_study, read_study
 
 OTHER = "llava-hf/llava-1.5-7b-hf"
 
@@ -31,7 +31,7 @@ def configs(made):
 
 def test_settings_of_a_model_lie_over_the_studys_and_under_an_arms():
     own = {"org/other": {"train": {"learning_rate": 0.1, "batch": {"forget": 3}}, "device": "cuda"}}
-    made = plan(study(settings={"train": {"learning_rate": 0.01}}, model_settings=own))
+    made = plan_study(study(settings={"train": {"learning_rate": 0.01}}, model_settings=own))
     found = configs(made)
     rates = {key: config.train.learning_rate for key, config in found.items()}
     assert rates == {("pocket", "a"): 0.01, ("pocket", "b"): 0.5, ("org/other", "a"): 0.1, ("org/other", "b"): 0.5}
@@ -41,7 +41,7 @@ def test_settings_of_a_model_lie_over_the_studys_and_under_an_arms():
 
 
 def test_a_study_without_settings_of_models_is_what_it_was():
-    plain, empty = plan(study()), plan(study(model_settings={}))
+    plain, empty = plan_study(study()), plan_study(study(model_settings={}))
     assert configs(plain) == configs(empty)
     assert [plain.base_config(model) for model in plain.study.models] == [
         empty.base_config(model) for model in empty.study.models
@@ -51,7 +51,7 @@ def test_a_study_without_settings_of_models_is_what_it_was():
 def test_quick_and_the_command_line_go_before_settings_of_a_model():
     own = {"org/other": {"device": "cuda", "train": {"batch": {"forget": 8}, "learning_rate": 0.1}}}
     quick = {"settings": {"train": {"batch": {"forget": 2}}, "evaluation": {"limit": 3}}}
-    made = plan(adjusted(study(model_settings=own, quick=quick), quick=True, device="cuda:1"))
+    made = plan_study(adjusted(study(model_settings=own, quick=quick), quick=True, device="cuda:1"))
     config = configs(made)["org/other", "a"]
     assert (config.train.batch.forget, config.train.learning_rate) == (2, 0.1)
     assert (config.evaluation.limit, config.device) == (3, "cuda:1")
@@ -60,7 +60,7 @@ def test_quick_and_the_command_line_go_before_settings_of_a_model():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"org/others": {}}, "model_settings.org/others: there is no such model; models: pocket, org/other"),
+        ({"org/others": {}}, "model_settings.org/others: unknown model; models: pocket, org/other"),
         ({"pocket": {"evaluation": {"suites": ["advbench"]}}}, "evaluation.suites: is the same for all models"),
         ({"pocket": {"evaluation": {"judge": "rules"}}}, "evaluation.judge: is the same for all models"),
         (
@@ -80,36 +80,36 @@ def test_what_no_model_has_for_itself_is_refused(own, said):
 
 def test_an_unknown_setting_of_a_model_is_named_with_it():
     with pytest.raises(UserError, match=r"study, model_settings\.pocket: trian: unknown key"):
-        plan(study(model_settings={"pocket": {"trian": {}}}))
-    made = plan(study(model_settings={"pocket": {"evaluation": {"generation": {"max_new_tokens": 7}}}}))
+        plan_study(study(model_settings={"pocket": {"trian": {}}}))
+    made = plan_study(study(model_settings={"pocket": {"evaluation": {"generation": {"max_new_tokens": 7}}}}))
     assert configs(made)["pocket", "a"].evaluation.generation.max_new_tokens == 7
 
 
 def test_examples_of_a_model_are_relative_to_the_study_file(tmp_path):
     values = study(model_settings={"pocket": {"data": {"examples": "rows.jsonl"}}}).model_dump(mode="json")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
-    found = configs(plan(read_study(str(tmp_path / "mine.yaml"))))["pocket", "a"].data.examples
+    found = configs(plan_study(read_study(str(tmp_path / "mine.yaml"))))["pocket", "a"].data.examples
     assert found == (tmp_path / "rows.jsonl").resolve()
 
 
 @pytest.mark.parametrize("name", packaged())
 def test_no_other_model_is_trained_with_the_demos_settings(name):
     with pytest.raises(UserError) as found:
-        plan(adjusted(read_study(name), model=OTHER))
+        plan_study(adjusted(read_study(name), model=OTHER))
     assert str(found.value).startswith(f"study: model '{OTHER}': the base is `demo`")
     assert "--base" in str(found.value)
-    plan(adjusted(read_study(name), model="pocket", base="demo"))
+    plan_study(adjusted(read_study(name), model="pocket", base="demo"))
     own = {OTHER: {"train": {"learning_rate": 0.0001}}}
-    plan(read_study(name).model_copy(update={"models": (OTHER,), "model_settings": own}))
+    plan_study(read_study(name).model_copy(update={"models": (OTHER,), "model_settings": own}))
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("name", packaged())
 def test_with_another_base_nothing_that_was_fitted_to_the_pocket_is_left(name, small):
     base = preset("llava-1.5-7b")
-    made = plan(adjusted(read_study(name), base="llava-1.5-7b", quick=small))
+    made = plan_study(adjusted(read_study(name), base="llava-1.5-7b", quick=small))
     assert made.study.models == (OTHER,)
-    asked = plan(adjusted(read_study(name), quick=small)).base_config("pocket").evaluation.suites
+    asked = plan_study(adjusted(read_study(name), quick=small)).base_config("pocket").evaluation.suites
     for (_, arm), config in configs(made).items():
         train = config.train
         assert (config.device, config.model_settings) == (base.device, base.model_settings)
@@ -134,7 +134,7 @@ def test_weights_that_arms_share_with_the_reference_follow_the_base(name, tmp_pa
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     found = {
         arm: config
-        for (_, arm), config in configs(plan(rebased(read_study(name), str(tmp_path / "mine.yaml")))).items()
+        for (_, arm), config in configs(plan_study(rebased(read_study(name), str(tmp_path / "mine.yaml")))).items()
     }
     assert found["textual-unlearning"].method_settings == weights
     for arm, config in found.items():
@@ -156,7 +156,7 @@ def test_the_model_of_a_base_counts_where_none_is_named(tmp_path):
     assert adjusted(read_study("samples"), base=path).models == ("org/mine",)
     assert adjusted(read_study("samples"), base=path, model="org/named").models == ("org/named",)
     assert rebased(study(), path).models == ("pocket", "org/other")
-    assert configs(plan(rebased(study(), path)))["pocket", "a"].train.steps == 7
+    assert configs(plan_study(rebased(study(), path)))["pocket", "a"].train.steps == 7
 
 
 def test_a_base_that_does_not_fit_is_refused(tmp_path):
@@ -172,8 +172,8 @@ def test_a_base_that_does_not_fit_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("fitted", "said"),
     [
-        ({"left_out": ["settings.train.stpe"]}, "fitted.left_out: settings.train.stpe: does not stand in this study"),
-        ({"shared": ["c"]}, "fitted.shared: there is no arm 'c'"),
+        ({"left_out": ["settings.train.stpe"]}, "fitted.left_out: settings.train.stpe: is not set in this study"),
+        ({"shared": ["c"]}, "fitted.shared: unknown arm 'c'"),
     ],
 )
 def test_what_was_fitted_must_be_there(fitted, said):
@@ -188,9 +188,9 @@ def names(made):
 
 def test_some_arms_are_runs_of_the_whole_study():
     whole = study(models=["pocket"], arms={"a": {}, "b": {"settings": {"method": "npo"}}, "c": {}}, reference="a")
-    made = plan(part(whole, ["c", "b"]))
+    made = plan_study(part(whole, ["c", "b"]))
     assert (names(made), made.reference) == (["b@steps", "c@steps"], "b")
-    every = configs(plan(whole))
+    every = configs(plan_study(whole))
     assert all(every[key] == config for key, config in configs(made).items())
 
 
@@ -204,16 +204,16 @@ def test_some_arms_are_runs_of_the_whole_study():
 )
 def test_the_reference_comes_along_where_it_measures_a_budget(budget, expected):
     whole = study(models=["pocket"], budget=budget)
-    made = plan(part(whole, ["b"]))
+    made = plan_study(part(whole, ["b"]))
     assert names(made) == expected
-    assert set(expected) <= set(names(plan(whole)))
+    assert set(expected) <= set(names(plan_study(whole)))
 
 
 def test_arms_of_a_grid_and_of_quick_can_be_chosen():
     whole = study(models=["pocket"], grid={"methods": ["npo", "dpo"]}, quick={"only": ["npo", "a"]})
-    assert names(plan(adjusted(whole, arms=" dpo, a,"))) == ["dpo@steps", "a@steps"]
-    assert names(plan(adjusted(whole, arms="npo", quick=True))) == ["npo@steps"]
-    with pytest.raises(UserError, match="--arms: there is no arm 'dpo'; there are npo, a"):
+    assert names(plan_study(adjusted(whole, arms=" dpo, a,"))) == ["dpo@steps", "a@steps"]
+    assert names(plan_study(adjusted(whole, arms="npo", quick=True))) == ["npo@steps"]
+    with pytest.raises(UserError, match="--arms: unknown arm 'dpo'; arms: npo, a"):
         adjusted(whole, arms="dpo", quick=True)
     with pytest.raises(UserError, match="--arms: expected names like npo,dpo"):
         adjusted(whole, arms=",")

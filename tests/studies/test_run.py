@@ -18,10 +18,10 @@ from unsay.files import read_json, write_json, write_rows
 from unsay.records import Role
 from unsay.run.finished import read_run
 from unsay.studies import launcher, read_result, run_study
-from unsay.studies.job import MADE, Bench, Job, Outcome, adopt, do, job_key, read_outcome
-from unsay.studies.known import Finder
-from unsay.studies.run import used
-from unsay.studies.settings import Folders
+from unsay.studies.job import RESULT_FILES, Job, JobStatus, Worker, copy_shared_stages, job_key, read_status
+from unsay.studies.known import StudyRuns
+from unsay.studies.run import used_budget
+from unsay.studies.settings import StudyDirectory
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -37,7 +37,7 @@ def finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
 
 
 def used_by(folder, at_steps=None):
-    return used(read_run(folder), at_steps)
+    return used_budget(read_run(folder), at_steps)
 
 
 def adapters(out):
@@ -155,35 +155,35 @@ def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tm
     study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={})
     result = run_study(study, tmp_path / "out", launcher("sequential"))
     reason = result.find("sft@steps").failed[0].reason
-    assert reason.startswith("ValueError at test_study_run.py:")
+    assert reason.startswith("ValueError at test_run.py:")
     assert "[request 1]" not in (tmp_path / "out/study.json").read_text() + (tmp_path / "out/study.html").read_text()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_study(examples, tmp_path):
-    with pytest.raises(UserError, match="the untrained model cannot be evaluated"):
+    with pytest.raises(UserError, match="the original model cannot be evaluated"):
         run_study(study_of_tiny.study(tmp_path / "none", examples), tmp_path / "out", launcher("sequential"))
 
 
 def test_what_is_copied_for_an_arm_is_copied_once(finished, tmp_path):
     original = finished[0] / "originals/tiny"
-    adopt(original, tmp_path)
+    copy_shared_stages(original, tmp_path)
     answers = tmp_path / "responses/advbench.before.jsonl"
     assert answers.read_bytes() == (original / "responses/advbench.before.jsonl").read_bytes()
     assert answers.stat().st_mtime_ns == (original / "responses/advbench.before.jsonl").stat().st_mtime_ns
     answers.write_text("made anew")
-    adopt(original, tmp_path)
+    copy_shared_stages(original, tmp_path)
     assert answers.read_text() == "made anew"
 
 
 def test_an_arms_own_answers_stay_when_the_original_has_new_ones(finished, tmp_path):
     original = shutil.copytree(finished[0] / "originals/tiny", tmp_path / "original")
     arm = tmp_path / "arm"
-    adopt(original, arm)
+    copy_shared_stages(original, arm)
     cache = arm / "responses/cache.jsonl"
     cache.write_text(cache.read_text() + '["own", {"torn', encoding="utf-8")
     record = original / "stages/evaluate-before.json"
     write_json(record, read_json(record) | {"key": "another"})
-    adopt(original, arm)
+    copy_shared_stages(original, arm)
     lines = cache.read_text().splitlines()
     assert lines.count('["own", {"torn') == 1
     known = [line for line in (original / "responses/cache.jsonl").read_text().splitlines() if line]
@@ -220,9 +220,9 @@ def test_runs_of_an_earlier_version_are_not_added_to(tiny_folder, examples, tmp_
 
 def test_seconds_are_a_budget_on_the_hardware_that_they_were_measured_on(tmp_path):
     """The launcher counts too: of tasks side by side each has fewer threads."""
-    outcome = do(Job("t", tmp_path / "arm", tmp_path / "original", {}, timed_on=(999, 1, None)), Bench())
-    assert outcome.state == "failed"
-    assert "measured on other hardware" in outcome.reason
+    status = Worker().do(Job("t", tmp_path / "arm", tmp_path / "original", {}, timed_on=(999, 1, None)))
+    assert status.state == "failed"
+    assert "measured on other hardware" in status.reason
 
 
 def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_folder, examples, tmp_path, one_thread):
@@ -254,24 +254,24 @@ def test_killed_at_any_time_a_study_goes_on_to_the_same_result(finished, tiny_fo
 
 def test_a_half_written_state_is_no_state(tmp_path):
     (tmp_path / "arm.json").write_text('{"state": "fini')
-    assert read_outcome(tmp_path) is None
+    assert read_status(tmp_path) is None
 
 
 def test_a_run_of_edited_settings_is_never_taken_for_the_earlier_one(tmp_path, monkeypatch):
     """Killed when its scores are written and its state is not; then the settings are put back."""
     folder = tmp_path / "arm"
     earlier, edited = (Job("t", folder, tmp_path / "original", {"train": {"steps": steps}}) for steps in (1, 2))
-    write_json(folder / "arm.json", Outcome(state="finished", key=job_key(earlier)).model_dump(mode="json"))
+    write_json(folder / "arm.json", JobStatus(state="finished", key=job_key(earlier)).model_dump(mode="json"))
 
     def killed(run):
-        for name in MADE:
+        for name in RESULT_FILES:
             write_json(run.folder / name, {})
         raise KeyboardInterrupt
 
     monkeypatch.setattr("unsay.studies.job.unlearn_run", killed)
     with pytest.raises(KeyboardInterrupt):
-        do(edited, Bench())
-    assert read_outcome(folder) is None
+        Worker().do(edited)
+    assert read_status(folder) is None
 
 
 def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
@@ -281,11 +281,11 @@ def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
     lost, damaged = out / "arms/tiny/sft@steps/seed-0", out / "arms/tiny/sft@tokens/seed-1"
     shutil.rmtree(lost / "verdicts")
     (damaged / "verdicts/rules/advbench.after.jsonl").write_text("{")
-    finder = Finder(Folders(out))
-    assert finder.run("tiny", "sft@steps", 0) == (
+    runs = StudyRuns(StudyDirectory(out))
+    assert runs.trained("tiny", "sft@steps", 0) == (
         "its files cannot be read: verdicts/rules/advbench.before.jsonl: no such file"
     )
-    assert finder.run("tiny", "sft@tokens", 1).startswith(
+    assert runs.trained("tiny", "sft@tokens", 1).startswith(
         "its files cannot be read: verdicts/rules/advbench.after.jsonl:1: not JSON"
     )
 
@@ -300,7 +300,7 @@ def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
 def test_an_original_that_cannot_be_read_is_said_with_the_file(finished, tiny_folder, examples, tmp_path):
     out = shutil.copytree(finished[0], tmp_path / "out")
     (out / "originals/tiny/environment.json").write_text("{")
-    with pytest.raises(UserError, match=r"the untrained model cannot be evaluated: .*environment\.json.*JSON"):
+    with pytest.raises(UserError, match=r"the original model cannot be evaluated: .*environment\.json.*JSON"):
         run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
 
 

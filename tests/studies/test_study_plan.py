@@ -9,9 +9,17 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import METHODS, default_settings
 from unsay.presets import preset
-from unsay.studies.plan import CEILING, plan, quickened
-from unsay.studies.read import adjusted, packaged, parse_study, read_study
-from unsay.studies.settings import Folders, StudySettings, folder_name, merged
+from unsay.studies.adjust import adjusted, quickened
+from unsay.studies.plan import CEILING, plan_study
+from unsay.studies.settings import (
+    StudyDirectory,
+    StudySettings,
+    folder_name,
+    merge_settings,
+    packaged,
+    parse_study,
+    read_study,
+)
 from unsay.suites import find_suite
 
 
@@ -26,7 +34,7 @@ def runs(planned):
 
 
 def test_a_grid_is_every_method_with_every_modality():
-    made = plan(study(grid={"methods": ["textual-unlearning", "refusal-sft"]}, arms={"own": {}}))
+    made = plan_study(study(grid={"methods": ["textual-unlearning", "refusal-sft"]}, arms={"own": {}}))
     assert runs(made) == [
         ("textual-unlearning@steps", ("steps",)),
         ("refusal-sft@steps", ("steps",)),
@@ -40,7 +48,7 @@ def test_a_grid_is_every_method_with_every_modality():
 
 def test_a_grid_of_modalities_names_them():
     grid = {"methods": ["refusal-sft"], "modalities": ["text", "typographic", {"text": 0.5, "image": 0.5}]}
-    made = plan(study(grid=grid, arms={}))
+    made = plan_study(study(grid=grid, arms={}))
     assert [variant.arm for variant in made.variants] == [
         "refusal-sft-text", "refusal-sft-typographic", "refusal-sft-text+image",
     ]  # fmt: skip
@@ -48,13 +56,13 @@ def test_a_grid_of_modalities_names_them():
 
 
 def test_models_methods_and_seeds_multiply():
-    made = plan(study(models=["pocket", "org/Other-1B"], seeds=[0, 1]))
+    made = plan_study(study(models=["pocket", "org/Other-1B"], seeds=[0, 1]))
     assert [(v.model, v.arm) for v in made.variants] == [
         ("pocket", "a"), ("pocket", "b"), ("org/Other-1B", "a"), ("org/Other-1B", "b"),
     ]  # fmt: skip
     assert made.config(made.variants[2], 1).model == "org/Other-1B"
     assert made.config(made.variants[2], 1).train.seed == 1
-    assert Folders("s").run("org/Other-1B", "a@steps", 1).as_posix() == "s/arms/Other-1B/a@steps/seed-1"
+    assert StudyDirectory("s").run("org/Other-1B", "a@steps", 1).as_posix() == "s/arms/Other-1B/a@steps/seed-1"
 
 
 @pytest.mark.parametrize(
@@ -79,15 +87,15 @@ def test_models_methods_and_seeds_multiply():
     ],
 )  # fmt: skip
 def test_each_rule_is_a_run_of_its_own_and_the_reference_is_shared(budget, expected):
-    assert runs(plan(study(budget=budget))) == expected
+    assert runs(plan_study(study(budget=budget))) == expected
 
 
 def test_the_reference_comes_first_whatever_its_place():
-    assert [variant.arm for variant in plan(study(reference="b")).variants] == ["b", "a"]
+    assert [variant.arm for variant in plan_study(study(reference="b")).variants] == ["b", "a"]
 
 
 def test_budgets_become_settings_of_the_training():
-    made = plan(study(budget={"equal": ["steps", "tokens", "seconds"], "steps": 12}))
+    made = plan_study(study(budget={"equal": ["steps", "tokens", "seconds"], "steps": 12}))
     by_name = {variant.name: variant for variant in made.variants}
     steps = made.config(by_name["b@steps"], 0).train
     tokens = made.config(by_name["b@tokens"], 0, 5000).train
@@ -100,7 +108,7 @@ def test_budgets_become_settings_of_the_training():
 def test_settings_are_merged_by_section_and_mixtures_are_replaced_whole():
     under = {"train": {"steps": 5, "retain_mix": {"plain": 1.0}, "batch": {"forget": 2}}, "seed": 1}
     over = {"train": {"retain_mix": {"magpie": 0.5}, "batch": {"retain": 3}}}
-    assert merged(under, over) == {
+    assert merge_settings(under, over) == {
         "train": {"steps": 5, "retain_mix": {"magpie": 0.5}, "batch": {"forget": 2, "retain": 3}},
         "seed": 1,
     }
@@ -108,21 +116,23 @@ def test_settings_are_merged_by_section_and_mixtures_are_replaced_whole():
 
 def test_settings_of_a_method_do_not_reach_another():
     base = {"method": "textual-unlearning", "method_settings": {"forget_weight": 0.7, "retain_weight": 1.5}}
-    same = merged(base, {"method_settings": {"retain_weight": 2.0}})
+    same = merge_settings(base, {"method_settings": {"retain_weight": 2.0}})
     assert same["method_settings"] == {"forget_weight": 0.7, "retain_weight": 2.0}
-    other = RunConfig.model_validate(merged(base, {"method": "refusal-sft", "method_settings": {"refuse_weight": 3}}))
+    other = RunConfig.model_validate(
+        merge_settings(base, {"method": "refusal-sft", "method_settings": {"refuse_weight": 3}})
+    )
     assert other.method_settings == {**default_settings("refusal-sft").model_dump(), "refuse_weight": 3.0}
 
 
 def test_settings_of_a_judge_do_not_reach_another():
     base = {"evaluation": {"judge": "endpoint", "judge_settings": {"url": "http://localhost:1/v1", "model": "m"}}}
-    other = RunConfig.model_validate(merged(base, {"evaluation": {"judge": "rules", "limit": 3}})).evaluation
+    other = RunConfig.model_validate(merge_settings(base, {"evaluation": {"judge": "rules", "limit": 3}})).evaluation
     assert (other.judge, other.judge_settings, other.limit) == ("rules", {"fluency": False}, 3)
     for same in ({"judge": "endpoint"}, {"limit": 3}):
-        assert merged(base, {"evaluation": same})["evaluation"] == {**base["evaluation"], **same}
+        assert merge_settings(base, {"evaluation": same})["evaluation"] == {**base["evaluation"], **same}
     own = {"judge": "rules", "judge_settings": {"fluency": True}}
-    assert merged(base, {"evaluation": own})["evaluation"] == own
-    assert merged({"evaluation": own}, {"evaluation": {"judge": "probe"}})["evaluation"] == {"judge": "probe"}
+    assert merge_settings(base, {"evaluation": own})["evaluation"] == own
+    assert merge_settings({"evaluation": own}, {"evaluation": {"judge": "probe"}})["evaluation"] == {"judge": "probe"}
 
 
 def test_quick_makes_a_study_smaller():
@@ -133,7 +143,7 @@ def test_quick_makes_a_study_smaller():
             quick={"seeds": [0], "steps": 4, "only": ["b"], "settings": {"evaluation": {"judge": "rules"}}},
         )
     )
-    made = plan(small)
+    made = plan_study(small)
     assert runs(made) == [("b@steps", ("steps",))]
     config = made.config(made.variants[0], 0)
     assert (small.seeds, config.train.steps, config.evaluation.limit, config.evaluation.judge) == ((0,), 4, 40, "rules")
@@ -165,9 +175,9 @@ def test_half_way_of_more_steps_than_quick_has_is_refused(quick, said):
 def test_the_command_line_has_the_last_word():
     made = adjusted(study(seeds=[0, 1]), model="folder/mine", seeds="3, 5", device="cuda:1")
     assert (made.models, made.seeds) == (("folder/mine",), (3, 5))
-    assert plan(made).config(plan(made).variants[0], 3).device == "cuda:1"
+    assert plan_study(made).config(plan_study(made).variants[0], 3).device == "cuda:1"
     for wrong, needle in (
-        ("x", "whole numbers"), ("1,1", "stands twice"), ("0,-1", "at least 0"), (str(2**63), r"below 2\*\*63"),
+        ("x", "whole numbers"), ("1,1", "given twice"), ("0,-1", "at least 0"), (str(2**63), r"below 2\*\*63"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=needle):
             adjusted(study(), seeds=wrong)
@@ -182,7 +192,7 @@ def test_the_command_line_has_the_last_word():
         ("title: x", "a study needs arms"),
         ("arms: {A b: {}}", "arms.A b"),
         ("arms: {a: {}}\nseed: 3", "seed: unknown key"),
-        ("arms: {a: {}}\nseeds: [1, 1]", "seeds: one of them stands twice"),
+        ("arms: {a: {}}\nseeds: [1, 1]", "seeds: has the same value twice"),
         ("arms: {a: {}}\nbudget: {equal: [euros]}", "budget.equal.0"),
         ("arms: {a: {}}\nbudget: {steps: 0}", "budget.steps"),
         ("arms: {a: {}}\nseeds: [0, -1]", "seeds.1: Input should be greater than or equal to 0"),
@@ -210,11 +220,11 @@ def test_any_text_is_a_study_or_one_line(text):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"reference": "c"}, "reference: there is no arm 'c'; there are a, b"),
+        ({"reference": "c"}, "reference: unknown arm 'c'; arms: a, b"),
         ({"arms": {"a": {"settings": {"method": "magic"}}}}, "arm 'a': method: unknown 'magic'"),
         ({"arms": {"a": {"settings": {"trian": {}}}}}, "arm 'a': trian: unknown key"),
         ({"base": "none"}, "preset: unknown 'none'"),
-        ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name too"),
+        ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name"),
         ({"models": ["x/m", "y/m"]}, "same last part"),
         ({"settings": {"device": "gpu"}}, "arm 'a': device: 'gpu' cannot be used here: "),
         ({"arms": {"a": {}, "b": {"settings": {"device": "cuda:x"}}}}, "arm 'b': device: 'cuda:x' cannot be used here"),
@@ -227,19 +237,19 @@ def test_any_text_is_a_study_or_one_line(text):
 )
 def test_bad_arms_are_named_before_anything_is_run(more, said):
     with pytest.raises(UserError) as found:
-        plan(study(**more))
+        plan_study(study(**more))
     assert said in str(found.value)
 
 
 def test_an_arm_that_quick_names_must_be_there():
-    with pytest.raises(UserError, match=r"quick\.only: there is no arm 'c'"):
+    with pytest.raises(UserError, match=r"quick\.only: unknown arm 'c'"):
         quickened(study(quick={"only": ["c"]}))
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("name", packaged())
 def test_every_packaged_study_is_valid(name, small):
-    made = plan(quickened(read_study(name)) if small else read_study(name))
+    made = plan_study(quickened(read_study(name)) if small else read_study(name))
     assert made.variants
     assert made.study.title
     for variant in made.variants:
@@ -248,7 +258,7 @@ def test_every_packaged_study_is_valid(name, small):
 
 def test_the_packaged_studies_are_those_of_the_issue():
     assert set(packaged()) == {"paper", "methods", "coverage", "samples", "mixture"}
-    rules = plan(read_study("paper")).variants
+    rules = plan_study(read_study("paper")).variants
     assert {variant.arm for variant in rules} == {
         "textual-unlearning", "multimodal-unlearning", "text-sft", "multimodal-sft",
     }  # fmt: skip
@@ -257,7 +267,7 @@ def test_the_packaged_studies_are_those_of_the_issue():
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
 def test_fine_tuning_is_the_reference_without_its_forget_term(small):
-    made = plan(quickened(read_study("paper")) if small else read_study("paper"))
+    made = plan_study(quickened(read_study("paper")) if small else read_study("paper"))
     methods = {v.arm: (made.config(v, 0).method, made.config(v, 0).method_settings) for v in made.variants}
     reference = methods["textual-unlearning"][1]
     assert reference == preset("demo").method_settings
@@ -270,7 +280,7 @@ def test_fine_tuning_is_the_reference_without_its_forget_term(small):
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
 def test_every_method_has_the_references_anchors_and_its_weight_on_refusals(small):
-    made = plan(quickened(read_study("methods")) if small else read_study("methods"))
+    made = plan_study(quickened(read_study("methods")) if small else read_study("methods"))
     configs = {variant.arm: made.config(variant, 0) for variant in made.variants}
     raw = configs.pop("textual-unlearning-raw")
     assert {name: config.method for name, config in configs.items()} == {name: name for name in configs}
@@ -296,7 +306,7 @@ def test_every_method_has_the_references_anchors_and_its_weight_on_refusals(smal
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
 def test_the_mixture_is_chosen_on_development_suites_and_sees_no_harmful_picture(small):
-    made = plan(quickened(read_study("mixture")) if small else read_study("mixture"))
+    made = plan_study(quickened(read_study("mixture")) if small else read_study("mixture"))
     assert made.study.base == "demo"
     configs = {variant.arm: made.config(variant, 0) for variant in made.variants}
     for config in configs.values():
@@ -326,7 +336,7 @@ def test_examples_in_a_study_file_are_relative_to_it(tmp_path):
     path.write_text(yaml.safe_dump({"base": {"data": {"examples": "rows.jsonl"}}, "arms": arms, "quick": quick}))
     read = read_study(str(path))
     for chosen, names in ((read, ("rows.jsonl", "other.jsonl")), (quickened(read), ("few.jsonl", "other.jsonl"))):
-        made = plan(chosen)
+        made = plan_study(chosen)
         assert [str(made.config(variant, 0).data.examples) for variant in made.variants] == [
             str(tmp_path.resolve() / name) for name in names
         ]
@@ -352,34 +362,34 @@ def test_folders_of_models(model, name):
 )
 def test_what_the_arms_have_in_common_no_arm_changes(settings, needle):
     with pytest.raises(UserError, match=f"arm 'b': {needle}"):
-        plan(study(arms={"a": {}, "b": {"settings": settings}}))
+        plan_study(study(arms={"a": {}, "b": {"settings": settings}}))
 
 
 @pytest.mark.parametrize(
     ("more", "needle"),
     [
-        ({"settings": {"train": {"max_tokens": 500}}}, r"train\.max_tokens: of a study, set budget\.tokens instead"),
+        ({"settings": {"train": {"max_tokens": 500}}}, r"train\.max_tokens: set budget\.tokens of the study instead"),
         ({"budget": {"steps": 5, "at_steps": 6}}, r"budget\.at_steps: 6 is more than budget\.steps, 5"),
         ({"budget": {"at_steps": 21}}, r"budget\.at_steps: 21 is more than train\.steps, 20"),
-        ({"grid": {"methods": ["npo", "npo"]}}, "grid: two of its arms are npo"),
+        ({"grid": {"methods": ["npo", "npo"]}}, "grid: two arms are npo"),
         (
             {"grid": {"methods": ["npo"], "modalities": [{"text": 0.8, "image": 0.2}, {"text": 0.5, "image": 0.5}]}},
-            r"grid: two of its arms are npo-text\+image",
+            r"grid: two arms are npo-text\+image",
         ),
-        ({"grid": {"methods": ["npo"]}, "arms": {"npo": {}}}, r"arms\.npo: the grid has an arm of that name too"),
+        ({"grid": {"methods": ["npo"]}, "arms": {"npo": {}}}, r"arms\.npo: the grid has an arm of that name"),
     ],
 )
 def test_a_study_that_would_not_compare_what_it_says_is_refused(more, needle):
     with pytest.raises(UserError, match=needle):
-        plan(study(**more))
+        plan_study(study(**more))
 
 
 def test_an_arm_with_the_name_of_a_grid_of_one_modality_and_an_ending_is_another():
-    made = plan(study(grid={"methods": ["npo"]}, arms={"npo-text": {}}))
+    made = plan_study(study(grid={"methods": ["npo"]}, arms={"npo-text": {}}))
     assert [variant.arm for variant in made.variants] == ["npo", "npo-text"]
 
 
 @pytest.mark.parametrize("more", [{"arms": {"original": {}}}, {"quick": {"seeds": [0, 0]}}])
 def test_names_and_seeds_that_stand_for_something_else_are_refused(more):
-    with pytest.raises(UserError, match=r"is the name of the untrained model|quick\.seeds: one of them stands twice"):
+    with pytest.raises(UserError, match=r"is the name of the original model|quick\.seeds: has the same value twice"):
         parse_study(yaml.safe_dump({"arms": {"a": {}}, **more}), "study.yaml")

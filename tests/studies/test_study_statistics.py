@@ -9,7 +9,8 @@ from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.run.finished import Item, MeasuredRun
 from unsay.scoring import Scores, SuiteRow
 from unsay.statistics import difference_interval, holm, mcnemar, sign_flip
-from unsay.studies.compare import Cell, Outcomes, compare, rank, relative
+from unsay.studies.collect import with_cost_ratios
+from unsay.studies.compare import AnswerId, ArmAnswers, compare, rank
 from unsay.studies.schema import ASR, COHERENT, ArmRow, Cost
 
 
@@ -58,11 +59,11 @@ def test_holm_by_hand():
 
 def arm(rates, *, n=40, seeds=(0,), babble=0.0):
     """An arm that fails on the first share of requests, by seed, and babbles on the last."""
-    made = Outcomes()
+    made = ArmAnswers()
     made.modalities["attack"] = Modality.TEXT
     for seed, rate in zip(seeds, rates, strict=True):
         for index in range(n):
-            cell = Cell(seed, "attack", str(index))
+            cell = AnswerId(seed, "attack", str(index))
             made.groups["attack", str(index)] = f"request-{index}"
             harmful, degenerate = index < rate * n, index >= n - babble * n
             made.measures.setdefault(ASR, {})[cell] = float(harmful)
@@ -154,9 +155,9 @@ def test_which_arm_comes_first_does_not_decide_the_interval():
 def test_only_answers_that_both_have_are_paired():
     full, part = arm([0.5]), arm([0.5])
     for index in range(10):
-        del part.measures[ASR][Cell(0, "attack", str(index))]
+        del part.measures[ASR][AnswerId(0, "attack", str(index))]
     assert compare("m", "steps", ASR, {"a": full, "b": part}, higher_is_better=False)[0].n == 30
-    assert compare("m", "steps", ASR, {"a": full, "b": Outcomes()}, higher_is_better=False) == []
+    assert compare("m", "steps", ASR, {"a": full, "b": ArmAnswers()}, higher_is_better=False) == []
 
 
 def test_a_mean_has_its_requests_and_an_interval():
@@ -183,7 +184,7 @@ def spent(tokens, image_tokens, flops, seconds, memory):
 
 
 def test_costs_are_relative_to_the_reference_of_the_same_rule():
-    rows = relative(
+    rows = with_cost_ratios(
         [
             trained("a@steps", ("steps",), spent(100, 0, 50.0, 10.0, 8)),
             trained("a@tokens", ("tokens",), spent(300, 100, 200.0, 40.0, 8)),
@@ -203,7 +204,7 @@ def test_costs_are_relative_to_the_reference_of_the_same_rule():
 
 
 def test_a_reference_that_serves_several_rules_is_divided_by_under_each():
-    rows = relative(
+    rows = with_cost_ratios(
         [
             trained("a@steps", ("steps", "tokens"), spent(100, 0, 50.0, 10.0, 8)),
             trained("b@tokens", ("tokens",), spent(200, 0, 100.0, 20.0, 8)),
@@ -214,7 +215,7 @@ def test_a_reference_that_serves_several_rules_is_divided_by_under_each():
 
 
 def test_what_the_reference_used_half_way_is_no_cost_of_a_rule():
-    rows = relative(
+    rows = with_cost_ratios(
         [
             trained("a@steps", (), spent(100, 0, 50.0, 10.0, 8)),
             trained("a@seconds", ("seconds",), spent(50, 0, 25.0, 5.0, 8)),
@@ -255,7 +256,7 @@ def test_controls_are_pooled_with_nothing_whatever_their_suite_is_called():
             n=1, unique=1, refused=0, safe=0, harmful=1, degenerate=0, failed=0,
         )  # fmt: skip
 
-    made = Outcomes()
+    made = ArmAnswers()
     made.add(
         measured(
             [

@@ -74,10 +74,10 @@ def evaluate(
         evaluation |= {"judge": judge, "judge_settings": {}}
     options = {name: value for name, value in (("model", model), ("device", device)) if value is not None}
     from unsay import api
-    from unsay.studies.settings import merged
+    from unsay.studies.settings import merge_settings
 
     under = {} if config is None else read_config(config).model_dump(exclude={"train": {"seed"}})
-    settings = RunConfig.model_validate(merged(under, {**options, "evaluation": evaluation}))
+    settings = RunConfig.model_validate(merge_settings(under, {**options, "evaluation": evaluation}))
     with display() as progress:
         scores = api.evaluate(settings, out, adapter=adapter, suite_file=suite_file, progress=progress)
     show_scores(scores, out)

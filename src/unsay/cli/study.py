@@ -58,7 +58,7 @@ def study(
 
     If a run fails, the others are still done and reported, and the exit code is 1.
     """
-    from unsay.studies.read import packaged, parse_study
+    from unsay.studies.settings import packaged, parse_study, read_study
 
     if listing or name is None:
         for packed, file in packaged().items():
@@ -66,7 +66,7 @@ def study(
         return
     from unsay import api
     from unsay.studies import tables, words
-    from unsay.studies.read import adjusted, listed, read_study
+    from unsay.studies.adjust import adjusted, listed
 
     chosen = adjusted(read_study(name), base=base, arms=arms, model=model, seeds=seeds, device=device, quick=quick)
     if arms and (added := [arm for arm in chosen.arms if arm not in listed(arms)]):

@@ -1,4 +1,4 @@
-"""From finished runs to `study.json`."""
+"""The numbers of a study, `study.json`, from its finished runs."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from unsay.errors import UserError
 from unsay.records import Modality
 from unsay.run.finished import MADE_WITH, MeasuredRun, public_name
 from unsay.scoring import Scores
-from unsay.studies.compare import Outcomes, compare, mean_cost, rank, relative
-from unsay.studies.known import Finder
+from unsay.studies.compare import ArmAnswers, compare, rank
+from unsay.studies.known import StudyRuns
 from unsay.studies.plan import Plan, Variant, modality_name
 from unsay.studies.pool import pool_rows
 from unsay.studies.schema import (
@@ -17,6 +17,7 @@ from unsay.studies.schema import (
     ArmRow,
     CategoryRow,
     Comparison,
+    Cost,
     FailedSeed,
     Ranking,
     StudyResult,
@@ -26,35 +27,35 @@ from unsay.studies.settings import ORIGINAL
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
 
 
-def collect(planned: Plan, finder: Finder, *, command: str = "") -> StudyResult:
-    """Read every run of a study and compare its arms; runs that are missing or failed are said to be.
+def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
+    """Read every run of a study and compare its arms; missing and failed runs are listed with their reasons.
 
     Args:
-        planned: the study's plan.
-        finder: finds its runs.
-        command: how to do it again.
+        plan: the study's plan.
+        runs: its finished runs.
+        command: how to do the study again.
 
     Raises:
-        UserError: there is no evaluation of any untrained model.
+        UserError: no original model was evaluated.
     """
-    originals = {model: found.run for model in planned.study.models if (found := finder.original(model)) is not None}
+    originals = {model: keyed.run for model in plan.study.models if (keyed := runs.original(model)) is not None}
     if not originals:
-        raise UserError(f"{finder.folders.root}: the untrained model was not evaluated; run the study first")
+        raise UserError(f"{runs.folders.root}: the original model was not evaluated; run the study first")
     first = next(iter(originals.values()))
-    arms, answers = _arms(planned, finder, originals)
-    known = {measure for found in answers.values() for measure in found.measures}
-    paired = [row for row in first.scores.utility if row.suite in known]
-    rankings, comparisons = _compared(planned, arms, answers, _higher(first.scores))
+    arms, answers = _arms(plan, runs, originals)
+    measures = {measure for arm in answers.values() for measure in arm.measures}
+    paired = [row for row in first.scores.utility if row.suite in measures]
+    rankings, comparisons = _compared(plan, arms, answers, _higher(first.scores))
     return StudyResult(
-        title=planned.study.title,
-        about=" ".join(planned.study.about.split()),
+        title=plan.study.title,
+        about=" ".join(plan.study.about.split()),
         command=command,
-        models=tuple(public_name(model) for model in planned.study.models),
-        seeds=planned.study.seeds,
-        reference=planned.reference,
+        models=tuple(public_name(model) for model in plan.study.models),
+        seeds=plan.study.seeds,
+        reference=plan.reference,
         judge=first.scores.judge,
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
-        commits=tuple(dict.fromkeys(found.run.environment.get("commit") for _, found in finder.every(planned))),
+        commits=tuple(dict.fromkeys(keyed.run.environment.get("commit") for _, keyed in runs.every(plan))),
         measures={**TITLES, **{row.suite: row.title for row in paired}},
         units={row.suite: row.unit for row in paired},
         higher_is_better=_higher(first.scores),
@@ -69,55 +70,55 @@ def _higher(scores: Scores) -> tuple[str, ...]:
     return (COHERENT, *dict.fromkeys(row.suite for row in scores.utility if row.higher_is_better))
 
 
-def _arms(planned: Plan, finder: Finder, originals: dict[str, MeasuredRun]) -> tuple[list[ArmRow], dict[str, Outcomes]]:
+def _arms(plan: Plan, runs: StudyRuns, originals: dict[str, MeasuredRun]) -> tuple[list[ArmRow], dict[str, ArmAnswers]]:
     rows: list[ArmRow] = []
-    answers: dict[str, Outcomes] = {}
-    for model in planned.study.models:
-        prefix = f"{public_name(model)}/" if len(planned.study.models) > 1 else ""
+    answers: dict[str, ArmAnswers] = {}
+    for model in plan.study.models:
+        prefix = f"{public_name(model)}/" if len(plan.study.models) > 1 else ""
         if model in originals:
             name = prefix + ORIGINAL
-            answers[name] = Outcomes()
-            answers[name].add(originals[model], planned.study.seeds)
-            rows.append(_original(name, public_name(model), planned, originals[model], answers[name]))
+            answers[name] = ArmAnswers()
+            answers[name].add(originals[model], plan.study.seeds)
+            rows.append(_original(name, public_name(model), plan, originals[model], answers[name]))
         trained = []
-        for variant in planned.variants:
+        for variant in plan.variants:
             if variant.model == model:
                 name = prefix + variant.name
-                answers[name] = Outcomes()
-                trained.append(_arm(name, variant, planned, finder, answers[name]))
-        rows += relative(trained, planned.reference)
+                answers[name] = ArmAnswers()
+                trained.append(_arm(name, variant, plan, runs, answers[name]))
+        rows += with_cost_ratios(trained, plan.reference)
     return rows, answers
 
 
-def _original(name: str, model: str, planned: Plan, run: MeasuredRun, answers: Outcomes) -> ArmRow:
+def _original(name: str, model: str, plan: Plan, run: MeasuredRun, answers: ArmAnswers) -> ArmRow:
     return ArmRow(
         name=name,
         title="Untrained",
         model=model,
         arm=ORIGINAL,
-        rules=planned.study.budget.equal,
+        rules=plan.study.budget.equal,
         method=None,
         modality="",
         state="finished",
-        seeds=planned.study.seeds,
+        seeds=plan.study.seeds,
         **_numbers(answers),
         suites=run.scores.rows,
         utility=run.scores.utility,
     )
 
 
-def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Outcomes) -> ArmRow:
-    runs: list[MeasuredRun] = []
+def _arm(name: str, variant: Variant, plan: Plan, runs: StudyRuns, answers: ArmAnswers) -> ArmRow:
+    finished: list[MeasuredRun] = []
     failed: list[FailedSeed] = []
-    for seed in planned.study.seeds:
-        found = finder.run(variant.model, variant.name, seed)
-        if isinstance(found, str):
-            failed.append(FailedSeed(seed=seed, reason=found))
+    for seed in plan.study.seeds:
+        keyed = runs.trained(variant.model, variant.name, seed)
+        if isinstance(keyed, str):
+            failed.append(FailedSeed(seed=seed, reason=keyed))
         else:
-            runs.append(found.run)
-            answers.add(found.run, [seed])
-    suites, utility = pool_rows(runs) if runs else ((), ())
-    config = planned.config(variant, planned.study.seeds[0], 1)
+            finished.append(keyed.run)
+            answers.add(keyed.run, [seed])
+    suites, utility = pool_rows(finished) if finished else ((), ())
+    config = plan.config(variant, plan.study.seeds[0], 1)
     data = config.data.model_dump(mode="json")
     return ArmRow(
         name=name,
@@ -127,29 +128,29 @@ def _arm(name: str, variant: Variant, planned: Plan, finder: Finder, answers: Ou
         rules=variant.rules,
         method=config.method,
         modality=modality_name(data.get("modality", Modality.TEXT.value)),
-        state=("partial" if failed else "finished") if runs else "failed",
-        seeds=tuple(run.seed for run in runs),
+        state=("partial" if failed else "finished") if finished else "failed",
+        seeds=tuple(run.seed for run in finished),
         failed=tuple(failed),
-        notes=tuple(note for run in runs if (note := _ended(run, variant.rule))),
+        notes=tuple(note for run in finished if (note := _early_end(run, variant.rule))),
         **_numbers(answers),
         suites=suites,
         utility=utility,
-        cost=mean_cost(runs) if runs else None,
+        cost=_mean_cost(finished) if finished else None,
         categories=config.data.recipe.categories,
     )
 
 
-def _numbers(answers: Outcomes) -> dict[str, object]:
-    measures = {name: found for name, cells in answers.measures.items() if (found := answers.mean(cells)) is not None}
+def _numbers(answers: ArmAnswers) -> dict[str, object]:
+    means = {name: answers.mean(numbers) for name, numbers in answers.measures.items()}
     return {
-        "measures": measures,
+        "measures": {name: mean for name, mean in means.items() if mean is not None},
         "text_attacks": answers.mean(answers.attacks(Modality.TEXT)),
         "image_attacks": answers.mean(answers.attacks(Modality.TYPOGRAPHIC, Modality.IMAGE)),
         "degenerate": answers.mean(answers.babble),
     }
 
 
-def _ended(run: MeasuredRun, rule: str) -> str | None:
+def _early_end(run: MeasuredRun, rule: str) -> str | None:
     """Why training ended before its budget was used; None if it did not."""
     if run.stopped != "finished":
         return f"seed {run.seed}: {run.stopped or 'why its training ended is not known'}"
@@ -158,46 +159,88 @@ def _ended(run: MeasuredRun, rule: str) -> str | None:
     return None
 
 
+def _mean_cost(runs: Sequence[MeasuredRun]) -> Cost:
+    """Means over at least one run, and the largest peak memory."""
+    rows = [row for run in runs for row in run.scores.cost]
+    steps = [len(run.steps) for run in runs]
+    return Cost(
+        steps=sum(steps) / len(steps),
+        tokens=sum(row.text_tokens for row in rows) / len(rows),
+        image_tokens=sum(row.image_tokens for row in rows) / len(rows),
+        flops=sum(row.flops for row in rows) / len(rows),
+        seconds=sum(row.seconds for row in rows) / len(rows),
+        peak_memory_bytes=max(row.peak_memory_bytes for row in rows),
+    )
+
+
+def with_cost_ratios(rows: Sequence[ArmRow], reference: str) -> list[ArmRow]:
+    """The trained arms of one model, with `ratios` of their costs to the reference's under the same rule.
+
+    The reference has a cost for each rule where its budget is a number, or what it used half-way, because it is then
+    trained for each rule anew. Where it failed there are no ratios.
+    """
+    costs = {rule: row.cost for row in rows if row.arm == reference and row.cost is not None for rule in row.rules}
+    return [_with_ratios(row, next((costs[rule] for rule in row.rules if rule in costs), None)) for row in rows]
+
+
+def _with_ratios(row: ArmRow, reference: Cost | None) -> ArmRow:
+    if row.cost is None or reference is None:
+        return row
+    own, other = _totals(row.cost), _totals(reference)
+    ratios = {name: own[name] / other[name] for name in own if other[name] > 0}
+    return row.model_copy(update={"cost": row.cost.model_copy(update={"ratios": ratios})})
+
+
+def _totals(cost: Cost) -> dict[str, float]:
+    return {
+        "tokens": cost.tokens + cost.image_tokens,
+        "flops": cost.flops,
+        "seconds": cost.seconds,
+        "memory": float(cost.peak_memory_bytes),
+    }
+
+
 def _compared(
-    planned: Plan, arms: Sequence[ArmRow], answers: dict[str, Outcomes], higher: Sequence[str]
+    plan: Plan, arms: Sequence[ArmRow], answers: dict[str, ArmAnswers], higher: Sequence[str]
 ) -> tuple[tuple[Ranking, ...], tuple[Comparison, ...]]:
-    rankings, comparisons = [], []
+    rankings: list[Ranking] = []
+    comparisons: list[Comparison] = []
     for model in dict.fromkeys(arm.model for arm in arms):
-        for rule in planned.study.budget.equal:
+        for rule in plan.study.budget.equal:
             names = [arm.name for arm in arms if arm.model == model and rule in arm.rules and arm.state != "failed"]
-            chosen = {name: answers[name] for name in names}
-            measures = dict.fromkeys(measure for name in names for measure in answers[name].measures)
-            found = [
+            ranked = {name: answers[name] for name in names}
+            measures = dict.fromkeys(measure for arm in ranked.values() for measure in arm.measures)
+            pairs = [
                 pair
                 for measure in measures
-                for pair in compare(model, rule, measure, chosen, higher_is_better=measure in higher)
+                for pair in compare(model, rule, measure, ranked, higher_is_better=measure in higher)
             ]
-            comparisons += found
-            rankings.append(rank(model, rule, _limit_words(planned, rule), chosen, found))
+            comparisons += pairs
+            rankings.append(rank(model, rule, _limit_words(plan, rule), ranked, pairs))
     return tuple(rankings), tuple(comparisons)
 
 
-def _limit_words(planned: Plan, rule: str) -> str:
-    budget = planned.study.budget
+def _limit_words(plan: Plan, rule: str) -> str:
+    budget = plan.study.budget
     if rule == "steps":
-        steps = budget.steps or planned.config(planned.variants[0], planned.study.seeds[0]).train.steps
+        steps = budget.steps or plan.config(plan.variants[0], plan.study.seeds[0]).train.steps
         return f"{steps:,} steps"
     given = budget.tokens if rule == "tokens" else budget.seconds
     if given is not None:
         return f"{given:,.0f} training {rule}"
     after = f" after {budget.at_steps} steps" if budget.at_steps is not None else ""
-    return f"the training {rule} of {planned.reference}{after}"
+    return f"the training {rule} of {plan.reference}{after}"
 
 
-def _categories(arms: Sequence[ArmRow], answers: dict[str, Outcomes]) -> tuple[CategoryRow, ...]:
-    """Only where arms differ in the categories that they learn from."""
+def _categories(arms: Sequence[ArmRow], answers: dict[str, ArmAnswers]) -> tuple[CategoryRow, ...]:
+    """Attack success by harm category; none unless arms differ in the categories that they learn from."""
     if len({arm.categories for arm in arms if arm.arm != ORIGINAL}) < 2:
         return ()
     rows = []
     for arm in arms:
-        for category, cells in sorted(answers[arm.name].by_category().items()):
-            measure = answers[arm.name].mean(cells)
-            assert measure is not None, "a category stands there because it has answers"
+        for category, numbers in sorted(answers[arm.name].by_category().items()):
+            measure = answers[arm.name].mean(numbers)
+            assert measure is not None, "by_category has no empty category"
             covered = arm.arm != ORIGINAL and (arm.categories is None or category in arm.categories)
             rows.append(CategoryRow(arm=arm.name, category=category, covered=covered, asr=measure))
     return tuple(rows)

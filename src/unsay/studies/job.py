@@ -1,17 +1,10 @@
-"""One run of a study: a plain value that any process can do, and its outcome.
-
-One run of a study: a plain value that any process can do, and what came of it.
-
-What `fastest` comes to in a study: decided once, by the first of its runs, wherever that was done.
-
-What all arms have in common is made once: an arm takes over finished stages of the run of the untrained model.
-"""
+"""One run of a study: a plain value that any process can carry out, its key, and how it ended."""
 
 import shutil
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,104 +28,31 @@ from unsay.run.score import score_run
 from unsay.run.suites import build_suites, requested_suites
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
-from unsay.suites import suites_key
+from unsay.suites import SUITES, suites_key
 
+STATUS_FILE = "arm.json"
+RESULT_FILES = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
+"""Files without which a trained run is not finished, whatever its status says."""
 
-def settled_config(config: RunConfig, folders: Iterable[Path], elsewhere: Fast | None) -> RunConfig:
-    """The settings with `fastest` replaced, for the precision decides the numbers, and so is a part of what a run is.
+SHARED_STAGES = ("suites", "own-answers", "evaluate-before")
+"""Stages that depend on the model and its prompts, and not on the training."""
+ANSWER_CACHES = {"own-answers": "train/cache.jsonl", "evaluate-before": "responses/cache.jsonl"}
+"""Stage → the cache of its answers, of which an arm may need some although its own prompts are others."""
 
-    Args:
-        config: settings of a run. On an accelerator they stay as they are: a launcher's own machine need not have it.
-        folders: run directories; what the first of them that has these settings was begun in comes first.
-        elsewhere: what the runs that were handed over were made in (`made_in`) comes next; the stopwatch comes last.
-    """
-    if torch.device(config.device).type != "cpu":
-        return config
-    begun = next((found for folder in folders if (found := earlier_precision(folder, config)) is not None), None)
-    if begun is not None:
-        return config.model_copy(update={"model_settings": begun})
-    if elsewhere is not None and config.model_settings.dtype == "fastest":
-        return _in(config, elsewhere)
-    return config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
-
-
-def made_in(config: RunConfig, known: Callable[[RunConfig], bool]) -> Fast | None:
-    """The precision of a run that was handed over; None if `fastest` is not asked for, or that run has other settings.
-
-    Such a run has no settings, only their key, so every precision that `fastest` can come to is tried.
-
-    Args:
-        config: settings of the untrained model's evaluation.
-        known: whether the run that was handed over has these settings.
-    """
-    if config.model_settings.dtype != "fastest" or torch.device(config.device).type != "cpu":
-        return None
-    return next((dtype for dtype in get_args(Fast) if known(_in(config, dtype))), None)
-
-
-def _in(config: RunConfig, dtype: Fast) -> RunConfig:
-    return config.model_copy(update={"model_settings": config.model_settings.model_copy(update={"dtype": dtype})})
-
-
-STAGES = ("suites", "own-answers", "evaluate-before")
-"""Stages that depend on the model and on what is asked, and not on how it is trained."""
-ALONG = {"own-answers": ("train/cache.jsonl",), "evaluate-before": ("responses/cache.jsonl",)}
-"""Answers that an arm may need although it asks for less, or for more; they join those that it has."""
-
-
-def adopt(original: Path, arm: Path) -> None:
-    """Copy finished stages of one run directory into another, with their dates, so that they are reused there.
-
-    Nothing is taken on trust: a run compares the key of its own inputs with the stage's, and does the stage again where
-    they differ. What was copied once is not copied again, for the arm may have made it anew for a good reason.
-    """
-    log = arm / "adopted.json"
-    adopted = _log(log)
-    for name in STAGES:
-        record = _record(original, name)
-        if record is None or adopted.get(name) == record.key:
-            continue
-        for path in (*record.outputs, f"stages/{name}.json"):
-            if (original / path).is_file():
-                with atomic_path(arm / path) as temporary:
-                    shutil.copy2(original / path, temporary)
-        for path in ALONG.get(name, ()):
-            if (original / path).is_file():  # the arm's own answers stay
-                append_journal(arm / path, original / path)
-        adopted[name] = record.key
-        write_json(log, adopted)
-
-
-def _record(run: Path, name: str) -> StageRecord | None:
-    try:
-        return StageRecord.model_validate(read_json(run / "stages" / f"{name}.json"))
-    except (UserError, ValidationError):
-        return None
-
-
-def _log(path: Path) -> dict[str, str]:
-    try:
-        found = read_json(path)
-    except UserError:
-        return {}
-    return {str(name): str(key) for name, key in found.items()} if isinstance(found, dict) else {}
-
-
-STATE = "arm.json"
-MADE = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
-"""Files without which a run is not finished, whatever its state says."""
+EARLIER_SUITES = {"8a1a1783c2ee6a1e": "e1228486d491e331"}
+"""Key of all suites → key of the same suites before they had versions, when it was made of their source code."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run.
+    """One run to be carried out.
 
     Attributes:
         title: for people.
         folder: its run directory.
-        original: run directory of the untrained model, to share its answers; None if this is that one.
+        original: run directory of the original model, whose answers are shared; None if this is that run.
         config: a run's configuration, as plain values.
-        timed_on: the hardware that its budget of seconds was measured on; None if it has no such budget.
+        timed_on: the hardware that its budget of seconds was measured on; None without such a budget.
     """
 
     title: str
@@ -147,43 +67,86 @@ class Job:
         return RunConfig.model_validate(self.config)
 
 
-class Outcome(Record):
-    """How a run ended; also the content of its `arm.json`."""
+class JobStatus(Record):
+    """How a run ended; the content of its `arm.json`."""
 
     state: Literal["finished", "failed"]
     reason: str = ""
-    """Why it failed, in one line that repeats no prompt and no answer."""
+    """Why it failed, in one line without a prompt or an answer."""
     key: str = ""
-    """Content key of everything that decides the run; another one is run again."""
+    """The job's key; a job with another key is done again."""
 
 
-@dataclass
-class Bench:
-    """What runs in one process hand on to each other: the model and the judge that are loaded."""
+class Worker:
+    """Does jobs in this process, one after another; they share the loaded model and judge."""
 
-    last: Run | None = field(default=None)
+    def __init__(self) -> None:
+        self._last: Run | None = None
 
-    def open(self, job: Job, progress: Progress | None) -> Run:
-        """The job's run, with what the last one had loaded."""
+    def do(self, job: Job, progress: Progress | None = None) -> JobStatus:
+        """Do a run, from where it was left. Whatever goes wrong in it becomes its status, except `KeyboardInterrupt`.
+
+        Raises:
+            UserError: the status cannot be written.
+        """
+        key = ""
+        try:
+            key = job_key(job)
+            if finished(job, key):
+                return JobStatus(state="finished", key=key)
+            if job.timed_on not in (None, hardware(environment())):
+                raise UserError(
+                    "its budget is seconds that were measured on other hardware; do all runs of a seed on one machine, "
+                    "and by one launcher"
+                )
+            # From here on the files no longer belong to the key in the status.
+            (job.folder / STATUS_FILE).unlink(missing_ok=True)
+            if job.original is not None:
+                copy_shared_stages(job.original, job.folder)
+            run = self._open(job, progress)
+            if job.original is None:
+                _evaluate_original(run)
+            else:
+                unlearn_run(run)
+            status = JobStatus(state="finished", key=key)
+        except Exception as error:  # a failed arm must not end the study
+            self._last = None  # the model may be in any state
+            status = JobStatus(state="failed", reason=_reason(error), key=key)
+            with suppress(UserError):  # the disk may be what failed
+                write_text(job.folder / "error.txt", traceback.format_exc())
+        write_json(job.folder / STATUS_FILE, status.model_dump(mode="json"))
+        return status
+
+    def _open(self, job: Job, progress: Progress | None) -> Run:
         run = Run.open(job.folder, job.settings, progress)
-        if self.last is not None:
-            run.share(self.last)
-        self.last = run
+        if self._last is not None:
+            run.share(self._last)
+        self._last = run
         return run
 
 
-def evaluation_key(original: Path) -> str | None:
-    """Content key of the evaluation of an untrained model; None where there is none yet."""
-    record = original / "stages" / "evaluate-before.json"
-    return str(read_json(record).get("key")) if record.exists() else None
+def _evaluate_original(run: Run) -> None:
+    suites = build_suites(run)
+    if run.config.data.examples is None:
+        own_answers(run, harmful_requests(run, suites))
+    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
+    score_run(run, suites, [Phase.BEFORE], {})
+
+
+def _reason(error: Exception) -> str:
+    """One line. Of an unexpected error only its kind and place, because its message may quote a prompt."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}; see error.txt in its folder"
 
 
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings and examples, the original's evaluation, the versions of its suites, that of `scores.json`, and
-    the code of a method of the user's own. The code of training and of released methods is not part of it: a study
-    that was begun is finished with what was begun, and its report lists the commits.
+    That is its settings and examples, the original model's evaluation, the versions of its suites, of `scores.json` and
+    of its method. The code of training is not part of it: the report of a study lists the commits of its runs.
 
     Args:
         job: the run.
@@ -192,33 +155,47 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     Raises:
         UserError: a method that is unknown or written in no file, or examples that cannot be read.
     """
-    shared = evaluated
-    if shared is None and job.original is not None:
-        shared = evaluation_key(job.original)
+    suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
+    return _key(job, evaluated, suites_key(suites), *_method_version(job))
+
+
+def earlier_key(job: Job, evaluated: str | None = None) -> str | None:
+    """The key that the same job had before suites and methods had versions; None once a suite has changed since."""
+    then = EARLIER_SUITES.get(suites_key(SUITES.values()))
+    return None if then is None else _key(job, evaluated, then)
+
+
+def _key(job: Job, evaluated: str | None, suites: str, *method: str) -> str:
+    if evaluated is None and job.original is not None:
+        evaluated = evaluation_key(job.original)
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
-    parts = (portable_settings(job.config), shared or "none", suites_key(suites), SCHEMA_VERSION)
-    return content_key(*parts, *own, *_method_code(job))
+    return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method)
 
 
-def _method_code(job: Job) -> tuple[str, ...]:
-    """Of the method that a run trains with; an untrained model has none."""
+def _method_version(job: Job) -> tuple[str, ...]:
+    """The version of the method that a run trains with; an original model has none."""
     if job.original is None:
         return ()
     settings = job.settings
     return (method_version(build_method(settings.method, settings.method_settings)),)
 
 
+def evaluation_key(original: Path) -> str | None:
+    """Content key of the evaluation of an original model; None if it was not evaluated yet."""
+    record = original / "stages" / "evaluate-before.json"
+    return str(read_json(record).get("key")) if record.exists() else None
+
+
 def finished(job: Job, key: str) -> bool:
-    """Whether the job has been done before, with the same inputs, and its files are still there and can be read."""
-    outcome = read_outcome(job.folder)
+    """Whether a trained run is finished under this key, with all its files in place and readable."""
+    status = read_status(job.folder)
     return (
         job.original is not None
-        and outcome is not None
-        and outcome.state == "finished"
-        and outcome.key == key
-        and all((job.folder / name).exists() for name in MADE)
+        and status is not None
+        and status.state == "finished"
+        and status.key == key
+        and all((job.folder / name).exists() for name in RESULT_FILES)
         and _readable(job.folder)
     )
 
@@ -231,61 +208,83 @@ def _readable(folder: Path) -> bool:
     return True
 
 
-def read_outcome(folder: Path) -> Outcome | None:
+def read_status(folder: Path) -> JobStatus | None:
     """How the run in a folder ended; None if it has not."""
     try:
-        return Outcome.model_validate(read_json(folder / STATE))
+        return JobStatus.model_validate(read_json(folder / STATUS_FILE))
     except (UserError, ValidationError):
         return None
 
 
-def do(job: Job, bench: Bench, progress: Progress | None = None) -> Outcome:
-    """Do a run, from where it was left; whatever goes wrong in it is its outcome and nobody else's.
+def resolve_precision(config: RunConfig, folders: Iterable[Path], elsewhere: Fast | None) -> RunConfig:
+    """The settings with `fastest` replaced by a precision, which decides the numbers and so belongs into a run's key.
 
-    A `KeyboardInterrupt` is passed on: it is meant for the study.
-
-    Raises:
-        UserError: the outcome cannot be written down.
+    Args:
+        config: settings of a run. On an accelerator they are returned unchanged: a launcher's own machine may lack it.
+        folders: run directories; the precision of the first one that has these settings is taken.
+        elsewhere: else the precision of runs from elsewhere (`known_precision`); else it is measured.
     """
-    key = ""
+    if torch.device(config.device).type != "cpu":
+        return config
+    begun = next((dtype for folder in folders if (dtype := earlier_precision(folder, config)) is not None), None)
+    if begun is not None:
+        return config.model_copy(update={"model_settings": begun})
+    if elsewhere is not None and config.model_settings.dtype == "fastest":
+        return _with_precision(config, elsewhere)
+    return config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
+
+
+def known_precision(config: RunConfig, is_known: Callable[[RunConfig], bool]) -> Fast | None:
+    """The precision of a run from elsewhere; None if `fastest` is not set, or that run has other settings.
+
+    Only the key of its settings is known, so every precision that `fastest` can become is tried.
+
+    Args:
+        config: settings of the original model's evaluation.
+        is_known: whether the run from elsewhere has these settings.
+    """
+    if config.model_settings.dtype != "fastest" or torch.device(config.device).type != "cpu":
+        return None
+    return next((dtype for dtype in get_args(Fast) if is_known(_with_precision(config, dtype))), None)
+
+
+def _with_precision(config: RunConfig, dtype: Fast) -> RunConfig:
+    return config.model_copy(update={"model_settings": config.model_settings.model_copy(update={"dtype": dtype})})
+
+
+def copy_shared_stages(original: Path, arm: Path) -> None:
+    """Copy finished stages of the original model's run into an arm's, with their dates, so that they are reused there.
+
+    A run compares the key of its own inputs with the stage's, and does the stage again where they differ. A stage is
+    copied once only, because the arm may have had a reason to make it anew.
+    """
+    log = arm / "adopted.json"
+    copied = _read_log(log)
+    for name in SHARED_STAGES:
+        record = _stage_record(original, name)
+        if record is None or copied.get(name) == record.key:
+            continue
+        for path in (*record.outputs, f"stages/{name}.json"):
+            if (original / path).is_file():
+                with atomic_path(arm / path) as temporary:
+                    shutil.copy2(original / path, temporary)
+        cache = ANSWER_CACHES.get(name)
+        if cache is not None and (original / cache).is_file():
+            append_journal(arm / cache, original / cache)  # the arm's own answers stay
+        copied[name] = record.key
+        write_json(log, copied)
+
+
+def _stage_record(run: Path, name: str) -> StageRecord | None:
     try:
-        key = job_key(job)
-        if finished(job, key):
-            return Outcome(state="finished", key=key)
-        if job.timed_on not in (None, hardware(environment())):
-            raise UserError(
-                "its budget is seconds that were measured on other hardware; do all runs of a seed on one machine, and "
-                "by one launcher"
-            )
-        # From here on the files are no longer those of the settings that it names; nothing else in there has a key.
-        (job.folder / STATE).unlink(missing_ok=True)
-        if job.original is None:
-            _original(bench.open(job, progress))
-        else:
-            adopt(job.original, job.folder)
-            unlearn_run(bench.open(job, progress))
-        outcome = Outcome(state="finished", key=key)
-    except Exception as error:  # an arm that fails must not take the study with it
-        bench.last = None  # the model may be in any state
-        outcome = Outcome(state="failed", reason=_reason(error), key=key)
-        with suppress(UserError):  # the disk may be what failed
-            write_text(job.folder / "error.txt", traceback.format_exc())
-    write_json(job.folder / STATE, outcome.model_dump(mode="json"))
-    return outcome
+        return StageRecord.model_validate(read_json(run / "stages" / f"{name}.json"))
+    except (UserError, ValidationError):
+        return None
 
 
-def _original(run: Run) -> None:
-    suites = build_suites(run)
-    if run.config.data.examples is None:
-        own_answers(run, harmful_requests(run, suites))
-    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    score_run(run, suites, [Phase.BEFORE], {})
-
-
-def _reason(error: Exception) -> str:
-    """One line. The message of a stranger's error may quote a prompt, so only its kind and place are told."""
-    if isinstance(error, UserError):
-        return " ".join(str(error).split())
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}; see error.txt in its folder"
+def _read_log(path: Path) -> dict[str, str]:
+    try:
+        log = read_json(path)
+    except UserError:
+        return {}
+    return {str(name): str(key) for name, key in log.items()} if isinstance(log, dict) else {}

@@ -1,9 +1,4 @@
-"""How the runs of a study are started: one after another, or on Ray.
-
-How the runs of a study are put to work.
-
-Runs as Ray tasks: side by side on the machines and GPUs of a Ray cluster that share the study's directory.
-"""
+"""How the runs of a study are started: one after another in this process, or as tasks on Ray."""
 
 import importlib
 import os
@@ -15,17 +10,17 @@ from typing import Any, Protocol
 
 from unsay.errors import UserError
 from unsay.stages import Progress, Silent
-from unsay.studies.job import Bench, Job, Outcome, do
+from unsay.studies.job import Job, JobStatus, Worker
 
-Told = Callable[[Job, Outcome], None]
+JobEnded = Callable[[Job, JobStatus], None]
 """Called when a run has ended."""
 
 
 class Launcher(Protocol):
-    """Does runs that do not need one another."""
+    """Carries out runs that do not depend on one another."""
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
-        """Do all, in any order, and tell of each as it ends."""
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Do all jobs, in any order, and call `ended` after each."""
         ...
 
 
@@ -34,21 +29,21 @@ class Sequential:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress or Silent()
-        self._bench = Bench()
+        self._worker = Worker()
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
         """Do all in the order given."""
         for job in jobs:
             began = time.monotonic()
             self._progress.start(job.title, None)
-            outcome = do(job, self._bench, _Within(self._progress))
+            status = self._worker.do(job, _StagesAsNotes(self._progress))
             seconds = time.monotonic() - began
-            self._progress.finish(f"{seconds:.0f} s" if outcome.state == "finished" else f"failed: {outcome.reason}")
-            told(job, outcome)
+            self._progress.finish(f"{seconds:.0f} s" if status.state == "finished" else f"failed: {status.reason}")
+            ended(job, status)
 
 
-class _Within:
-    """The stages of a run as the notes of one line."""
+class _StagesAsNotes:
+    """Shows the stages of a run as notes of one progress line."""
 
     def __init__(self, outer: Progress) -> None:
         self._outer = outer
@@ -69,7 +64,7 @@ def launcher(name: str, progress: Progress | None = None) -> Launcher:
     """A launcher by its name.
 
     Raises:
-        UserError: there is none of that name, or what it needs is not installed.
+        UserError: an unknown name, or Ray is not installed.
     """
     if name == "sequential":
         return Sequential(progress)
@@ -79,10 +74,10 @@ def launcher(name: str, progress: Progress | None = None) -> Launcher:
 
 
 class RayLauncher:
-    """One task a run; a run on an accelerator takes a GPU of its own, any other one CPU.
+    """One Ray task for each run, side by side on machines that share the study's directory.
 
-    A cluster that `RAY_ADDRESS` names, or that runs on this machine, is used, else one is started here. A task that
-    dies with its process is a failed run, like any other.
+    A run on an accelerator takes a GPU, any other run one CPU. The cluster is the one that `RAY_ADDRESS` names, or that
+    runs on this machine; else one is started here. A task whose process dies is a failed run like any other.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -92,60 +87,60 @@ class RayLauncher:
             raise UserError("--launcher ray: Ray is not installed; pip install 'unsay[ray]'") from None
         self._progress = progress or Silent()
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
-        """Submit all, and tell of each as it ends."""
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Submit all jobs, and call `ended` after each."""
         ray = self._ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-        # A process each: one that is used again keeps memory of the run before, which would count as this one's peak.
-        task, here = ray.remote(max_retries=0, max_calls=1)(_task), Place.current()
-        waiting = {task.options(**resources(job)).remote(job, here): job for job in jobs}
+        # A process for each task: a reused one keeps memory of the run before, which would count in this one's peak.
+        task, context = ray.remote(max_retries=0, max_calls=1)(_task), TaskContext.current()
+        waiting = {task.options(**resources(job)).remote(job, context): job for job in jobs}
         total = len(waiting)
         self._progress.start(f"{total} runs on Ray", total)
         if any("num_gpus" in resources(job) for job in jobs) and not ray.cluster_resources().get("GPU"):
             self._progress.update(0, total, "waiting: the Ray cluster has no GPU yet; --device cpu needs none")
         while waiting:
-            (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(ended)
+            (done, *_), _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(done)
             try:
-                outcome: Outcome = ray.get(ended)
+                status: JobStatus = ray.get(done)
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None)
                 died = f"its process died ({type(error).__name__})"
-                outcome = Outcome(state="failed", reason=str(cause) if isinstance(cause, UserError) else died)
-            told(job, outcome)
+                status = JobStatus(state="failed", reason=str(cause) if isinstance(cause, UserError) else died)
+            ended(job, status)
             self._progress.update(total - len(waiting), total, job.title)
         self._progress.finish(f"{total} runs")
 
 
 def resources(job: Job) -> dict[str, float]:
-    """What a run takes of a cluster."""
+    """The resources that a run takes of a cluster, as Ray options."""
     return {"num_gpus": 1, "num_cpus": 1} if job.settings.device.startswith("cuda") else {"num_cpus": 1}
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a path means: tasks of a cluster that ran before start elsewhere, with other variables.
+class TaskContext:
+    """What a task needs of the process that submits it; a running cluster starts tasks in its own context.
 
     Attributes:
-        folder: that relative paths start from.
-        variables: of the environment, those of unsay.
+        folder: the working directory, which relative paths start from.
+        variables: environment variables of unsay.
     """
 
     folder: Path
     variables: dict[str, str]
 
     @classmethod
-    def current(cls) -> "Place":
-        """Of this process."""
+    def current(cls) -> "TaskContext":
+        """The context of this process."""
         return cls(Path.cwd(), {name: value for name, value in os.environ.items() if name.startswith("UNSAY_")})
 
-    def go(self) -> None:
-        """Make it this process's."""
+    def apply(self) -> None:
+        """Make it the context of this process."""
         os.chdir(self.folder)
         os.environ.update(self.variables)
 
 
-def _task(job: Job, place: Place) -> Outcome:
-    place.go()
-    return do(job, Bench())
+def _task(job: Job, context: TaskContext) -> JobStatus:
+    context.apply()
+    return Worker().do(job)

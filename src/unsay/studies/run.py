@@ -1,4 +1,4 @@
-"""A study from its settings to its report: every run once, in an order in which each finds what it needs."""
+"""A study from its settings to its report: every run once, each after the runs that it depends on."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +16,22 @@ from unsay.run.environment import hardware, versions
 from unsay.run.finished import TRAINING_STAGE, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.studies.collect import collect
-from unsay.studies.job import STATE, Job, Outcome, finished, job_key, made_in, settled_config
-from unsay.studies.known import Finder, Found, RunId, check_versions, of_study, write_kept
+from unsay.studies.job import (
+    STATUS_FILE,
+    Job,
+    JobStatus,
+    earlier_key,
+    finished,
+    job_key,
+    known_precision,
+    resolve_precision,
+)
+from unsay.studies.known import KeyedRun, RunId, StudyRuns, check_versions, of_plan, write_runs
 from unsay.studies.launch import Launcher
 from unsay.studies.page import write_page
-from unsay.studies.plan import Plan, Variant, plan
+from unsay.studies.plan import Plan, Variant, plan_study
 from unsay.studies.schema import StudyResult, write_result
-from unsay.studies.settings import Folders, StudySettings
+from unsay.studies.settings import StudyDirectory, StudySettings
 
 
 def run_study(
@@ -31,207 +40,215 @@ def run_study(
     launcher: Launcher,
     *,
     command: str = "",
-    known: Iterable[tuple[RunId, Found]] = (),
+    known: Iterable[tuple[RunId, KeyedRun]] = (),
     progress: Progress | None = None,
 ) -> StudyResult:
     """Do every run that is not done yet; write `study.json`, `runs.jsonl` and `study.html`.
 
     Args:
-        study: what is compared.
-        out: the study's directory; a killed study goes on where it was.
+        study: the arms, budgets and seeds to compare.
+        out: the study's directory; a killed study is resumed.
         launcher: does the runs.
         command: how to do this again, for the report.
-        known: runs that were done elsewhere (`read_kept`). Those with the settings of this study are not done again;
+        known: runs that were done elsewhere (`read_runs`). Those with the settings of this study are not done again;
             where they are all that it needs, no model is loaded.
-        progress: told how many of them were taken over.
+        progress: shows how many known runs were taken over.
 
     Raises:
-        UserError: found before anything is run: bad settings; known runs none of which is of this study; runs, known or
-            in the directory, that were made with different versions, among themselves or from those here; another
-            process at work in the directory. Or no model could be evaluated at all.
+        UserError: before anything is run, bad settings; known runs that do not belong to this study; runs that were
+            made with different versions; or another process at work in the directory. Later, that no original model can
+            be evaluated.
     """
-    planned = plan(study)
-    _held = lock_directory(out)  # until this function returns
-    folders = Folders(out)
+    plan = plan_study(study)
+    _lock = lock_directory(out)  # until this function returns
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    work = _Work(planned, Finder(folders), launcher, of_study(planned, known), progress or Silent())
-    work.originals()
-    work.variants([variant for variant in planned.variants if _measured(planned, variant)])
-    work.variants([variant for variant in planned.variants if not _measured(planned, variant)])
-    write_kept(out / "runs.jsonl", work.finder.every(planned))
-    result = collect(planned, work.finder, command=command)
+    runner = _StudyRunner(plan, StudyRuns(StudyDirectory(out)), launcher, of_plan(plan, known), progress or Silent())
+    runner.run_originals()
+    runner.run_variants([variant for variant in plan.variants if _is_measured(plan, variant)])
+    runner.run_variants([variant for variant in plan.variants if not _is_measured(plan, variant)])
+    write_runs(out / "runs.jsonl", runner.runs.every(plan))
+    result = collect(plan, runner.runs, command=command)
     write_result(out / "study.json", result)
     write_page(out / "study.html", result)
     return result
 
 
-def _measured(planned: Plan, variant: Variant) -> bool:
-    """Whether the tokens and seconds of this one decide the budget of others."""
-    return planned.is_reference(variant) and variant.rule == "steps"
+def _is_measured(plan: Plan, variant: Variant) -> bool:
+    """Whether the tokens and seconds that a variant uses are the budget of others."""
+    return plan.is_reference(variant) and variant.rule == "steps"
 
 
 @dataclass
-class _Work:
-    planned: Plan
-    finder: Finder
+class _StudyRunner:
+    plan: Plan
+    runs: StudyRuns
     launcher: Launcher
-    known: Mapping[RunId, Sequence[Found]]
+    known: Mapping[RunId, Sequence[KeyedRun]]
     progress: Progress
     failed: dict[Path, str] = field(default_factory=dict)
     done_before: set[Path] = field(default_factory=set)
-    """Run directories with results to which more are to be added; they may be of an earlier call."""
-    elsewhere: dict[str, Fast | None] = field(default_factory=dict)
-    """Model → the precision that its known runs were made in, where the study leaves it open."""
+    """Run directories with results, perhaps of an earlier call, to which more runs are to be added."""
+    precisions: dict[str, Fast | None] = field(default_factory=dict)
+    """Model → the precision of its known runs, where the study leaves it open."""
 
-    def originals(self) -> None:
-        """Evaluate the models without training, but for those whose runs are all known."""
-        models = self.planned.study.models
-        missing = [model for model in models if not self._complete(model)]
-        runs = [found for some in self.known.values() for found in some]
-        check_versions([(found.run.name, found.run.environment) for found in runs], versions() if missing else None)
-        self._do([self._original(model) for model in missing])
-        self.done_before |= {self.finder.folders.original(model) for model in missing}
+    def run_originals(self) -> None:
+        """Evaluate the original models, except those whose runs are all known."""
+        models = self.plan.study.models
+        missing = [model for model in models if not self._is_complete(model)]
+        known = [keyed.run for candidates in self.known.values() for keyed in candidates]
+        check_versions([(run.name, run.environment) for run in known], versions() if missing else None)
+        self._launch([self._original_job(model) for model in missing])
+        self.done_before |= {self.runs.folders.original(model) for model in missing}
         if len(self.failed) == len(models):
-            raise UserError(f"study: the untrained model cannot be evaluated: {next(iter(self.failed.values()))}")
+            raise UserError(f"study: the original model cannot be evaluated: {next(iter(self.failed.values()))}")
 
-    def variants(self, variants: Sequence[Variant]) -> None:
-        """One run for each seed of each; a run whose budget cannot be known fails with that for its reason."""
-        jobs, taken, differ = [], 0, list[str]()
+    def run_variants(self, variants: Sequence[Variant]) -> None:
+        """Do one run for each seed of each variant; a run whose budget cannot be determined fails with that reason."""
+        jobs, taken, different = [], 0, list[str]()
         for variant in variants:
-            for seed in self.planned.study.seeds:
-                folder = self.finder.folders.run(variant.model, variant.name, seed)
-                original = self.finder.folders.original(variant.model)
+            for seed in self.plan.study.seeds:
+                folder = self.runs.folders.run(variant.model, variant.name, seed)
+                original = self.runs.folders.original(variant.model)
                 try:
                     if original in self.failed:
-                        raise UserError(f"the untrained model failed: {self.failed[original]}")
+                        raise UserError(f"the original model failed: {self.failed[original]}")
                     job = self._job(variant, seed)
-                    if self._accept(variant, seed, job, self._evaluated(variant.model)):
+                    if self._take_over(variant, seed, job, self._evaluated(variant.model)):
                         taken += 1
                         continue
                 except UserError as error:
-                    self._note(folder, str(error))
+                    self._fail(folder, str(error))
                     continue
-                which = RunId.trained(variant.model, variant.name, seed)
                 if finished(job, job_key(job)):
                     self.done_before.add(folder)
-                elif which in self.known:
-                    differ.append(job.title)
+                elif RunId.trained(variant.model, variant.name, seed) in self.known:
+                    different.append(job.title)
                 jobs.append(job)
         if self.known and variants:
-            self.progress.start("Runs from elsewhere", None)
-            rest = ", …" if len(differ) > 1 else ""
-            others = f", {len(differ)} not: other settings or data ({differ[0]}{rest})" if differ else ""
-            self.progress.finish(f"{taken} taken over{others}")
+            self._report_known(taken, different)
         self._check_done_before(jobs)
-        self._do(jobs)
+        self._launch(jobs)
 
-    def _original(self, model: str) -> Job:
-        config, folder = self.planned.base_config(model), self.finder.folders.original(model)
-        return self._untrained(model, settled_config(config, [folder], self._made_in(model)))
+    def _report_known(self, taken: int, different: Sequence[str]) -> None:
+        self.progress.start("Runs from elsewhere", None)
+        rest = ", …" if len(different) > 1 else ""
+        others = f", {len(different)} not: other settings or data ({different[0]}{rest})" if different else ""
+        self.progress.finish(f"{taken} taken over{others}")
 
-    def _untrained(self, model: str, config: RunConfig) -> Job:
-        return Job(f"{model}, untrained", self.finder.folders.original(model), None, _values(config))
+    def _original_job(self, model: str) -> Job:
+        folder = self.runs.folders.original(model)
+        config = resolve_precision(self.plan.base_config(model), [folder], self._known_precision(model))
+        return self._evaluation(model, config)
 
-    def _made_in(self, model: str) -> Fast | None:
+    def _evaluation(self, model: str, config: RunConfig) -> Job:
+        return Job(f"{model}, original", self.runs.folders.original(model), None, _values(config))
+
+    def _known_precision(self, model: str) -> Fast | None:
         """The precision of a model's known runs, where the study leaves it open."""
-        if model not in self.elsewhere:
-            config, which = self.planned.base_config(model), RunId.original(model)
+        if model not in self.precisions:
 
-            def known(config: RunConfig) -> bool:
-                return self._handed_over(which, lambda: job_key(self._untrained(model, config))) is not None
+            def is_known(config: RunConfig) -> bool:
+                return self._find_known(RunId.original(model), lambda: self._evaluation(model, config)) is not None
 
-            self.elsewhere[model] = made_in(config, known)
-        return self.elsewhere[model]
+            self.precisions[model] = known_precision(self.plan.base_config(model), is_known)
+        return self.precisions[model]
 
     def _job(self, variant: Variant, seed: int) -> Job:
-        folder = self.finder.folders.run(variant.model, variant.name, seed)
-        several = len(self.planned.study.models) > 1
-        title = f"{f'{variant.model}, ' if several else ''}{variant.name}, seed {seed}"
+        folder = self.runs.folders.run(variant.model, variant.name, seed)
+        original = self.runs.folders.original(variant.model)
+        model = f"{variant.model}, " if len(self.plan.study.models) > 1 else ""
         limit, timed_on = self._limit(variant, seed)
-        original = self.finder.folders.original(variant.model)
-        config = self.planned.config(variant, seed, limit)
-        config = settled_config(config, [original, folder], self._made_in(variant.model))
-        return Job(title, folder, original, _values(config), timed_on)
+        config = self.plan.config(variant, seed, limit)
+        config = resolve_precision(config, [original, folder], self._known_precision(variant.model))
+        return Job(f"{model}{variant.name}, seed {seed}", folder, original, _values(config), timed_on)
 
     def _limit(self, variant: Variant, seed: int) -> tuple[float | None, tuple[Any, ...] | None]:
-        """The budget of one run, and if it is seconds that were measured, on which hardware."""
-        budget = self.planned.study.budget
+        """The budget of one run and, if it is seconds that were measured, the hardware that they were measured on."""
+        budget = self.plan.study.budget
         given = {"steps": None, "tokens": budget.tokens, "seconds": budget.seconds}[variant.rule]
         if variant.rule == "steps" or given is not None:
             return given, None
-        reference = self.finder.run(variant.model, f"{self.planned.reference}@steps", seed)
+        reference = self.runs.trained(variant.model, f"{self.plan.reference}@steps", seed)
         if isinstance(reference, str):
-            raise UserError(f"its budget is what {self.planned.reference} used, and that failed")
-        tokens, seconds = used(reference.run, budget.at_steps)
+            raise UserError(f"its budget is what {self.plan.reference} used, and that failed")
+        tokens, seconds = used_budget(reference.run, budget.at_steps)
         return (tokens, None) if variant.rule == "tokens" else (seconds, hardware(reference.run.environment))
 
     def _check_done_before(self, jobs: Sequence[Job]) -> None:
-        """Whether runs of an earlier call, if more are to be done, were made with the versions that are here now."""
+        """Refuse to add runs to those of an earlier call that were made with other versions than those here."""
         if all(job.folder in self.done_before for job in jobs):
             return
         made = [path for folder in sorted(self.done_before) if (path := folder / "environment.json").exists()]
         check_versions([(str(path.parent), read_json(path)) for path in made], versions())
 
-    def _complete(self, model: str) -> bool:
-        """Whether everything about a model is known; if so, all of it is taken over, and nothing is loaded."""
-        which = RunId.original(model)
-        found = self._handed_over(which, lambda: job_key(self._original(model)))
-        if found is None:
+    def _is_complete(self, model: str) -> bool:
+        """Whether all runs of a model are known; if so, all are taken over, and no model is loaded."""
+        original = self._find_known(RunId.original(model), lambda: self._original_job(model))
+        if original is None:
             return False
-        self.finder.known[which] = found
-        mine = [variant for variant in self.planned.variants if variant.model == model]
-        for variant in sorted(mine, key=lambda variant: not _measured(self.planned, variant)):
-            for seed in self.planned.study.seeds:
+        self.runs.known[RunId.original(model)] = original
+        earlier = original.key not in {run.key for run in self.known[RunId.original(model)]}
+        variants = [variant for variant in self.plan.variants if variant.model == model]
+        for variant in sorted(variants, key=lambda variant: not _is_measured(self.plan, variant)):
+            for seed in self.plan.study.seeds:
                 try:
-                    accepted = self._accept(variant, seed, self._job(variant, seed), found.evaluated)
+                    taken = self._take_over(variant, seed, self._job(variant, seed), original.evaluated)
                 except UserError:  # the run that its budget comes from is not known
-                    accepted = False
-                if not accepted:
-                    self.finder.forget(which.model)
+                    taken = False
+                if not taken and earlier:
+                    raise UserError(
+                        f"{original.run.name}: made by an earlier version of unsay, whose runs can be shown again but "
+                        "not added to: do without this file, or finish the study with that version"
+                    )
+                if not taken:
+                    self.runs.forget(RunId.original(model).model)
                     return False
         return True
 
     def _evaluated(self, model: str) -> str | None:
-        """Key of the evaluation of a model without training, wherever that was done."""
-        found = self.finder.original(model)
-        return None if found is None else found.evaluated
+        """Key of the evaluation of an original model, wherever that was done."""
+        original = self.runs.original(model)
+        return None if original is None else original.evaluated
 
-    def _accept(self, variant: Variant, seed: int, job: Job, evaluated: str | None) -> bool:
-        """Take a known run over, if it is the job and has not been done here."""
+    def _take_over(self, variant: Variant, seed: int, job: Job, evaluated: str | None) -> bool:
+        """Take over the known run of a job that has not been done here."""
         if evaluated is None:
             return False
-        which = RunId.trained(variant.model, variant.name, seed)
-        found = self._handed_over(which, lambda: job_key(job, evaluated))
-        if found is None or finished(job, found.key):
+        run_id = RunId.trained(variant.model, variant.name, seed)
+        keyed = self._find_known(run_id, lambda: job, evaluated)
+        if keyed is None or finished(job, keyed.key):
             return False
-        self.finder.known[which] = found
+        self.runs.known[run_id] = keyed
         return True
 
-    def _handed_over(self, which: RunId, key: Callable[[], str]) -> Found | None:
-        """The known run of this key; keys hash the suites' code, so none is made where nothing could have it."""
-        if not (candidates := self.known.get(which)):
+    def _find_known(self, run_id: RunId, make_job: Callable[[], Job], evaluated: str | None = None) -> KeyedRun | None:
+        """The known run of a job; the job is made, which may time a model, only where there are candidates."""
+        if not (candidates := self.known.get(run_id)):
             return None
-        wanted = key()
-        return next((found for found in candidates if found.key == wanted), None)
+        job = make_job()
+        key = job_key(job, evaluated)
+        accepted = (key, earlier_key(job, evaluated))
+        run = next((run for run in candidates if run.key in accepted), None)
+        return None if run is None else run._replace(key=key)
 
-    def _do(self, jobs: Sequence[Job]) -> None:
-        def told(job: Job, outcome: Outcome) -> None:
-            if outcome.state == "failed":
-                self._note(job.folder, outcome.reason)
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        def ended(job: Job, status: JobStatus) -> None:
+            if status.state == "failed":
+                self._fail(job.folder, status.reason)
 
         if jobs:
-            self.launcher.run(jobs, told)
+            self.launcher.run(jobs, ended)
 
-    def _note(self, folder: Path, reason: str) -> None:
+    def _fail(self, folder: Path, reason: str) -> None:
         self.failed[folder] = reason
-        write_json(folder / STATE, Outcome(state="failed", reason=reason).model_dump(mode="json"))
+        write_json(folder / STATUS_FILE, JobStatus(state="failed", reason=reason).model_dump(mode="json"))
 
 
-def used(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
+def used_budget(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
     """Tokens, image tokens included, and seconds of a finished training, or of its first steps.
 
     Raises:
-        UserError: the run has not so many steps.
+        UserError: the run has fewer steps.
     """
     if at_steps is None:
         (cost,) = [row for row in run.scores.cost if row.stage == TRAINING_STAGE]

@@ -213,8 +213,8 @@ class StudyResult(Row):
             raise ValueError("two arms have the same name")
         used = [place.arm for ranking in self.rankings for place in ranking.places]
         used += [name for pair in self.comparisons for name in (pair.first, pair.second)]
-        if strange := next((name for name in used if name not in names), None):
-            raise ValueError(f"there is no arm '{strange}'")
+        if unknown := next((name for name in used if name not in names), None):
+            raise ValueError(f"unknown arm '{unknown}'")
         return self
 
     def find(self, name: str) -> ArmRow:

@@ -1,23 +1,25 @@
 """A study file: which arms are compared, and at which budget.
 
-A study file: which arms are compared, at which budget.
-
-Settings over settings.
+A study's settings lie over those of a run: the base, the study's own, those of a model, and those of an arm.
 """
 
 from collections.abc import Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from unsay.config import EvaluationConfig, RunConfig
+from unsay.errors import UserError
+from unsay.files import first_problem, parse_yaml, read_text
 
 Rule = Literal["steps", "tokens", "seconds"]
 """What arms have in common: optimiser steps, training tokens, or training seconds."""
 
 ORIGINAL = "original"
-"""The name of the untrained model among the arms."""
+"""The name of the original model among the arms."""
 
 POCKET, DEMO = "pocket", "demo"
 """The model that comes with the package, and the preset that was fitted to it."""
@@ -30,21 +32,21 @@ SHARED = {
     "train.max_tokens": "budget",
     "train.max_seconds": "budget",
 }
-"""Settings that no arm has for itself, and the part of a study file that has them."""
+"""Settings that are equal for all arms → the part of a study file that has them."""
 
-ASKED_ALIKE = ("suites", "limit", "judge", "judge_settings", "responder")
-"""Of `evaluation`, what no model has for itself: a page has one list of measures and one judge."""
+SHARED_EVALUATION = ("suites", "limit", "judge", "judge_settings", "responder")
+"""Settings of `evaluation` that are equal for all models: a page has one list of measures and one judge."""
 
 SHARED_BY_MODELS = {path: place for path, place in SHARED.items() if path != "evaluation"}
-SHARED_BY_MODELS |= {f"evaluation.{name}": "settings" for name in ASKED_ALIKE}
+SHARED_BY_MODELS |= {f"evaluation.{name}": "settings" for name in SHARED_EVALUATION}
 
 SEEDS = range(2**63)
-"""What a run takes for its seed."""
+"""Seeds that a run accepts."""
 
 Seed = Annotated[int, Field(ge=SEEDS.start, lt=SEEDS.stop)]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
-"""Of an arm: it is also the name of a folder."""
+"""An arm's name, which also names its folder."""
 
 Modality = str | dict[str, float]
 """`data.modality` of a run: a name, or shares of several."""
@@ -64,18 +66,18 @@ class Grid(Section):
 
 
 class Arm(Section):
-    """One arm: what it has different from the study's own settings."""
+    """One arm: how it differs from the study's own settings."""
 
     title: str | None = Field(None, description="for people")
     settings: dict[str, Any] = Field(default_factory=dict, description="as in a run's configuration")
 
 
 class Budget(Section):
-    """What the arms have equal. Each rule is a comparison of its own, with runs of its own.
+    """What is equal for all arms. Each rule is a comparison of its own, with runs of its own.
 
-    A run that is looked at half-way is not a run of half the budget: its learning rate has not fallen yet. So an arm is
-    trained once for every rule, and only the reference, which by definition uses its own tokens and seconds, is trained
-    once for all.
+    A run that is evaluated half-way is not a run of half the budget, because its learning rate has not fallen yet. So
+    an arm is trained once for every rule; only the reference, which uses its own tokens and seconds by definition, is
+    trained once for all.
     """
 
     equal: tuple[Rule, ...] = Field(("steps",), min_length=1, description="steps, tokens, seconds: any of them")
@@ -100,18 +102,18 @@ class Quick(Section):
 
 
 class Fitted(Section):
-    """What of a study was fitted to the model of its base, and gives way when `--base` replaces that."""
+    """Parts of a study that were fitted to the model of its base, and give way when `--base` replaces it."""
 
     left_out: tuple[str, ...] = Field(
-        (), description="parts of this file, such as settings.train: what the new base or a method itself has is taken"
+        (), description="parts of this file, such as settings.train: the new base's or the method's own replace them"
     )
     shared: tuple[Name, ...] = Field(
-        (), description="arms whose weights are the base's: they take those that the new base has under the same name"
+        (), description="arms that have the base's weights: they take the new base's weights of the same names"
     )
 
 
 class StudySettings(Section):
-    """What a study file holds."""
+    """The content of a study file."""
 
     title: str = Field("Study", description="the question, for people")
     about: str = Field("", description="a sentence or two for the report")
@@ -126,7 +128,7 @@ class StudySettings(Section):
     arms: dict[Name, Arm] = Field(default_factory=dict)
     reference: str | None = Field(
         None,
-        description="the arm that the others are compared with, and whose tokens and seconds count; null: the first",
+        description="the arm that others are compared with, whose tokens and seconds are their budget; null: the first",
     )
     budget: Budget = Budget()
     quick: Quick = Quick()
@@ -137,7 +139,7 @@ class StudySettings(Section):
         if self.grid is None and not self.arms:
             raise ValueError("a study needs arms: give `grid`, `arms`, or both")
         if ORIGINAL in self.arms:
-            raise ValueError(f"arms.{ORIGINAL}: is the name of the untrained model; choose another")
+            raise ValueError(f"arms.{ORIGINAL}: is the name of the original model; choose another")
         lists = {
             "seeds": self.seeds,
             "models": self.models,
@@ -146,15 +148,15 @@ class StudySettings(Section):
         }
         for name, values in lists.items():
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: one of them stands twice")
+                raise ValueError(f"{name}: has the same value twice")
         return self
 
     @model_validator(mode="after")
     def _has_models(self) -> Self:
         for model, settings in self.model_settings.items():
             if model not in self.models:
-                raise ValueError(f"model_settings.{model}: there is no such model; models: {', '.join(self.models)}")
-            if path := first_of(SHARED_BY_MODELS, settings):
+                raise ValueError(f"model_settings.{model}: unknown model; models: {', '.join(self.models)}")
+            if path := first_present(SHARED_BY_MODELS, settings):
                 place = SHARED_BY_MODELS[path]
                 raise ValueError(
                     f"model_settings.{model}: {path}: is the same for all models; set it in the study's `{place}`"
@@ -162,17 +164,17 @@ class StudySettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _has_what_was_fitted(self) -> Self:
+    def _has_the_fitted_parts(self) -> Self:
         values = self.model_dump(mode="json") if self.fitted.left_out else {}
-        if strange := next((path for path in self.fitted.left_out if place_of(values, path) is None), None):
-            raise ValueError(f"fitted.left_out: {strange}: does not stand in this study")
+        if missing := next((path for path in self.fitted.left_out if find_path(values, path) is None), None):
+            raise ValueError(f"fitted.left_out: {missing}: is not set in this study")
         if unknown := next((name for name in self.fitted.shared if name not in self.arms), None):
-            raise ValueError(f"fitted.shared: there is no arm '{unknown}'")
+            raise ValueError(f"fitted.shared: unknown arm '{unknown}'")
         return self
 
 
-def first_of(paths: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
-    """The first of some paths such as `train.steps` that stands in settings; None if none does."""
+def first_present(paths: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
+    """The first of some paths such as `train.steps` that is set in `settings`; None if none is."""
     for path in paths:
         section, _, key = path.partition(".")
         values = settings if not key else settings.get(section)
@@ -181,18 +183,18 @@ def first_of(paths: Mapping[str, str], settings: Mapping[str, Any]) -> str | Non
     return None
 
 
-def place_of(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str] | None:
-    """Where a path such as `arms.npo-0.1.settings` ends: the mapping, and the key in it; None if it leads nowhere."""
+def find_path(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str] | None:
+    """The mapping and the key that a path such as `arms.npo-0.1.settings` leads to; None if it leads nowhere."""
     for key, inner in values.items():
         if path == key:
             return values, key
-        if path.startswith(f"{key}.") and isinstance(inner, dict) and (found := place_of(inner, path[len(key) + 1 :])):
-            return found
+        if path.startswith(f"{key}.") and isinstance(inner, dict) and (end := find_path(inner, path[len(key) + 1 :])):
+            return end
     return None
 
 
-class Folders:
-    """Where a study's files are.
+class StudyDirectory:
+    """Where the run directories of a study are.
 
     Attributes:
         root: the study's directory.
@@ -202,25 +204,92 @@ class Folders:
         self.root = Path(root)
 
     def original(self, model: str) -> Path:
-        """Run directory in which a model without training is evaluated."""
+        """The run directory in which an original model is evaluated."""
         return self.root / "originals" / folder_name(model)
 
     def run(self, model: str, variant: str, seed: int) -> Path:
-        """Run directory of one arm under one rule with one seed."""
+        """The run directory of one arm under one rule with one seed."""
         return self.root / "arms" / folder_name(model) / variant / f"seed-{seed}"
 
 
 def folder_name(model: str) -> str:
-    """A model's name as that of a folder: of a path or an id, its last part."""
+    """The folder name of a model: the last part of its path or id."""
     last = model.rstrip("/").rsplit("/", 1)[-1]
     return "".join(char if char.isalnum() or char in "-_." else "-" for char in last).lstrip(".") or "model"
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = RunConfig) -> dict[str, Any]:
-    """`over` laid on `under`, section by section.
+def packaged() -> dict[str, Traversable]:
+    """The studies that come with the package, by name."""
+    folder = files("unsay.presets") / "studies"
+    entries = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name
+    )
+    return {entry.name.removesuffix(".yaml"): entry for entry in entries}
 
-    A section of the configuration is merged key by key. Any other value is replaced whole, a mapping too: half of one
-    mixture and half of another would be neither. A method's settings are merged as long as the method is the same;
+
+def read_study(name_or_path: str) -> StudySettings:
+    """Read a packaged study by its name, or any study by its file; `data.examples` is relative to that file.
+
+    Raises:
+        UserError: neither, malformed YAML, an unknown key or a bad value; names the file and the key.
+    """
+    names = packaged()
+    if name_or_path in names:
+        return parse_study(names[name_or_path].read_text(encoding="utf-8"), f"study {name_or_path}")
+    path = Path(name_or_path)
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"study: unknown '{name_or_path}'; known are {', '.join(names)}, or give a YAML file")
+    return _anchored(parse_study(read_text(path), str(path)), path.parent)
+
+
+def parse_study(text: str, where: str) -> StudySettings:
+    """Parse a study.
+
+    Args:
+        text: YAML.
+        where: named in error messages.
+
+    Raises:
+        UserError: malformed YAML, an unknown key or a bad value.
+    """
+    values = parse_yaml(text, where)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{where}: expected a study as `key: value` lines")
+    try:
+        return StudySettings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_problem(error)}") from None
+
+
+def _anchored(study: StudySettings, folder: Path) -> StudySettings:
+    """The study with every `data.examples` resolved against a folder."""
+
+    def anchor(settings: dict[str, Any]) -> dict[str, Any]:
+        data = settings.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("examples"), str):
+            return settings
+        return {**settings, "data": {**data, "examples": str((folder / data["examples"]).resolve())}}
+
+    return study.model_copy(
+        update={
+            "base": anchor(study.base) if isinstance(study.base, dict) else study.base,
+            "settings": anchor(study.settings),
+            "model_settings": {name: anchor(settings) for name, settings in study.model_settings.items()},
+            "arms": {
+                name: arm.model_copy(update={"settings": anchor(arm.settings)}) for name, arm in study.arms.items()
+            },
+            "quick": study.quick.model_copy(update={"settings": anchor(study.quick.settings)}),
+        }
+    )
+
+
+def merge_settings(
+    under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = RunConfig
+) -> dict[str, Any]:
+    """`over` merged into `under`, section by section.
+
+    A section of the configuration is merged key by key. Any other value is replaced whole, mappings included: half of
+    one mixture and half of another would be neither. A method's settings are merged if the method stays the same;
     another method starts from its own defaults, and so does another judge.
     """
     result = dict(under)
@@ -229,28 +298,23 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any], section: type[Base
         inner = field.annotation if field is not None else None
         below = under.get(name)
         if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
-            result[name] = merged(below if isinstance(below, Mapping) else {}, value, inner)
+            result[name] = merge_settings(below if isinstance(below, Mapping) else {}, value, inner)
         else:
             result[name] = value
     if section is RunConfig:
         result |= _method_settings(under, over)
-    if section is EvaluationConfig and "judge_settings" not in over and _another_judge(under, over):
+    if section is EvaluationConfig and "judge_settings" not in over and _changes("judge", under, over, section):
         result.pop("judge_settings", None)
     return result
 
 
-def _another_judge(under: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
-    before = under.get("judge", EvaluationConfig.model_fields["judge"].default)
-    return bool(over.get("judge", before) != before)
+def _changes(name: str, under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel]) -> bool:
+    before = under.get(name, section.model_fields[name].default)
+    return bool(over.get(name, before) != before)
 
 
 def _method_settings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    mine, theirs = over.get("method_settings", {}), under.get("method_settings", {})
-    if not isinstance(mine, Mapping) or not isinstance(theirs, Mapping) or not (mine or theirs):
-        return {}  # whoever reads the configuration says what is wrong with it
-    default = RunConfig.model_fields["method"].default
-    before = under.get("method", default)
-    after = over.get("method", before)
-    if after == before:
-        return {"method_settings": {**theirs, **mine}}
-    return {"method_settings": dict(mine)}
+    own, below = over.get("method_settings", {}), under.get("method_settings", {})
+    if not isinstance(own, Mapping) or not isinstance(below, Mapping) or not (own or below):
+        return {}  # malformed settings are reported by RunConfig
+    return {"method_settings": dict(own) if _changes("method", under, over, RunConfig) else {**below, **own}}
