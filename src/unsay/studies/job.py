@@ -162,7 +162,9 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
 def earlier_key(job: Job, evaluated: str | None = None) -> str | None:
     """The key that the same job had before suites and methods had versions; None once a suite has changed since."""
     then = EARLIER_SUITES.get(suites_key(SUITES.values()))
-    return None if then is None else _key(job, evaluated, then)
+    if then is None:
+        return None
+    return _key(job, evaluated, then, *(version for version in _method_version(job) if version != "1"))
 
 
 def _key(job: Job, evaluated: str | None, suites: str, *method: str) -> str:
