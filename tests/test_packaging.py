@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from hatchling import build
+from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -64,12 +64,11 @@ DATA = {
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, before = tmp_path_factory.mktemp("wheel"), Path.cwd()
-    os.chdir(ROOT)  # a build backend builds the folder it stands in
-    try:
-        return folder / build.build_wheel(str(folder))
-    finally:
-        os.chdir(before)
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (built,) = folder.iterdir()
+    return built
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -91,6 +90,13 @@ def test_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
         path.relative_to(source).as_posix() for path in source.rglob("*.py")
     }
     assert all(sizes[f"unsay/{name}"] >= least for name, least in DATA.items())
+
+
+def test_the_source_archive_holds_tools_tests_benchmarks_and_pages() -> None:
+    packed = {file.relative_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    for folder in ("src/unsay", "tools", "tests", "benchmarks", "docs"):
+        assert packed >= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+    assert {"README.md", "LICENSE", "Makefile", "constraints.txt", "docs/design.md"} <= packed
 
 
 def test_wheel_states_its_licence_version_and_command(wheel: Path) -> None:
