@@ -12,7 +12,7 @@ from unsay import cli
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.planning import GPUS, choose, first_that_fits, outline, parse_gpus, plan
-from unsay.planning.choose import _Way, _ways
+from unsay.planning.choose import Saving, savings
 from unsay.presets import ENDS, preset
 from unsay.training.settings import TrainSettings, advice
 
@@ -123,8 +123,8 @@ def test_a_split_model_is_not_put_into_4_bits(tiny_plan, monkeypatch):
 
 
 def test_the_words_are_those_of_training():
-    (way,) = [way for way in _ways(RunConfig(), 48) if way == _Way(2, True, True, 48)]
-    said = way.words(RunConfig())
+    (saving,) = [saving for saving in savings(RunConfig(), 48) if saving == Saving(2, True, True, 48)]
+    said = saving.changes(RunConfig())
     assert len(said) == 3
     assert all(words in advice(TrainSettings()) for words in said)
 

@@ -217,10 +217,10 @@ def test_companions_take_memory_too(tiny_folder):
 
 
 def test_operations_are_those_that_training_counts(tiny_folder):
-    from unsay.planning.estimate import _batch
+    from unsay.planning.estimate import uniform_batch
 
     vlm = attach(load(str(tiny_folder)), LoraSettings(), 0)
-    batch = _batch({Role.FORGET: 1, Role.REFUSE: 2, Role.RETAIN: 3}, 20, 5)
+    batch = uniform_batch({Role.FORGET: 1, Role.REFUSE: 2, Role.RETAIN: 3}, 20, 5)
     counted = step_flops(vlm, batch, build_method("textual-unlearning").needs)
     # On the meta device the adapter's own parameters are counted with the layers, as they are here.
     assert plan(config(tiny_folder), prompt=20, answer=5).flops == counted

@@ -14,117 +14,21 @@ from unsay.reports.numbers import count, memory
 from unsay.training import TrainSettings, plan_training
 
 TURNS = {1: "", 2: "half as much", 4: "a quarter", 8: "an eighth"}
-"""Turns in which a batch is computed → how much of it is in memory at a time."""
-PARTS = (2, 4)
-"""What answers are shortened to at last: a half, a quarter."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Settings with which a training fits.
-
-    Attributes:
-        config: the run's settings, changed.
-        changes: what was changed, and what that costs.
-        plan: what it takes then.
-    """
-
-    config: RunConfig
-    changes: tuple[str, ...]
-    plan: Plan
-
-
-Planned = Callable[[RunConfig, int], Plan]
-"""Plans settings, and the tokens of an answer, for cards and lengths that stay the same."""
-
-
-def first_that_fits(config: RunConfig, answer: int, planned: Planned) -> Fit | None:
-    """The first combination with which training fits, by the formula of `plan`; None if none does.
-
-    In this order: more turns; also activations computed again; also 4 bits; all of these and shorter answers.
-
-    Args:
-        config: a run's settings that do not fit.
-        answer: tokens of an answer.
-        planned: plans other settings for the same cards.
-    """
-    for way in _ways(config, answer):
-        changed = way.applied(config)
-        try:
-            made = planned(changed, way.answer)
-        except UserError:
-            continue  # rows that do not divide into so many turns, or 4 bits on a model that is split
-        if made.fits:
-            return Fit(changed, way.words(config), made)
-    return None
-
-
-@dataclass(frozen=True)
-class _Way:
-    """One combination; `turns` is a factor, `answer` in tokens."""
-
-    turns: int
-    recompute: bool
-    four_bits: bool
-    answer: int
-    shorter: bool = False
-
-    def applied(self, config: RunConfig) -> RunConfig:
-        train: dict[str, object] = {"accumulate": config.train.accumulate * self.turns, "recompute": self.recompute}
-        if self.shorter:
-            train["max_answer_tokens"] = self.answer
-        changed = {"train": config.train.model_copy(update=train)}
-        if not self.four_bits:
-            return config.model_copy(update=changed)
-        packed = config.model_settings.model_copy(update={"quantisation": "4-bit"})
-        return config.model_copy(update={**changed, "model_settings": packed})
-
-    def words(self, config: RunConfig) -> tuple[str, ...]:
-        """As `training.failures.advice` has them."""
-        said = []
-        if self.turns > 1:
-            turns = config.train.accumulate * self.turns
-            said.append(f"train.accumulate: {turns} ({TURNS[self.turns]} at a time, the same result)")
-        if self.recompute and not config.train.recompute:
-            said.append("train.recompute: true (a third more work)")
-        if self.four_bits and config.model_settings.quantisation is None:
-            said.append("model_settings.quantisation: 4-bit")
-        if self.shorter:
-            said.append(f"train.max_answer_tokens: {self.answer} (longer answers are cut)")
-        return tuple(said)
-
-
-def _ways(config: RunConfig, longest: int) -> Iterator[_Way]:
-    """What is done already stays done; `longest` is an answer's tokens."""
-    again = (True,) if config.train.recompute else (False, True)
-    packed = (True,) if config.model_settings.quantisation else (False, True)
-    for four_bits in packed:
-        for recompute in again:
-            for turns in TURNS:
-                yield _Way(turns, recompute, four_bits, longest)
-    for part in PARTS:
-        if longest >= part:
-            for turns in reversed(TURNS):
-                yield _Way(turns, True, True, longest // part, shorter=True)
-
-
-def memory_of_card(plan: Plan) -> str:
-    """`19.18 GiB of 24.00 GiB`, for a plan with a card."""
-    return f"{memory(plan.memory.total)} of {memory(plan.capacity or 0)}"
-
-
+"""Turns in which a batch is computed → the part of it that is in memory at a time."""
+SHORTER = (2, 4)
+"""Answers are shortened to a half, then to a quarter."""
 SMALL_CARD = 24 * GIB
-"""A card with no more than this gets the settings of the presets `-24gb`."""
+"""Cards of up to this memory get the settings of the presets `-24gb`."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a run of a model starts from.
+    """Settings that a run starts from.
 
     Attributes:
-        config: its settings; None for the defaults.
-        reasons: why these, and what to do before they are run; a sentence or two each.
-        launch: how it is launched; None where one process is enough.
+        config: the settings; None for the defaults.
+        reasons: why these, and what to do before the run; a sentence or two each.
+        launch: the packaged `accelerate launch` configuration; None for a single process.
     """
 
     config: RunConfig | None = None
@@ -133,82 +37,180 @@ class Choice:
 
 
 def choose(model: str, gpus: tuple[int, str] | None = None, *, sharded: bool = False) -> Choice:
-    """Settings by a model's family, its size and its cards; no weights are read.
+    """Settings for a model's family, size and cards; no weights are read.
 
     Args:
         model: `pocket`, a checkpoint folder, or a model id.
-        gpus: 1 or 8 of a card; None takes the settings for one of 80 GB as they are.
+        gpus: 1 or 8 of a card; None chooses for one card of 80 GB without checking.
         sharded: whether the layers will be split over the cards.
 
     Raises:
-        UserError: its configuration cannot be read, there are no settings for so many cards, or none that fit.
+        UserError: the model's configuration cannot be read, there are no settings for so many cards, or none fit.
     """
     if model in NAMED and gpus is None:
         return Choice(RunConfig(model=model), (f"The defaults are those of {model}, on a CPU.",))
-    end = _end(gpus)
+    end = _preset_end(gpus)
     vlm = outline(RunConfig(model=model))
     size = plan(RunConfig(model=model), vlm=vlm).parameters
-    kind = vlm.base.config.model_type
-    alike = nearest(kind, size)
-    config = settings_for(model, kind, size, ENDS[end])
-    family = (
-        f"No preset is of its family ({kind}): settings by size alone"
-        if alike is None
-        else f"Settings as for its family ({kind}, preset {alike}{end}) and size"
+    family = vlm.base.config.model_type
+    similar = nearest(family, size)
+    config = settings_for(model, family, size, ENDS[end])
+    basis = (
+        f"No preset is of its family ({family}): settings by size alone"
+        if similar is None
+        else f"Settings as for its family ({family}, preset {similar}{end}) and size"
     )
-    reasons = [f"{model} has {count(size)} parameters. {family}."]
+    reasons = [f"{model} has {count(size)} parameters. {basis}."]
     if gpus is not None:
 
         def planned(config: RunConfig, answer: int) -> Plan:
             return plan(config, gpus, answer=answer, sharded=sharded, vlm=vlm)
 
+        cards = f"{gpus[0]}x{gpus[1]}"
         answer = config.train.max_answer_tokens
-        made = planned(config, answer)
-        fit = Fit(config, (), made) if made.fits else first_that_fits(config, answer, planned)
+        first = planned(config, answer)
+        fit = Fit(config, (), first) if first.fits else first_that_fits(config, answer, planned)
         if fit is None:
-            raise UserError(
-                f"--gpus: training {model} does not fit {_words(gpus)}, not in 4 bits either: take larger cards"
-            )
+            raise UserError(f"--gpus: training {model} does not fit {cards}, not in 4 bits either: take larger cards")
         config = fit.config
         if fit.changes:
             reasons.append(f"Changed so that it fits: {'; '.join(fit.changes)}.")
         reasons.append(
-            f"Training then takes {memory_of_card(fit.plan)} on each card ({_words(gpus)}), as `unsay plan` estimates; "
+            f"Training then takes {memory_of_card(fit.plan)} on each card ({cards}), as `unsay plan` estimates; "
             "evaluation is not counted."
         )
     reasons.append("Steps and learning rate are starting points that nobody has measured: watch the report.")
     return Choice(config, tuple(reasons), launch_of(end))
 
 
-def _end(gpus: tuple[int, str] | None) -> str:
-    """How a preset for these cards would be called at its end."""
+def _preset_end(gpus: tuple[int, str] | None) -> str:
+    """The suffix of presets for these cards."""
     if gpus is None:
         return ""
-    cards, name = gpus
-    if cards not in (1, 8):
+    number, name = gpus
+    if number not in (1, 8):
         raise UserError(
-            f"--gpus: there are settings for 1 and for 8 cards, not for {cards}: start from 8x{name}, and set "
+            f"--gpus: there are settings for 1 and for 8 cards, not for {number}: start from 8x{name}, and set "
             "train.batch and num_processes"
         )
-    if cards == 8:
+    if number == 8:
         return "-8gpu"
     return "-24gb" if GPUS[name].memory_bytes <= SMALL_CARD else ""
 
 
-def _words(gpus: tuple[int, str]) -> str:
-    return f"{gpus[0]}x{gpus[1]}"
+def memory_of_card(plan: Plan) -> str:
+    """`19.18 GiB of 24.00 GiB`, for a plan with a card."""
+    return f"{memory(plan.memory.total)} of {memory(plan.capacity or 0)}"
+
+
+# ------------------------------------------------------------------------------------------------------- what would fit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Settings with which training fits.
+
+    Attributes:
+        config: the changed settings.
+        changes: each change and its cost.
+        plan: what training takes with them.
+    """
+
+    config: RunConfig
+    changes: tuple[str, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Saving:
+    """One combination of ways to save memory.
+
+    Attributes:
+        turns: factor on `train.accumulate`.
+        recompute: compute activations again in the backward pass.
+        four_bits: store the layers in 4 bits.
+        answer: tokens of the longest answer.
+        shorter: whether that is shorter than the settings allow.
+    """
+
+    turns: int
+    recompute: bool
+    four_bits: bool
+    answer: int
+    shorter: bool = False
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """The settings with these changes."""
+        train: dict[str, object] = {"accumulate": config.train.accumulate * self.turns, "recompute": self.recompute}
+        if self.shorter:
+            train["max_answer_tokens"] = self.answer
+        changed: dict[str, object] = {"train": config.train.model_copy(update=train)}
+        if self.four_bits:
+            changed["model_settings"] = config.model_settings.model_copy(update={"quantisation": "4-bit"})
+        return config.model_copy(update=changed)
+
+    def changes(self, config: RunConfig) -> tuple[str, ...]:
+        """What differs from these settings, in the words of training's advice."""
+        lines = []
+        if self.turns > 1:
+            turns = config.train.accumulate * self.turns
+            lines.append(f"train.accumulate: {turns} ({TURNS[self.turns]} at a time, the same result)")
+        if self.recompute and not config.train.recompute:
+            lines.append("train.recompute: true (a third more work)")
+        if self.four_bits and config.model_settings.quantisation is None:
+            lines.append("model_settings.quantisation: 4-bit")
+        if self.shorter:
+            lines.append(f"train.max_answer_tokens: {self.answer} (longer answers are cut)")
+        return tuple(lines)
+
+
+def first_that_fits(config: RunConfig, answer: int, planned: Callable[[RunConfig, int], Plan]) -> Fit | None:
+    """The cheapest combination of savings with which training fits, as `plan` estimates; None if none does.
+
+    Args:
+        config: settings that do not fit.
+        answer: tokens of an answer.
+        planned: plans other settings and another length of answers for the same cards.
+    """
+    for saving in savings(config, answer):
+        changed = saving.applied(config)
+        try:
+            made = planned(changed, saving.answer)
+        except UserError:
+            continue  # the rows do not divide into so many turns, or a split model cannot be in 4 bits
+        if made.fits:
+            return Fit(changed, saving.changes(config), made)
+    return None
+
+
+def savings(config: RunConfig, answer: int) -> Iterator[Saving]:
+    """Cheapest first: more turns, then also recomputation, then also 4 bits, then all of these and shorter answers.
+
+    What the settings save already stays.
+    """
+    for four_bits in (True,) if config.model_settings.quantisation else (False, True):
+        for recompute in (True,) if config.train.recompute else (False, True):
+            for turns in TURNS:
+                yield Saving(turns, recompute, four_bits, answer)
+    for divisor in SHORTER:
+        if answer >= divisor:
+            for turns in reversed(TURNS):
+                yield Saving(turns, True, True, answer // divisor, shorter=True)
+
+
+# --------------------------------------------------------------------------------------------------- several processes
 
 
 def for_launch(start: Choice, launch: str, gpus: tuple[int, str] | None = None) -> Choice:
     """The same start, with steps that the launcher's processes can share.
 
     Args:
-        start: what a run starts from.
+        start: settings that a run starts from.
         launch: `ddp`, `fsdp2` or `zero3`.
-        gpus: the cards that `start` was made to fit, if any.
+        gpus: the cards that `start` was chosen for, if any.
 
     Raises:
-        UserError: 4 bits that would be split, rows that do not divide by the processes, or other cards than those.
+        UserError: 4 bits that would be split, rows that do not divide by the processes, or another number of cards.
     """
     processes = processes_of(launch)
     config = RunConfig() if start.config is None else start.config
@@ -223,7 +225,7 @@ def for_launch(start: Choice, launch: str, gpus: tuple[int, str] | None = None) 
             "--launch ddp, or a preset without -24gb"
         )
     method = build_method(config.method, config.method_settings)
-    turns = _turns(method.needs, config.train, processes)
+    turns = _most_turns(method.needs, config.train, processes)
     train = config.train.model_copy(update={"accumulate": turns})
     try:
         plan_training(method, train, processes=processes)
@@ -238,7 +240,7 @@ def for_launch(start: Choice, launch: str, gpus: tuple[int, str] | None = None) 
     return replace(start, config=config.model_copy(update={"train": train}), reasons=(*start.reasons, reason))
 
 
-def _turns(needs: Needs, settings: TrainSettings, processes: int) -> int:
+def _most_turns(needs: Needs, settings: TrainSettings, processes: int) -> int:
     """The most turns, up to those of the settings, into which every role's rows divide; 1 where none do."""
     for turns in range(settings.accumulate, 1, -1):
         if not any(settings.batch.of(role) % (processes * turns) for role in needs.roles):

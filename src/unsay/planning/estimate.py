@@ -1,11 +1,7 @@
 """Memory, operations and time of a training step, from a configuration alone: no weights are loaded.
 
-Memory, operations and time of a training step, from a configuration alone: no weights are loaded.
-
 The model is built on the meta device, so its modules and shapes are the real ones. Memory is counted as autograd keeps
 it for a Llama-like block with LoRA on frozen linears; `docs/scale.md` compares it with measurements.
-
-Graphics cards: memory and peak speed as their makers state them.
 """
 
 import re
@@ -30,15 +26,30 @@ from unsay.training import plan_training
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.metrics import step_flops
 
+GB = 10**9
+GIB = 2**30
+
+UTILISATION = 0.35
+"""Share of the peak that training on short texts reaches on one card; an assumption, not a measurement."""
+
+CONTEXT_BYTES = 700 * 2**20
+"""Memory of CUDA and its libraries on a card before the first tensor."""
+
+FOUR_BIT_BYTES = (4 + 0.127) / 8
+"""NF4 with double quantisation: 4 bits per weight, and 0.127 of constants (QLoRA, arXiv 2305.14314, section 3)."""
+
+HEAD_BUFFERS = 5
+"""Buffers of chunk × vocabulary in float32 that are alive at the peak of the head's backward pass (KL included)."""
+
 
 @dataclass(frozen=True)
 class Gpu:
-    """One kind of card.
+    """A model of graphics card, as its maker states it.
 
     Attributes:
-        memory_bytes: of one card.
-        half: operations per second at most in bfloat16 and float16, on tensor cores, dense: sparsity is not counted.
-        single: the same in float32, without TF32: PyTorch multiplies so unless it is told otherwise.
+        memory_bytes: memory of one card.
+        half: peak operations per second in bfloat16 and float16, on tensor cores, without sparsity.
+        single: peak operations per second in float32, without TF32, which is PyTorch's default.
         source: where these numbers are stated.
     """
 
@@ -48,12 +59,9 @@ class Gpu:
     source: str
 
     def peak(self, dtype: torch.dtype) -> float:
-        """Operations per second at most where products are made in this precision."""
+        """Peak operations per second of matrix products in this precision."""
         return self.half if dtype.itemsize < torch.float32.itemsize else self.single
 
-
-GB = 10**9
-GIB = 2**30
 
 GPUS: dict[str, Gpu] = {
     "H200": Gpu(141 * GB, 989e12, 67e12, "NVIDIA H200 data sheet (SXM; half precision halved from that with sparsity)"),
@@ -71,26 +79,13 @@ def parse_gpus(text: str) -> tuple[int, str]:
     """`8xH100` → (8, "H100"); a bare name is one card.
 
     Raises:
-        UserError: malformed, or a card that is not in the table.
+        UserError: malformed, or an unknown card.
     """
-    found = re.fullmatch(r"(?:(\d{1,4})\s*x\s*)?(\S+)", text.strip(), flags=re.IGNORECASE)
+    match = re.fullmatch(r"(?:(\d{1,4})\s*x\s*)?(\S+)", text.strip(), flags=re.IGNORECASE)
     names = {name.lower(): name for name in GPUS}
-    if found is None or found[2].lower() not in names or (found[1] is not None and int(found[1]) < 1):
+    if match is None or match[2].lower() not in names or (match[1] is not None and int(match[1]) < 1):
         raise UserError(f"--gpus: '{text}' is not understood: write 1xH100 or 8xA100-80; known are {', '.join(GPUS)}")
-    return int(found[1] or 1), names[found[2].lower()]
-
-
-UTILISATION = 0.35
-"""Share of the peak that training on short texts reaches on one card; an assumption, not a measurement."""
-
-CONTEXT_BYTES = 700 * 2**20
-"""What CUDA and its libraries take on a card before the first tensor."""
-
-FOUR_BIT_BYTES = (4 + 0.127) / 8
-"""NF4 with double quantisation: 4 bits per weight, and 0.127 of constants (QLoRA, arXiv 2305.14314, section 3)."""
-
-HEAD_BUFFERS = 5
-"""Buffers of chunk × vocabulary in float32 that are alive at the peak of the head's backward pass (KL included)."""
+    return int(match[1] or 1), names[match[2].lower()]
 
 
 @dataclass(frozen=True)
@@ -108,24 +103,24 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """The sum of all parts."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """What training takes.
 
     Attributes:
-        parameters: of the whole model.
-        trained: of the adapter.
-        tokens: tokens of one step, pictures' and companions' included, all devices together.
-        flops: operations of one step, all devices together.
-        memory: on one device.
-        precision: in which the layers multiply.
-        seconds: of one step; None without a GPU.
-        capacity: bytes of one device; None without a GPU.
-        steps: of the run.
+        parameters: parameters of the whole model.
+        trained: parameters of the adapter.
+        tokens: tokens of one step on all devices, those of pictures and companions included.
+        flops: operations of one step on all devices.
+        memory: memory on one device.
+        precision: precision of the layers' matrix products.
+        seconds: time of one step; None without a GPU.
+        capacity: memory of one device in bytes; None without a GPU.
+        steps: steps of the run.
     """
 
     parameters: int
@@ -140,7 +135,7 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits one device with a tenth to spare; None where the capacity is not known."""
+        """Whether it fits one device with a tenth to spare; None without a GPU."""
         return None if self.capacity is None else self.memory.total <= 0.9 * self.capacity
 
 
@@ -158,16 +153,16 @@ def plan(
 
     Args:
         config: a run's settings.
-        gpus: how many of which card; None plans for a CPU.
+        gpus: number and name of the cards; None plans for a CPU.
         prompt: tokens of a prompt in the chat format.
-        answer: tokens of an answer; the longest that the settings allow by default.
-        image_tokens: tokens of a picture beside each prompt; 0 where no pictures are trained on.
+        answer: tokens of an answer; `train.max_answer_tokens` by default.
+        image_tokens: tokens of a picture beside each prompt; 0 without training pictures.
         sharded: whether the layers are split over the cards.
-        vlm: what `outline` gives for this model and adapter, where that was made before.
+        vlm: the `outline` of this model and adapter, if at hand.
 
     Raises:
-        UserError: the model's configuration cannot be read, the batch does not divide by the cards and turns, or what
-            is to be trained cannot be split.
+        UserError: the model's configuration cannot be read, the batch does not divide by the cards and turns, or the
+            model cannot be split.
     """
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
@@ -176,20 +171,20 @@ def plan(
     needs = training.needs
     split = sharded and count > 1
     if split:
-        _check_split(config, vlm, image_tokens)
+        _check_shardable(config, vlm, image_tokens)
     turns = count * config.train.accumulate
     whole, share = (
-        _batch({part: number // by for part, number in training.rows.items()}, prompt + image_tokens, answer)
+        uniform_batch({part: number // by for part, number in training.rows.items()}, prompt + image_tokens, answer)
         for by in (1, turns)
     )
     flops = step_flops(vlm, whole, needs, recompute=config.train.recompute)
-    stored = _precision(config, gpus is not None)
+    stored = _stored_dtype(config, gpus is not None)
     memory = _memory(config, vlm, share, needs, stored.itemsize)
     if gpus is not None:
         memory = replace(memory, context=CONTEXT_BYTES)
     if split:
-        memory = replace(memory, weights=memory.weights - _elsewhere(vlm, count, stored.itemsize))
-    multiplied = _multiplied(config, stored)
+        memory = replace(memory, weights=memory.weights - _sharded_away(vlm, count, stored.itemsize))
+    computed = _compute_dtype(config, stored)
     card = None if gpus is None else GPUS[gpus[1]]
     trained = sum(p.numel() for p in vlm.model.parameters() if p.requires_grad)
     return Plan(
@@ -198,23 +193,23 @@ def plan(
         tokens=whole.tokens,
         flops=flops,
         memory=memory,
-        precision=str(multiplied).removeprefix("torch."),
-        seconds=None if card is None else flops / (card.peak(multiplied) * UTILISATION * count),
+        precision=str(computed).removeprefix("torch."),
+        seconds=None if card is None else flops / (card.peak(computed) * UTILISATION * count),
         capacity=None if card is None else card.memory_bytes,
         steps=config.train.steps,
     )
 
 
-def _precision(config: RunConfig, on_gpu: bool) -> torch.dtype:
-    """What the frozen weights are stored in, with `auto` and `fastest` replaced by what they come to.
+def _stored_dtype(config: RunConfig, on_gpu: bool) -> torch.dtype:
+    """Precision of the frozen weights, with `auto` and `fastest` resolved.
 
-    This machine is asked what is fastest only if it is planned for: every card in the table multiplies many times as
-    fast in bfloat16 as in float32.
+    `fastest` is measured on this machine only when planning for it; every card in the table is fastest in bfloat16.
     """
     settings = config.model_settings
     if settings.dtype == "auto":
-        told = stored_precision(config.model)
-        name = "float32" if told == "auto" else told  # not known before the weights are here: the widest
+        name = stored_precision(config.model)
+        if name == "auto":  # not known before the weights are here: assume the widest
+            name = "float32"
     elif settings.dtype == "fastest" and on_gpu:
         name = "bfloat16"
     else:
@@ -223,24 +218,27 @@ def _precision(config: RunConfig, on_gpu: bool) -> torch.dtype:
     return dtype
 
 
-def _multiplied(config: RunConfig, stored: torch.dtype) -> torch.dtype:
-    """What the layers multiply in: linears in 4 bits are unpacked to half precision, whatever the rest is stored in."""
+def _compute_dtype(config: RunConfig, stored: torch.dtype) -> torch.dtype:
+    """Precision of the matrix products; linears in 4 bits are unpacked to half precision."""
     return torch.bfloat16 if config.model_settings.quantisation and stored is torch.float32 else stored
 
 
-def _check_split(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
-    """What training would refuse to split is refused here in the same words."""
+def _check_shardable(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
+    """Refuse what training would refuse to split, in the same words."""
     data = config.data
-    shown = {*shares(data.modality), *shares(data.modality if data.retain_modality is None else data.retain_modality)}
-    pictured = image_tokens > 0 or shown != {Modality.TEXT}
-    # Neither weights nor examples are there: the skeleton says what the model would be, one row what the data would be.
+    modalities = {
+        *shares(data.modality),
+        *shares(data.modality if data.retain_modality is None else data.retain_modality),
+    }
+    pictured = image_tokens > 0 or modalities != {Modality.TEXT}
+    # There are neither weights nor examples: the outline stands for the model, one row for the data.
     vlm.base.is_quantized = config.model_settings.quantisation is not None
     picture = Example(id="any", role=Role.RETAIN, prompt="any", answer="any", source="any", image="any.png")
     check_shardable(vlm, [picture] if pictured else [])
 
 
 def outline(config: RunConfig) -> VLM:
-    """The model's modules without their weights, with the adapter that would be trained.
+    """The model with its adapter on the meta device: modules and shapes, no weights.
 
     Raises:
         UserError: its configuration cannot be read.
@@ -252,13 +250,14 @@ def outline(config: RunConfig) -> VLM:
     return vlm
 
 
-def _batch(rows: dict[Part, int], prompt: int, answer: int) -> MixedBatch:
+def uniform_batch(rows: dict[Part, int], prompt: int, answer: int) -> MixedBatch:
+    """A batch of so many rows per part, all of one length."""
     one = {part: Encoded("", part, (0,) * prompt, (0,) * answer) for part in rows}
     return collate([one[part] for part, number in rows.items() for _ in range(number)])
 
 
 def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, needs: Needs, width: int) -> Memory:
-    """Memory of one device and turn, without what its libraries take; `width` is the bytes of a frozen weight."""
+    """Memory of one device and turn, libraries excluded; `width` is the bytes of a frozen weight."""
     layers = {id(p) for layer in vlm.text_layers for p in layer.parameters() if p.ndim == 2 and not p.requires_grad}
     packed = FOUR_BIT_BYTES if config.model_settings.quantisation else width
     weights = sum(
@@ -268,8 +267,8 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, needs: Needs, width:
     text = vlm.base.config.get_text_config()
     longest = max(len(batch.scored_in(frozenset({part}))) for part in needs.parts)  # each passes the head on its own
     head = HEAD_BUFFERS * min(config.train.head_chunk, longest) * text.vocab_size * 4
-    blocks = [_block_bytes(layer, text, width) for layer in _reached(vlm)]
-    # Computed again, one block at a time: what goes into each is kept, and all of the one that is at work.
+    blocks = [_block_bytes(layer, text, width) for layer in _trained_layers(vlm)]
+    # Recomputed block by block: the input of each block is kept, and everything of the one at work.
     kept = len(blocks) * text.hidden_size * width + max(blocks, default=0) if config.train.recompute else sum(blocks)
     hidden = len(batch.targets) * text.hidden_size
     return Memory(
@@ -284,14 +283,14 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, needs: Needs, width:
     )
 
 
-def _elsewhere(vlm: VLM, count: int, width: int) -> int:
-    """Bytes of the layers' weights that a card does not hold; two layers are whole, one at work and the next."""
+def _sharded_away(vlm: VLM, count: int, width: int) -> int:
+    """Bytes of layer weights that a card does not hold; two layers are whole, the one at work and the next."""
     layers = [width * sum(p.numel() for p in layer.parameters() if not p.requires_grad) for layer in vlm.layers]
     return max(0, sum(layers) - sum(layers) // count - 2 * max(layers))
 
 
-def _reached(vlm: VLM) -> list[Any]:
-    """The layers that the backward pass reaches: from the lowest adapter up."""
+def _trained_layers(vlm: VLM) -> list[Any]:
+    """The layers that the backward pass reaches: the lowest adapted one and all above it."""
     layers = vlm.text_layers
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     return layers[trained.index(True) :] if True in trained else []
@@ -300,9 +299,9 @@ def _reached(vlm: VLM) -> list[Any]:
 def _block_bytes(layer: Any, text: Any, width: int) -> float:
     """Bytes per token that autograd keeps of one block.
 
-    Kept in the model's precision: the input of both norms, their outputs, queries, keys and values (these repeated to
-    as many heads), what attention puts out, and gate, activation, up and their product. LoRA keeps its inner states in
-    float32, and below float32 also its own float32 copy of each input; a norm keeps one, too.
+    In the model's precision: inputs and outputs of both norms; queries, keys and values (repeated to all heads) and the
+    output of attention; gate, activation, up and their product. LoRA keeps its inner states in float32, and below
+    float32 also a float32 copy of each input, as a norm does.
     """
     hidden, heads = text.hidden_size, text.num_attention_heads
     wide = heads * (getattr(text, "head_dim", None) or hidden // heads)
