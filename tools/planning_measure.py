@@ -1,9 +1,9 @@
-"""Compare an estimate with what training really takes on this machine's CPU.
+"""Compare the estimate of `unsay plan` with the memory that training takes on this machine's CPU.
 
     python -m tools.planning_measure --model pocket
     python -m tools.planning_measure --model FOLDER --random      # random weights in the shape of FOLDER's config.json
 
-Memory is the process's resident set above what it was before the model was there, sampled during the steps.
+Memory is the growth of the resident set since before the model was loaded, sampled during the steps.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from unsay.training.head import role_views
 
 
 class Peak:
-    """Samples the resident set every few milliseconds."""
+    """Samples the resident set every 5 ms; `bytes` is the largest."""
 
     def __init__(self) -> None:
         self.process, self.bytes, self._on = psutil.Process(), 0, True
@@ -50,15 +50,15 @@ class Peak:
 
 
 def measure(config: RunConfig, model: VLM, prompt: int, answer: int, steps: int = 2) -> tuple[int, float]:
-    """Train a few steps on rows of equal length; the peak in bytes, and the seconds of the last step."""
+    """Peak bytes and the seconds of the last step, of a few steps on rows of equal length."""
     method = build_method(config.method, config.method_settings)
     vlm = attach(model, config.train.lora, 0)
     generator = torch.Generator().manual_seed(0)
 
     def row(part: Part) -> Encoded:
-        # No common prefix and one length: every token of every row is computed, as the estimate takes for granted.
-        drawn = torch.randint(10, 1000, (prompt + answer,), generator=generator).tolist()
-        return Encoded("", part, tuple(drawn[:prompt]), tuple(drawn[prompt:]))
+        # Random rows of one length share no prefix: every token is computed, as the estimate assumes.
+        tokens = torch.randint(10, 1000, (prompt + answer,), generator=generator).tolist()
+        return Encoded("", part, tuple(tokens[:prompt]), tuple(tokens[prompt:]))
 
     batch = collate(
         [row(part) for part, count in plan_training(method, config.train).rows.items() for _ in range(count)]
@@ -78,12 +78,10 @@ def measure(config: RunConfig, model: VLM, prompt: int, answer: int, steps: int 
 
 
 def _random(folder: str) -> VLM:
-    """Random weights in a configuration's shape, with the pocket VLM's tokenizer: lengths are all that counts."""
+    """A model with random weights, and the pocket VLM's processor: only lengths matter."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    pocket = load("pocket")
-    processor = pocket.processor
-    del pocket
+    processor = load("pocket").processor
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, trust_remote_code=False)
     return VLM(folder, model.eval().requires_grad_(False), processor, "random")
@@ -98,9 +96,8 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--answer", type=int, default=48)
     chosen = parser.parse_args()
-    if (
-        "MALLOC_MMAP_THRESHOLD_" not in os.environ
-    ):  # freed memory goes back at once, so the resident set is what is alive
+    # Start again with a malloc that returns freed memory at once, so that the resident set is what is alive.
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         os.environ["MALLOC_MMAP_THRESHOLD_"] = "1048576"
         os.execv(sys.executable, [sys.executable, "-m", "tools.planning_measure", *sys.argv[1:]])
     batch = dict.fromkeys(("forget", "refuse", "retain"), chosen.rows)

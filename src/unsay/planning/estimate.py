@@ -173,13 +173,13 @@ def plan(
     if split:
         _check_shardable(config, vlm, image_tokens)
     turns = count * config.train.accumulate
-    whole, share = (
+    step, turn = (
         uniform_batch({part: number // by for part, number in training.rows.items()}, prompt + image_tokens, answer)
         for by in (1, turns)
     )
-    flops = step_flops(vlm, whole, needs, recompute=config.train.recompute)
+    flops = step_flops(vlm, step, needs, recompute=config.train.recompute)
     stored = _stored_dtype(config, gpus is not None)
-    memory = _memory(config, vlm, share, needs, stored.itemsize)
+    memory = _memory(config, vlm, turn, needs, stored.itemsize)
     if gpus is not None:
         memory = replace(memory, context=CONTEXT_BYTES)
     if split:
@@ -190,7 +190,7 @@ def plan(
     return Plan(
         parameters=sum(p.numel() for p in vlm.base.parameters()) - trained,
         trained=trained,
-        tokens=whole.tokens,
+        tokens=step.tokens,
         flops=flops,
         memory=memory,
         precision=str(computed).removeprefix("torch."),
