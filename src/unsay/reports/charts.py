@@ -1,16 +1,12 @@
-"""Marks of the report's charts, and the panels of its training curves.
-
-What the charts show: marks on a scale from 0 to 100. The template draws them as SVG in per cent of its width.
+"""What the charts show: marks on a scale from 0 to 100, which the template draws as SVG, and training curves.
 
 Hand-made SVG follows the page's light and dark colours and stretches to any width while its text stays readable;
 a plotting library's picture does neither.
-
-Training curves: one panel per number that the trainer wrote.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,6 +25,17 @@ GROUP_NAMES = {
     Modality.TYPOGRAPHIC: "Typographic: the request is pixels",
     Modality.IMAGE: "Image: a picture matters",
 }
+CURVE_TITLES = {
+    "forget_loss": "Forget: loss on harmful answers (meant to rise)",
+    "refuse_loss": "Refuse: loss on safe answers (meant to fall)",
+    "retain_kl": "Retain: KL from the original (meant to stay low)",
+    "decision_kl": "Retain: KL at the first answer tokens",
+    "loss": "Total loss",
+}
+"""Numbers that every method writes; others are shown under their own name."""
+HOUSEKEEPING = ("lr", "learning_rate", "seconds", "time", "elapsed", "epoch", "grad_norm", "memory", "tokens")
+NOT_CURVES = ("step", "seed")
+MAX_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,6 @@ class Mark:
     high: float
     text: str
     span: str
-    n: int
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,16 @@ class DotRow:
     after: Mark | None
     change: str
     """Difference and test, in words; empty when there is only one phase."""
-    better: str
-    """`lower` or `higher`."""
 
     @property
     def spoken(self) -> str:
-        """The row in one sentence, for those who do not see the chart."""
-        said = [
+        """The row in one sentence, for readers who cannot see the chart."""
+        phases = [
             f"{name} {mark.text}" + (f" (95% interval {mark.span})" if mark.span else "")
             for name, mark in (("before", self.before), ("after", self.after))
             if mark is not None
         ]
-        return f"{self.title}: {', '.join(said)}" if said else f"{self.title}: not measured"
+        return f"{self.title}: {', '.join(phases)}" if phases else f"{self.title}: not measured"
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Bar:
-    """What the answers of one suite in one phase were."""
+    """The labels of one suite's answers in one phase."""
 
     phase: str
     segments: tuple[Segment, ...]
@@ -109,7 +113,7 @@ class BarGroup:
 
 
 def suite_groups(scores: Scores, kind: Kind) -> tuple[DotGroup, ...]:
-    """Before/after lines of every suite of one kind, grouped by modality, other conditions apart."""
+    """Before/after lines of every suite of one kind, grouped by modality, and controls by condition."""
     groups = []
     for modality, condition in product(Modality, Condition):
         rows = [row for row in scores.rows if (row.kind, row.modality, row.condition) == (kind, modality, condition)]
@@ -130,7 +134,6 @@ def _suite_line(scores: Scores, suite: str, rows: Sequence[SuiteRow]) -> DotRow:
         before=_suite_mark(phases.get(Phase.BEFORE)),
         after=_suite_mark(phases.get(Phase.AFTER)),
         change=_change_words(next(changes, None)),
-        better="lower",
     )
 
 
@@ -143,7 +146,6 @@ def _suite_mark(row: SuiteRow | None) -> Mark | None:
         high=row.interval.high * 100,
         text=numbers.percent(row.rate),
         span=numbers.span(row.interval),
-        n=row.judged,
     )
 
 
@@ -160,17 +162,14 @@ def _p_words(p: float) -> str:
 
 def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
     """Before/after lines of the utility suites; rates on 0 to 100 %, others from 0 to their largest value."""
-    found: dict[str, dict[Phase, UtilityRow]] = {}
-    for row in scores.utility:
-        found.setdefault(row.suite, {})[row.phase] = row
     changes = {change.suite: change for change in scores.utility_changes}
     lines = []
-    for suite, phases in found.items():
+    for suite, phases in by_suite(scores.utility).items():
         first = next(iter(phases.values()))
         top = 1.0
         if first.unit != "rate":
-            top = (
-                max(max(row.value or 0.0, row.interval.high if row.interval else 0.0) for row in phases.values()) * 1.1
+            top = 1.1 * max(
+                max(row.value or 0.0, row.interval.high if row.interval else 0.0) for row in phases.values()
             )
         better = "higher" if first.higher_is_better else "lower"
         unit = "" if first.unit == "rate" else f"{first.unit}, "
@@ -182,19 +181,26 @@ def utility_rows(scores: Scores) -> tuple[DotRow, ...]:
                 before=_utility_mark(phases.get(Phase.BEFORE), top),
                 after=_utility_mark(phases.get(Phase.AFTER), top),
                 change=_unpaired_words(phases) if paired is None else _change_words(paired),
-                better=better,
             )
         )
     return tuple(lines)
 
 
+def by_suite(rows: Iterable[UtilityRow]) -> dict[str, dict[Phase, UtilityRow]]:
+    """The phases of every utility suite, in order of first appearance."""
+    suites: dict[str, dict[Phase, UtilityRow]] = {}
+    for row in rows:
+        suites.setdefault(row.suite, {})[row.phase] = row
+    return suites
+
+
 def _unpaired_words(phases: dict[Phase, UtilityRow]) -> str:
-    """The difference of the two numbers, for scores whose items were not compared one by one."""
+    """The difference of the two numbers, where items were not compared one by one."""
     before, after = (phases.get(phase) for phase in Phase)
     if before is None or after is None or before.value is None or after.value is None:
         return ""
-    said = numbers.change(after.value - before.value, after.unit)
-    return f"{said} {'points' if after.unit == 'rate' else after.unit}, not compared item by item"
+    change = numbers.change(after.value - before.value, after.unit)
+    return f"{change} {'points' if after.unit == 'rate' else after.unit}, not compared item by item"
 
 
 def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
@@ -211,14 +217,13 @@ def _utility_mark(row: UtilityRow | None, top: float) -> Mark | None:
         high=place(high),
         text=numbers.measure(row, row.value),
         span=numbers.measure_span(row),
-        n=row.n,
     )
 
 
 def bar_groups(scores: Scores) -> tuple[BarGroup, ...]:
-    """What the answers were, for every suite: the five labels as shares of all answers, unjudged ones included."""
-    found = [list(phases.values()) for phases in by_subset(row for row in scores.rows if row.n).values()]
-    return tuple(BarGroup(rows[0].title, tuple(map(_bar, rows))) for rows in found)
+    """The five labels of every suite as shares of all its answers, unjudged ones included."""
+    groups = [list(phases.values()) for phases in by_subset(row for row in scores.rows if row.n).values()]
+    return tuple(BarGroup(rows[0].title, tuple(map(_bar, rows))) for rows in groups)
 
 
 def _bar(row: SuiteRow) -> Bar:
@@ -232,19 +237,6 @@ def _bar(row: SuiteRow) -> Bar:
     if row.coherent_safety is not None:
         coherent = f"{numbers.percent(row.coherent_safety)} [{numbers.span(row.coherent_interval)}]"
     return Bar(row.phase.value, tuple(segments), coherent)
-
-
-KNOWN = {
-    "forget_loss": "Forget: loss on harmful answers (meant to rise)",
-    "refuse_loss": "Refuse: loss on safe answers (meant to fall)",
-    "retain_kl": "Retain: KL from the original (meant to stay low)",
-    "decision_kl": "Retain: KL at the first answer tokens",
-    "loss": "Total loss",
-}
-"""Titles of the numbers that every method writes; others are shown under their own name."""
-SECONDARY = ("lr", "learning_rate", "seconds", "time", "elapsed", "epoch", "grad_norm", "memory", "tokens")
-SKIPPED = ("step", "seed")
-MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -265,7 +257,7 @@ class Panel:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file; a last line cut off by a kill is left out.
+    """Rows of a metrics file, without a last line that a kill cut off.
 
     Raises:
         UserError: a malformed line that is not the last, or a row that is not an object.
@@ -292,14 +284,14 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
         step = row.get("step", index)
         x = float(step) if _number(step) else float(index)
         for key, value in row.items():
-            if key not in SKIPPED and _number(value):
+            if key not in NOT_CURVES and _number(value):
                 series.setdefault(key, []).append((x, float(value)))
-    drawn = [_panel(key, points) for key, points in series.items() if len(points) > 1]
-    known = list(KNOWN)
-    rank = {
-        panel.key: (not panel.main, known.index(panel.key) if panel.key in KNOWN else len(known)) for panel in drawn
-    }
-    return tuple(sorted(drawn, key=lambda panel: rank[panel.key]))
+    known = list(CURVE_TITLES)
+
+    def rank(panel: Panel) -> tuple[bool, int]:
+        return not panel.main, known.index(panel.key) if panel.key in known else len(known)
+
+    return tuple(sorted((_panel(key, points) for key, points in series.items() if len(points) > 1), key=rank))
 
 
 def _number(value: Any) -> bool:
@@ -308,7 +300,7 @@ def _number(value: Any) -> bool:
 
 def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
     points = sorted(points, key=lambda point: point[0])
-    stride = max(1, math.ceil(len(points) / MOST_POINTS))
+    stride = max(1, math.ceil(len(points) / MAX_POINTS))
     kept = points[::stride]
     if kept[-1] != points[-1]:
         kept.append(points[-1])
@@ -323,7 +315,7 @@ def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
     path = " ".join(f"{'L' if index else 'M'}{x:.2f} {y:.2f}" for index, (x, y) in enumerate(map(place, kept)))
     return Panel(
         key=key,
-        title=KNOWN.get(key, key.replace("_", " ").replace("/", ": ")),
+        title=CURVE_TITLES.get(key, key.replace("_", " ").replace("/", ": ")),
         path=path,
         low=numbers.plain(low),
         high=numbers.plain(high),
@@ -331,5 +323,5 @@ def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
         last_step=f"{right:,.0f}",
         last=numbers.plain(points[-1][1]),
         dot=place(points[-1]),
-        main=not any(key == word or key.endswith(f"_{word}") for word in SECONDARY),
+        main=not any(key == word or key.endswith(f"_{word}") for word in HOUSEKEEPING),
     )

@@ -1,11 +1,4 @@
-"""`report.html`: one self-contained page from the scores and the files of a run.
-
-One self-contained HTML page from the scores and what surrounds them.
-
-Everything beside the scores that a report shows, read from a run directory; every part may be missing.
-
-One suite after the other, by category and by type of picture.
-"""
+"""`report.html`: one self-contained page from the scores and the files of a run."""
 
 import json
 import re
@@ -22,7 +15,7 @@ from unsay.files import read_json, read_rows, read_text, write_text
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reports import numbers
 from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, suite_groups, utility_rows
-from unsay.reports.headline import apart, headline
+from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
 from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
@@ -30,11 +23,18 @@ from unsay.scoring.subsets import Subset, by_subset, subset_of
 
 SECRET = re.compile(r"(?i)(api[_-]?key|secret|passw(or)?d|credential|authorization|bearer|(access|auth|hf)[_-]?token)")
 HIDDEN = "(hidden)"
+MEASURES = {
+    "asr": "attack success",
+    "over_refusal": "over-refusal",
+    "degenerate": "degenerate",
+    "over_refusal_rise": "rise in over-refusal",
+    "utility_loss": "loss of utility",
+}
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What `render` shows beside the scores."""
+    """What `render` shows beside the scores; every part may be missing."""
 
     name: str = "run"
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -46,145 +46,10 @@ class ReportInputs:
     """Numbers of other harnesses."""
 
 
-def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
-    """Read what there is in a run directory.
-
-    Raises:
-        UserError: a file that exists but is malformed; names the file and the line.
-    """
-    metrics, environment, config = (
-        run_dir / part for part in ("train/metrics.jsonl", "environment.json", "config.yaml")
-    )
-    found = read_json(environment) if environment.exists() else {}
-    return ReportInputs(
-        name=run_dir.resolve().name,
-        metrics=read_metrics(metrics) if metrics.exists() else [],
-        samples=_samples(run_dir, scores),
-        environment=redact(found if isinstance(found, dict) else {"environment": found}),
-        config=redact_yaml(read_text(config)) if config.exists() else "",
-        imported=imported(run_dir),
-    )
-
-
-def _samples(run_dir: Path, scores: Scores) -> list[Sample]:
-    judge_dir = _judge_dir(run_dir, scores.judge.name)
-    samples: list[Sample] = []
-    for suite in dict.fromkeys(row.suite for row in scores.rows):
-        path = run_dir / "suites" / f"{suite}.jsonl"
-        if not path.exists():
-            continue
-        answers: dict[Phase, dict[str, Response]] = {}
-        verdicts: dict[Phase, dict[str, Verdict]] = {}
-        for phase in Phase:
-            said = run_dir / "responses" / f"{suite}.{phase}.jsonl"
-            if said.exists():
-                answers[phase] = {row.id: row for row in read_rows(said, Response)}
-            judged = judge_dir / f"{suite}.{phase}.jsonl"
-            if judged.exists():
-                verdicts[phase] = {row.id: row for row in read_rows(judged, Verdict)}
-        samples += choose(read_rows(path, Prompt), answers, verdicts, run_dir)
-    return samples
-
-
-def _judge_dir(run_dir: Path, judge: str) -> Path:
-    """The folder of the judge that the scores name, or the only one there is."""
-    named = run_dir / "verdicts" / judge
-    if named.is_dir() or not named.parent.is_dir():
-        return named
-    folders = sorted(path for path in named.parent.iterdir() if path.is_dir())
-    return folders[0] if len(folders) == 1 else named
-
-
-def redact(value: dict[str, Any]) -> dict[str, Any]:
-    """The same settings with anything that is named like a password or key hidden: reports get passed on."""
-    return {
-        key: HIDDEN if SECRET.search(str(key)) else redact(item) if isinstance(item, dict) else item
-        for key, item in value.items()
-    }
-
-
-def redact_yaml(text: str) -> str:
-    """The same for YAML text, line by line, so that comments and order stay."""
-    lines = []
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        lines.append(f"{key}: {HIDDEN}" if colon and value.strip() and SECRET.search(key) else line)
-    return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One part of a suite, before and after; texts for the page."""
-
-    part: str
-    n: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Detail:
-    """What the page says of one suite beyond its rate."""
-
-    title: str
-    notes: tuple[str, ...]
-    tables: tuple[tuple[str, tuple[Line, ...]], ...]
-    """(`category` or `image type`, lines)."""
-
-
-def details(scores: Scores) -> list[Detail]:
-    """Every attack and benign suite: its condition, its repeats, what so few answers can show, and its parts."""
-    found = []
-    for subset, phases in by_subset(scores.rows).items():
-        row = next(iter(phases.values()))
-        parts = [part for part in scores.parts if subset_of(part) == subset]
-        tables = []
-        for by in dict.fromkeys(part.by for part in parts):
-            of_this = [part for part in parts if part.by == by]
-            tables.append((str(by), tuple(_line(name, of_this) for name in dict.fromkeys(p.part for p in of_this))))
-        found.append(Detail(row.title, tuple(_notes(row)), tuple(tables)))
-    return found
-
-
-def _line(name: str, parts: Iterable[PartRow]) -> Line:
-    phases = {part.phase: part for part in parts if part.part == name}
-    first = next(iter(phases.values()))
-    distinct = f" ({first.unique} distinct)" if first.unique < first.n else ""
-    return Line(name, f"{first.n}{distinct}", _cell(phases.get(Phase.BEFORE)), _cell(phases.get(Phase.AFTER)))
-
-
-def _cell(part: PartRow | None) -> str:
-    if part is None:
-        return numbers.DASH
-    return f"{numbers.percent(part.rate)} ({numbers.span(part.interval)})" if part.interval else numbers.DASH
-
-
-def _notes(row: SuiteRow) -> Iterable[str]:
-    yield f"Condition: {row.condition}."
-    if row.unique < row.n:
-        wordings = f" in {row.texts} wordings" if row.texts is not None else ""
-        yield f"{row.n} prompts are {row.unique} distinct requests{wordings}; the interval redraws requests."
-    if row.judged and row.detectable is not None:
-        way = "drop" if row.kind is Kind.ATTACK else "rise"
-        yield (
-            f"With {row.judged} answers, another model on as many prompts would show a {way} of "
-            f"{numbers.percent(row.detectable, 0)} or more (Fisher's exact test, 80% power)."
-        )
-
-
-MEASURES = {
-    "asr": "attack success",
-    "over_refusal": "over-refusal",
-    "degenerate": "degenerate",
-    "over_refusal_rise": "rise in over-refusal",
-    "utility_loss": "loss of utility",
-}
-
-
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` from a run directory, atomically, and return its path.
 
-    Only `scores.json` must be there; what else is missing is left out of the page.
+    Only `scores.json` is required; what else is missing is left out of the page.
 
     Raises:
         UserError: no such run, no scores, or a malformed file.
@@ -202,7 +67,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(scores: Scores, extras: ReportInputs) -> str:
-    """The page as text. Everything that comes from outside is escaped; nothing is loaded from anywhere."""
+    """The page as text. Everything that comes from outside is escaped, and the page loads nothing."""
     environment = Environment(
         loader=PackageLoader("unsay.reports", "."),
         autoescape=True,
@@ -210,24 +75,13 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": numbers.percent,
-        "span": numbers.span,
-        "points": numbers.points,
-        "count": numbers.count,
-        "part": numbers.part,
-        "change": numbers.change,
-        "flops": numbers.flops,
-        "memory": numbers.memory,
-        "seconds": numbers.seconds,
-        "p_value": numbers.p_value,
-        "no_transfer": _no_transfer,
-    }
+    filters = ("percent", "span", "points", "count", "part", "change", "flops", "memory", "seconds", "p_value")
+    environment.filters |= {name: getattr(numbers, name) for name in filters} | {"no_transfer": _no_transfer}
     curves = panels(extras.metrics)
     page = environment.get_template("report.html.j2").render(
         scores=scores,
         extras=extras,
-        apart=apart(scores),
+        compared=compared_models(scores),
         head=headline(scores),
         attacks=suite_groups(scores, Kind.ATTACK),
         benign=suite_groups(scores, Kind.BENIGN),
@@ -238,7 +92,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         curves=[panel for panel in curves if panel.main],
         other_curves=[panel for panel in curves if not panel.main],
         samples_by_suite=_by_suite(scores, extras.samples),
-        details=details(scores),
+        details=_details(scores),
         utility_parts=[row for row in scores.utility if row.parts or row.failed],
         judge=scores.judge.headline(),
         settings=flatten(redact(dict(scores.settings))),
@@ -247,6 +101,71 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         both_phases={row.phase for row in scores.rows} | {row.phase for row in scores.utility} == set(Phase),
     )
     return page.strip() + "\n"
+
+
+def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
+    """Read what a run directory holds beside its scores.
+
+    Raises:
+        UserError: a file that exists but is malformed; names the file and the line.
+    """
+    metrics, config = run_dir / "train/metrics.jsonl", run_dir / "config.yaml"
+    path = run_dir / "environment.json"
+    environment = read_json(path) if path.exists() else {}
+    return ReportInputs(
+        name=run_dir.resolve().name,
+        metrics=read_metrics(metrics) if metrics.exists() else [],
+        samples=_samples(run_dir, scores),
+        environment=redact(environment if isinstance(environment, dict) else {"environment": environment}),
+        config=redact_yaml(read_text(config)) if config.exists() else "",
+        imported=imported(run_dir),
+    )
+
+
+def _samples(run_dir: Path, scores: Scores) -> list[Sample]:
+    judge_dir = _judge_dir(run_dir, scores.judge.name)
+    samples: list[Sample] = []
+    for suite in dict.fromkeys(row.suite for row in scores.rows):
+        path = run_dir / "suites" / f"{suite}.jsonl"
+        if not path.exists():
+            continue
+        answers: dict[Phase, dict[str, Response]] = {}
+        verdicts: dict[Phase, dict[str, Verdict]] = {}
+        for phase in Phase:
+            answered = run_dir / "responses" / f"{suite}.{phase}.jsonl"
+            if answered.exists():
+                answers[phase] = {row.id: row for row in read_rows(answered, Response)}
+            judged = judge_dir / f"{suite}.{phase}.jsonl"
+            if judged.exists():
+                verdicts[phase] = {row.id: row for row in read_rows(judged, Verdict)}
+        samples += choose(read_rows(path, Prompt), answers, verdicts, run_dir)
+    return samples
+
+
+def _judge_dir(run_dir: Path, judge: str) -> Path:
+    """The folder of the judge that the scores name, or the only one."""
+    named = run_dir / "verdicts" / judge
+    if named.is_dir() or not named.parent.is_dir():
+        return named
+    folders = sorted(path for path in named.parent.iterdir() if path.is_dir())
+    return folders[0] if len(folders) == 1 else named
+
+
+def redact(value: dict[str, Any]) -> dict[str, Any]:
+    """The same settings with anything named like a password or key hidden, because reports get passed on."""
+    return {
+        key: HIDDEN if SECRET.search(str(key)) else redact(item) if isinstance(item, dict) else item
+        for key, item in value.items()
+    }
+
+
+def redact_yaml(text: str) -> str:
+    """The same for YAML text, line by line, so that comments and order stay."""
+    lines = []
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        lines.append(f"{key}: {HIDDEN}" if colon and value.strip() and SECRET.search(key) else line)
+    return "\n".join(lines)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -261,17 +180,76 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return pairs
 
 
+@dataclass(frozen=True)
+class PartLine:
+    """One part of a suite, before and after, as text."""
+
+    part: str
+    n: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class SuiteDetail:
+    """What the page says of one suite beyond its rate."""
+
+    title: str
+    notes: tuple[str, ...]
+    tables: tuple[tuple[str, tuple[PartLine, ...]], ...]
+    """(`category` or `image type`, lines)."""
+
+
+def _details(scores: Scores) -> list[SuiteDetail]:
+    """Every attack and benign suite: its condition, its repeats, what so few answers can show, and its parts."""
+    details = []
+    for subset, phases in by_subset(scores.rows).items():
+        row = next(iter(phases.values()))
+        parts = [part for part in scores.parts if subset_of(part) == subset]
+        tables = []
+        for by in dict.fromkeys(part.by for part in parts):
+            of_this = [part for part in parts if part.by == by]
+            lines = tuple(_part_line(name, of_this) for name in dict.fromkeys(part.part for part in of_this))
+            tables.append((str(by), lines))
+        details.append(SuiteDetail(row.title, tuple(_notes(row)), tuple(tables)))
+    return details
+
+
+def _part_line(name: str, parts: Iterable[PartRow]) -> PartLine:
+    phases = {part.phase: part for part in parts if part.part == name}
+    first = next(iter(phases.values()))
+    distinct = f" ({first.unique} distinct)" if first.unique < first.n else ""
+    return PartLine(name, f"{first.n}{distinct}", *(_part_cell(phases.get(phase)) for phase in Phase))
+
+
+def _part_cell(part: PartRow | None) -> str:
+    if part is None or part.interval is None:
+        return numbers.DASH
+    return f"{numbers.percent(part.rate)} ({numbers.span(part.interval)})"
+
+
+def _notes(row: SuiteRow) -> Iterable[str]:
+    yield f"Condition: {row.condition}."
+    if row.unique < row.n:
+        wordings = f" in {row.texts} wordings" if row.texts is not None else ""
+        yield f"{row.n} prompts are {row.unique} distinct requests{wordings}; the interval redraws requests."
+    if row.judged and row.detectable is not None:
+        way = "drop" if row.kind is Kind.ATTACK else "rise"
+        yield (
+            f"With {row.judged} answers, another model on as many prompts would show a {way} of "
+            f"{numbers.percent(row.detectable, 0)} or more (Fisher's exact test, 80% power)."
+        )
+
+
 def _target(result: TargetResult) -> dict[str, str]:
     """One line of the targets table."""
     target = result.target
-    phase = "" if target.measure in ("over_refusal_rise", "utility_loss") else f", {target.phase}"
     verdict = {True: "met", False: "missed", None: "undecided" if result.undecided else "not measured"}[result.met]
-    rise = target.measure in ("over_refusal_rise", "utility_loss")
-    show = numbers.points if rise else numbers.percent
+    show, unit = (numbers.points, " points") if target.is_change else (numbers.percent, "%")
     return {
         "title": result.title,
-        "measure": f"{MEASURES[target.measure]}{phase}",
-        "limit": f"{target.direction} {target.limit * 100:g}{' points' if rise else '%'}",
+        "measure": MEASURES[target.measure] + ("" if target.is_change else f", {target.phase}"),
+        "limit": f"{target.direction} {target.limit * 100:g}{unit}",
         "value": show(result.value),
         "verdict": verdict,
         "why": result.undecided,
@@ -279,7 +257,7 @@ def _target(result: TargetResult) -> dict[str, str]:
 
 
 def _no_transfer(row: TransferRow) -> str:
-    """Why there is no ratio: a side that lacks verdicts says nothing of the drop on the other."""
+    """Why there is no ratio: a side without verdicts says nothing about the drop on the other."""
     drops = (("text", row.drop_text), ("the image twin", row.drop_image))
     if unjudged := [name for name, drop in drops if drop is None]:
         return f"{' and '.join(unjudged)} not judged in both phases"
@@ -287,7 +265,7 @@ def _no_transfer(row: TransferRow) -> str:
 
 
 def _by_suite(scores: Scores, samples: Sequence[Sample]) -> list[tuple[str, list[Sample]]]:
-    """Samples under the title of what they were scored with: a suite's conditions have a title each."""
+    """Samples under the title of what they were scored with: each condition of a suite has a title of its own."""
     titles = {subset_of(row): row.title for row in scores.rows}
     groups: dict[Subset, list[Sample]] = {}
     for sample in samples:
@@ -296,15 +274,9 @@ def _by_suite(scores: Scores, samples: Sequence[Sample]) -> list[tuple[str, list
 
 
 def _total(scores: Scores) -> dict[str, float]:
-    """Sums over the stages; memory is the largest, for stages run one after the other."""
-    return {
-        "seconds": sum(row.seconds for row in scores.cost),
-        "text_tokens": sum(row.text_tokens for row in scores.cost),
-        "image_tokens": sum(row.image_tokens for row in scores.cost),
-        "flops": sum(row.flops for row in scores.cost),
-        "judge_requests": sum(row.judge_requests for row in scores.cost),
-        "judge_tokens": sum(row.judge_tokens for row in scores.cost),
-        "judge_price": sum(row.judge_price for row in scores.cost),
-        "peak_memory_bytes": max((row.peak_memory_bytes for row in scores.cost), default=0),
-        "peak_accelerator_bytes": max((row.peak_accelerator_bytes for row in scores.cost), default=0),
+    """Sums over the stages; of memory the largest, because stages run one after the other."""
+    sums = ("seconds", "text_tokens", "image_tokens", "flops", "judge_requests", "judge_tokens", "judge_price")
+    peaks = ("peak_memory_bytes", "peak_accelerator_bytes")
+    return {name: sum(getattr(row, name) for row in scores.cost) for name in sums} | {
+        name: max((getattr(row, name) for row in scores.cost), default=0) for name in peaks
     }

@@ -1,8 +1,8 @@
 """Results of other harnesses beside our own: the JSON files that `lm-eval` and `lmms-eval` write.
 
 Both write one object: `results` has, per task, `"<metric>,<filter>"` and `"<metric>_stderr,<filter>"` keys (the
-standard error is `"N/A"` where there is none) beside `alias` and other words; `n-samples`, `n-shot`, `higher_is_better`
-and `configs` are by task; `lm_eval_version` or `lmms_eval_version` says who wrote it.
+standard error may be `"N/A"`) beside `alias` and other words; `n-samples`, `n-shot`, `higher_is_better` and `configs`
+are by task; `lm_eval_version` or `lmms_eval_version` names the harness.
 """
 
 import json
@@ -18,7 +18,7 @@ from unsay.files import content_key, read_json, read_rows, write_rows
 from unsay.scoring.schema import Row
 
 FOLDER = "imported"
-"""In the run directory: one file of rows for every import."""
+"""In the run directory: one file of rows per import."""
 STDERR = "_stderr"
 
 
@@ -26,7 +26,7 @@ class ImportedRow(Row):
     """One number of another harness."""
 
     harness: str
-    """`lm-eval 0.4.9`, or the file's name where it does not say."""
+    """`lm-eval 0.4.9`, or `lm-eval or lmms-eval` where the file does not say."""
     model: str
     task: str
     metric: str
@@ -39,7 +39,7 @@ class ImportedRow(Row):
 
 
 def import_results(run_dir: Path, path: Path) -> int:
-    """Keep the numbers of a results file with a run, so that its report shows them; returns how many there are.
+    """Add the numbers of a results file to a run, so that its report shows them; returns how many they are.
 
     Importing the same file again changes nothing.
 
@@ -54,14 +54,14 @@ def import_results(run_dir: Path, path: Path) -> int:
 
 
 def imported(run_dir: Path) -> list[ImportedRow]:
-    """Every number that was imported into a run, in the order of harness, model and task."""
+    """Every number that was imported into a run, sorted by harness, model and task."""
     folder = run_dir / FOLDER
     rows = [row for path in sorted(folder.glob("*.jsonl")) for row in read_rows(path, ImportedRow)]
     return sorted(rows, key=lambda row: (row.harness, row.model, row.task, row.metric, row.filter))
 
 
 def read_results(path: Path) -> list[ImportedRow]:
-    """The numbers of a results file; words, standard errors without a metric and values that are no number are no rows.
+    """The numbers of a results file, without words, standard errors of no metric and values that are not finite.
 
     Raises:
         UserError: not JSON, no `results`, or not a single number in them.
@@ -82,12 +82,10 @@ def _task(content: Mapping[str, Any], task: str, numbers: Mapping[str, Any]) -> 
     rows = []
     for key, value in numbers.items():
         metric, comma, filtered = key.partition(",")
-        if not comma or metric.endswith(STDERR) or STDERR in metric or not _finite(value):
+        if not comma or STDERR in metric or not _finite(value):
             continue
         error = numbers.get(f"{metric}{STDERR},{filtered}")
-        better = _of(content, "higher_is_better", task)
-        counts = _of(content, "n-samples", task)
-        shots = _of(content, "n-shot", task)
+        better, counts, shots = (_of(content, name, task) for name in ("higher_is_better", "n-samples", "n-shot"))
         effective = counts.get("effective") if isinstance(counts, dict) else None
         rows.append(
             ImportedRow(
@@ -97,7 +95,7 @@ def _task(content: Mapping[str, Any], task: str, numbers: Mapping[str, Any]) -> 
                 metric=metric,
                 filter=filtered,
                 value=float(value),
-                stderr=float(error) if _finite(error) and error is not None else None,
+                stderr=float(error) if error is not None and _finite(error) else None,
                 n=effective if isinstance(effective, int) and effective >= 0 else None,
                 shots=shots if isinstance(shots, int) else None,
                 higher_is_better=_known(better.get(metric)) if isinstance(better, dict) else None,
@@ -129,5 +127,5 @@ def _harness(content: Mapping[str, Any]) -> str:
 def _model(content: Mapping[str, Any]) -> str:
     config = content.get("config")
     arguments = config.get("model_args") if isinstance(config, dict) else None
-    said = content.get("model_name") or arguments or "not stated"
-    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    name = content.get("model_name") or arguments or "not stated"
+    return name if isinstance(name, str) else json.dumps(name, ensure_ascii=False)

@@ -1,5 +1,7 @@
 """Numbers as people read them: few digits, a true minus sign, units."""
 
+from collections.abc import Sequence
+
 from unsay.scoring import Change, UtilityChange, UtilityRow
 from unsay.statistics import Interval
 
@@ -13,9 +15,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short_percent(value: float) -> str:
-    """For running text: whole per cents, with one digit below 10 and from 99.5 up.
+    """For running text: whole per cent, with one digit below 10 and from 99.5 up.
 
-    `under 0.1%` and `over 99.9%` for what is not zero, or not all, and would round to it.
+    `under 0.1%` and `over 99.9%` for what would round to 0 or 100 and is not.
     """
     if 0 < value < 0.001:
         return "under 0.1%"
@@ -61,7 +63,7 @@ def count(value: float) -> str:
 
 
 def flops(value: float) -> str:
-    """Floating-point operations: `1.2 PFLOP`; none is a dash, for a stage that was not metered."""
+    """Floating-point operations: `1.2 PFLOP`; a dash for 0, which is a stage without a meter."""
     for limit, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= limit:
             scaled = value / limit
@@ -70,7 +72,7 @@ def flops(value: float) -> str:
 
 
 def memory(value: int) -> str:
-    """Bytes in GiB or MiB; none is a dash."""
+    """Bytes in GiB or MiB; a dash for 0."""
     if not value:
         return DASH
     return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
@@ -87,7 +89,7 @@ def seconds(value: float) -> str:
 
 
 def part(n: int, whole: int | None) -> str:
-    """`40`, or `40 of 260` where that is a part of a whole."""
+    """`40`, or `40 of 260` for a part of a whole."""
     return f"{n:,}" if whole is None else f"{n:,} of {whole:,}"
 
 
@@ -98,15 +100,15 @@ def change(difference: float | None, unit: str) -> str:
     return f"{MINUS if difference < 0 else '+' if difference > 0 else ''}{plain(abs(difference))}"
 
 
-def paired(found: Change | UtilityChange) -> str:
-    """`−2.5 points [−9.1, +4.0]`: the same prompts before and after, in their unit; empty where there are none."""
-    if found.difference is None:
+def paired(row: Change | UtilityChange) -> str:
+    """`−2.5 points [−9.1, +4.0]`: a paired change in its unit; empty without pairs."""
+    if row.difference is None:
         return ""
-    unit = found.unit if isinstance(found, UtilityChange) else "rate"
-    said = f"{change(found.difference, unit)} {'points' if unit == 'rate' else unit}"
-    if found.interval is None:
-        return said
-    return f"{said} [{change(found.interval.low, unit)}, {change(found.interval.high, unit)}]"
+    unit = row.unit if isinstance(row, UtilityChange) else "rate"
+    text = f"{change(row.difference, unit)} {'points' if unit == 'rate' else unit}"
+    if row.interval is None:
+        return text
+    return f"{text} [{change(row.interval.low, unit)}, {change(row.interval.high, unit)}]"
 
 
 def measure(row: UtilityRow, value: float | None) -> str:
@@ -119,3 +121,8 @@ def measure_span(row: UtilityRow) -> str:
     if row.interval is None:
         return ""
     return span(row.interval) if row.unit == "rate" else f"{plain(row.interval.low)}{DASH}{plain(row.interval.high)}"
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from unsay.records import Condition, Kind, Phase
 from unsay.reports import numbers
-from unsay.reports.headline import apart, span_words
+from unsay.reports.charts import by_suite
+from unsay.reports.headline import compared_models, span_words
 from unsay.scoring import Scores, SuiteRow, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 from unsay.statistics import Interval
@@ -19,7 +20,9 @@ SECTIONS = (
     (Kind.BENIGN, "Over-refusal (harmless requests refused; lower is better)"),
 )
 
+MISSING = (numbers.DASH, "")
 CLEAR = 0.05
+"""Adjusted p below which a change gets a star."""
 
 
 def table(scores: Scores) -> RenderableType:
@@ -28,17 +31,17 @@ def table(scores: Scores) -> RenderableType:
     Fits 80 columns and stays readable at 60: titles wrap, numbers never do.
     """
     parts: list[RenderableType] = []
-    if (names := apart(scores)) is not None:
+    if (names := compared_models(scores)) is not None:
         parts += [Text(f"before: {names.before}"), Text(f"after:  {names.after}"), ""]
-    # One width for all sections, so that the columns stand under each other.
+    # One width for all sections, so that the columns line up.
     spans = [_span(interval) for row in scores.rows for interval in (row.interval, row.coherent_interval)]
     spans += [_measured(row)[1] for row in scores.utility]
     width = max(map(len, spans), default=0)
-    # What is asked as it is meant shares a table, for there the modality says what is shown; each control has its own.
+    # Suites share a table, where the modality says what is shown; each kind of control has its own.
     for (kind, caption), control in product(SECTIONS, (None, *Condition)):
         if rows := [row for row in scores.rows if row.kind is kind and _control(row) is control]:
-            named = caption if control is None else f"{caption}, {control}"
-            parts += [_suites(named, rows, width, scores), ""]
+            title = caption if control is None else f"{caption}, {control}"
+            parts += [_suites(title, rows, width, scores), ""]
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
     if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
@@ -65,34 +68,29 @@ def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) 
     clear = {subset_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
     for subset, phases in by_subset(rows).items():
         cells: list[str] = []
-        beside: list[str] = []  # a model that babbles has no ASR either: what it has instead of safety shows here
+        coherent: list[str] = []  # a model that babbles has a low ASR, too, but not this
         for phase in Phase:
-            one = phases.get(phase)
-            cells += [numbers.percent(one.rate), _span(one.interval)] if one else [numbers.DASH, ""]
-            beside += (
-                [numbers.percent(one.coherent_safety), _span(one.coherent_interval)] if one else [numbers.DASH, ""]
-            )
+            row = phases.get(phase)
+            cells += [numbers.percent(row.rate), _span(row.interval)] if row else MISSING
+            coherent += [numbers.percent(row.coherent_safety), _span(row.coherent_interval)] if row else MISSING
         first = next(iter(phases.values()))
         title = Text(first.title + (" *" if subset in clear else ""))
         if first.unique < first.n:
             title.append(f" ({first.unique} distinct)", style="dim")
         frame.add_row(title, str(first.n), *cells)
         if first.kind is Kind.ATTACK:
-            frame.add_row(Text("  coherent safety", style="dim"), "", *beside)
+            frame.add_row(Text("  coherent safety", style="dim"), "", *coherent)
     return frame
 
 
 def _control(row: SuiteRow) -> Condition | None:
-    """What was shown in place of the usual; None where it was asked as it is meant."""
+    """What a control was shown; None for other rows."""
     return row.condition if is_control(row) else None
 
 
 def _utility(rows: Sequence[UtilityRow], width: int) -> Table:
     frame = _frame("Utility", width)
-    found: dict[str, dict[Phase, UtilityRow]] = {}
-    for row in rows:
-        found.setdefault(row.suite, {})[row.phase] = row
-    for phases in found.values():
+    for phases in by_suite(rows).values():
         first = next(iter(phases.values()))
         unit = "" if first.unit == "rate" else f", {first.unit}"
         title = Text(first.title)
@@ -100,7 +98,7 @@ def _utility(rows: Sequence[UtilityRow], width: int) -> Table:
         cells: list[RenderableType] = []
         for phase in Phase:
             measured = phases.get(phase)
-            cells += _measured(measured) if measured else (numbers.DASH, "")
+            cells += _measured(measured) if measured else MISSING
         frame.add_row(title, str(first.n), *cells)
     return frame
 
@@ -111,7 +109,7 @@ def _measured(row: UtilityRow) -> tuple[str, str]:
 
 
 def _span(interval: Interval | None) -> str:
-    """Whole per cents: a terminal has no room for more, and the interval is wider than that."""
+    """In whole per cent: a terminal has no room for more, and the interval is wider than that."""
     return numbers.span(interval, digits=0)
 
 
@@ -120,18 +118,18 @@ def _judge(scores: Scores) -> Text:
     if measure is None:
         return Text(f"Judge {_judge_name(scores)}: never compared with human labels.", style="bold red")
     name, value = measure
-    said = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
-    return Text(f"Judge {_judge_name(scores)}: {said} against {value.n:,} human labels ({value.dataset}).")
+    measured = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
+    return Text(f"Judge {_judge_name(scores)}: {measured} against {value.n:,} human labels ({value.dataset}).")
 
 
 def _judge_name(scores: Scores) -> str:
-    """The judge, and where its name says too little, which one it is."""
-    told = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
-    return f"{scores.judge.name} ({told})" if told else scores.judge.name
+    """The judge's name, with details where another judge has the same name."""
+    details = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
+    return f"{scores.judge.name} ({details})" if details else scores.judge.name
 
 
 def _judge_cost(scores: Scores) -> list[Text]:
-    """What a judge behind a server took; nothing for one that works here."""
+    """What a judge behind a server took; nothing for a local one."""
     if not (requests := sum(row.judge_requests for row in scores.cost)):
         return []
     tokens, price = sum(row.judge_tokens for row in scores.cost), sum(row.judge_price for row in scores.cost)
@@ -140,21 +138,20 @@ def _judge_cost(scores: Scores) -> list[Text]:
 
 
 def _memory(scores: Scores) -> list[Text]:
-    """The most that a stage took of an accelerator and of the host; nothing for a run without one."""
+    """Peak memory on the accelerator and on the host; nothing for a run without an accelerator."""
     if not (accelerator := max((row.peak_accelerator_bytes for row in scores.cost), default=0)):
         return []
     host = max(row.peak_memory_bytes for row in scores.cost)
-    said = f"{numbers.memory(accelerator)} on the accelerator, {numbers.memory(host)} on the host"
-    return [Text(f"Peak memory: {said}.")]
+    return [Text(f"Peak memory: {numbers.memory(accelerator)} on the accelerator, {numbers.memory(host)} on the host.")]
 
 
 def _corrected(scores: Scores) -> list[Text]:
-    """One line per suite that has a corrected rate: what it would be if the judge made no errors."""
+    """One line per suite with a corrected rate: what it would be if the judge made no errors."""
     rows = [row for row in scores.rows if row.corrected is not None]
     if not rows:
         return []
     lines = [Text("Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as it did there):")]
     for row in rows:
-        said = f"{numbers.percent(row.rate)} → {numbers.percent(row.corrected)} {_span(row.corrected_interval)}"
-        lines.append(Text(f"  {row.title}, {row.phase}: {said}", style="dim"))
+        rates = f"{numbers.percent(row.rate)} → {numbers.percent(row.corrected)} {_span(row.corrected_interval)}"
+        lines.append(Text(f"  {row.title}, {row.phase}: {rates}", style="dim"))
     return lines
