@@ -1,17 +1,21 @@
-"""Measures the judges on every labelled set at hand; `python -m unsay.judges.agreement` writes what this returns.
+"""Measures the judges on every labelled set at hand and writes docs/results/judge.json.
 
-Which set may say what:
+    python -m tools.judge_evidence --out docs/results/judge.json --data-dir BENCHMARKS \
+        --gptfuzz-questions question_list.csv
+
+What each set may say:
 
 - PyRIT's objective labels and half of GPTFuzz's questions fit the probe, so its numbers there are out of fold; the
   rules are measured as they are.
-- PyRIT's refusal labels call an answer to another question a refusal too, which no refusal rule can see.
-- XSTest's labels of two models (`XSTEST_DEVELOPMENT`) were looked at while the refusal rules were written; those of
-  the other three were not.
+- PyRIT's refusal labels call an answer to another question a refusal, too, which no refusal rule can see.
+- XSTest's labels of two models (`XSTEST_DEVELOPMENT`) were seen while the refusal rules were written; those of the
+  other three were not.
 - GPTFuzz's other questions were never used to fit or to choose; nor was PKU-SafeRLHF, whose people labelled whether an
   answer is safe and not whether it complies. The rule for answers in several voices was written after the shape of
   such answers had been seen in GPTFuzz.
 """
 
+import argparse
 import hashlib
 import platform
 from collections import Counter
@@ -24,33 +28,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unsay.data.sources.published import csv_rows, data_dir
-from unsay.judges import fluency, label_sets, probe_features
+from unsay.files import write_json
+from unsay.judges import label_sets, probe_features, soundness
 from unsay.judges.agreement import Calibration, measure
-from unsay.judges.base import as_attacks, harm_labels, judge_all, refusal_labels, requests_of
-from unsay.judges.probe import ProbeJudge, features_of, settled_by_rules, source_of, texts_of, usable
-from unsay.judges.probe_features import first_tokens
+from unsay.judges.base import as_attacks, harm_labels, judge_all, refusal_labels, request_groups
+from unsay.judges.probe import (
+    ProbeJudge,
+    answer_features,
+    nonempty,
+    request_answer_texts,
+    settled_by_rules,
+    source_name,
+)
 from unsay.judges.probe_fit import crossfitted_thresholds, folds_of, out_of_fold, source_weights
+from unsay.judges.reader import first_tokens, token_ids
 from unsay.judges.refusal import refusal_reason
-from unsay.judges.rules import RulesJudge, Soundness
+from unsay.judges.rules import RulesJudge
 from unsay.records import Label, LabelledResponse
 
 XSTEST_DEVELOPMENT = tuple(sorted(label_sets.XSTEST_DEVELOPMENT))
 XSTEST_HELD_OUT = ("gpt4", "llama2new", "mistralguard")
-FLUENCY_ROWS = 120
-"""Answers whose surprise is measured."""
 
+SURPRISAL_ROWS = 120
+"""Answers whose surprisal is measured."""
 SOUND_ROWS = 200
-"""Sound answers of each set that the whole step is measured on."""
-
-GPTFUZZ_PER_CELL = 3
-"""Rows of each GPTFuzz question and label that are measured on."""
-
-GPTFUZZ_FIT_PER_CELL = 6
-"""Rows of each question and label that are fitted on, where the question is not held out."""
-
-
+"""Sound answers of each set on which the whole step is measured."""
 PKU_ROWS = 200
 """Rows of PKU-SafeRLHF that are measured on: both answers to each of 100 prompts."""
+GPTFUZZ_PER_CELL = 3
+"""Rows of each held-out GPTFuzz question and label that are measured on."""
+GPTFUZZ_FIT_PER_CELL = 6
+"""Rows of each other GPTFuzz question and label that are fitted on."""
 
 
 def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = None) -> dict[str, Any]:
@@ -81,11 +89,9 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
     if folder and (folder / label_sets.PKU_FILE).exists():
         harm |= harm_independent(probe, label_sets.pku_pairs(folder)[:PKU_ROWS], "pku")
     harm |= harm_out_of_fold(probe, fitted_on)
+    packages = ("unsay", "torch", "transformers", "scikit-learn", "scipy", "numpy")
     return {
-        "versions": {
-            name: version(name) for name in ("unsay", "torch", "transformers", "scikit-learn", "scipy", "numpy")
-        }
-        | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "probe": {
             "settings": probe.fitted.settings.model_dump(),
             "rows": probe.fitted.rows,
@@ -94,7 +100,7 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
         },
         "refusal": {name: rounded(value) for name, value in refusal.items()},
         "xstest partial refusals": partial,
-        "word salad": fluency_shares(probe, label_sets.pyrit_objective()),
+        "word salad": word_salad_shares(probe, label_sets.pyrit_objective()),
         "soundness": soundness_shares(answered_sets(folder)),
         "harm": {name: rounded(value) for name, value in harm.items()},
     }
@@ -102,16 +108,16 @@ def measure_all(folder: Path | None = None, gptfuzz_questions: Path | None = Non
 
 def refusal_calibration(rows: Sequence[LabelledResponse]) -> Calibration:
     """The refusal rules against rows labelled `REFUSED` or not."""
-    said = refusal_labels(refusal_reason(row.response) is not None for row in rows)
-    return measure(said, [row.label for row in rows], positive=Label.REFUSED, groups=requests_of(rows))
+    called = refusal_labels(refusal_reason(row.response) is not None for row in rows)
+    return measure(called, [row.label for row in rows], positive=Label.REFUSED, groups=request_groups(rows))
 
 
 def xstest(folder: Path, models: Sequence[str]) -> tuple[list[LabelledResponse], dict[str, int]]:
-    """Full refusals and compliances of these models; of the partial refusals only how many the rules call refused."""
+    """Full refusals and compliances of these models; and how many of the partial refusals the rules call refused."""
     rows: list[LabelledResponse] = []
     partial: Counter[str] = Counter()
     for model in models:
-        path = folder / "xstest/model_completions" / f"xstest_v2_completions_{model}.csv"
+        path = folder / label_sets.XSTEST_COMPLETIONS / f"xstest_v2_completions_{model}.csv"
         for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
             if row["final_label"] == "3_partial_refusal":
                 partial.update(["n"] + ["refused"] * (refusal_reason(row["completion"]) is not None))
@@ -123,19 +129,18 @@ def xstest(folder: Path, models: Sequence[str]) -> tuple[list[LabelledResponse],
 
 def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dict[str, Calibration]:
     """Both judges on the probe's own labels: the probe out of fold, with thresholds chosen without the row's fold."""
-    rows = usable(rows)
+    rows = nonempty(rows)
     settings = probe.fitted.settings
-    sources = np.array([source_of(row) for row in rows])
-    features = features_of(*probe.reader, texts_of(rows), settings, settings.cuts)
+    sources = np.array([source_name(row) for row in rows])
+    features = answer_features(*probe.reader, request_answer_texts(rows), settings, settings.cuts)
     true = np.array([row.label is Label.HARMFUL for row in rows])
-    fold = folds_of(true, requests_of(rows), settings)
-    alone = out_of_fold(
-        features, true, fold, settings, wording=len(probe_features.FEATURES), weights=source_weights(sources.tolist())
-    )
+    fold = folds_of(true, request_groups(rows), settings)
+    wording, weights = len(probe_features.FEATURES), source_weights(sources.tolist())
+    alone = out_of_fold(features, true, fold, settings, wording=wording, weights=weights)
     settled = np.stack([settled_by_rules(probe.reader[1], rows, cut) for cut in settings.cuts], axis=1)
     judged = np.where(settled, 0.0, alone)
     thresholds = crossfitted_thresholds(judged, true, fold)
-    requests = np.array(requests_of(rows))
+    requests = np.array(request_groups(rows))
     results = {}
     for source in np.unique(sources):
         ours = sources == source
@@ -150,41 +155,39 @@ def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dic
 def harm_independent(probe: ProbeJudge, rows: Sequence[LabelledResponse], name: str) -> dict[str, Calibration]:
     """Both judges on labels that nothing was fitted on."""
     true = np.array([row.label is Label.HARMFUL for row in rows])
-    settings = probe.fitted.settings
+    requests = np.array(request_groups(rows))
     results = {}
-    for cut in settings.cuts:
+    for cut in probe.fitted.settings.cuts:
         short = [row.model_copy(update={"response": first_tokens(probe.reader[1], row.response, cut)}) for row in rows]
         for judge in (probe, RulesJudge()):
             verdicts = judge_all(judge, as_attacks(short))
-            said = np.array([verdict.label is Label.HARMFUL for verdict in verdicts])
+            called = np.array([verdict.label is Label.HARMFUL for verdict in verdicts])
             scores = np.array([verdict.score or 0.0 for verdict in verdicts]) if judge is probe else None
             where = f"{judge.name}, {name} (never fitted on), {cut} tokens"
-            results[where] = _harm(said, true, np.array(requests_of(rows)), scores)
+            results[where] = _harm(called, true, requests, scores)
     return results
 
 
-def fluency_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: int = 0) -> dict[str, Any]:
-    """How many answers are called word salad: as they are, with their words or tokens mixed, and of any tokens."""
+def word_salad_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: int = 0) -> dict[str, Any]:
+    """How many answers are called word salad: as they are, with their words or tokens shuffled, and of any tokens."""
     generator = np.random.default_rng(seed)
-    tokenizer = probe.reader[1]
+    tokenizer, size = probe.reader[1], soundness.ANSWER_TOKENS
     answers = [row.response for row in rows if refusal_reason(row.response) is None]
-    sound = [
-        first_tokens(tokenizer, answer, fluency.TOKENS) for answer in answers if fluency.fluency_measurable(answer)
-    ]
-    sound = sound[:FLUENCY_ROWS]
-    pool = np.concatenate([tokenizer(text, add_special_tokens=False)["input_ids"] for text in sound])
-    made = {
+    sound = [first_tokens(tokenizer, answer, size) for answer in answers if soundness.can_measure_surprisal(answer)]
+    sound = sound[:SURPRISAL_ROWS]
+    pool = np.concatenate([token_ids(tokenizer, text) for text in sound])
+    texts_by_name = {
         "answers as they are": sound,
         "their words in random order": [" ".join(generator.permutation(text.split())) for text in sound],
-        "their tokens mixed": [tokenizer.decode(generator.choice(pool, fluency.TOKENS)) for _ in sound],
-        "any tokens": [tokenizer.decode(generator.integers(100, len(tokenizer), fluency.TOKENS)) for _ in sound],
+        "their tokens mixed": [tokenizer.decode(generator.choice(pool, size)) for _ in sound],
+        "any tokens": [tokenizer.decode(generator.integers(100, len(tokenizer), size)) for _ in sound],
     }
     shares = {}
-    for name, texts in made.items():
-        values = fluency.surprises(*probe.reader, texts)
+    for name, texts in texts_by_name.items():
+        values = soundness.surprisals(*probe.reader, texts)
         shares[name] = {
             "n": len(texts),
-            "flagged": int((values > fluency.MOST_SURPRISE).sum()),
+            "flagged": int((values > soundness.MAX_SURPRISAL).sum()),
             "nats a token": [round(float(value), 2) for value in np.quantile(values, [0, 0.5, 1])],
         }
     return shares
@@ -192,23 +195,25 @@ def fluency_shares(probe: ProbeJudge, rows: Sequence[LabelledResponse], seed: in
 
 def answered_sets(folder: Path | None) -> dict[str, list[LabelledResponse]]:
     """Answers that people took for answers, by set: none is broken, and each is about its request."""
-    found = {"pyrit": [row for row in label_sets.pyrit_objective() if row.label is Label.HARMFUL]}
+    sets = {"pyrit": [row for row in label_sets.pyrit_objective() if row.label is Label.HARMFUL]}
     if folder:
-        found["xstest held out"] = [row for row in xstest(folder, XSTEST_HELD_OUT)[0] if row.label is Label.SAFE]
+        sets["xstest held out"] = [row for row in xstest(folder, XSTEST_HELD_OUT)[0] if row.label is Label.SAFE]
     if folder and (folder / label_sets.PKU_FILE).exists():
-        found["pku"] = label_sets.pku_pairs(folder)
-    return found
+        sets["pku"] = label_sets.pku_pairs(folder)
+    return sets
 
 
-def soundness_shares(sets: dict[str, list[LabelledResponse]], soundness: Soundness | None = None) -> dict[str, Any]:
+def soundness_shares(
+    sets: dict[str, list[LabelledResponse]], step: soundness.Soundness | None = None
+) -> dict[str, Any]:
     """How many sound answers are called broken, and how many are called so as answers to another request."""
-    soundness = soundness or Soundness()
+    step = step or soundness.Soundness()
     shares = {}
     for name, rows in sets.items():
-        rows = sorted((row for row in rows if fluency.fluency_measurable(row.response)), key=_by_text)[:SOUND_ROWS]
-        strangers = [_stranger(rows, place) for place in range(len(rows))]
-        mixed = [row.model_copy(update={"prompt": other}) for row, other in zip(rows, strangers, strict=True)]
-        right, wrong = (soundness.reasons(as_attacks(chosen)) for chosen in (rows, mixed))
+        long_enough = (row for row in rows if soundness.can_measure_surprisal(row.response))
+        rows = sorted(long_enough, key=lambda row: _text_hash(row.prompt, row.response))[:SOUND_ROWS]
+        mixed = [row.model_copy(update={"prompt": _other_request(rows, place)}) for place, row in enumerate(rows)]
+        right, wrong = (step.reasons(as_attacks(chosen)) for chosen in (rows, mixed))
         shares[name] = {
             "n": len(rows),
             "called broken": dict(Counter(reason.split(":")[0] for reason in right if reason).most_common()),
@@ -217,20 +222,20 @@ def soundness_shares(sets: dict[str, list[LabelledResponse]], soundness: Soundne
     return shares
 
 
-def _stranger(rows: Sequence[LabelledResponse], place: int) -> str:
-    """The request of a row further on that is not this row's own."""
+def _other_request(rows: Sequence[LabelledResponse], place: int) -> str:
+    """The request of a later row that is not this row's own."""
     own = rows[place].prompt
-    turned = [row.prompt for row in (*rows[place:], *rows[:place])]
-    return next((prompt for prompt in turned if prompt != own), own)
+    rotated = [row.prompt for row in (*rows[place:], *rows[:place])]
+    return next((prompt for prompt in rotated if prompt != own), own)
 
 
 def held_out(question: str) -> bool:
-    """Whether a GPTFuzz question is on the side that nothing is ever fitted on; by a hash of its text."""
+    """Whether nothing is ever fitted on a GPTFuzz question; by a hash of its text."""
     return int(hashlib.sha256(" ".join(question.lower().split()).encode()).hexdigest()[:8], 16) % 2 == 1
 
 
 def gptfuzz_fit_rows(folder: Path, questions: Path) -> list[LabelledResponse]:
-    """What the probe may be fitted on: some responses to each question that is not held out."""
+    """What the probe is fitted on: some responses to each question that is not held out."""
     return [row for row in gptfuzz_sample(folder, questions, GPTFUZZ_FIT_PER_CELL) if not held_out(row.prompt)]
 
 
@@ -244,12 +249,12 @@ def gptfuzz_sample(folder: Path, questions: Path, per_cell: int = GPTFUZZ_PER_CE
     text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
     distinct = {
         (row["question"], row["Response"].strip(), row["label"])
-        for _, row in csv_rows(folder / "gptfuzz_labeled/train.csv", ("question", "Response", "label"))
+        for _, row in csv_rows(folder / label_sets.GPTFUZZ_ROWS, ("question", "Response", "label"))
         if row["Response"].strip()
     }
     taken: Counter[tuple[str, str]] = Counter()
     rows = []
-    for question, response, label in sorted(distinct, key=_shuffle):
+    for question, response, label in sorted(distinct, key=lambda row: _text_hash(*row)):
         taken[question, label] += 1
         if taken[question, label] <= per_cell:
             meaning = Label.HARMFUL if label == "1" else Label.REFUSED
@@ -267,20 +272,30 @@ def rounded(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _by_text(row: LabelledResponse) -> str:
-    return _shuffle((row.prompt, row.response))
-
-
-def _shuffle(row: tuple[str, ...]) -> str:
-    """An order that has nothing to do with the rows' meaning and is the same on every machine."""
-    return hashlib.sha256("\n".join(row).encode()).hexdigest()
+def _text_hash(*texts: str) -> str:
+    """A sort key that has nothing to do with the texts' meaning and is the same on every machine."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _harm(
-    said: NDArray[np.bool_],
+    called: NDArray[np.bool_],
     true: NDArray[np.bool_],
     requests: NDArray[np.str_],
     scores: NDArray[np.float64] | None = None,
 ) -> Calibration:
     ranked = None if scores is None else scores.tolist()
-    return measure(harm_labels(said), harm_labels(true), ranked, groups=requests.tolist())
+    return measure(harm_labels(called), harm_labels(true), ranked, groups=requests.tolist())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure everything that can be measured and write it as JSON; takes minutes."""
+    parser = argparse.ArgumentParser(prog="python -m tools.judge_evidence", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--data-dir", type=Path, help="benchmark folder (default: UNSAY_DATA_DIR)")
+    parser.add_argument("--gptfuzz-questions", type=Path, help="GPTFuzz's datasets/questions/question_list.csv")
+    options = parser.parse_args(arguments)
+    write_json(options.out, measure_all(options.data_dir, options.gptfuzz_questions))
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,7 @@ def tables(results: dict[str, Any]) -> str:
             nats = ", ".join(f"{value:.1f}" for value in row["nats a token"])
             lines.append(f"| {name} | {row['n']} | {row['flagged']} | {nats} |")
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the results lack {error}; measure again with python -m unsay.judges.agreement") from None
+        raise UserError(f"the results lack {error}; measure again with python -m tools.judge_evidence") from None
     return "\n".join(lines)
 
 
@@ -73,7 +73,7 @@ def quoted(results: dict[str, Any]) -> str:
             if name == "xstest held out":
                 lines.append(_quoted("refusals, the rules", name, row))
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the results lack {error}; measure again with python -m unsay.judges.agreement") from None
+        raise UserError(f"the results lack {error}; measure again with python -m tools.judge_evidence") from None
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
     python -m tools.refit_probe --data-dir BENCHMARKS --gptfuzz-questions question_list.csv
 
 Fitted on PyRIT's objective labels and on half of GPTFuzz's questions. The other half is never fitted on:
-`python -m unsay.judges.agreement` measures there.
+`tools.judge_evidence` measures on it.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from unsay.data.sources.published import csv_rows, json_lines
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.judges import label_sets
-from unsay.records import Label, LabelledResponse, SourceRow
+from unsay.records import Label, SourceRow
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
@@ -181,8 +181,6 @@ def test_json_lines_are_split_at_newlines_only(tmp_path: Path) -> None:
 LOCAL: list[Callable[[], object]] = [
     *(source for source in SOURCES.values() if source.local),
     figstep.pictures,
-    label_sets.xstest_completions,
-    label_sets.gptfuzz,
 ]
 
 
@@ -206,26 +204,6 @@ def test_xstest_unknown_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         xstest.load()
 
 
-def write_completions(folder: Path, rows: str) -> None:
-    (folder / "xstest" / "model_completions").mkdir(parents=True)
-    path = folder / "xstest" / "model_completions" / "model.csv"
-    path.write_text("id,type,prompt,completion,final_label\n" + rows)
-
-
-def test_xstest_completions_map_refusal_and_compliance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    kinds = [
-        ("homonyms", "1_full_compliance", Label.SAFE),
-        ("contrast_homonyms", "1_full_compliance", Label.HARMFUL),
-        ("homonyms", "2_full_refusal", Label.REFUSED),
-        ("contrast_homonyms", "3_partial_refusal", Label.REFUSED),
-    ]
-    write_completions(tmp_path, "".join(f"{n},{kind},p,c,{label}\n" for n, (kind, label, _) in enumerate(kinds)))
-    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
-    assert label_sets.xstest_completions() == [
-        LabelledResponse(prompt="p", response="c", label=label, source="xstest/model.csv") for _, _, label in kinds
-    ]
-
-
 def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "figstep" / "question").mkdir(parents=True)
     (tmp_path / "figstep" / "images").mkdir()
@@ -244,14 +222,17 @@ def test_real_xstest() -> None:
     assert (len(rows), len(safe), len(unsafe)) == (450, 250, 200)
     assert not any(str(row.category).startswith("contrast_") for row in safe)
     assert all(str(row.category).startswith("contrast_") for row in unsafe)
-    completions = label_sets.xstest_completions()
-    assert len(completions) == 5 * 450
-    assert Counter(row.label for row in completions) == {Label.REFUSED: 1159, Label.SAFE: 955, Label.HARMFUL: 136}
+    assert Counter(row.label for row in label_sets.xstest_set(Path(BENCHMARKS or ""))) == {
+        Label.REFUSED: 983,
+        Label.SAFE: 1091,
+    }
 
 
 @needs_benchmarks
 def test_real_gptfuzz() -> None:
-    assert Counter(row.label for row in label_sets.gptfuzz()) == {Label.REFUSED: 3473, Label.HARMFUL: 1693}
+    folder = Path(BENCHMARKS or "")
+    rows = [row for held_out in (True, False) for row in label_sets.gptfuzz_set(folder, held_out=held_out)]
+    assert Counter(row.label for row in rows) == {Label.SAFE: 3473, Label.HARMFUL: 1693}
 
 
 @needs_benchmarks

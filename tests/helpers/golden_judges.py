@@ -9,7 +9,7 @@ import torch
 
 from helpers.golden import Output
 from helpers.tiny_text import tiny_model, tiny_tokenizer
-from unsay.judges import agreement, degeneration, fluency, guard, panel, probe, probe_features, refusal, rules, server
+from unsay.judges import agreement, degeneration, guard, panel, probe, probe_features, refusal, rules, server, soundness
 from unsay.judges.base import GuardSettings, Pair, as_attack
 from unsay.judges.guard_formats import GUARDS, GuardFinding
 from unsay.judges.probe_fit import FittedProbe, ProbeSettings
@@ -62,7 +62,7 @@ TEXTS = (
 
 
 def reader() -> tuple[Any, Any]:
-    """A tiny language model whose weights are the same whatever the version of its library; some text surprises it."""
+    """A tiny language model whose weights are the same whatever the version of its library; some text surprisals it."""
     model = tiny_model()
     with torch.no_grad():
         for number, (_, weights) in enumerate(sorted(model.named_parameters()), start=1):
@@ -109,11 +109,11 @@ def _refusal() -> Any:
     return refusal.VERSION, [[refusal.refusal_reason(answer), len(refusal.voices(answer))] for answer in ANSWERS]
 
 
-def _fluency() -> Any:
-    found = rules.Soundness(reader).reasons(pairs())
+def _soundness() -> Any:
+    found = soundness.Soundness(reader).reasons(pairs())
     texts = [answer for answer in ANSWERS if answer]
-    surprise = [fluency.surprises(*reader(), texts, asked) for asked in (None, [REQUESTS[0]] * len(texts))]
-    return fluency.VERSION, [[group(reason) for reason in found], *map(summary, surprise)]
+    surprise = [soundness.surprisals(*reader(), texts, asked) for asked in (None, [REQUESTS[0]] * len(texts))]
+    return soundness.VERSION, [[group(reason) for reason in found], *map(summary, surprise)]
 
 
 def _rules() -> Any:
@@ -121,7 +121,7 @@ def _rules() -> Any:
 
 
 def _features() -> Any:
-    worded = [probe_features.wording(asked, answer).tolist() for asked, answer in product(REQUESTS, ANSWERS)]
+    worded = [probe_features.wording_features(asked, answer).tolist() for asked, answer in product(REQUESTS, ANSWERS)]
     texts = [(REQUESTS[0], answer) for answer in ANSWERS if answer]
     states = probe_features.answer_states(*reader(), texts, layers=(2, 3), cuts=(4, 40), prompt_tokens=20)
     return probe_features.VERSION, [worded, *(summary(states[:, cut, 3]) for cut in (0, 1))]
@@ -168,7 +168,7 @@ def _rubrics() -> Any:
             attempt(lambda: [(found := rubric.read(text, 0.25, kind)).label, found.score])  # noqa: B023
             for text, kind in product(TEXTS, Kind)
         ]
-        found[name] = [rubric.system, [rubric.ask(*pair) for pair in asked], rubric.schema, readings]
+        found[name] = [rubric.system, [rubric.question(*pair) for pair in asked], rubric.schema, readings]
     return server.VERSION, found
 
 
@@ -182,7 +182,7 @@ def _guards() -> Any:
         found[name] = [model.texts(shown), readings]
     grid = product((True, False), (None, True, False), (None, "i-cannot"), Kind)
     found["labels"] = [
-        guard.combine(GuardFinding(harmful=harmful, refused=refused), declines, kind)[0]
+        guard.guard_label(GuardFinding(harmful=harmful, refused=refused), declines, kind)[0]
         for harmful, refused, declines, kind in grid
     ]
     return guard.VERSION, found
@@ -199,7 +199,7 @@ def _agreement() -> Any:
 OUTPUTS: dict[str, Output] = {
     "degeneration": _degeneration,
     "refusal": _refusal,
-    "fluency": _fluency,
+    "soundness": _soundness,
     "rules": _rules,
     "probe_features": _features,
     "probe": _probe,

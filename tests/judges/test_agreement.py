@@ -8,9 +8,10 @@ from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_
 
 from tools.judge_evidence import gptfuzz_sample, refusal_calibration, rounded, soundness_shares, xstest
 from unsay.judges import agreement
-from unsay.judges.agreement import Calibration, accuracy_statement, measure
+from unsay.judges.agreement import Calibration, measure
 from unsay.judges.base import Pair, harm_labels
-from unsay.judges.rules import Soundness
+from unsay.judges.calibrate import judge_accuracy
+from unsay.judges.soundness import Soundness
 from unsay.records import Label, LabelledResponse, Verdict
 from unsay.statistics import bootstrap, effective_n, wilson
 
@@ -203,13 +204,9 @@ def test_many_requests_that_differ_are_left_to_the_bootstrap(monkeypatch: pytest
     human, judge = harm_labels(harmful), harm_labels(harmful ^ wrong)
     scores = generator.random(200).tolist()
     groups = [str(n // 4) for n in range(200)]
-    monkeypatch.setattr(agreement, "_hull", lambda *_: pytest.fail("an interval was widened"))
+    monkeypatch.setattr(agreement, "hull", lambda *_: pytest.fail("an interval was widened"))
     for asked in (groups, None):
         assert measure(judge, human, scores, groups=asked).recall is not None
-
-
-def test_few_is_as_many_as_where_rates_are_scored() -> None:
-    assert agreement.FEW == bootstrap.FEW
 
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
@@ -219,8 +216,8 @@ def test_the_committed_numbers_rest_on_many_requests() -> None:
     judge = json.loads((RESULTS / "judge.json").read_text())
     degenerate = json.loads((RESULTS / "degeneration.json").read_text())["degenerate"]
     for name, row in [*judge["harm"].items(), *judge["refusal"].items(), ("degenerate", degenerate)]:
-        assert (row["requests"] or row["n"]) >= 3 * agreement.FEW, name
-        assert min(row["positives"], row["n"] - row["positives"]) > 3 * agreement.FEW, name
+        assert (row["requests"] or row["n"]) >= 3 * bootstrap.FEW, name
+        assert min(row["positives"], row["n"] - row["positives"]) > 3 * bootstrap.FEW, name
         for statistic in ("balanced_accuracy", "kappa", "auc"):
             assert row[statistic] is None or row[statistic][1] < row[statistic][2], (name, statistic)
 
@@ -270,7 +267,7 @@ class Unmeasured:
 
 
 def test_an_unmeasured_judge_says_so() -> None:
-    accuracy = accuracy_statement(Unmeasured())
+    accuracy = judge_accuracy(Unmeasured())
     assert accuracy.calibration is None
     assert "not measured" in accuracy.text
 

@@ -8,10 +8,16 @@ from rich.console import Console
 
 from unsay.cli.judges import report_lines
 from unsay.errors import UserError
-from unsay.judges.agreement import accuracy_statement
 from unsay.judges.base import Pair
-from unsay.judges.calibrate import CalibrationReport, calibrate, keep, kept, place
-from unsay.judges.label_sets import FITTED_QUESTIONS, LabelSet, drawn, gptfuzz_set, label_sets, xstest_set
+from unsay.judges.calibrate import (
+    CalibrationReport,
+    calibrate,
+    calibration_path,
+    judge_accuracy,
+    store_calibration,
+    stored_accuracy,
+)
+from unsay.judges.label_sets import FITTED_QUESTIONS, LabelSet, gptfuzz_set, label_sets, sample_rows, xstest_set
 from unsay.records import Label, LabelledResponse, Verdict
 
 H, S, R, D = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.DEGENERATE
@@ -65,14 +71,14 @@ def test_a_report_by_hand_and_where_it_is_kept() -> None:
     assert best.calibration.specificity is not None
     assert best.calibration.specificity.value == 1
     assert report.sets[0].fitted_on
-    assert kept(Reads()) is None
-    keep(report)
-    statement = accuracy_statement(Reads())
+    assert stored_accuracy(Reads()) is None
+    store_calibration(report)
+    statement = judge_accuracy(Reads())
     assert statement.calibration == best.calibration
     assert "clean" in statement.text
     other = Reads()
     other.key = "reads-2"
-    assert kept(other) is None
+    assert stored_accuracy(other) is None
 
 
 def test_what_is_no_clean_evidence_is_never_quoted() -> None:
@@ -91,8 +97,8 @@ def test_what_is_no_clean_evidence_is_never_quoted() -> None:
     assert "written with these in view" in text
     assert "people labelled something else" in text
     assert "corrected by: held out" in text
-    keep(report)
-    statement = accuracy_statement(Reads())
+    store_calibration(report)
+    statement = judge_accuracy(Reads())
     assert statement.calibration is None
     assert statement.refusals == refusals.calibration
     assert "held out" in statement.refusals_measured_on
@@ -116,9 +122,9 @@ def test_answers_to_one_request_are_counted_once() -> None:
 
 def test_a_damaged_report_is_no_report(tmp_path: Path) -> None:
     report = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(6)))])
-    keep(report)
-    place(report.key).write_text('{"judge"')
-    assert kept(Reads()) is None
+    store_calibration(report)
+    calibration_path(report.key).write_text('{"judge"')
+    assert stored_accuracy(Reads()) is None
 
 
 class Fails(Reads):
@@ -136,11 +142,11 @@ class Fails(Reads):
 
 def test_a_quick_look_does_not_take_the_place_of_a_thorough_calibration() -> None:
     whole = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200))), LabelSet("held out", R, tuple(rows(40, R)))])
-    assert keep(whole) == whole
+    assert store_calibration(whole) == whole
     quick = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(10)))])
-    now = keep(quick)
+    now = store_calibration(quick)
     assert [(one.name, one.calibration.n) for one in now.sets] == [("clean", 200), ("held out", 40)]
-    statement = accuracy_statement(Reads())
+    statement = judge_accuracy(Reads())
     assert statement.calibration == whole.sets[0].calibration
     assert statement.refusals == whole.sets[1].calibration
     text = " ".join(printed(quick, now).split())
@@ -148,34 +154,34 @@ def test_a_quick_look_does_not_take_the_place_of_a_thorough_calibration() -> Non
     assert "Kept from before: held out, finding 'refused' (40 answers)" in text
     assert "delete" in text
     assert "will quote: clean" in text
-    assert "Kept from before" not in printed(whole, keep(whole))
+    assert "Kept from before" not in printed(whole, store_calibration(whole))
 
 
 def test_of_equally_many_rows_the_new_ones_count() -> None:
-    keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)))]))
+    store_calibration(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)))]))
     mended = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)[:10] + rows(10)))])
-    assert keep(mended) == mended
+    assert store_calibration(mended) == mended
 
 
 def test_labels_that_were_corrected_count_although_they_are_fewer() -> None:
-    keep(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)), content="as it was")]))
+    store_calibration(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)), content="as it was")]))
     quick = calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(10)), content="as it was")])
-    assert [one.calibration.n for one in keep(quick).sets] == [20]
+    assert [one.calibration.n for one in store_calibration(quick).sets] == [20]
     mended = calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(18)), content="corrected")])
-    assert keep(mended) == mended
+    assert store_calibration(mended) == mended
 
 
 def test_what_a_set_is_good_for_is_not_kept_from_before() -> None:
-    keep(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200)))]))
+    store_calibration(calibrate(Reads(), [LabelSet("clean", H, tuple(rows(200)))]))
     unfit = LabelSet("clean", H, tuple(rows(10)), unfit="it asks something else")
-    assert keep(calibrate(Reads(), [unfit])).headline() is None
+    assert store_calibration(calibrate(Reads(), [unfit])).headline() is None
 
 
 def test_your_own_labels_are_quoted_first_whenever_they_were_measured() -> None:
-    keep(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)))]))
-    now = keep(calibrate(Reads(), [LabelSet("PyRIT objectives", H, tuple(rows(20)))]))
+    store_calibration(calibrate(Reads(), [LabelSet("my.jsonl", H, tuple(rows(20)))]))
+    now = store_calibration(calibrate(Reads(), [LabelSet("PyRIT objectives", H, tuple(rows(20)))]))
     assert [one.name for one in now.sets] == ["my.jsonl", "PyRIT objectives"]
-    now = keep(calibrate(Reads(), [LabelSet("GPTFuzz, held-out questions", H, tuple(rows(20)))]))
+    now = store_calibration(calibrate(Reads(), [LabelSet("GPTFuzz, held-out questions", H, tuple(rows(20)))]))
     assert [one.name[:5] for one in now.sets] == ["my.js", "GPTFu", "PyRIT"]
 
 
@@ -185,8 +191,8 @@ def test_a_judge_that_often_failed_is_not_quoted() -> None:
     assert "no verdict on more than 2% of the rows" in " ".join(printed(most).split())
     assert calibrate(Fails(2), [LabelSet("clean", H, tuple(rows(100)))]).headline() is not None
     sound = calibrate(Reads(), [LabelSet("clean", H, tuple(rows(20)))])
-    keep(sound)
-    assert keep(most) == sound, "more rows, but which of them were left out is no chance"
+    store_calibration(sound)
+    assert store_calibration(most) == sound, "more rows, but which of them were left out is no chance"
 
 
 def printed(report: CalibrationReport, now: CalibrationReport | None = None) -> str:
@@ -228,10 +234,10 @@ def test_without_a_network_your_own_labels_will_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("unsay.judges.label_sets.pyrit_objective", unreachable)
     file = write(tmp_path / "my.jsonl", *[{"prompt": "q", "response": "a", "label": x} for x in ("harmful", "safe")])
     told: list[str] = []
-    assert [one.name for one in label_sets(None, file, tell=told.append)] == ["my.jsonl"]
+    assert [one.name for one in label_sets(None, file, warn=told.append)] == ["my.jsonl"]
     assert told == ["PyRIT's labels are left out: pyrit: cannot be fetched"]
     with pytest.raises(UserError, match="cannot be fetched"):
-        label_sets(None, None, tell=told.append)
+        label_sets(None, None, warn=told.append)
 
 
 @pytest.mark.parametrize(
@@ -319,13 +325,13 @@ def test_pku_and_pyrit_refusals_correct_nothing(tmp_path: Path) -> None:
 
 def test_a_limit_takes_both_sides_alike() -> None:
     made = [*rows(40), *[row.model_copy(update={"label": S}) for row in rows(40) if row.label is S]]
-    few = drawn(made, H, 10)
+    few = sample_rows(made, H, 10)
     assert len(few) == 10
     assert sum(row.label is H for row in few) == 5
-    assert drawn(made[::-1], H, 10) == few
-    assert drawn(made, H, None) == tuple(made)
+    assert sample_rows(made[::-1], H, 10) == few
+    assert sample_rows(made, H, None) == tuple(made)
     lopsided = [*rows(2), *[row.model_copy(update={"label": S}) for row in rows(30)]]
-    assert sum(row.label is H for row in drawn(lopsided, H, 10)) == 1
+    assert sum(row.label is H for row in sample_rows(lopsided, H, 10)) == 1
 
 
 def test_a_report_survives_a_round_trip() -> None:

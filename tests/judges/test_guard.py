@@ -16,7 +16,7 @@ from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
 from unsay.judges import judge_all
 from unsay.judges.base import GuardSettings, Pair, as_attack
-from unsay.judges.guard import GuardJudge, GuardModel, combine
+from unsay.judges.guard import GuardJudge, GuardModel, guard_label
 from unsay.judges.guard_formats import GUARDS, GuardFinding, read_harmbench, read_llama_guard, read_wildguard
 from unsay.records import Kind, Label
 
@@ -25,7 +25,7 @@ ANSWER = "Here is the answer in several sound words."
 
 
 def settings_of(**given: Any) -> GuardSettings:
-    """Without the step that reads with a language model: `test_judging_soundness.py` has that."""
+    """Without the step that reads with a language model: `test_soundness.py` has that."""
     return GuardSettings(fluency=False, **given)
 
 
@@ -207,7 +207,7 @@ def test_any_words_are_a_finding_or_a_value_error(text: str) -> None:
 def test_five_labels_of_a_guards_two(
     harmful: bool, refused: bool | None, declines: str | None, kind: Kind, label: Label
 ) -> None:
-    assert combine(GuardFinding(harmful=harmful, refused=refused), declines, kind)[0] is label
+    assert guard_label(GuardFinding(harmful=harmful, refused=refused), declines, kind)[0] is label
 
 
 def test_whole_verdicts() -> None:

@@ -7,7 +7,7 @@ import pytest
 from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.config import EvaluationConfig
 from unsay.errors import UserError
-from unsay.judges import JUDGES, build_judge, fluency, judge_all, judge_settings
+from unsay.judges import JUDGES, build_judge, judge_all, judge_settings, soundness
 from unsay.judges.base import GuardSettings, Judge, Pair, RulesSettings, as_attack
 from unsay.judges.guard import GuardJudge
 from unsay.judges.panel import TIES, PanelJudge
@@ -114,7 +114,7 @@ def test_a_panel_does_not_vote_on_salad(monkeypatch: pytest.MonkeyPatch) -> None
     answered = [as_attack("1", "[request]", PROSE)]
     (verdict,) = PanelJudge([*hasty, looks]).judge(answered)
     assert verdict.label is H, "no salad to the tiny model"
-    monkeypatch.setattr(fluency, "MOST_SURPRISE", 0.1)
+    monkeypatch.setattr(soundness, "MAX_SURPRISAL", 0.1)
     for members in ([*hasty, looks], [looks, *hasty], [hasty[0], looks]):
         (verdict,) = PanelJudge(members).judge(answered)
         assert (verdict.judge, verdict.label) == ("panel", D)

@@ -8,10 +8,10 @@ import torch
 
 from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
-from unsay.judges import fluency
+from unsay.judges import soundness
 from unsay.judges.base import as_attack, as_attacks, judge_all
-from unsay.judges.probe import PACKAGED, ProbeJudge, features_of, fit, reader_key, weights_key
-from unsay.judges.probe_features import FEATURES, answer_states, chat_frame, first_tokens, wording
+from unsay.judges.probe import PACKAGED, ProbeJudge, answer_features, fit, reader_key
+from unsay.judges.probe_features import FEATURES, answer_states, wording_features
 from unsay.judges.probe_fit import (
     ProbeSettings,
     best_threshold,
@@ -21,6 +21,7 @@ from unsay.judges.probe_fit import (
     out_of_fold,
     source_weights,
 )
+from unsay.judges.reader import chat_frame, first_tokens, weights_key
 from unsay.judges.rules import rules_key
 from unsay.records import Kind, Label, LabelledResponse
 
@@ -124,10 +125,12 @@ def test_each_source_weighs_alike() -> None:
 def test_features_are_states_and_then_wording() -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
     pairs = [("ask me", "1. Take it. 2. Mix it. Then wait."), ("q", "no")]
-    features = features_of(model, tokenizer, pairs, SETTINGS, (6, 12))
+    features = answer_features(model, tokenizer, pairs, SETTINGS, (6, 12))
     assert features.shape == (2, 2, 16 + len(FEATURES))
     np.testing.assert_allclose(features[0, 0, :16], reference_states(model, *pairs[0], 6), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(features[0, 1, 16:], wording("ask me", first_tokens(tokenizer, pairs[0][1], 12)))
+    np.testing.assert_allclose(
+        features[0, 1, 16:], wording_features("ask me", first_tokens(tokenizer, pairs[0][1], 12))
+    )
 
 
 def test_folds_keep_requests_together_and_use_every_row() -> None:
@@ -222,8 +225,8 @@ def test_surprise_is_the_plain_mean_over_the_answer() -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
     texts = ["a short one", "quite a bit longer than the short one, and cut off at forty tokens", "x"]
     opening = chat_frame(tokenizer)[1]
-    for text, value in zip(texts, fluency.surprises(model, tokenizer, texts), strict=True):
-        ids = tokenizer(text)["input_ids"][: fluency.TOKENS]
+    for text, value in zip(texts, soundness.surprisals(model, tokenizer, texts), strict=True):
+        ids = tokenizer(text)["input_ids"][: soundness.ANSWER_TOKENS]
         with torch.inference_mode():
             logits = model(torch.tensor([opening + ids])).logits[0].log_softmax(-1)
         expected = -np.mean([float(logits[len(opening) - 1 + place, token]) for place, token in enumerate(ids)])
@@ -231,14 +234,14 @@ def test_surprise_is_the_plain_mean_over_the_answer() -> None:
 
 
 def test_what_surprise_can_measure() -> None:
-    assert fluency.fluency_measurable("this is a sentence of more than eight words")
-    assert not fluency.fluency_measurable("Reykjavik, Ouagadougou, Thimphu")
-    assert not fluency.fluency_measurable("это предложение из более чем восьми слов на другом языке")
-    assert not fluency.fluency_measurable("")
+    assert soundness.can_measure_surprisal("this is a sentence of more than eight words")
+    assert not soundness.can_measure_surprisal("Reykjavik, Ouagadougou, Thimphu")
+    assert not soundness.can_measure_surprisal("это предложение из более чем восьми слов на другом языке")
+    assert not soundness.can_measure_surprisal("")
 
 
 def test_no_language_is_degenerate_whatever_was_asked(judge: ProbeJudge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fluency, "MOST_SURPRISE", 0.1)
+    monkeypatch.setattr(soundness, "MAX_SURPRISAL", 0.1)
     prompt, response = as_attack("1", "Question", "one two three four five six seven eight nine")
     for kind in Kind:
         (verdict,) = judge_all(judge, [(prompt.model_copy(update={"kind": kind}), response)])
@@ -288,10 +291,10 @@ def test_one_training_step_changes_the_weights_key() -> None:
 @pytest.mark.pocket
 def test_the_real_probe_beats_chance_by_far_and_judges_harmless_rows() -> None:
     from unsay.judges import build_judge
-    from unsay.judges.agreement import accuracy_statement
+    from unsay.judges.calibrate import judge_accuracy
 
     judge = build_judge("probe")
-    accuracy = accuracy_statement(judge)
+    accuracy = judge_accuracy(judge)
     assert accuracy.calibration is not None
     assert accuracy.calibration.auc is not None
     assert accuracy.calibration.auc.low > 0.85

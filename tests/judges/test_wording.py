@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unsay.judges.probe_features import FEATURES, wording
+from unsay.judges.probe_features import FEATURES, wording_features
 
 STEPS = "Sure, here is how:\n1. Take the flour.\n2. Mix it with water.\n3. Wait.\n- Bake it.\n```\nprint(1)\n```"
 LECTURE = "I'm sorry, but I can't help with that. It is illegal and harmful. You should never do it. Please seek help."
 
 
 def value(name: str, answer: str, request: str = "How do I bake bread at home?") -> float:
-    return float(wording(request, answer)[list(FEATURES).index(name)])
+    return float(wording_features(request, answer)[list(FEATURES).index(name)])
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_taking_up_the_request_by_hand() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=300), st.text(max_size=60))
 def test_any_text_has_finite_features(answer: str, request: str) -> None:
-    values = wording(request, answer)
+    values = wording_features(request, answer)
     assert values.shape == (len(FEATURES),)
     assert np.isfinite(values).all()

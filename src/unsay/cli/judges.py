@@ -68,7 +68,7 @@ def calibrate(
     from unsay.files import write_json
     from unsay.judges import build_judge
     from unsay.judges.calibrate import calibrate as run_calibration
-    from unsay.judges.calibrate import keep
+    from unsay.judges.calibrate import store_calibration
     from unsay.judges.label_sets import label_sets
 
     settings = read_config(config).evaluation if config else EvaluationConfig(judge=judge or "probe")
@@ -81,7 +81,7 @@ def calibrate(
         progress.start(f"Judge {total:,} labelled answers", total)
         report = run_calibration(built, sets, lambda done, of: progress.update(done, of))
         progress.finish("done")
-    kept = keep(report)
+    kept = store_calibration(report)
     if out is not None:
         write_json(out, report.model_dump(mode="json"))
     for line in report_lines(report, kept):
@@ -114,7 +114,7 @@ def report_lines(report: "CalibrationReport", kept: "CalibrationReport | None" =
 
 def _kept_from_before(report: "CalibrationReport", kept: "CalibrationReport") -> list[RenderableType]:
     """Earlier calibrations that are still quoted beside scores."""
-    from unsay.judges.calibrate import place
+    from unsay.judges.calibrate import calibration_path
 
     now = {one.identity: one.calibration for one in report.sets}
     lines: list[RenderableType] = []
@@ -128,7 +128,7 @@ def _kept_from_before(report: "CalibrationReport", kept: "CalibrationReport") ->
         lines.append(Text(f"Kept from before: {one.name}, finding '{earlier.positive}' ({about}).", style="yellow"))
     if not lines:
         return []
-    return [Text(""), *lines, Text(f"To discard it, delete {place(report.key)}", style="dim")]
+    return [Text(""), *lines, Text(f"To discard it, delete {calibration_path(report.key)}", style="dim")]
 
 
 def _set(one: "SetResult") -> list[RenderableType]:

@@ -1,8 +1,8 @@
-"""Any judge against people's labels, and where the numbers are kept so that they travel with every score."""
+"""Runs a judge on labelled answers, and keeps what was measured so that it stands beside every score."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -10,15 +10,15 @@ from unsay.assets import cache_dir
 from unsay.errors import UserError
 from unsay.files import read_json, write_json
 from unsay.judges.agreement import Accuracy, Calibration, measure
-from unsay.judges.base import Judge, as_attacks, judge_all, requests_of
-from unsay.judges.label_sets import LabelSet, rank
+from unsay.judges.base import Judge, as_attacks, judge_all, request_groups
+from unsay.judges.label_sets import LabelSet, set_rank
 from unsay.records import Label, Record
 
-TOLD_EVERY = 16
+BATCH: Final = 16
 """Rows judged between two reports of progress."""
 
-MOST_FAILED: Final = 0.02
-"""Share of rows without a verdict above which a set says nothing: which rows those are is no chance."""
+MAX_FAILED: Final = 0.02
+"""Share of rows without a verdict above which a set says nothing: such rows are not a random sample."""
 
 
 class SetResult(Record):
@@ -31,7 +31,7 @@ class SetResult(Record):
     seen: bool = False
     """The judge's rules were written with these rows in view: the numbers may be too good."""
     unfit: str = ""
-    """Why they say nothing of the judge's errors in a score; empty where they do."""
+    """Why the numbers do not describe the judge's errors in a score; empty where they do."""
     content: str = ""
     """Key of the user's file of labels; empty for published sets."""
 
@@ -43,8 +43,7 @@ class SetResult(Record):
     @property
     def failing(self) -> bool:
         """Whether the judge gave no verdict on too many rows."""
-        found = self.calibration
-        return found.failed > MOST_FAILED * (found.n + found.failed)
+        return self.calibration.failed > MAX_FAILED * (self.calibration.n + self.calibration.failed)
 
     @property
     def clean(self) -> bool:
@@ -60,9 +59,17 @@ class CalibrationReport(Record):
     sets: tuple[SetResult, ...]
 
     def headline(self, positive: Label = Label.HARMFUL) -> SetResult | None:
-        """The set that is quoted beside scores, and corrects them: the first clean one that asks for that label."""
-        asking = [one for one in self.sets if one.calibration.positive is positive]
-        return next((one for one in asking if one.clean), None)
+        """The set that is quoted beside scores and corrects them: the first clean one that looks for this label."""
+        return next((one for one in self.sets if one.calibration.positive is positive and one.clean), None)
+
+
+@runtime_checkable
+class MeasuredJudge(Protocol):
+    """A judge that knows its own agreement with people."""
+
+    def accuracy(self) -> Accuracy:
+        """Its measured accuracy in finding harm."""
+        ...
 
 
 def calibrate(
@@ -73,40 +80,38 @@ def calibrate(
     Args:
         judge: any judge.
         sets: from `label_sets`.
-        progress: told (rows so far, rows in all).
+        progress: called with (rows so far, rows in all).
 
     Raises:
         UserError: the judge cannot work here.
     """
-    # A panel knows what its members were fitted on.
+    # A panel was fitted on what its members were fitted on.
     names = {judge.name, *(str(member.name) for member in getattr(judge, "members", ()))}
-    total = sum(len(one.rows) for one in sets)
-    done = 0
+    total, done = sum(len(one.rows) for one in sets), 0
     results = []
     for one in sets:
         pairs = as_attacks(one.rows)
         verdicts = []
-        for start in range(0, len(pairs), TOLD_EVERY):
-            verdicts += judge_all(judge, pairs[start : start + TOLD_EVERY])
+        for start in range(0, len(pairs), BATCH):
+            verdicts += judge_all(judge, pairs[start : start + BATCH])
             if progress is not None:
                 progress(done + len(verdicts), total)
         done += len(pairs)
         scores = [verdict.score for verdict in verdicts]
-        # A score is of harm. Rows that rules settled have none: they stand below all others.
+        # A score measures harm. Rows that rules settled have none and rank below all others.
         ranked = one.positive is Label.HARMFUL and any(score is not None for score in scores)
         measured = measure(
             [verdict.label for verdict in verdicts],
             [row.label for row in one.rows],
             [score or 0.0 for score in scores] if ranked else None,
             positive=one.positive,
-            groups=requests_of(one.rows),
+            groups=request_groups(one.rows),
         )
-        fitted_on, seen = bool(names & one.fitted_by), bool(names & one.seen_by)
         results.append(
             SetResult(
                 name=one.name,
-                fitted_on=fitted_on,
-                seen=seen,
+                fitted_on=bool(names & one.fitted_by),
+                seen=bool(names & one.seen_by),
                 unfit=one.unfit,
                 calibration=measured,
                 content=one.content,
@@ -115,52 +120,53 @@ def calibrate(
     return CalibrationReport(judge=judge.name, key=judge.key, sets=tuple(results))
 
 
-def keep(report: CalibrationReport) -> CalibrationReport:
-    """Keep a report under the judge's key, where `kept` finds it, and give what is kept now.
+def store_calibration(report: CalibrationReport) -> CalibrationReport:
+    """Keep a report under the judge's key and return what is kept now.
 
     What an earlier calibration of the same judge measured on more rows of a set, or on a set that is not at hand now,
-    stays: a quick look at ten rows must not take the place of ten thousand.
+    stays: a quick look at ten rows must not replace ten thousand.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    earlier = _read(report.key)
+    earlier = _stored(report.key)
     merged = report if earlier is None else _merged(report, earlier)
-    write_json(place(report.key), merged.model_dump(mode="json"))
+    write_json(calibration_path(report.key), merged.model_dump(mode="json"))
     return merged
 
 
 def _merged(new: CalibrationReport, earlier: CalibrationReport) -> CalibrationReport:
-    """Of each set the result that says more; of equal ones the new, and of a file that was corrected too."""
     before = {one.identity: one for one in earlier.sets}
     sets = [_better(one, before.pop(one.identity, None)) for one in new.sets]
-    return new.model_copy(update={"sets": tuple(sorted([*sets, *before.values()], key=lambda one: rank(one.name)))})
+    ordered = sorted([*sets, *before.values()], key=lambda one: set_rank(one.name))
+    return new.model_copy(update={"sets": tuple(ordered)})
 
 
 def _better(new: SetResult, before: SetResult | None) -> SetResult:
+    """The result that says more; the new one of equal ones, and of a file of labels that was corrected."""
     if (
         before is None
         or before.content != new.content
         or (not before.failing, before.calibration.n) <= (not new.failing, new.calibration.n)
     ):
         return new
-    # What a set is good for is told by the code of today.
+    # Today's code decides what a set is good for.
     return new.model_copy(update={"calibration": before.calibration})
 
 
-def _read(key: str) -> CalibrationReport | None:
-    path = place(key)
+def _stored(key: str) -> CalibrationReport | None:
+    path = calibration_path(key)
     if not path.exists():
         return None
     try:
         return CalibrationReport.model_validate(read_json(path))
     except (UserError, ValidationError):
-        return None  # damaged, or of another version: as if it had never been
+        return None  # damaged, or of another version
 
 
-def kept(judge: Judge) -> Accuracy | None:
-    """What earlier calibrations of exactly this judge (same key) found, or None."""
-    report = _read(judge.key)
+def stored_accuracy(judge: Judge) -> Accuracy | None:
+    """What earlier calibrations of exactly this judge (same key) measured, or None."""
+    report = _stored(judge.key)
     if report is None:
         return None
     harm, refusals = report.headline(), report.headline(Label.REFUSED)
@@ -176,6 +182,22 @@ def kept(judge: Judge) -> Accuracy | None:
     )
 
 
-def place(key: str) -> Path:
-    """The file that keeps what is known of the judge with that key."""
+def judge_accuracy(judge: Judge) -> Accuracy:
+    """What is known of a judge's accuracy: from a calibration, else by itself, else nothing, which its text says.
+
+    Raises:
+        UserError: the labels that the judge measures itself on cannot be fetched.
+    """
+    stored = stored_accuracy(judge)
+    if stored is not None and stored.calibration is not None:
+        return stored
+    nothing = Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
+    own = judge.accuracy() if isinstance(judge, MeasuredJudge) else nothing
+    if stored is None:
+        return own
+    return own.model_copy(update={"refusals": stored.refusals, "refusals_measured_on": stored.refusals_measured_on})
+
+
+def calibration_path(key: str) -> Path:
+    """The file that keeps what was measured of the judge with this key."""
     return cache_dir() / "calibrations" / f"{key}.json"

@@ -1,12 +1,8 @@
-"""Human-labelled responses that judges are fitted and calibrated on.
-
-The labelled sets that any judge can be calibrated on: each asks one question of a judge.
-
-Responses that people have labelled: what judges are fitted and measured on.
+"""Responses that people have labelled: what judges are fitted and calibrated on.
 
 From the pinned `pyrit` wheel: `pyrit_objective` (was the harmful objective achieved?) and `pyrit_refusal` (is it a
-refusal?). From a benchmark folder (`UNSAY_DATA_DIR`): `xstest_completions` and `gptfuzz`. Every set answers its own
-question only, so each keeps its file in `source`, and each function says what its labels do not mean.
+refusal?). From a folder of benchmarks (`UNSAY_DATA_DIR`): GPTFuzz, XSTest and PKU-SafeRLHF. Every set answers its own
+question only, and each function says what its labels do not mean.
 """
 
 import hashlib
@@ -15,13 +11,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from pydantic import Field
-
 from unsay.assets import ASSETS, member
-from unsay.data.sources.published import benchmark, csv_rows, text_field
+from unsay.data.sources.published import csv_rows, text_field
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_rows
 from unsay.records import Label, LabelledResponse, Record
+
+BY_REFUSAL_RULES: Final = frozenset(
+    {"rules", "probe", "llama-guard-3", "llama-guard-3-vision", "llama-guard-4", "harmbench"}
+)
+"""The judges that find refusals by the rules."""
+
+XSTEST_DEVELOPMENT: Final = frozenset({"llama2orig", "mistralinstruct"})
+"""The models of XSTest whose labels were seen while the refusal rules were written."""
+
+PUBLIC: Final = ("GPTFuzz", "XSTest", "PKU-SafeRLHF", "PyRIT")
+"""How the names of the public sets begin, the first to be quoted first."""
+
+FITTED_QUESTIONS: Final = frozenset({
+    1, 4, 5, 9, 10, 11, 13, 16, 18, 23, 25, 26, 27, 32, 34, 36, 39, 40, 41, 44, 47, 48, 49, 50, 51, 54, 57, 60,
+    62, 63, 64, 67, 68, 69, 70, 76, 80, 81, 82, 83, 86, 87, 88, 90, 92, 94, 97, 98,
+})  # fmt: skip
+"""Numbers of GPTFuzz's questions whose answers the probe was fitted on; chosen by a hash of their text."""
+
+GPTFUZZ_ROWS: Final = "gptfuzz_labeled/train.csv"
+GPTFUZZ_QUESTIONS: Final = "gptfuzz_labeled/question_list.csv"
+XSTEST_COMPLETIONS: Final = "xstest/model_completions"
+PKU_FILE: Final = "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json"
+_SCORER_EVALS: Final = "pyrit/datasets/scorer_evals"
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -32,9 +51,9 @@ class LabelSet:
         name: for people.
         positive: the label that is set against all others.
         rows: the responses.
-        fitted_by: judges that were fitted on these rows: what they say here proves nothing.
-        seen_by: judges whose rules were written with these rows in view: what they say here proves little.
-        unfit: why the numbers say nothing of a judge's errors in a score; empty where they do.
+        fitted_by: judges that were fitted on these rows, so that their numbers here prove nothing.
+        seen_by: judges whose rules were written with these rows in view, so that their numbers here prove little.
+        unfit: why the numbers do not describe a judge's errors in a score; empty where they do.
         content: key of a user's file, which may be corrected under the same name; empty for published sets.
     """
 
@@ -47,61 +66,48 @@ class LabelSet:
     content: str = ""
 
 
-BY_REFUSAL_RULES: Final = frozenset(
-    {"rules", "probe", "llama-guard-3", "llama-guard-3-vision", "llama-guard-4", "harmbench"}
-)
-"""The judges that find refusals by the rules."""
-
-XSTEST_DEVELOPMENT: Final = frozenset({"llama2orig", "mistralinstruct"})
-"""The models of XSTest whose labels were looked at while the refusal rules were written."""
-
-
 class _OwnRow(Record):
     """One row of a user's file of labels."""
 
     prompt: str
     response: str
     label: Literal["refused", "safe", "harmful", "degenerate"]
-    source: str = Field("your labels", description="kept, and of no account")
+    source: str = "your labels"
 
 
-PUBLIC: Final = ("GPTFuzz", "XSTest", "PKU-SafeRLHF", "PyRIT")
-"""How the names of the public sets begin, in the order in which they are asked for numbers to quote."""
-
-
-def rank(name: str) -> int:
-    """The place of a set of that name among all sets; the user's own come first."""
+def set_rank(name: str) -> int:
+    """The place of a set of this name among all sets; the user's own come first."""
     return next((place for place, beginning in enumerate(PUBLIC) if name.startswith(beginning)), -1)
 
 
 def label_sets(
-    folder: Path | None, own: Path | None, limit: int | None = None, tell: Callable[[str], None] = lambda note: None
+    folder: Path | None, own: Path | None, limit: int | None = None, warn: Callable[[str], None] = lambda note: None
 ) -> list[LabelSet]:
-    """Every labelled set at hand, the user's own first. PyRIT's are fetched; where that fails, the others will do.
+    """Every labelled set at hand, the user's own first. PyRIT's are fetched; if that fails, the others will do.
 
     Args:
-        folder: of public benchmarks; None leaves out what stands there.
-        own: a JSONL file of rows {"prompt", "response", "label"}; None for none.
-        limit: rows of each set at most, drawn evenly from both sides by a hash of their text.
-        tell: told what was left out, and why.
+        folder: of public benchmarks; None leaves these out.
+        own: a JSONL file of rows {"prompt", "response", "label"}, or None.
+        limit: rows of each set at most, sampled evenly from both sides by a hash of their text.
+        warn: called with what is left out, and why.
 
     Raises:
         UserError: a malformed file, or PyRIT's labels cannot be fetched and there are no others.
     """
-    found = [*(_own(own) if own else [])]
+    sets = _own_sets(own) if own else []
     if folder is not None:
-        found += _from(folder)
+        sets += _benchmark_sets(folder)
     try:
-        found += _pyrit_set()
+        sets += _pyrit_sets()
     except UserError as error:
-        if not found:
+        if not sets:
             raise
-        tell(f"PyRIT's labels are left out: {error}")
-    return [replace(one, rows=drawn(one.rows, one.positive, limit)) for one in found]
+        warn(f"PyRIT's labels are left out: {error}")
+    return [replace(one, rows=sample_rows(one.rows, one.positive, limit)) for one in sets]
 
 
-def drawn(rows: Sequence[LabelledResponse], positive: Label, limit: int | None) -> tuple[LabelledResponse, ...]:
-    """At most `limit` rows, as many with the label as without where there are enough; the same on every machine."""
+def sample_rows(rows: Sequence[LabelledResponse], positive: Label, limit: int | None) -> tuple[LabelledResponse, ...]:
+    """At most `limit` rows, half of them with the label if there are enough; the same on every machine."""
     if limit is None or len(rows) <= limit:
         return tuple(rows)
     order = sorted(rows, key=lambda row: hashlib.sha256(f"{row.prompt}\n{row.response}".encode()).hexdigest())
@@ -111,22 +117,22 @@ def drawn(rows: Sequence[LabelledResponse], positive: Label, limit: int | None) 
     return tuple(yes[:half] + no[: limit - half])
 
 
-def _own(path: Path) -> list[LabelSet]:
-    """One set for each label that occurs and does not stand in every row."""
+def _own_sets(path: Path) -> list[LabelSet]:
+    """One set for each label that some rows have and others do not."""
     rows = [
         LabelledResponse(prompt=row.prompt, response=row.response, label=Label(row.label), source=row.source)
         for row in read_rows(path, _OwnRow)
     ]
     if not rows:
-        raise UserError(f"{path}: holds no row; each is {{'prompt', 'response', 'label'}}")
+        raise UserError(f"{path}: no rows; each line is {{'prompt', 'response', 'label'}}")
     present = {row.label for row in rows}
     if len(present) == 1:
-        raise UserError(f"{path}: every row is labelled '{rows[0].label}'; a judge is measured on two labels or more")
+        raise UserError(f"{path}: every row is labelled '{rows[0].label}'; measuring a judge takes two labels or more")
     wanted = [label for label in (Label.HARMFUL, Label.REFUSED, Label.DEGENERATE) if label in present]
     return [LabelSet(path.name, label, tuple(rows), content=file_key(path)) for label in wanted]
 
 
-def _pyrit_set() -> list[LabelSet]:
+def _pyrit_sets() -> list[LabelSet]:
     objectives, refusals = tuple(pyrit_objective()), tuple(pyrit_refusal())
     unfit = "an answer to another question counts as a refusal here"
     return [
@@ -135,99 +141,41 @@ def _pyrit_set() -> list[LabelSet]:
     ]
 
 
-def _gptfuzz(folder: Path) -> LabelSet:
+def _gptfuzz_label_set(folder: Path) -> LabelSet:
     name, unfit = "GPTFuzz, held-out questions", ""
     rows = tuple(gptfuzz_set(folder, held_out=True))
     if not (folder / GPTFUZZ_QUESTIONS).exists():
-        # A name of its own, so that what was measured with the words is never mistaken for it.
+        # A name of its own, so that it is never mistaken for what was measured with the words.
         name += f" (their words unknown: no {Path(GPTFUZZ_QUESTIONS).name})"
     if not all(row.prompt for row in rows):
         unfit = "the questions' words are not at hand, so the judge read answers to nothing"
     return LabelSet(name, Label.HARMFUL, rows, unfit=unfit)
 
 
-def _from(folder: Path) -> list[LabelSet]:
-    found = []
-    if (folder / "gptfuzz_labeled/train.csv").exists():
-        found.append(_gptfuzz(folder))
-    if (folder / "xstest/model_completions").exists():
+def _benchmark_sets(folder: Path) -> list[LabelSet]:
+    sets = []
+    if (folder / GPTFUZZ_ROWS).exists():
+        sets.append(_gptfuzz_label_set(folder))
+    if (folder / XSTEST_COMPLETIONS).exists():
         rows = xstest_set(folder)
-        looked_at = [row for row in rows if row.source in XSTEST_DEVELOPMENT]
-        others = [row for row in rows if row.source not in XSTEST_DEVELOPMENT]
-        if others:
-            found.append(LabelSet("XSTest, held-out models", Label.REFUSED, tuple(others)))
-        if looked_at:
+        development = [row for row in rows if row.source in XSTEST_DEVELOPMENT]
+        held_out = [row for row in rows if row.source not in XSTEST_DEVELOPMENT]
+        if held_out:
+            sets.append(LabelSet("XSTest, held-out models", Label.REFUSED, tuple(held_out)))
+        if development:
             name = "XSTest, models of the rules' development"
-            found.append(LabelSet(name, Label.REFUSED, tuple(looked_at), seen_by=BY_REFUSAL_RULES))
+            sets.append(LabelSet(name, Label.REFUSED, tuple(development), seen_by=BY_REFUSAL_RULES))
     if (folder / PKU_FILE).exists():
         rows, unfit = pku_pairs(folder), "people labelled whether an answer is safe, not whether it complies"
-        found.append(LabelSet("PKU-SafeRLHF", Label.HARMFUL, tuple(rows), unfit=unfit))
-    return found
-
-
-GPTFUZZ_QUESTIONS: Final = "gptfuzz_labeled/question_list.csv"
-
-FITTED_QUESTIONS: Final = frozenset(
-    {
-        1,
-        4,
-        5,
-        9,
-        10,
-        11,
-        13,
-        16,
-        18,
-        23,
-        25,
-        26,
-        27,
-        32,
-        34,
-        36,
-        39,
-        40,
-        41,
-        44,
-        47,
-        48,
-        49,
-        50,
-        51,
-        54,
-        57,
-        60,
-        62,
-        63,
-        64,
-        67,
-        68,
-        69,
-        70,
-        76,
-        80,
-        81,
-        82,
-        83,
-        86,
-        87,
-        88,
-        90,
-        92,
-        94,
-        97,
-        98,
-    }
-)
-"""GPTFuzz's questions whose answers the probe was fitted on, by their numbers; drawn by a hash of their text."""
+        sets.append(LabelSet("PKU-SafeRLHF", Label.HARMFUL, tuple(rows), unfit=unfit))
+    return sets
 
 
 def gptfuzz_set(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
-    """GPTFuzz's responses to the questions that were held out, or to the others; distinct, not empty.
+    """GPTFuzz's responses to the held-out questions, or to the others; distinct, not empty.
 
-    The questions themselves are named by number. Their text is read from `gptfuzz_labeled/question_list.csv` (in
-    `datasets/questions/` of github.com/sherdencooper/GPTFuzz) where it is there; else they are empty, and a judge reads
-    answers to nothing.
+    The file names questions by number. Their text is in `gptfuzz_labeled/question_list.csv` (from `datasets/questions/`
+    of github.com/sherdencooper/GPTFuzz); without that file prompts are empty, and a judge reads answers to nothing.
 
     Raises:
         UserError: a malformed file.
@@ -237,45 +185,38 @@ def gptfuzz_set(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
     if questions.exists():
         text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
     rows = {}
-    for _, row in csv_rows(folder / "gptfuzz_labeled/train.csv", ("question", "Response", "label")):
-        number = row["question"].strip()
-        response = row["Response"].strip()
+    for _, row in csv_rows(folder / GPTFUZZ_ROWS, ("question", "Response", "label")):
+        number, response = row["question"].strip(), row["Response"].strip()
         if not response or not number.isdigit() or (int(number) in FITTED_QUESTIONS) is held_out:
             continue
         label = Label.HARMFUL if row["label"].strip() == "1" else Label.SAFE
-        asked = text.get(number, "")
         rows[number, response, label] = LabelledResponse(
-            prompt=asked, response=response, label=label, source="gptfuzz/train.csv", group=f"question {number}"
+            prompt=text.get(number, ""),
+            response=response,
+            label=label,
+            source="gptfuzz/train.csv",
+            group=f"question {number}",
         )
     return list(rows.values())
 
 
 def xstest_set(folder: Path) -> list[LabelledResponse]:
-    """Full refusals and full compliances of all models, each named in `source`; partial refusals are neither: left out.
+    """Full refusals and full compliances of all models, each named in `source`; partial refusals are left out.
 
-    What over-refusal is corrected by, and yet mostly refusals of *unsafe* prompts: of the held-out models' 640 all but
-    75 (88 %), while 608 of their 616 compliances answer safe prompts. The refusal rules find both kinds alike (489 of
-    565, 67 of 75). 94 partial refusals are left out, 67 of them to safe prompts, so the correction knows nothing of
-    these; `docs/judges.md` says what follows.
+    Over-refusal is corrected by this set, though most of its refusals are of *unsafe* prompts; `docs/judges.md` says
+    what follows.
 
     Raises:
         UserError: a malformed file.
     """
     rows = []
     meanings = {"1_full_compliance": Label.SAFE, "2_full_refusal": Label.REFUSED}
-    for path in sorted((folder / "xstest/model_completions").glob("*.csv")):
+    for path in sorted((folder / XSTEST_COMPLETIONS).glob("*.csv")):
         for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
             if label := meanings.get(row["final_label"]):
                 model = path.stem.removeprefix("xstest_v2_completions_")
-                rows.append(
-                    LabelledResponse(prompt=row["prompt"], response=row["completion"], label=label, source=model)
-                )
+                rows.append(_labelled(row["prompt"], row["completion"], label, model))
     return rows
-
-
-Value = TypeVar("Value")
-
-_SCORER_EVALS = "pyrit/datasets/scorer_evals"
 
 
 def pyrit_objective() -> list[LabelledResponse]:
@@ -300,55 +241,8 @@ def pyrit_refusal() -> list[LabelledResponse]:
     return _pyrit("refusal_scorer", {"1": Label.REFUSED, "0": Label.SAFE})
 
 
-def xstest_completions() -> list[LabelledResponse]:
-    """Answers of five models to the 450 XSTest prompts with final human labels, from `UNSAY_DATA_DIR`.
-
-    `REFUSED` for a full and for a partial refusal (a partial one still withholds what was asked); `SAFE` for full
-    compliance with a safe prompt and `HARMFUL` for full compliance with an unsafe one (types `contrast_*`).
-    The people labelled refusal, not harm: `HARMFUL` here means "complied with an unsafe prompt".
-
-    Raises:
-        UserError: the files are absent or malformed.
-    """
-    folder = benchmark(
-        "xstest/model_completions", "the `model_completions` folder of github.com/paul-rottger/exaggerated-safety"
-    )
-    refusal = {"1_full_compliance": False, "2_full_refusal": True, "3_partial_refusal": True}
-    rows = []
-    for path in sorted(folder.glob("*.csv")):
-        for line, row in csv_rows(path, ("prompt", "completion", "type", "final_label")):
-            refused = _lookup(refusal, row["final_label"], path, line)
-            complied = Label.HARMFUL if row["type"].startswith("contrast_") else Label.SAFE
-            label = Label.REFUSED if refused else complied
-            rows.append(_labelled(row["prompt"], row["completion"], label, f"xstest/{path.name}"))
-    if not rows:
-        raise UserError(f"{folder}: holds no .csv file with labelled completions")
-    return rows
-
-
-def gptfuzz() -> list[LabelledResponse]:
-    """GPTFuzz's human-checked responses to jailbreak prompts, exact duplicates removed, from `UNSAY_DATA_DIR`.
-
-    `HARMFUL` where the response was labelled jailbroken, else `REFUSED`: the set calls everything else a rejection,
-    so some of those are harmless answers.
-
-    Raises:
-        UserError: the file is absent or malformed.
-    """
-    path = benchmark("gptfuzz_labeled/train.csv", "the classifier's `train.csv` of github.com/sherdencooper/GPTFuzz")
-    labels = {"1": Label.HARMFUL, "0": Label.REFUSED}
-    rows = [
-        _labelled(row["question"], row["Response"], _lookup(labels, row["label"], path, line), "gptfuzz/train.csv")
-        for line, row in csv_rows(path, ("question", "Response", "label"))
-    ]
-    return _distinct(rows)
-
-
-PKU_FILE = "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json"
-
-
 def pku_pairs(folder: Path) -> list[LabelledResponse]:
-    """PKU-SafeRLHF's pairs, one pair of each prompt: a `SAFE` and a `HARMFUL` answer; both of a prompt stand together.
+    """PKU-SafeRLHF's pairs, one of each prompt: a `SAFE` and a `HARMFUL` answer, one after the other.
 
     People judged whether the answer is safe to give, not whether it complies: a refusal with a bad reason can be
     unsafe, and compliance can be harmless. The order has nothing to do with the rows' meaning.
@@ -370,11 +264,11 @@ def pku_pairs(folder: Path) -> list[LabelledResponse]:
             raise UserError(f"{path}: row {number}: response: two answers were expected")
         safe, unsafe = (text_field(answer, path, "response", number) for answer in answers)
         pairs.setdefault(text_field(row.get("prompt"), path, "prompt", number), (safe, unsafe))
-    found = []
-    for prompt in sorted(pairs, key=lambda text: hashlib.sha256(text.encode()).hexdigest()):
-        for answer, label in zip(pairs[prompt], (Label.SAFE, Label.HARMFUL), strict=True):
-            found.append(_labelled(prompt, answer, label, "pku/pairs"))
-    return found
+    return [
+        _labelled(prompt, answer, label, "pku/pairs")
+        for prompt in sorted(pairs, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+        for answer, label in zip(pairs[prompt], (Label.SAFE, Label.HARMFUL), strict=True)
+    ]
 
 
 def _pyrit(folder: str, labels: Mapping[str, Label]) -> list[LabelledResponse]:
@@ -386,7 +280,7 @@ def _pyrit(folder: str, labels: Mapping[str, Label]) -> list[LabelledResponse]:
         for line, row in csv_rows(path, ("objective", "assistant_response", "human_score")):
             label = _lookup(labels, row["human_score"], path, line)
             rows.append(_labelled(row["objective"], row["assistant_response"], label, f"pyrit/{folder}/{path.name}"))
-    return _distinct(rows)
+    return list(dict.fromkeys(rows))
 
 
 def _labelled(prompt: str, response: str, label: Label, source: str) -> LabelledResponse:
@@ -398,7 +292,3 @@ def _lookup(labels: Mapping[str, Value], value: str, path: Path, line: int) -> V
         return labels[value.strip()]
     except KeyError:
         raise UserError(f"{path}:{line}: {value.strip()[:20]!r} is no label; one of {', '.join(labels)}") from None
-
-
-def _distinct(rows: list[LabelledResponse]) -> list[LabelledResponse]:
-    return list(dict.fromkeys(rows))

@@ -16,8 +16,7 @@ from unsay.files import content_key, file_key, read_rows, read_text, write_json,
 from unsay.generation import check_images, respond
 from unsay.generation.server import EndpointResponder
 from unsay.judges import judge_all
-from unsay.judges.base import Pair
-from unsay.judges.verdict_journal import RememberedVerdicts
+from unsay.judges.base import Pair, VerdictJournal
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
@@ -257,7 +256,7 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
 
 def _in_parts(run: Run, pairs: list[Pair], path: Path) -> list[Verdict]:
     """Every pair's verdict; a part that is judged is kept, so that a killed run judges only the rest."""
-    done = RememberedVerdicts(path, run.judge.key, by_row=True)
+    done = VerdictJournal(path, run.judge.key, by_row=True)
     found = {pair[0].id: verdict for pair in pairs if (verdict := done.get(pair)) is not None}
     waiting = [pair for pair in pairs if pair[0].id not in found]
     for start in range(0, len(waiting), JUDGED_AT_ONCE):

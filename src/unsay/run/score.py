@@ -16,8 +16,9 @@ from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.judges import Judge
-from unsay.judges.agreement import Calibration, accuracy_statement
+from unsay.judges.agreement import Calibration
 from unsay.judges.base import DetailedJudge
+from unsay.judges.calibrate import judge_accuracy
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reports import write_report
 from unsay.run.cautions import evaluation_cautions, sampling_cautions
@@ -320,7 +321,7 @@ def judge_info(judge: Judge) -> JudgeInfo:
         reads_pictures=bool(getattr(judge, "reads_pictures", False)),
     )
     try:
-        measured = accuracy_statement(judge)
+        measured = judge_accuracy(judge)
     except UserError:
         return about
     found, errors = measured.calibration, {}
