@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from unsay.cli.judges import report_lines
+from unsay.cli.judges_commands import report_lines
 from unsay.errors import UserError
 from unsay.judges.base import Pair
 from unsay.judges.calibrate import (
@@ -342,11 +342,11 @@ def test_a_report_survives_a_round_trip() -> None:
 def test_the_list_names_every_judge_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from unsay.cli import judges
+    from unsay.cli import judges_commands
     from unsay.judges import JUDGES
 
     out = io.StringIO()
-    monkeypatch.setattr(judges, "console", Console(width=80, file=out))
-    assert CliRunner().invoke(judges.app, []).exit_code == 0
+    monkeypatch.setattr(judges_commands, "console", Console(width=80, file=out))
+    assert CliRunner().invoke(judges_commands.app, []).exit_code == 0
     assert all(name in out.getvalue() for name in JUDGES)
     assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -9,7 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from unsay import __version__
-from unsay.cli import data, evaluate, judges, plan, run, study
+from unsay.cli import (
+    data_commands,
+    evaluate_commands,
+    judges_commands,
+    plan_commands,
+    run_commands,
+    study_commands,
+)
 from unsay.cli.display import complain, console, say
 from unsay.errors import UserError
 from unsay.preemption import EXIT, PreemptedError, raise_on_sigterm
@@ -54,22 +61,22 @@ def _options(
 
 
 for _command in (
-    run.demo,
-    run.unlearn,
-    evaluate.evaluate,
-    evaluate.compare,
-    study.study,
-    study.study_table,
-    plan.init,
-    run.export,
-    plan.plan,
-    run.report,
-    evaluate.suites,
-    data.examples,
-    evaluate.methods,
+    run_commands.demo,
+    run_commands.unlearn,
+    evaluate_commands.evaluate,
+    evaluate_commands.compare,
+    study_commands.study,
+    study_commands.study_table,
+    plan_commands.init,
+    run_commands.export,
+    plan_commands.plan,
+    run_commands.report,
+    evaluate_commands.suites,
+    data_commands.examples,
+    evaluate_commands.methods,
 ):
     app.command()(_command)
-app.add_typer(judges.app, name="judges")
+app.add_typer(judges_commands.app, name="judges")
 
 
 def main() -> None:
