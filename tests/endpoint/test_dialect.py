@@ -9,7 +9,7 @@ import pytest
 from helpers.misbehaving import Reply, says, serving
 from unsay import api
 from unsay.config import parse_config
-from unsay.endpoint import ChatClient, Deviations, EndpointError, EndpointSettings, Fault, sent_instead
+from unsay.endpoint import ChatClient, EndpointError, EndpointSettings, Fault, IgnoredParameters, describe_ignored
 from unsay.endpoint.faults import refused_parameter
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings
@@ -126,7 +126,7 @@ def test_a_judge_that_thinks_is_asked_otherwise_and_keeps_its_key(tmp_path: Path
         judge = judge_at(server.url, tmp_path)
         key = judge.key
         assert {verdict.label for verdict in judge_all(judge, pairs(3))} == {Label.SAFE}
-        assert judge.sent_instead == BOTH
+        assert judge.ignored_parameters == BOTH
         assert judge.key == key
     sent = [{name for name in body if name.startswith(("max", "temp"))} for body in server.asked]
     assert (
@@ -151,24 +151,24 @@ def test_what_verdicts_were_asked_with_outlives_the_process(tmp_path: Path) -> N
         later = judge_at(server.url, tmp_path)
         assert {verdict.label for verdict in judge_all(later, pairs(2))} == {Label.SAFE}
         assert len(server.asked) == before
-    assert later.sent_instead == BOTH
-    assert judge_at(server.url, tmp_path, rubric="strongreject").sent_instead == {}
+    assert later.ignored_parameters == BOTH
+    assert judge_at(server.url, tmp_path, rubric="strongreject").ignored_parameters == {}
     panel = PanelJudge([RulesJudge(), later])
     assert told_of_run(None, panel) == {f"verdicts.{name}": done for name, done in BOTH.items()}
     assert told_of_run(None, RulesJudge()) == {}
 
 
 def test_a_note_torn_by_a_kill_is_written_again(tmp_path: Path) -> None:
-    noted = Deviations(tmp_path / "cache.jsonl", "k")
+    noted = IgnoredParameters(tmp_path / "cache.jsonl", "k")
     noted.note({"temperature"})
     noted.note({"temperature"})
     path = tmp_path / "cache.sent.jsonl"
     assert path.read_text().count("temperature") == 1
     path.write_text('[1\n{}\n["other", ["max_tokens"]]\n["k", ["top_p", "temp' + path.read_text() + '["k", ["temper')
-    again = Deviations(tmp_path / "cache.jsonl", "k")
+    again = IgnoredParameters(tmp_path / "cache.jsonl", "k")
     assert again.names == {"temperature"}
     again.note({"temperature", "max_tokens"})
-    assert Deviations(tmp_path / "cache.jsonl", "k").names == {"temperature", "max_tokens"}
+    assert IgnoredParameters(tmp_path / "cache.jsonl", "k").names == {"temperature", "max_tokens"}
 
 
 def test_a_responder_that_thinks_is_asked_otherwise_and_its_answers_are_kept(tmp_path: Path) -> None:
@@ -176,14 +176,14 @@ def test_a_responder_that_thinks_is_asked_otherwise_and_its_answers_are_kept(tmp
     with serving(thinking) as server:
         asks = responder_at(server.url, extra={"reasoning_effort": "low"})
         asks.respond(prompts(2), generation, tmp_path / "toy.before.jsonl")
-        assert asks.sent_instead == BOTH
+        assert asks.ignored_parameters == BOTH
         last = server.asked[-1]
         assert (last["max_completion_tokens"], last["seed"], last["reasoning_effort"]) == (900, 3, "low")
         assert len(server.asked) == 4
         later = responder_at(server.url, extra={"reasoning_effort": "low"})
         assert len(later.respond(prompts(2), generation, tmp_path / "toy.before.jsonl")) == 2
         assert len(server.asked) == 4
-    assert later.sent_instead == BOTH
+    assert later.ignored_parameters == BOTH
     assert later.model_key(generation) == asks.model_key(generation)
 
 
@@ -201,7 +201,7 @@ def test_a_no_that_stays_a_no_is_asked_once_more_and_teaches_nothing() -> None:
             client.complete([{"role": "user", "content": "a"}], max_tokens=9, temperature=0.0)
     assert caught.value.fault is Fault.FORM
     assert len(server.asked) == 2
-    assert client.untaken == frozenset()
+    assert client.ignored == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_thinking_that_used_up_the_limit_is_no_answer(reply: Reply, tmp_path: Pa
 def test_a_model_that_takes_no_max_tokens_thinks_though_nothing_says_so(tmp_path: Path) -> None:
     with (
         serving(lambda body, _number: no(MAX_TOKENS) if "max_tokens" in body else LIMITED) as server,
-        pytest.raises(UserError, match="thinking used up the token limit before its first word"),
+        pytest.raises(UserError, match="reasoning used up the token limit before its first word"),
     ):
         responder_at(server.url).respond(prompts(1), GenerationSettings(), tmp_path / "toy.jsonl")
 
@@ -304,7 +304,7 @@ def test_cautions_say_who_was_not_greedy() -> None:
     assert "judge's server takes no temperature" in verdicts.text
     assert "temperature 0.7 was asked for" in sampling_cautions(both, GenerationSettings(temperature=0.7))[0].text
     assert sampling_cautions({"answers.max_tokens": "sent as max_completion_tokens"}, GenerationSettings()) == []
-    assert sent_instead([]) == {}
+    assert describe_ignored([]) == {}
 
 
 def test_a_run_says_in_scores_and_report_what_was_really_sent(tiny_folder: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ AGAIN = "run the same command again"
     [
         (
             says("half an", finish="content_filter"),
-            "1 would be refused again: ask another server, or leave the suite",
+            "1 would be rejected again: use another server, or leave the suite",
             0,
         ),
         (
@@ -139,7 +139,7 @@ AGAIN = "run the same command again"
             r"\(context_length_exceeded\).* 1 would be",
             0,
         ),
-        (Reply("", status=422), "1 would be refused again", 0),
+        (Reply("", status=422), "1 would be rejected again", 0),
         (THOUGHT, r"evaluation\.generation\.max_new_tokens, .* evaluation\.responder\.extra", 0),
         (Reply("", status=500), AGAIN, 1),
         (Reply("", status=401), rf"check url, model and OPENAI_API_KEY .* {AGAIN}", 1),
@@ -164,8 +164,8 @@ def test_each_kind_of_failure_is_counted(tmp_path: Path) -> None:
     said = str(told.value)
     assert "4 of 6 prompts" in said
     assert "1 reached the token limit" in said
-    assert "2 would be refused again" in said
-    assert said.endswith("the other answers are kept: run the same command again to ask only the missing ones")
+    assert "2 would be rejected again" in said
+    assert said.endswith("the other answers are kept: run the same command again to request only the missing ones")
     errors = [json.loads(line) for line in (tmp_path / "toy.errors.jsonl").read_text().splitlines()]
     assert [row["fault"] for row in errors] == ["length", "server", "form", "content"]
 

@@ -243,7 +243,7 @@ def test_a_filters_no_is_not_asked_again_in_words(tmp_path: Path) -> None:
 def test_a_server_that_takes_nothing_is_given_up(status: int, tmp_path: Path) -> None:
     body = {"error": {"code": "unsupported_parameter", "param": "messages", "message": "[request 0]"}}
     reply = Reply(body, status=status)
-    told = r"\(unsupported_parameter, messages\): .* no request of this form"
+    told = r"\(unsupported_parameter, messages\): .* requests of this form"
     with serving(lambda _body, _number: reply) as server, pytest.raises(UserError, match=told) as caught:
         judge_all(judge_at(server.url, tmp_path, structured=False, give_up_after=3, concurrency=1), pairs(20))
     assert len(server.asked) == 3
@@ -283,7 +283,7 @@ def test_a_judge_that_thinks_too_long_is_told_apart(reply: Reply, tmp_path: Path
         assert verdict.label is Label.FAILED
         assert "before its first word (raise the judge's max_tokens" in verdict.rationale
         thought = set(reply.body["choices"][0]["message"]) & {"reasoning_content", "reasoning"}  # type: ignore[index,call-overload]
-        assert ("thinking used up the token limit" in verdict.rationale) == bool(thought)
+        assert ("reasoning used up the token limit" in verdict.rationale) == bool(thought)
         with pytest.raises(UserError, match="raise the token limit"):
             judge_all(judge, pairs(9))
         assert len(server.asked) == 5
@@ -421,7 +421,7 @@ def test_who_waits_for_a_turn_can_be_sent_away() -> None:
     waiting.join(timeout=30)
     assert told == [False]
     assert not pace.wait()
-    pace.go_on()
+    pace.resume()
     assert Pace(None).wait()
 
 
@@ -497,6 +497,6 @@ def test_a_meter_by_hand() -> None:
     meter = Meter(EndpointSettings(url="http://x", model="m", price_in=2.0, price_out=10.0))
     meter.answered(1000, 100)
     meter.answered(500_000, 0)
-    meter.gave_up()
+    meter.failed_request()
     assert meter.cost == pytest.approx((501_000 * 2 + 100 * 10) / 1e6)
     assert meter.text == "3 requests, 501,000 tokens in, 100 out, 1 failed, cost 1.00"

@@ -1,7 +1,7 @@
-"""Talking to OpenAI-compatible chat servers: one client, shared by the endpoint judge and the endpoint responder."""
+"""OpenAI-compatible chat servers: one client for the judge and the responder behind a server."""
 
-from unsay.endpoint.client import ChatClient, Completion, cut_off
-from unsay.endpoint.faults import PASSING, Deviations, EndpointError, Fault, sent_instead
+from unsay.endpoint.client import ChatClient, Completion, cut_off_error
+from unsay.endpoint.faults import PASSING, EndpointError, Fault, IgnoredParameters, describe_ignored
 from unsay.endpoint.parallel import in_parallel
 from unsay.endpoint.settings import EndpointSettings, Meter
 
@@ -9,12 +9,12 @@ __all__ = [
     "PASSING",
     "ChatClient",
     "Completion",
-    "Deviations",
     "EndpointError",
     "EndpointSettings",
     "Fault",
+    "IgnoredParameters",
     "Meter",
-    "cut_off",
+    "cut_off_error",
+    "describe_ignored",
     "in_parallel",
-    "sent_instead",
 ]

@@ -1,10 +1,7 @@
-"""One chat request to an OpenAI-compatible server, and whether the server is worth asking again.
+"""One client for OpenAI-compatible chat servers: each request gives an answer or an `EndpointError` that says why not.
 
-One chat request to an OpenAI-compatible server: a whole answer, or an `EndpointError` that says why not.
-
-Retries are the `openai` client's own: exponential backoff with jitter, and `Retry-After` where the server sends it.
-
-What the answers so far say of a server: whether there is any point in sending it more.
+Retries, backoff and `Retry-After` are the `openai` client's own. It knows single requests only; what stands here is
+about many: the pace at which they leave, and when a server that answers none of them is given up.
 """
 
 import os
@@ -12,85 +9,22 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unsay.endpoint.faults import HELP, PASSING, EndpointError, Fault, put_otherwise, refusal, refused_parameter
+from unsay.endpoint.faults import HELP, PASSING, EndpointError, Fault, refusal, refused_parameter, without_ignored
 from unsay.endpoint.parallel import Pace
 from unsay.endpoint.settings import EndpointSettings, Meter
 from unsay.errors import UserError
 from unsay.records import Record
 
-
-class Health:
-    """Counts failures of many threads in a row, and gives up on a server that answers nobody.
-
-    Attributes:
-        known: whether the server has ever answered.
-        down: why nothing more is sent; None while something is.
-    """
-
-    def __init__(self, settings: EndpointSettings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self.known = False
-        self.down: EndpointError | None = None
-        self._in_a_row = 0
-        self._met = False
-        self._away: EndpointError | None = None
-
-    def begin(self) -> None:
-        """Try the server anew: that it was down before says nothing of now."""
-        with self._lock:
-            self.down, self._in_a_row = None, 0
-            self._met, self._away = False, None
-
-    def answered(self) -> None:
-        """Note a request that was answered."""
-        with self._lock:
-            self.known = self._met = True
-            self._in_a_row = 0
-
-    def failed(self, error: EndpointError) -> None:
-        """Note a request that was not.
-
-        What is one prompt's own fault does not count. Nor does a refusal by a server that has answered others; one that
-        refuses everything from the start is not asked for ever.
-        """
-        with self._lock:
-            if error.fault is Fault.AWAY:
-                self._away = error
-            else:
-                self._met = True
-            if error.fault is Fault.ACCESS:
-                self._give_up(str(error), error.fault)
-            elif error.fault is not Fault.CONTENT and (error.fault in PASSING or not self.known):
-                self._in_a_row += 1
-                if self._in_a_row >= self._settings.give_up_after:
-                    self._give_up(f"{self._in_a_row} requests failed in a row, the last with: {error}", error.fault)
-
-    def trouble(self) -> EndpointError | None:
-        """Why the user must do something before more can be asked; None where all went well, or only some rows failed.
-
-        Few requests are no run of failures yet; but where not one of them found a server, it was none of their fault.
-        """
-        with self._lock:
-            if self.down is None and self._away is not None and not self._met:
-                return EndpointError(f"{self._away}: {HELP[Fault.AWAY]}", Fault.AWAY)
-            return self.down
-
-    def _give_up(self, reason: str, fault: Fault) -> None:
-        if self.down is None:
-            self.down = EndpointError(f"{reason}: {HELP[fault].format(key=self._settings.key_variable)}", fault)
-
-
-NOT_THERE = frozenset({"ConnectError", "ConnectTimeout"})
-"""What the transport raises where no connection was made."""
+NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
+"""Errors of the HTTP transport when no connection is made; after others, a server was there."""
 
 
 class Completion(Record):
-    """An answer, whole or cut off by the token limit."""
+    """A model's answer, complete or cut off by the token limit."""
 
     text: str
     finish_reason: str
-    """`stop`, `length`, or what else the server says (`content_filter`)."""
+    """`stop`, `length`, or another reason of the server (`content_filter`)."""
     tokens_in: int
     tokens_out: int
 
@@ -101,10 +35,11 @@ class Completion(Record):
 
 
 class ChatClient:
-    """Asks one model on one server; safe to use from several threads.
+    """Sends requests to one model on one server; safe to use from several threads.
 
     Attributes:
-        untaken: parameters that the server has been found not to take; see `dialect`.
+        meter: counts requests and tokens.
+        ignored: names of parameters that the server rejected, see `faults`; they are no longer sent.
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
@@ -121,28 +56,28 @@ class ChatClient:
         self.meter = Meter(settings)
         self._pace = Pace(settings.requests_per_minute)
         self._health = Health(settings)
-        self.untaken: frozenset[str] = frozenset()
+        self.ignored: frozenset[str] = frozenset()
         self._learning = threading.Lock()
         self._openai = openai
         self._client = openai.OpenAI(
             base_url=settings.url,
-            # A server of one's own asks for no key, but the client wants some word.
+            # A local server needs no key, but the client insists on one.
             api_key=os.environ.get(settings.key_variable) or "none",
             timeout=settings.timeout,
             max_retries=settings.retries,
         )
 
     def begin(self) -> None:
-        """Begin another round of requests: a server that was given up is tried anew, and `stop` is taken back."""
+        """Begin a round of requests: a server that was given up is tried again, and `stop` is undone."""
         self._health.begin()
-        self._pace.go_on()
+        self._pace.resume()
 
     def stop(self) -> None:
-        """Send nothing more until `begin`; those who wait for their turn are sent away, requests under way go on."""
+        """Send nothing more until `begin`; waiting requests are dropped, those under way go on."""
         self._pace.stop()
 
     def trouble(self) -> EndpointError | None:
-        """What the user must mend before this round can go on, and how; None where at most single requests failed."""
+        """What the user must fix before this round can go on, and how; None if at most single requests failed."""
         return self._health.trouble()
 
     def complete(self, messages: Sequence[dict[str, Any]], *, tentative: bool = False, **parameters: Any) -> Completion:
@@ -150,52 +85,52 @@ class ChatClient:
 
         Args:
             messages: in OpenAI's chat format.
-            tentative: the caller asks in another way if the server does not take this form (not all know
-                `response_format`), so that refusal is not held against it.
-            parameters: further fields of the request: `max_tokens`, `temperature`, `seed`, `response_format`. Where the
-                server takes no `max_tokens` or `temperature`, it is asked without, and `untaken` says so.
+            tentative: the caller has another form of the request if the server rejects this one (not all know
+                `response_format`), so a rejection does not count against the server.
+            parameters: further fields of the request: `max_tokens`, `temperature`, `seed`, `response_format`. If the
+                server rejects `max_tokens` or `temperature`, the request is sent without, and `ignored` names them.
 
         Raises:
-            EndpointError: no answer after all attempts, an answer without content, or no answer expected any more:
-                the server has failed too often in a row, or the round was stopped.
+            EndpointError: no answer after all attempts, or one without text; or nothing was sent, because the server
+                failed too often in a row or the round was stopped.
         """
         self._take_turn()
         try:
             answer = self._create(messages, parameters)
-            # Only models that think are given another limit than `max_tokens`.
-            completion = _completion(answer, thinks="max_tokens" in self.untaken)
+            # Only reasoning models have another limit than `max_tokens`.
+            completion = _completion(answer, reasons="max_tokens" in self.ignored)
         except Exception as raised:
-            error = self._explained(raised)
+            error = self._endpoint_error(raised)
         else:
             self._health.answered()
             self.meter.answered(completion.tokens_in, completion.tokens_out)
             return completion
         if not (tentative and error.fault is Fault.FORM):
             self._health.failed(error)
-            self.meter.gave_up()
+            self.meter.failed_request()
         raise error from None
 
     def _create(self, messages: Sequence[dict[str, Any]], parameters: Mapping[str, Any]) -> Any:
-        """The server's answer; what it does not take of the parameters is put otherwise, from then on at once.
+        """The server's answer; a parameter that it rejects is substituted, in later requests at once.
 
-        Only where a request is taken without a parameter was it this one that was not.
+        A parameter counts as ignored only if the request succeeds without it.
         """
-        untaken = self.untaken
+        ignored = self.ignored
         while True:
             try:
                 answer = self._client.chat.completions.create(
                     model=self.settings.model,
                     messages=list(messages),  # type: ignore[arg-type]
-                    **put_otherwise(parameters, untaken),
+                    **without_ignored(parameters, ignored),
                 )
             except self._openai.BadRequestError as error:
-                name = refused_parameter(error.body, parameters.keys() - untaken)
+                name = refused_parameter(error.body, parameters.keys() - ignored)
                 if name is None:
                     raise
-                untaken |= {name}
+                ignored |= {name}
             else:
                 with self._learning:
-                    self.untaken |= untaken
+                    self.ignored |= ignored
                 return answer
             self._take_turn()
 
@@ -203,19 +138,19 @@ class ChatClient:
         """Wait until a request may be sent.
 
         Raises:
-            EndpointError: it is not to be sent at all.
+            EndpointError: nothing is sent any more.
         """
         self._refuse_if_down()
         if not self._pace.wait():
-            raise EndpointError("not asked: interrupted")
+            raise EndpointError("not sent: interrupted")
         self._refuse_if_down()
 
     def _refuse_if_down(self) -> None:
         if (down := self._health.down) is not None:
-            raise EndpointError(f"not asked: {down}", down.fault)
+            raise EndpointError(f"not sent: {down}", down.fault)
 
-    def _explained(self, error: Exception) -> EndpointError:
-        """What a failure means, in words that quote neither prompt nor answer."""
+    def _endpoint_error(self, error: Exception) -> EndpointError:
+        """What a failure means; quotes neither prompt nor answer."""
         url = self.settings.url
         if isinstance(error, EndpointError):
             return error
@@ -225,22 +160,83 @@ class ChatClient:
         if isinstance(error, self._openai.APITimeoutError) and cause != "ConnectTimeout":
             return EndpointError(f"no answer from {url} within {self.settings.timeout:g} s")
         if isinstance(error, self._openai.APIConnectionError):
-            # A connection that was lost had been made (ReadError and others): that server is there, and broke down.
-            fault = Fault.AWAY if cause in NOT_THERE else Fault.SERVER
+            # Others, such as ReadError, mean that a connection was lost: the server is there, and broke down.
+            fault = Fault.AWAY if cause in NO_CONNECTION else Fault.SERVER
             return EndpointError(f"no connection to {url} ({cause})", fault)
-        # A body that is no JSON, or JSON of another shape, makes the client raise anything.
-        return EndpointError(f"{url} answered with nonsense ({type(error).__name__})")
+        # Any error at all: the client does not check a body that is no JSON, or JSON of another shape.
+        return EndpointError(f"{url} sent an invalid answer ({type(error).__name__})")
 
 
-def _completion(answer: Any, *, thinks: bool) -> Completion:
-    """What an answer holds; a server may leave out anything.
+class Health:
+    """Counts failures in a row, over many threads, and gives up a server that answers none of them.
 
-    Without a word but cut off, it is no answer where the model was still thinking; else the model's own, of tokens that
-    have no text.
+    Attributes:
+        known: whether the server has ever answered.
+        down: why nothing more is sent; None while the server is up.
+    """
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self.known = False
+        self.down: EndpointError | None = None
+        self._in_a_row = 0
+        self._reached = False
+        self._away: EndpointError | None = None
+
+    def begin(self) -> None:
+        """Forget failures: a server that was down may be up now."""
+        with self._lock:
+            self.down, self._in_a_row = None, 0
+            self._reached, self._away = False, None
+
+    def answered(self) -> None:
+        """Count a request that was answered."""
+        with self._lock:
+            self.known = self._reached = True
+            self._in_a_row = 0
+
+    def failed(self, error: EndpointError) -> None:
+        """Count a request that failed.
+
+        A fault of one prompt does not count. Nor does a rejection by a server that has answered other requests; a
+        server that rejects everything from the start is given up.
+        """
+        with self._lock:
+            if error.fault is Fault.AWAY:
+                self._away = error
+            else:
+                self._reached = True
+            if error.fault is Fault.ACCESS:
+                self._give_up(str(error), error.fault)
+            elif error.fault is not Fault.CONTENT and (error.fault in PASSING or not self.known):
+                self._in_a_row += 1
+                if self._in_a_row >= self._settings.give_up_after:
+                    self._give_up(f"{self._in_a_row} requests failed in a row, the last with: {error}", error.fault)
+
+    def trouble(self) -> EndpointError | None:
+        """What the user must fix before more can be sent; None if all went well, or only single requests failed.
+
+        A few requests do not make a row of failures; but if none of them reached a server, the fault is not theirs.
+        """
+        with self._lock:
+            if self.down is None and self._away is not None and not self._reached:
+                return EndpointError(f"{self._away}: {HELP[Fault.AWAY]}", Fault.AWAY)
+            return self.down
+
+    def _give_up(self, reason: str, fault: Fault) -> None:
+        if self.down is None:
+            self.down = EndpointError(f"{reason}: {HELP[fault].format(key=self._settings.key_variable)}", fault)
+
+
+def _completion(answer: Any, *, reasons: bool) -> Completion:
+    """The completion in a server's answer, from which any field may be missing.
+
+    A cut-off answer without a word is an error if the model was still reasoning, else an answer of tokens without text.
 
     Args:
         answer: as the `openai` client gives it.
-        thinks: whether the model is known to think, though nothing in the answer may say so.
+        reasons: whether the model is known to reason, even if this answer does not show it.
 
     Raises:
         EndpointError: no choice, or one without text.
@@ -252,30 +248,30 @@ def _completion(answer: Any, *, thinks: bool) -> Completion:
     finish_reason = str(getattr(choices[0], "finish_reason", None) or "stop")
     text = getattr(message, "content", None)
     usage = getattr(answer, "usage", None)
-    thought = thinks or _thought(message, usage)
+    reasoned = reasons or _reasoned(message, usage)
     if not isinstance(text, str):
-        raise _wordless(message, finish_reason, thought)
+        raise _wordless(message, finish_reason, reasoned)
     completion = Completion(
         text=text,
         finish_reason=finish_reason,
         tokens_in=_count(getattr(usage, "prompt_tokens", 0)),
         tokens_out=_count(getattr(usage, "completion_tokens", 0)),
     )
-    if completion.wordless and thought:
-        raise _wordless(message, finish_reason, thought)
+    if completion.wordless and reasoned:
+        raise _wordless(message, finish_reason, reasoned)
     return completion
 
 
-def _thought(message: Any, usage: Any) -> bool:
-    """Whether the model thought before it spoke; servers have two names for that, and OpenAI only counts its tokens."""
-    spent = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", 0)
-    return _count(spent) > 0 or any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+def _reasoned(message: Any, usage: Any) -> bool:
+    """Whether the model reasoned first; servers have two names for its text, and OpenAI gives only its token count."""
+    tokens = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", 0)
+    return _count(tokens) > 0 or any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
 
 
-def _wordless(message: Any, finish_reason: str, thought: bool) -> EndpointError:
+def _wordless(message: Any, finish_reason: str, reasoned: bool) -> EndpointError:
     """Why an answer has no text."""
     if finish_reason == "length":
-        return cut_off("thinking used up the token limit" if thought else "the token limit came")
+        return cut_off_error("reasoning used up the token limit" if reasoned else "the token limit came")
     if finish_reason == "content_filter":
         return EndpointError("an answer without text: the server's content filter stopped it", Fault.CONTENT)
     if getattr(message, "refusal", None):
@@ -283,8 +279,8 @@ def _wordless(message: Any, finish_reason: str, thought: bool) -> EndpointError:
     return EndpointError("an answer without text")
 
 
-def cut_off(how: str = "the token limit came") -> EndpointError:
-    """An answer that ended before it began."""
+def cut_off_error(how: str = "the token limit came") -> EndpointError:
+    """The error for an answer that is cut off before its first word."""
     return EndpointError(f"an answer without text: {how} before its first word", Fault.LENGTH)
 
 

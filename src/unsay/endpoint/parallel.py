@@ -10,11 +10,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GRACE = 2.0
-"""Seconds that work under way gets to end when the rest is dropped: what is answered by then is paid for anyway."""
+"""Seconds that running work gets to end when the rest is dropped: it is paid for anyway."""
 
 
 class Pace:
-    """Lets callers through at most so often; those that come too early wait their turn."""
+    """Lets callers through at a limited rate; those that come too early wait their turn."""
 
     def __init__(self, per_minute: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._gap = 60 / per_minute if per_minute else 0.0
@@ -24,11 +24,11 @@ class Pace:
         self._stopped = threading.Event()
 
     def wait(self) -> bool:
-        """Wait for this caller's turn; False if all were sent away before it came."""
+        """Wait for this caller's turn; False if `stop` is called before it comes."""
         return not self._stopped.wait(self.reserve())
 
     def reserve(self) -> float:
-        """Take the next free place; returns the seconds until then."""
+        """Take the next free place; returns the seconds until it comes."""
         if not self._gap:
             return 0.0
         with self._lock:
@@ -38,13 +38,13 @@ class Pace:
         return place - now
 
     def stop(self) -> None:
-        """Send everyone away, those who wait and those who will come, until `go_on`; their places are free again."""
+        """Send away all callers, present and future, until `resume`; their places become free."""
         self._stopped.set()
         with self._lock:
             self._next = min(self._next, self._clock() + self._gap)
 
-    def go_on(self) -> None:
-        """Let callers through again; those who were sent away stay away."""
+    def resume(self) -> None:
+        """Let new callers through again."""
         self._stopped.clear()
 
 
@@ -57,16 +57,16 @@ def in_parallel(
 ) -> Generator[tuple[int, Result | Exception], None, None]:
     """Do `work` on every item; yields (index of the item, result or what it raised) as each is done.
 
-    If the caller stops early or is interrupted (it must close the generator then: `contextlib.closing`), work that has
-    not begun is dropped, and work under way gets `GRACE` seconds. Nobody is told its result, so `work` itself must keep
-    what is worth keeping. What takes longer is left behind, in threads that hold up neither the caller nor the end of
-    the program. Closing connections under them would not help: a thread that waits for a socket sleeps on.
+    If the caller stops early or is interrupted (it must then close the generator: `contextlib.closing`), work that has
+    not begun is dropped, and running work gets `GRACE` seconds. Its results are not yielded, so `work` itself must save
+    what is worth saving. What takes longer is left in daemon threads, which delay neither the caller nor the end of the
+    program. Closing their connections would not help: a thread that waits for a socket sleeps on.
 
     Args:
         work: safe to call from several threads.
         items: what to work on.
-        workers: at most so many at the same time.
-        stop: called when the rest is dropped, to shorten what is under way.
+        workers: the most items in work at the same time.
+        stop: called when the rest is dropped, to shorten running work.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Result | Exception] | BaseException] = queue.SimpleQueue()
@@ -81,19 +81,19 @@ def in_parallel(
                 done.put((index, _tried(work, items[index])))
         except queue.Empty:
             return
-        except BaseException as error:  # no row's own: the caller is to meet it, and not to wait for ever
+        except BaseException as error:  # not one item's failure: the caller must see it, and not wait for ever
             done.put(error)
 
-    # Those of a ThreadPoolExecutor would be waited for when the program ends, for minutes where a server is slow.
+    # Not a ThreadPoolExecutor: at exit Python joins its threads, which takes minutes if a server is slow.
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(workers, len(items)))]
     try:
         for thread in threads:
             thread.start()
         for _ in items:
-            found = done.get()
-            if isinstance(found, BaseException):
-                raise found
-            yield found
+            outcome = done.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
     except BaseException:
         dropped.set()
         stop()
@@ -110,7 +110,7 @@ def _tried(work: Callable[[Item], Result], item: Item) -> Result | Exception:
 
 
 def _wait_for(threads: Sequence[threading.Thread], seconds: float) -> None:
-    """Return when all have ended, and after so many seconds at the latest."""
+    """Wait until all threads have ended, at most so many seconds."""
     latest = time.monotonic() + seconds
     for thread in threads:
         if thread.is_alive():

@@ -1,20 +1,15 @@
-"""How a chat server is reached, and what its answers cost.
-
-How a chat server is reached, how hard it is tried, and what it costs.
-
-What a server was asked, and what that costs.
-"""
+"""How a chat server is reached and how often it is retried, and the meter of requests, tokens and cost."""
 
 import threading
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DECISIVE = ("url", "model")
-"""The settings that decide what is said; the others decide only how it is asked for."""
+"""The settings that decide an answer; the others decide only how it is requested."""
 
 
 class EndpointSettings(BaseModel):
-    """An OpenAI-compatible chat server. The key itself is never a setting: files of settings are shared."""
+    """An OpenAI-compatible chat server. The key itself is never a setting, because settings files are shared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,25 +20,25 @@ class EndpointSettings(BaseModel):
     key_variable: str = Field(
         "OPENAI_API_KEY", description="environment variable that holds the key; servers of your own often need none"
     )
-    timeout: float = Field(120.0, gt=0, description="seconds until one attempt is given up")
+    timeout: float = Field(120.0, gt=0, description="seconds after which one attempt is given up")
     retries: int = Field(
         4, ge=0, description="further attempts after a timeout, a lost connection, 408, 409, 429 or 5xx; waits double"
     )
     concurrency: int = Field(8, ge=1, description="requests at the same time")
-    requests_per_minute: float | None = Field(None, gt=0, description="at most so many; null does not limit")
+    requests_per_minute: float | None = Field(None, gt=0, description="most requests a minute; null sets no limit")
     give_up_after: int = Field(
-        10, ge=1, description="requests that fail in a row until no more are sent and the run ends: the server is down"
+        10, ge=1, description="requests that may fail in a row before the server counts as down and the run ends"
     )
     price_in: float = Field(0.0, ge=0, description="price of a million prompt tokens, in your currency")
     price_out: float = Field(0.0, ge=0, description="price of a million answer tokens, in your currency")
 
     def decisive(self) -> dict[str, str]:
-        """What a content key of an answer must hold."""
+        """The part of the settings that belongs in an answer's content key."""
         return {name: getattr(self, name) for name in DECISIVE}
 
 
 class Meter:
-    """Counts requests and tokens of many threads."""
+    """Counts requests, tokens and their cost; safe to use from several threads."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
@@ -54,14 +49,14 @@ class Meter:
         self.tokens_out = 0
 
     def answered(self, tokens_in: int, tokens_out: int) -> None:
-        """Note one request that was answered."""
+        """Count a request that got an answer."""
         with self._lock:
             self.requests += 1
             self.tokens_in += tokens_in
             self.tokens_out += tokens_out
 
-    def gave_up(self) -> None:
-        """Note one request that was not."""
+    def failed_request(self) -> None:
+        """Count a request that got none."""
         with self._lock:
             self.requests += 1
             self.failed += 1
@@ -73,13 +68,13 @@ class Meter:
 
     @property
     def tokens(self) -> int:
-        """Read and written."""
+        """All tokens so far, prompts and answers."""
         return self.tokens_in + self.tokens_out
 
     @property
     def text(self) -> str:
-        """One line for people."""
-        said = f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        """One line that a person reads: requests, tokens and cost so far."""
+        line = f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         if self.failed:
-            said += f", {self.failed:,} failed"
-        return said + (f", cost {self.cost:.2f}" if self.cost else "")
+            line += f", {self.failed:,} failed"
+        return line + (f", cost {self.cost:.2f}" if self.cost else "")

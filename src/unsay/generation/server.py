@@ -1,14 +1,14 @@
-"""Answers from a model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a paid one).
+"""Answers from a model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a paid API).
 
-A request that fails is no answer: it becomes a row of `<suite>.<phase>.errors.jsonl`, nothing is written as the suite's
-answers, and the run ends with a `UserError` that says what helps. What was answered is in the response cache, so the
-same command run again asks only what is missing. An unanswered prompt can thus never be counted as safe.
+A failed request is no answer: it becomes a row of `<suite>.<phase>.errors.jsonl`, no file of responses is written, and
+the run ends with a `UserError` that says what helps. Answers are in the response cache, so the same command run again
+requests only the missing ones. Thus an unanswered prompt is never counted as safe.
 """
 
 import base64
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,32 +20,32 @@ from unsay.endpoint import (
     PASSING,
     ChatClient,
     Completion,
-    Deviations,
     EndpointError,
     EndpointSettings,
     Fault,
+    IgnoredParameters,
+    describe_ignored,
     in_parallel,
-    sent_instead,
 )
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
-from unsay.generation.responses import ResponseCache, check_images
+from unsay.generation.responses import Progress, ResponseCache, check_images
 from unsay.generation.settings import GenerationSettings
 from unsay.records import Prompt, Record, Response
 
 FINISHED = frozenset({"stop", "length"})
-"""How an answer may end; a content filter's end is the server's word and not the model's."""
+"""How an answer may end; one that a content filter ends is the server's and not the model's."""
 
 REFUSED = frozenset({Fault.CONTENT, Fault.FORM})
-"""What the same server would do again."""
+"""Faults that the same server would repeat."""
 
 
 class EndpointResponderSettings(EndpointSettings):
-    """The server that answers the suites in place of a model on this machine."""
+    """The server that answers the suites instead of a model on this machine."""
 
     extra: dict[str, Any] = Field(
         default_factory=dict,
-        description="further fields of each request, for this server: {chat_template_kwargs: {enable_thinking: false}}",
+        description="further fields of each request: {chat_template_kwargs: {enable_thinking: false}}",
     )
 
 
@@ -56,11 +56,11 @@ class FailedRequest(Record):
     suite: str
     error: str
     fault: Fault
-    """What stood in the way; it decides what helps."""
+    """Why; it decides what helps."""
 
 
 class EndpointResponder:
-    """Asks a server every prompt that has no answer yet."""
+    """Answers prompts by a server; cached answers are not requested again."""
 
     def __init__(self, settings: EndpointResponderSettings) -> None:
         """Prepare the client; nothing is sent yet.
@@ -73,9 +73,9 @@ class EndpointResponder:
         self._noted: frozenset[str] = frozenset()
 
     @property
-    def sent_instead(self) -> dict[str, str]:
-        """What became of parameters that the server does not take, for these answers or cached ones."""
-        return sent_instead(self._noted | self.client.untaken)
+    def ignored_parameters(self) -> dict[str, str]:
+        """What became of parameters that the server ignored, for these answers or cached ones."""
+        return describe_ignored(self._noted | self.client.ignored)
 
     def model_key(self, generation: GenerationSettings) -> str:
         """Content key of what decides an answer besides its prompt: server, model, settings."""
@@ -88,42 +88,42 @@ class EndpointResponder:
         prompts: Sequence[Prompt],
         generation: GenerationSettings,
         path: Path,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Response]:
         """Answer every prompt and write the rows to `path`, in the order of the prompts.
 
-        Each answer is remembered in `cache.jsonl` beside `path` as soon as it is there.
+        Each answer is added to `cache.jsonl` beside `path` as soon as it arrives.
 
         Args:
             prompts: their ids differ.
-            generation: settings of generation; `batch_tokens` is of no account here.
+            generation: settings of generation; `batch_tokens` is not used.
             path: the file of responses.
-            progress: told (answers so far, answers in all).
+            progress: called with (answers so far, answers in all).
 
         Raises:
-            UserError: an unreadable image, or prompts without an answer; says how many and why, and what to do.
+            UserError: an image is unreadable, or prompts got no answer: how many, why, and what to do.
         """
         check_images(prompts)
         self.client.begin()
         cache = ResponseCache(path.parent / "cache.jsonl")
         key = self.model_key(generation)
-        deviations = Deviations(cache.journal.path, key)
-        self._noted |= deviations.names
+        ignored = IgnoredParameters(cache.journal.path, key)
+        self._noted |= ignored.names
         done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in done]
         failed: list[FailedRequest] = []
 
-        def answered(prompt: Prompt) -> Response:
-            """The answer, remembered here: an interrupted caller does not hear of it, but has paid for it."""
-            answer = self._ask(prompt, generation, key)
-            deviations.note(self.client.untaken)
+        def answer_prompt(prompt: Prompt) -> Response:
+            """The answer, cached here: an interrupted caller does not get it, but has paid for it."""
+            answer = self._request(prompt, generation, key)
+            ignored.note(self.client.ignored)
             cache.add([(prompt, answer)])
             return answer
 
         if progress is not None:
             progress(len(done), len(prompts))
-        with closing(in_parallel(answered, missing, self.settings.concurrency, self.client.stop)) as found:
-            for index, answer in found:
+        with closing(in_parallel(answer_prompt, missing, self.settings.concurrency, self.client.stop)) as answers:
+            for index, answer in answers:
                 prompt = missing[index]
                 if isinstance(answer, EndpointError):
                     reason = str(answer)[:300]
@@ -136,9 +136,9 @@ class EndpointResponder:
                     progress(len(done), len(prompts))
         errors = path.with_suffix(".errors.jsonl")
         if failed:
-            failed_rows = sorted(failed, key=lambda row: row.id)
-            write_rows(errors, failed_rows)
             reason = str(self.client.trouble() or failed[0].error)
+            failed.sort(key=lambda row: row.id)
+            write_rows(errors, failed)
             raise UserError(
                 f"{len(failed)} of {len(prompts)} prompts of suite '{prompts[0].suite}' got no answer ({reason}); "
                 f"{errors} names them. {_what_helps(failed)}"
@@ -148,7 +148,7 @@ class EndpointResponder:
         write_rows(path, responses)
         return responses
 
-    def _ask(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
+    def _request(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
         extra: dict[str, Any] = {"extra_body": self.settings.extra} if self.settings.extra else {}
         answer = self.client.complete(
             messages(prompt, generation.system),
@@ -158,38 +158,37 @@ class EndpointResponder:
             **extra,
         )
         if answer.finish_reason not in FINISHED:
-            filtered = answer.finish_reason == "content_filter"
-            fault = Fault.CONTENT if filtered else Fault.SERVER
+            fault = Fault.CONTENT if answer.finish_reason == "content_filter" else Fault.SERVER
             raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'", fault)
         return _response(prompt, answer, key)
 
 
 def _what_helps(failed: Sequence[FailedRequest]) -> str:
-    """What to do about prompts without an answer: the same again only where that can help."""
+    """What to do about prompts without an answer; to run the same again only where that can help."""
     counts = Counter(row.fault for row in failed)
     ways = []
-    if thinking := counts[Fault.LENGTH]:
+    if cut_off := counts[Fault.LENGTH]:
         ways.append(
-            f"{thinking} reached the token limit before their first word: raise evaluation.generation.max_new_tokens, "
-            "or have the model think less, or not, by evaluation.responder.extra"
+            f"{cut_off} reached the token limit before their first word: raise evaluation.generation.max_new_tokens, "
+            "or limit or switch off the model's reasoning by evaluation.responder.extra"
         )
     if refused := sum(counts[fault] for fault in REFUSED):
         ways.append(
-            f"{refused} would be refused again: ask another server, or leave the suite out of evaluation.suites"
+            f"{refused} would be rejected again: use another server, or leave the suite out of evaluation.suites"
         )
     if any(counts[fault] for fault in PASSING | {Fault.ACCESS}):
-        ways.append("the other answers are kept: run the same command again to ask only the missing ones")
-    said = "; ".join(ways)
-    return said[0].upper() + said[1:]
+        ways.append("the other answers are kept: run the same command again to request only the missing ones")
+    advice = "; ".join(ways)
+    return advice[0].upper() + advice[1:]
 
 
 def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
-    """One prompt in OpenAI's chat format, after its own system prompt and the turns before it.
+    """One prompt in OpenAI's chat format, with its system prompt and earlier turns.
 
-    A picture stands before the prompt's text, as PNG in a data URL.
+    A picture comes before the prompt's text, as PNG in a data URL.
 
     Args:
-        prompt: what is asked.
+        prompt: a row of a suite.
         system: the run's system prompt, for prompts without one of their own.
 
     Raises:
@@ -199,10 +198,10 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     if prompt.image is not None:
         picture = {"type": "image_url", "image_url": {"url": data_url(Path(prompt.image))}}
         content = [picture, {"type": "text", "text": prompt.prompt}]
-    spoken = system if prompt.system is None else prompt.system
-    opening = [] if spoken is None else [{"role": "system", "content": spoken}]
-    before = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
-    return [*opening, *before, {"role": "user", "content": content}]
+    system = system if prompt.system is None else prompt.system
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    turns = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
+    return [*opening, *turns, {"role": "user", "content": content}]
 
 
 def data_url(path: Path) -> str:
@@ -226,7 +225,7 @@ def _response(prompt: Prompt, answer: Completion, key: str) -> Response:
         response=answer.text.strip(),
         finish_reason=answer.finish_reason,
         tokens=answer.tokens_out,
-        # Servers count a picture's tokens among the prompt's and do not say how many they are.
+        # Servers count a picture's tokens among the prompt's and do not report them apart.
         prompt_tokens=answer.tokens_in,
         model_key=key,
     )

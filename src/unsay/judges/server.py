@@ -15,7 +15,16 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unsay.assets import cache_dir
-from unsay.endpoint import ChatClient, Completion, Deviations, EndpointError, Fault, cut_off, in_parallel, sent_instead
+from unsay.endpoint import (
+    ChatClient,
+    Completion,
+    EndpointError,
+    Fault,
+    IgnoredParameters,
+    cut_off_error,
+    describe_ignored,
+    in_parallel,
+)
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.judges.base import EndpointJudgeSettings, Pair, VerdictJournal, failed_verdict, one_line
@@ -235,7 +244,7 @@ class EndpointJudge:
         self.key = content_key(self.name, VERSION, decisive, self.soundness.key)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
         self._journal = VerdictJournal(path, self.key)
-        self._deviations = Deviations(path, self.key)
+        self._ignored = IgnoredParameters(path, self.key)
         self._rubric = RUBRICS[settings.rubric]
         self._lock = threading.Lock()
         self._structured = settings.structured
@@ -274,14 +283,14 @@ class EndpointJudge:
         return details
 
     @property
-    def sent_instead(self) -> dict[str, str]:
-        """What became of parameters that the server does not take, for these verdicts or kept ones."""
-        return sent_instead(self._deviations.names | self.client.untaken)
+    def ignored_parameters(self) -> dict[str, str]:
+        """What became of parameters that the server ignored, for these verdicts or kept ones."""
+        return describe_ignored(self._ignored.names | self.client.ignored)
 
     def _judge_and_keep(self, pair: Pair) -> Verdict:
         """The verdict, kept here because an interrupted caller does not get it, but has paid for it."""
         verdict = self._judge_one(pair)
-        self._deviations.note(self.client.untaken)
+        self._ignored.note(self.client.ignored)
         self._journal.add(pair, verdict)
         return verdict
 
@@ -290,7 +299,7 @@ class EndpointJudge:
         try:
             answer = self._complete(prompt, response)
             if answer.wordless:
-                raise cut_off()
+                raise cut_off_error()
         except EndpointError as error:
             remedy = f" {MORE_ROOM}" if error.fault is Fault.LENGTH else ""
             return failed_verdict(self.name, response, f"{error}{remedy}")

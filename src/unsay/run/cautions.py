@@ -278,10 +278,10 @@ def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str
     Returns:
         `answers.` or `verdicts.` and the parameter → what was done: `answers.temperature` → "left to the server".
     """
-    answers = {} if server is None else server.sent_instead
+    answers = {} if server is None else server.ignored_parameters
     found = {f"answers.{name}": done for name, done in answers.items()}
     for member in (judge, *getattr(judge, "members", ())):
-        found |= {f"verdicts.{name}": done for name, done in getattr(member, "sent_instead", {}).items()}
+        found |= {f"verdicts.{name}": done for name, done in getattr(member, "ignored_parameters", {}).items()}
     return found
 
 
