@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from unsay.files import read_text
 from unsay.stages import Silent, StageRecord, Stages
 
 GIB = 2**30
@@ -40,10 +41,14 @@ def once(tmp_path):
     return work
 
 
+def nothing():
+    """What a stage without a result loads."""
+
+
 def run(folder, work, inputs=("x", 1)):
     stages = Stages(folder)
-    key = stages.run("toy", "A toy stage", inputs, list(work.paths), work)
-    return key, stages.records
+    stages.run("toy", "A toy stage", inputs, list(work.paths), work, load=nothing)
+    return stages.records[0][0].key, stages.records
 
 
 def test_unchanged_work_is_reused_with_what_it_had_cost(once, tmp_path):
@@ -95,13 +100,13 @@ def test_work_that_fails_leaves_no_record(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Stages(tmp_path).run("toy", "t", 1, [], broken)
+        Stages(tmp_path).run("toy", "t", 1, [], broken, load=nothing)
     assert not (tmp_path / "stages" / "toy.json").exists()
 
 
 def test_work_that_forgets_an_output_is_a_bug_and_not_a_finished_stage(tmp_path):
     with pytest.raises(RuntimeError, match="without writing missing"):
-        Stages(tmp_path).run("toy", "t", 1, [tmp_path / "missing"], lambda spent: None)
+        Stages(tmp_path).run("toy", "t", 1, [tmp_path / "missing"], lambda spent: None, load=nothing)
     assert not (tmp_path / "stages" / "toy.json").exists()
 
 
@@ -113,17 +118,23 @@ def test_outputs_may_be_known_only_afterwards(tmp_path):
         (tmp_path / "list").write_text("a b")
         for name in "ab":
             (tmp_path / name).write_text(name)
+        return ["a", "b"]
 
-    def outputs():
-        listed = tmp_path / "list"
-        return [listed, *(tmp_path / name for name in (listed.read_text().split() if listed.exists() else []))]
+    def load():
+        return read_text(tmp_path / "list").split()
+
+    def outputs(names):
+        return [tmp_path / "list", *(tmp_path / name for name in names)]
 
     for expected in (1, 1):
-        Stages(tmp_path).run("toy", "t", 1, outputs, work)
+        assert Stages(tmp_path).run("toy", "t", 1, outputs, work, load=load) == ["a", "b"]
         assert len(made) == expected
     (tmp_path / "b").unlink()
-    Stages(tmp_path).run("toy", "t", 1, outputs, work)
+    Stages(tmp_path).run("toy", "t", 1, outputs, work, load=load)
     assert len(made) == 2
+    (tmp_path / "list").unlink()  # what cannot be loaded is made again
+    Stages(tmp_path).run("toy", "t", 1, outputs, work, load=load)
+    assert len(made) == 3
 
 
 def test_seconds_come_from_the_clock_unless_the_work_knows_better(tmp_path):
@@ -131,8 +142,8 @@ def test_seconds_come_from_the_clock_unless_the_work_knows_better(tmp_path):
         spent.seconds = 123.4
 
     stages = Stages(tmp_path)
-    stages.run("known", "t", 1, [], work)
-    stages.run("clocked", "t", 1, [], lambda spent: None)
+    stages.run("known", "t", 1, [], work, load=nothing)
+    stages.run("clocked", "t", 1, [], lambda spent: None, load=nothing)
     assert stages.records[0][0].seconds == 123.4
     assert 0 <= stages.records[1][0].seconds < 5
 
@@ -140,7 +151,7 @@ def test_seconds_come_from_the_clock_unless_the_work_knows_better(tmp_path):
 def test_the_watcher_is_told_what_was_reused(tmp_path):
     heard = Listening()
     for _ in range(2):
-        Stages(tmp_path, heard).run("toy", "t", 1, [], lambda spent: None)
+        Stages(tmp_path, heard).run("toy", "t", 1, [], lambda spent: None, load=nothing)
     assert heard.said == ["0 s", "unchanged, reused"]
 
 
@@ -148,9 +159,15 @@ def test_the_watcher_is_told_what_came_of_it_reused_or_not(tmp_path):
     heard, made = Listening(), tmp_path / "made"
     for _ in range(2):
         Stages(tmp_path, heard).run(
-            "toy", "t", 1, [made], lambda spent: made.write_text("3 of 4"), note=lambda: made.read_text()
+            "toy",
+            "t",
+            1,
+            [made],
+            lambda spent: made.write_text("3 of 4"),
+            load=lambda: 6,
+            note=lambda n: f"{n // 2} of 4",
         )
-    Stages(tmp_path, heard).run("quiet", "t", 1, [], lambda spent: None, note=lambda: "")
+    Stages(tmp_path, heard).run("quiet", "t", 1, [], lambda spent: None, load=nothing, note=lambda _: "")
     assert heard.said == ["3 of 4; 0 s", "3 of 4; unchanged, reused", "0 s"]
 
 
@@ -163,7 +180,9 @@ def test_the_accelerators_peak_is_that_of_the_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[device])
     stages = Stages(tmp_path)
     for most in (5, 3):
-        stages.run(f"toy-{most}", "t", 1, [], lambda spent, most=most: peaks.update({0: 2 * GIB, 1: most * GIB}))
+        stages.run(
+            f"toy-{most}", "t", 1, [], lambda spent, most=most: peaks.update({0: 2 * GIB, 1: most * GIB}), load=nothing
+        )
     assert [record.peak_accelerator_bytes for record, _ in stages.records] == [5 * GIB, 3 * GIB]
     assert stages.records[0][0].peak_memory_bytes > 1_000_000  # the host's is kept beside it
 
@@ -173,7 +192,7 @@ def test_without_an_accelerator_in_use_none_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", None)
     stages = Stages(tmp_path)
-    stages.run("toy", "t", 1, [], lambda spent: None)
+    stages.run("toy", "t", 1, [], lambda spent: None, load=nothing)
     assert stages.records[0][0].peak_accelerator_bytes == 0
 
 

@@ -1,13 +1,16 @@
-"""Stages of a run: each has a key of all its inputs, and is done again when that key or a file it wrote changes."""
+"""Stages of a run: each has a key of all its inputs, and is done again when that key or a file it wrote changes.
+
+A stage's result is handed on as an object. Its files are for people and for resuming: only a reused stage reads them.
+"""
 
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -17,22 +20,26 @@ from unsay.files import content_key, read_json, write_json
 from unsay.records import Record
 
 ABSENT = "absent"
-"""The stamp of a file that is not there."""
+"""The stamp of a missing file."""
+
+Value = TypeVar("Value")
+"""The result of a stage."""
+Outputs: TypeAlias = Sequence[Path] | Callable[[Value], Iterable[Path]]
 
 
 class Progress(Protocol):
-    """What a run tells whoever watches it."""
+    """A display of what a run is doing."""
 
     def start(self, title: str, total: int | None) -> None:
         """A stage begins; `total` is None where its size is unknown."""
         ...
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Work of the current stage is done up to here."""
+        """`done` of `total` items of the current stage are done."""
         ...
 
     def finish(self, note: str) -> None:
-        """The current stage is done (or was reused)."""
+        """The current stage is done, or was reused."""
         ...
 
 
@@ -51,7 +58,7 @@ class Silent:
 
 @dataclass
 class Spent:
-    """What a stage has used; filled in while it runs."""
+    """The cost of a stage, filled in while it runs."""
 
     text_tokens: int = 0
     image_tokens: int = 0
@@ -62,11 +69,11 @@ class Spent:
     judge_price: float = 0.0
     """In the currency of the settings."""
     seconds: float | None = None
-    """Where the work knows better than the clock: training that was killed and resumed adds up its parts."""
+    """Set by work that knows better than the clock: a training that was killed and resumed adds up its parts."""
 
 
 class StageRecord(Record):
-    """`stages/<name>.json`: what a finished stage was made from, and what it took."""
+    """`stages/<name>.json`: the inputs, outputs and cost of a finished stage."""
 
     name: str
     key: str
@@ -85,7 +92,7 @@ class StageRecord(Record):
 
 @dataclass
 class Stages:
-    """The stages of one run directory, in the order they were asked for."""
+    """The stages of one run directory, in the order in which they were run."""
 
     run_dir: Path
     progress: Progress = field(default_factory=Silent)
@@ -99,108 +106,101 @@ class Stages:
         name: str,
         title: str,
         inputs: object,
-        outputs: Sequence[Path] | Callable[[], Sequence[Path]],
-        work: Callable[[Spent], None],
+        outputs: Outputs[Value],
+        work: Callable[[Spent], Value],
+        *,
+        load: Callable[[], Value],
         total: int | None = None,
-        note: Callable[[], str] | None = None,
-    ) -> str:
-        """Do `work`, unless the same inputs have already made the same outputs here.
+        note: Callable[[Value], str] | None = None,
+    ) -> Value:
+        """Return the result of `work`, or load it where the same inputs have already made the same files.
 
         Args:
-            name: short name, also of its record file.
+            name: short name, also of the record file.
             title: for people.
-            inputs: anything JSON-serialisable that decides the outputs; keys of earlier stages included.
-            outputs: files under the run directory that the work writes; a function where their names are known only
-                from what was written.
-            work: does it, and notes what it used.
+            inputs: anything JSON-serialisable that decides the result; keys of earlier stages included.
+            outputs: files under the run directory that the work writes, or a function of the result that lists them.
+            work: does the work, writes the files, and notes the cost.
+            load: reads the same result from the files; a `UserError` means that they must be made again.
             total: size of the work, for the progress display.
-            note: a few words on what came of it, for the same; asked when the outputs are there, reused or not.
-
-        Returns:
-            The stage's key, for the inputs of later stages.
+            note: a few words about the result, for the progress display.
         """
         key = content_key(name, inputs)
-        record = self._finished(name)
         self.progress.start(title, total)
-        if record is not None and record.key == key and record.outputs == self._stamps(outputs):
+        if (found := self._reused(name, key, outputs, load)) is not None:
+            record, result = found
             self.records.append((record, True))
-            self.progress.finish(_ended("unchanged, reused", note))
-            return key
+            self.progress.finish(_with_note("unchanged, reused", note, result))
+            return result
         if self.before_work is not None:
             self.before_work()
             self.before_work = None
         forget_peak_memory()
         began, spent = time.monotonic(), Spent()
-        work(spent)
+        result = work(spent)
         seconds = time.monotonic() - began if spent.seconds is None else spent.seconds
-        stamps = self._stamps(outputs)
+        stamps = self._stamps(outputs, result)
         if absent := [path for path, stamp in stamps.items() if stamp == ABSENT]:
             raise RuntimeError(f"stage {name} ended without writing {absent[0]}")
         record = StageRecord(
             name=name,
             key=key,
             outputs=stamps,
-            seconds=round(seconds, 3),
-            text_tokens=spent.text_tokens,
-            image_tokens=spent.image_tokens,
-            flops=spent.flops,
             peak_memory_bytes=peak_memory(),
             peak_accelerator_bytes=peak_accelerator_memory(),
-            judge_requests=spent.judge_requests,
-            judge_tokens=spent.judge_tokens,
-            judge_price=spent.judge_price,
+            **asdict(spent) | {"seconds": round(seconds, 3)},
         )
         write_json(self._path(name), record.model_dump(mode="json"))
         self.records.append((record, False))
-        self.progress.finish(_ended(f"{record.seconds:.0f} s", note))
-        return key
+        self.progress.finish(_with_note(f"{record.seconds:.0f} s", note, result))
+        return result
 
     def _path(self, name: str) -> Path:
         return self.run_dir / "stages" / f"{name}.json"
 
-    def _finished(self, name: str) -> StageRecord | None:
-        path = self._path(name)
-        if not path.exists():
-            return None
+    def _reused(
+        self, name: str, key: str, outputs: Outputs[Value], load: Callable[[], Value]
+    ) -> tuple[StageRecord, Value] | None:
+        """The record and the result of a finished stage; None if its inputs or its files have changed."""
         try:
-            return StageRecord.model_validate(read_json(path))
+            record = StageRecord.model_validate(read_json(self._path(name)))
+            if record.key != key:
+                return None
+            result = load()
         except (ValidationError, UserError):
-            return None  # of another version, or damaged: the stage is done again
+            return None  # missing, damaged, or of another version
+        return (record, result) if record.outputs == self._stamps(outputs, result) else None
 
-    def _stamps(self, outputs: Sequence[Path] | Callable[[], Sequence[Path]]) -> dict[str, str]:
-        """A file that was edited or removed since is made again."""
+    def _stamps(self, outputs: Outputs[Value], result: Value) -> dict[str, str]:
+        """Size and time of every output: a file that has been edited or removed since has another stamp."""
         stamps = {}
-        for path in outputs() if callable(outputs) else outputs:
+        for path in outputs(result) if callable(outputs) else outputs:
             status = path.stat() if path.exists() else None
             name = path.relative_to(self.run_dir).as_posix()
             stamps[name] = f"{status.st_size}/{status.st_mtime_ns}" if status else ABSENT
         return stamps
 
 
-def _ended(how: str, note: Callable[[], str] | None) -> str:
-    """What is said of a stage at its end; the note first, for a narrow terminal cuts the rest."""
-    return "; ".join(filter(None, [note() if note is not None else "", how]))
+def _with_note(ending: str, note: Callable[[Value], str] | None, result: Value) -> str:
+    """The note, then how the stage ended: a narrow terminal cuts the end of the line."""
+    return "; ".join(filter(None, [note(result) if note is not None else "", ending]))
 
 
 def peak_memory() -> int:
-    """This process's peak resident memory in bytes, since `forget_peak_memory` where that can be forgotten."""
+    """This process's peak resident memory in bytes, since `forget_peak_memory` where the system can reset it."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def peak_accelerator_memory() -> int:
-    """Most bytes that this process's tensors took at once on one CUDA device, the fullest, since `forget_peak_memory`.
-
-    0 where no such device is in use.
-    """
+    """Peak bytes of this process's tensors on the fullest CUDA device, since `forget_peak_memory`; 0 without one."""
     return max(map(torch.cuda.max_memory_allocated, _accelerators()), default=0)
 
 
 def forget_peak_memory() -> None:
-    """Start the peaks again from what is in use now: an accelerator's, and the host's on Linux, where it is allowed.
+    """Reset the peaks to what is in use now: an accelerator's, and the host's on Linux, where it is allowed.
 
-    Without it, a stage that follows a larger one, perhaps of another run in the same process, would be said to have
-    needed as much.
+    Otherwise a stage would report the peak of an earlier, larger one, perhaps of another run in the same process.
     """
     for device in _accelerators():
         torch.cuda.reset_peak_memory_stats(device)
@@ -209,6 +209,6 @@ def forget_peak_memory() -> None:
 
 
 def _accelerators() -> range:
-    """CUDA devices that may hold tensors; none before the first use, for to ask would take memory on them."""
+    """CUDA devices that may hold tensors. None before first use: querying CUDA allocates memory."""
     begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return range(torch.cuda.device_count() if begun else 0)

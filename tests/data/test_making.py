@@ -183,7 +183,7 @@ BROKEN = {
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_broken_row_is_named_by_its_line_and_never_shown(tmp_path, reason):
     path = written(tmp_path, {"prompt": "a", "response": "b"}, "", BROKEN[reason])
-    with pytest.raises(UserError, match=r"1 of 2 rows cannot be taken: .*\(line 3\)") as caught:
+    with pytest.raises(UserError, match=r"1 of 2 rows cannot be used: .*\(line 3\)") as caught:
         make(path, FORGET)
     assert reason in str(caught.value)
     assert "SECRET" not in str(caught.value)
@@ -198,7 +198,7 @@ def test_what_is_broken_alike_is_counted_and_only_some_lines_are_named(tmp_path)
         make(written(tmp_path, {"prompt": "a", "response": "b"}, *rows), FORGET)
     with pytest.raises(UserError, match="no role: give --role"):
         make(written(tmp_path, {"prompt": "a", "response": "b"}), Making())
-    with pytest.raises(UserError, match="no example comes of its 0 rows"):
+    with pytest.raises(UserError, match="its 0 rows give no example"):
         make(written(tmp_path), FORGET)
 
 

@@ -20,8 +20,8 @@ from unsay.judges.panel import PanelJudge
 from unsay.judges.rules import RulesJudge
 from unsay.judges.server import EndpointJudge
 from unsay.records import Kind, Label, Modality, Prompt
-from unsay.run.cautions import ignored_parameters as told_of_run
 from unsay.run.cautions import sampling_cautions
+from unsay.run.evaluate import ignored_parameters as told_of_run
 
 MAX_TOKENS = {
     "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "

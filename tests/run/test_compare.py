@@ -17,9 +17,9 @@ from unsay.files import read_rows, write_json, write_rows
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reports import write_report
 from unsay.reports.headline import headline
-from unsay.run.cautions import contamination_cautions
-from unsay.run.evaluate import Value
-from unsay.run.score import score
+from unsay.run.evaluate import Value, read_phase
+from unsay.run.overlap import contamination_cautions
+from unsay.run.score import score_phases
 from unsay.scoring import Accuracy, Caution, CostRow, JudgeInfo, SuiteCoverage, read_scores, write_scores
 
 BEFORE, AFTER = Phase
@@ -76,10 +76,9 @@ def make_run(
                 write_rows(folder / part / f"{suite}.{own.value}.jsonl", what)
     for own in phases:
         write_json(folder / f"template.{own.value}.json", {"chat_template": folder.name, **(sent or {})})
-    scores = score(
-        folder,
+    scores = score_phases(
         rows,
-        list(phases),
+        [read_phase(folder, rows, own, judge.name) for own in phases],
         judge,
         3,
         asked=[SuiteCoverage(suite=suite, title=suite, asked=N, size=N) for suite in suites],
@@ -327,9 +326,9 @@ def test_what_was_read_is_others_again_before_anything_is_scored(one, tmp_path, 
 
     def scored(*args, **more):
         seen.update({name: tried(tmp_path / name) for name in ("one", "other", "out")})
-        return score(*args, **more)
+        return score_phases(*args, **more)
 
-    monkeypatch.setattr("unsay.run.compare.score", scored)
+    monkeypatch.setattr("unsay.run.compare.score_phases", scored)
     api.compare(one, second, tmp_path / "out")
     assert seen == {"one": "taken", "other": "taken", "out": "refused"}
 
@@ -343,7 +342,7 @@ def test_a_run_that_is_being_written_is_refused(one, tmp_path, monkeypatch):
     try:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"other: another unsay is at work there; wait for it$"):
+        with pytest.raises(UserError, match=r"other: another unsay process is using it; wait for it$"):
             api.compare(one, second, tmp_path / "out")
     finally:
         writer.kill()

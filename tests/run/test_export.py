@@ -190,12 +190,12 @@ def test_too_little_memory_says_what_to_do(run, tmp_path, monkeypatch, where, to
             raise
 
     monkeypatch.setattr(where, full)
-    with pytest.raises(UserError, match=r"out of memory while it was merged.*: take a machine") as caught:
+    with pytest.raises(UserError, match=r"out of memory while merging.*: use a machine") as caught:
         export(folder, tmp_path / "out", merge=True)
     assert "\n" not in str(caught.value)
     config = read_config(folder / "config.yaml")
     write_config(folder / "config.yaml", config.model_copy(update={"device": "cpu:0"}))
-    with pytest.raises(UserError, match="take --device cpu, the machine's own memory"):
+    with pytest.raises(UserError, match="use --device cpu, the machine's own memory"):
         export(folder, tmp_path / "out", merge=True)
     assert not (tmp_path / "out").exists()
 

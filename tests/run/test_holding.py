@@ -11,7 +11,9 @@ import torch
 
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
+from unsay.files import write_json
 from unsay.run.directory import Run, has_config, lock_directory, stored_config
+from unsay.run.environment import FORMAT
 
 HOLDS = """
 import sys
@@ -32,7 +34,7 @@ def test_a_directory_in_use_is_refused_until_whoever_has_it_is_gone_or_killed(tm
     )
     try:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"another unsay is at work there; wait for it, or choose another --out"):
+        with pytest.raises(UserError, match=r"another unsay process is using it; wait for it, or choose another --out"):
             Run.open(tmp_path, RunConfig())
         assert not (tmp_path / "config.yaml").exists()
     finally:
@@ -82,7 +84,7 @@ def test_who_only_reads_waits_for_another_who_does(tmp_path):
         [sys.executable, "-c", READS, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="at work there"):
+        with pytest.raises(UserError, match="another unsay process is using it"):
             lock_directory(tmp_path)
         assert lock_directory(tmp_path, reading=True).is_locked
 
@@ -124,8 +126,9 @@ def finished(tmp_path):
     config = RunConfig(seed=3)
     write_config(tmp_path / "config.yaml", config)
     (tmp_path / "stages").mkdir()
-    for name in ("scores.json", "report.html", "environment.json", "stages/unlearn.json", "stages/suites.json"):
+    for name in ("scores.json", "report.html", "stages/unlearn.json", "stages/suites.json"):
         (tmp_path / name).write_text("{}")
+    write_json(tmp_path / "environment.json", {"format": FORMAT})
     return config
 
 
@@ -136,7 +139,7 @@ def left(folder):
 
 def work(run):
     made = run.folder / "made"
-    run.stages.run("any", "Anything", [], [made], lambda spent: made.write_text(""))
+    run.stages.run("any", "Anything", [], [made], lambda spent: made.write_text(""), load=made.read_text)
     made.unlink()
     (run.folder / "stages" / "any.json").unlink()
 

@@ -7,14 +7,16 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.data.recipe import OwnAnswer
 from unsay.errors import UserError
-from unsay.files import read_json, write_json, write_rows
+from unsay.files import read_json, write_json
 from unsay.methods import build_method
-from unsay.records import Label, Role, SourceRow, Verdict
-from unsay.run import cautions, train
+from unsay.records import Role, SourceRow
+from unsay.run import examples as run_examples
+from unsay.run.cautions import training_cautions, training_note
 from unsay.run.directory import Run
+from unsay.run.examples import Compliance, OwnAnswers, TrainingExamples, fits_recipe
 from unsay.stages import Silent
-from unsay.training.encode import encode
-from unsay.training.plan import methods_without, plan_training, steps_of
+from unsay.training.encode import answer_tokens, encode
+from unsay.training.plan import methods_without, plan_training
 from unsay.training.settings import BatchSettings, TrainSettings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
@@ -22,39 +24,45 @@ pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 FOREIGN = "those of SmolLM2-135M-Instruct"
 
 
-def opened(folder, text="", labels=(Label.HARMFUL, Label.HARMFUL, Label.HARMFUL, Label.REFUSED, Label.FAILED)):
-    """A run whose model has answered."""
-    run = Run.open(folder / "run", parse_config(f"model: org/some-7b\nevaluation: {{judge: rules}}\n{text}", "test"))
-    rows = [Verdict(id=str(n), judge="rules", label=label, rationale="") for n, label in enumerate(labels)]
-    write_rows(run.folder / "train" / "own_verdicts.jsonl", rows)
-    return run
+def opened(folder, text=""):
+    """A run that has done nothing yet."""
+    return Run.open(folder / "run", parse_config(f"model: org/some-7b\nevaluation: {{judge: rules}}\n{text}", "test"))
+
+
+def examples_of(run, rows, answer_tokens=None):
+    """Rows as the examples of a run, whose model complied with 3 of 5 requests."""
+    compliance = Compliance(harmful=3, requests=5, failed=1) if run.config.data.examples is None else None
+    return TrainingExamples(rows, [], answer_tokens or {}, compliance)
+
+
+def planned(run, rows, chosen):
+    return plan_training(build_method(run.config.method, run.config.method_settings), chosen, rows)
+
+
+def noted(run, rows, chosen, answer_tokens=None):
+    return training_note(run.config, examples_of(run, rows, answer_tokens), planned(run, rows, chosen))
+
+
+def cautioned(run, rows, chosen, answer_tokens=None, steps=None):
+    plan = planned(run, rows, chosen)
+    return training_cautions(run.config, examples_of(run, rows, answer_tokens), plan, steps or chosen.steps)
 
 
 def settings(steps=200, **more):
     return TrainSettings(steps=steps, batch=BatchSettings(forget=2, refuse=1, retain=1), **more)
 
 
-def planned(run, examples, settings):
-    return plan_training(build_method(run.config.method, run.config.method_settings), settings, examples)
-
-
-def training_cautions(run, examples, settings):
-    return cautions.training_cautions(run, planned(run, examples, settings))
-
-
-def training_note(run, examples, settings):
-    return cautions.training_note(run, planned(run, examples, settings))
-
-
 # ------------------------------------------------------------------------------------------------------ too few of them
 
 
 def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, monkeypatch):
-    run = opened(tmp_path, labels=[Label.REFUSED] * 3)
-    monkeypatch.setattr(train, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")])
-    monkeypatch.setattr(train, "own_answers", lambda run, requests: [])
+    run, none = opened(tmp_path), OwnAnswers([], Compliance(harmful=0, requests=3, failed=0))
+    monkeypatch.setattr(
+        run_examples, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")]
+    )
+    monkeypatch.setattr(run_examples, "own_answers", lambda run, requests: none)
     with pytest.raises(UserError, match=r"no forget examples.* complied with 0 of 3 requests") as caught:
-        train.prepare_training(run, {})
+        run_examples.prepare_examples(run, {})
     said = str(caught.value)
     assert "data.examples" in said
     assert "refusal-sft, idk, prompt-decouple" in said
@@ -65,7 +73,7 @@ def test_methods_that_need_no_harmful_answers_are_those_of_the_registry():
     assert methods_without(Role.FORGET) == ["refusal-sft", "idk", "prompt-decouple"]
     lacking = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
     with pytest.raises(UserError, match=r"no forget examples, but .* role: add rows of role 'forget' .*refusal-sft"):
-        steps_of(lacking, build_method("npo").needs, settings())
+        plan_training(build_method("npo"), settings(), lacking)
 
 
 def test_the_plan_says_how_often_a_row_is_read():
@@ -78,50 +86,47 @@ def test_the_plan_says_how_often_a_row_is_read():
 
 def test_few_rows_that_are_read_many_times_are_said_in_red(tmp_path):
     run, few = opened(tmp_path), tiny.examples(3)
-    assert "each forget example is read up to 134 times" in training_note(run, few, settings())
-    first = training_cautions(run, few, settings())[0]
+    assert "each forget example is read up to 134 times" in noted(run, few, settings())
+    first = cautioned(run, few, settings())[0]
     assert first.severe
     assert "complied with 3 of 5 requests (1 were not judged)" in first.text
     assert "in 200 steps each was read up to 134 times" in first.text
-    write_json(run.folder / "train" / "result.json", {"steps": 90, "stopped": "collapse"})  # what was done, not planned
-    assert "in 90 steps each was read up to 60 times" in training_cautions(run, few, settings())[0].text
+    stopped = cautioned(run, few, settings(), steps=90)  # what was done, not planned
+    assert "in 90 steps each was read up to 60 times" in stopped[0].text
 
 
 def test_enough_rows_are_counted_without_alarm(tmp_path):
-    found = training_cautions(opened(tmp_path), tiny.examples(24), settings())
+    found = cautioned(opened(tmp_path), tiny.examples(24), settings())
     assert [caution.severe for caution in found] == [False, False]
     assert found[0].text.startswith("Before training the model complied with 3 of 5 requests")
     quiet = opened(tmp_path / "other", "method: refusal-sft")
-    assert [FOREIGN in caution.text for caution in training_cautions(quiet, tiny.examples(24), settings())] == [True]
+    assert [FOREIGN in caution.text for caution in cautioned(quiet, tiny.examples(24), settings())] == [True]
 
 
 def test_own_rows_that_are_too_few_are_said_by_role(tmp_path):
-    found = training_cautions(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
+    found = cautioned(opened(tmp_path, "data: {examples: x.jsonl}"), tiny.examples(3), settings())
     assert [caution.text[:40] for caution in found] == [
         "3 forget examples for 200 steps: each wa", "3 refuse examples for 200 steps: each wa",
         "3 retain examples for 200 steps: each wa",
     ]  # fmt: skip
 
 
-def test_the_pocket_with_its_own_recipe_is_said_nothing_of(tmp_path, monkeypatch):
+def test_the_pocket_with_its_own_recipe_is_said_nothing_of(tmp_path):
     run = opened(tmp_path, "data: {answer_tokens: 16}")
     run.config = run.config.model_copy(update={"model": "pocket"})
-    monkeypatch.setattr(Run, "original", None)  # nothing is loaded to measure what was chosen for it
-    cautions.measure_answers(run, tiny.examples(24))
-    assert not (run.folder / "train" / "answer_tokens.json").exists()
-    assert training_cautions(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
-    assert training_note(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
+    assert fits_recipe(run.config)  # nothing is measured that was chosen for it
+    own = run.config.data.model_copy(update={"examples": tmp_path / "x.jsonl"})
+    assert not fits_recipe(run.config.model_copy(update={"data": own}))
+    assert cautioned(run, tiny.examples(24), settings(max_answer_tokens=2)) == []
+    assert noted(run, tiny.examples(24), settings(max_answer_tokens=2)) == ""
 
 
 # ---------------------------------------------------------------------------------------------------------- cut answers
 
 
-def test_lengths_are_those_that_training_cuts(any_vlm, tmp_path):
-    run = opened(tmp_path, "data: {examples: x.jsonl}")
-    run._vlm = any_vlm
+def test_lengths_are_those_that_training_cuts(any_vlm):
     rows = [*tiny.examples(3), tiny.examples(1)[1].model_copy(update={"id": "unfinished", "complete": False})]
-    cautions.measure_answers(run, rows)
-    lengths = read_json(run.folder / "train" / "answer_tokens.json")
+    lengths = answer_tokens(any_vlm, rows)
     assert lengths["refuse"][-1] == 0  # it has no end to lose
     for limit in (3, 9, 64):
         kept = [encode(any_vlm, row, max_prompt_tokens=256, max_answer_tokens=limit).answer_ids for row in rows[3:6]]
@@ -131,17 +136,16 @@ def test_lengths_are_those_that_training_cuts(any_vlm, tmp_path):
 
 def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     run = opened(tmp_path, "data: {examples: x.jsonl}\nmethod: refusal-sft")
-    write_json(
-        run.folder / "train" / "answer_tokens.json",
-        {"forget": [99] * 5, "refuse": [48] * 163 + [49] * 37, "retain": [10] * 99 + [90]},
-    )
+    lengths = {"forget": [99] * 5, "refuse": [48] * 163 + [49] * 37, "retain": [10] * 99 + [90]}
     rows, chosen = tiny.examples(24), settings(20, max_answer_tokens=48)
     said = "37 of 200 refuse answers are cut at 48 tokens and teach no end"
-    assert training_note(run, rows, chosen) == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
-    found = training_cautions(run, rows, chosen)
+    note = noted(run, rows, chosen, lengths)
+    assert note == f"{said}; 1 of 100 retain answers are cut at 48 tokens and teach no end"
+    found = cautioned(run, rows, chosen, lengths)
     assert found[0].text == f"{said} (train.max_answer_tokens)."
     assert [caution.severe for caution in found] == [True, False]
-    assert training_cautions(run, rows, settings(20, max_answer_tokens=100)) == []  # another limit, the same lengths
+    longer = settings(20, max_answer_tokens=100)  # another limit, the same lengths
+    assert cautioned(run, rows, longer, lengths) == []
 
 
 # -------------------------------------------------------------------------------------------------------- whose answers
@@ -159,7 +163,7 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
     ],
 )
 def test_packaged_answers_are_not_taken_for_the_models_own(tmp_path, text, anchored, taught):
-    found = training_cautions(opened(tmp_path, text), tiny.examples(24), settings(20))
+    found = cautioned(opened(tmp_path, text), tiny.examples(24), settings(20))
     texts = [caution.text for caution in found if FOREIGN in caution.text]
     assert bool(texts) == anchored
     assert any("teaches it these answers" in text for text in texts) == taught
@@ -180,9 +184,9 @@ def test_what_float16_loses_is_said_in_red(tiny_folder, tmp_path, dtype, stored,
     write_json(tmp_path / "model" / "config.json", {**written, "dtype": stored})
     run = opened(tmp_path, f"data: {{examples: x.jsonl}}\nmodel_settings: {{dtype: {dtype}}}")
     run.config = run.config.model_copy(update={"model": str(tmp_path / "model")})
-    found = training_cautions(run, tiny.examples(24), settings(20))
+    found = cautioned(run, tiny.examples(24), settings(20))
     assert [caution.severe for caution in found] == [True] * lost
-    assert ("in float16 gradients below 6e-08 become 0" in training_note(run, tiny.examples(24), settings(20))) == lost
+    assert ("in float16 gradients below 6e-08 become 0" in noted(run, tiny.examples(24), settings(20))) == lost
     for caution in found:
         assert "gradients below 6e-08 became 0" in caution.text
         assert caution.text.endswith("Set model_settings.dtype to bfloat16, or to float32.")

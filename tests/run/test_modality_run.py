@@ -15,9 +15,10 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
 from unsay.records import Example, Kind, Modality, Prompt, Role
 from unsay.run.directory import Run
-from unsay.run.examples import read_examples
-from unsay.run.suites import Overlap, check_disjoint, read_suite_file
-from unsay.run.train import _settings, prepare_training
+from unsay.run.examples import TrainingExamples, prepare_examples, read_examples
+from unsay.run.overlap import Overlap, check_disjoint
+from unsay.run.suites import read_suite_file
+from unsay.run.train import training_settings
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +194,7 @@ def test_a_picture_that_takes_the_place_of_an_own_questions_is_looked_at(tiny_fo
     def prepare(colour):
         Image.new("RGB", (40, 30), colour).save(picture)
         run = Run.open(tmp_path / "run", settings)
-        prepare_training(run, read_suite_file(questions)(run))
+        prepare_examples(run, read_suite_file(questions))
         return run.stages.records[-1][1]
 
     assert [prepare(colour) for colour in ("white", "white", "black")] == [False, True, False]
@@ -211,7 +212,7 @@ def mix_of(tmp_path, sources, settings="", mix="{magpie: 0.6, plain: 0.4}"):
     rows = [
         Example(id=str(n), role=Role.RETAIN, prompt="a", answer="b", source=source) for n, source in enumerate(sources)
     ]
-    return _settings(run, rows).retain_mix
+    return training_settings(run, TrainingExamples(rows, [], {})).retain_mix
 
 
 def test_a_retain_mix_makes_room_for_visual_questions(tmp_path):

@@ -10,9 +10,8 @@ from PIL import Image
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.records import Condition, Kind, Modality
-from unsay.run import Run
-from unsay.run.suites import read_suite_file
-from unsay.stages import Stages
+from unsay.run.directory import Run
+from unsay.run.suites import build_suites, read_suite_file
 
 SECRET = "the-value-that-must-not-be-repeated"
 
@@ -28,7 +27,7 @@ def ask(tmp_path):
     def call(*rows):
         path = folder / "my questions.jsonl"
         path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-        return read_suite_file(path)(Run(tmp_path / "run", RunConfig(), Stages(tmp_path / "run")))
+        return read_suite_file(path)
 
     return call
 
@@ -53,6 +52,8 @@ def test_questions_become_suites_by_kind(ask, tmp_path):
     assert (pictured.prompt, pictured.request) == ("Hello?", "What the picture asks")
     assert (plain.modality, plain.image, plain.request) == (Modality.TEXT, None, "Hello?")
     assert pictured.group != plain.group
+    run = Run.open(tmp_path / "run", RunConfig())
+    assert build_suites(run, found, standard=False) == found
     assert len((tmp_path / "run" / "suites" / "my questions-attack.jsonl").read_text().splitlines()) == 2
 
 
@@ -147,5 +148,5 @@ def test_any_words_are_taken_as_they_are(ask, texts):
 def test_a_file_that_is_called_like_a_benchmark_gets_a_name_of_its_own(tmp_path):
     path = tmp_path / "figstep.jsonl"
     path.write_text(json.dumps(row()) + "\n" + json.dumps(row("2", kind="attack")) + "\n")
-    found = read_suite_file(path)(Run(tmp_path / "run", RunConfig(), Stages(tmp_path / "run")))
+    found = read_suite_file(path)
     assert set(found) == {"figstep-file-benign", "figstep-attack"}  # there is a suite figstep-benign

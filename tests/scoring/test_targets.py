@@ -8,7 +8,7 @@ from unsay import api
 from unsay.config import RunConfig, parse_config
 from unsay.records import Kind, Modality, Prompt
 from unsay.run.environment import precision_name, precision_settings
-from unsay.run.score import LIMITS, default_targets
+from unsay.run.score import DEMO_TARGETS, default_targets
 from unsay.scoring import read_scores
 
 
@@ -27,7 +27,7 @@ def test_the_demos_limits_are_for_its_model():
         ("advbench", "asr"), ("advbench", "asr"), ("contrast", "over_refusal"), ("shapes", "utility_loss"),
         ("advbench", "degenerate"), ("contrast", "degenerate"),
     ]  # fmt: skip
-    assert {target.suite for target in LIMITS} >= SUITES.keys()
+    assert {target.suite for target in DEMO_TARGETS} >= SUITES.keys()
 
 
 def test_another_model_is_held_to_coherence_alone():

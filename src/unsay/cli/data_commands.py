@@ -77,7 +77,7 @@ def examples(
     from unsay.data.row_formats import Fields
     from unsay.files import write_rows
     from unsay.run import make_examples
-    from unsay.run.suites import overlap_summary
+    from unsay.run.overlap import overlap_summary
 
     refuse_existing(out)
     if suites and not drop_overlaps:
@@ -139,7 +139,7 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
         return Run.open(out.with_name(f"{out.stem}-answers"), settings, progress)
 
     def ask(role: Role, rows: "list[SourceRow]") -> "list[OwnAnswer]":
-        return own_answers(run(), rows) if role is Role.FORGET else normal_answers(run(), rows)
+        return own_answers(run(), rows).harmful if role is Role.FORGET else normal_answers(run(), rows)
 
     return ask
 

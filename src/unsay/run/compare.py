@@ -1,6 +1,6 @@
-"""Two finished evaluations as before and after: the same items, paired, scored and shown as a run's two phases are."""
+"""Compare two finished evaluations: paired, scored and reported like the two phases of a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,65 +10,67 @@ from pydantic import JsonValue
 
 from unsay.data.pictures import pixel_key, read_image
 from unsay.errors import UserError
-from unsay.files import file_key, read_rows, read_text, write_json, write_rows, write_text
+from unsay.files import file_key, read_rows, write_json, write_rows
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.reports import write_report
 from unsay.reports.html import redact
-from unsay.run.cautions import contamination_cautions, sampling_cautions
-from unsay.run.directory import RESULTS, lock_directory
-from unsay.run.evaluate import Value, template_path
+from unsay.run.cautions import sampling_cautions
+from unsay.run.directory import RESULTS, absolute_image, lock_directory
+from unsay.run.evaluate import PhaseResult, Value, answer_conditions, conditions_path, read_phase
 from unsay.run.finished import VERSIONS, FinishedRun, public_name, read_run
-from unsay.run.score import answer_conditions, answering_model, score
+from unsay.run.overlap import contamination_cautions
+from unsay.run.score import answering_model, score_phases
+from unsay.run.suites import Suites
 from unsay.scoring import Caution, CostRow, Scores, write_scores
 from unsay.scoring.pairing import by_id
 
-Said = TypeVar("Said", Response, Verdict, Value)
-"""What came of a prompt."""
-RUN = ("scores.json", "config.yaml")
-"""What a finished run has."""
+Answered = TypeVar("Answered", Response, Verdict, Value)
+FINISHED_FILES = ("scores.json", "config.yaml")
 PRECISION = ("dtype", "quantisation")
-"""What a run's settings say of the weights that answered."""
+"""The settings of a run's scores that tell the precision of its weights."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two.
+    """One of the two evaluations.
 
     Attributes:
-        folder: its run directory, as it was given.
-        phase: the phase of it that counts.
+        folder: its run directory, as given.
+        phase: the phase of that run.
         run: its numbers and settings.
-        suites: what that phase was asked; paths of pictures are absolute.
+        suites: the prompts of that phase; image paths are absolute.
+        result: the answers of that phase.
     """
 
     folder: Path
     phase: Phase
     run: FinishedRun
-    suites: dict[str, list[Prompt]]
+    suites: Suites
+    result: PhaseResult
 
     @property
     def adapter(self) -> str | None:
-        """The adapter that an evaluation put on; None where a run asked its own, or none."""
+        """The adapter that was evaluated; None for the original model, and for a run that trained its own."""
         given = self.run.scores.settings.get("adapter") if self.phase is Phase.AFTER else None
         return None if given is None else str(given)
 
     @property
     def method(self) -> str | None:
-        """The method of a run that asked what it had unlearned itself."""
+        """The method of a run that trained its own adapter; None otherwise."""
         given = self.run.scores.settings.get("method") if self.phase is Phase.AFTER else None
         return None if given is None else str(given)
 
     @property
     def name(self) -> str:
-        """What answered."""
+        """The model that answered, for people."""
         model = public_name(answering_model(self.run.config))
         if self.adapter is not None:
             return f"{model} with {'/'.join(Path(self.adapter).parts[-2:])}"
         return model if self.method is None else f"{model} after {self.method}"
 
     def about(self, name: str) -> dict[str, JsonValue]:
-        """What explains its half of the numbers, under a name that tells it from the other's."""
-        config, said = self.run.config, self.run.scores.settings
+        """The settings behind this side's numbers, under a name that tells it from the other side."""
+        config, settings = self.run.config, self.run.scores.settings
         server = config.evaluation.responder
         learned = {"adapter": self.adapter, "method": self.method}
         return {
@@ -77,8 +79,8 @@ class Side:
             "phase": self.phase.value,
             "model": answering_model(config),
             **({} if server is None else {"server": server.url}),
-            **({} if server is None or not server.extra else {"extra": _shown(server.extra)}),
-            **{key: said[key] for key in PRECISION if key in said},
+            **({} if server is None or not server.extra else {"extra": _redacted(server.extra)}),
+            **{key: settings[key] for key in PRECISION if key in settings},
             **{key: value for key, value in learned.items() if value is not None},
             "seed": config.seed,
         }
@@ -87,53 +89,51 @@ class Side:
 def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:
     """Pair two finished evaluations, and write `scores.json` and `report.html`.
 
-    What the two were asked and said is copied into `out` in the layout of a run directory, so that its report can be
-    written anew; pictures stay where they are.
+    Prompts, answers and verdicts are copied into `out` in the layout of a run directory, so that the report can be
+    written again; pictures stay where they are.
 
     Args:
         before: a run directory, or `DIR:before` or `DIR:after` for a phase of it; its last phase if none is named.
         after: the same.
         out: the directory of the comparison.
-        common: compare the suites that both were asked alike, and leave the others out.
+        common: compare only the suites that are the same in both.
 
     Raises:
-        UserError: no finished run there, or one that is being written; the same evaluation twice; other suites, items,
-            generation settings or judges; or `out` holds a run.
+        UserError: no finished run there, or one that is being written; the same evaluation twice; different suites,
+            items, generation settings or judges; or `out` holds a run.
     """
-    places = [_place(before), _place(after)]
+    places = [_parse_place(before), _parse_place(after)]
     with ExitStack() as until_read:
-        # What is read here must not be written meanwhile. Afterwards others may read it, as the next comparison does;
-        # in one order, lest two that read the same wait for each other.
+        # Nobody may write what is read here. Sorted, so that two comparisons of the same runs do not wait for each
+        # other.
         for folder in sorted({folder.resolve() for folder, _ in places}):
             if (lock := lock_directory(folder, reading=True)) is not None:
                 until_read.callback(lock.release)
-        one, other = (_side(*place) for place in places)
+        one, other = (_read_side(*place) for place in places)
         if (one.folder.resolve(), one.phase) == (other.folder.resolve(), other.phase):
             raise UserError(f"{one.folder}: its phase '{one.phase}' is given twice; name DIR:before and DIR:after")
         if (out / "config.yaml").exists():
             raise UserError(f"{out}: holds a run, whose scores would be lost; choose another --out")
         _check_alike(one, other)
-        apart = _apart(one, other)
-        names = [name for name in one.suites if name not in apart]
-        if apart and not (common and names):
-            advice = "; --common leaves them out" if names else ""
-            raise UserError(f"{one.folder} and {other.folder} were not asked the same: {_listed(apart)}{advice}")
-        _held = lock_directory(out)  # until this function returns
+        differences = _differences(one, other)
+        suites = {name: prompts for name, prompts in one.suites.items() if name not in differences}
+        if differences and not (common and suites):
+            advice = "; --common leaves them out" if suites else ""
+            raise UserError(f"{one.folder} and {other.folder} were not asked the same: {_listed(differences)}{advice}")
+        _lock = lock_directory(out)  # until this function returns
         for name in RESULTS:
             (out / name).unlink(missing_ok=True)
-        sides = {Phase.BEFORE: one, Phase.AFTER: other}
-        suites = {name: one.suites[name] for name in names}
-        for phase, side in sides.items():
-            _copy(side, out, phase, suites)
+    sides = {Phase.BEFORE: one, Phase.AFTER: other}
+    results = [_write_side(out, side, phase, suites) for phase, side in sides.items()]
     write_json(out / "environment.json", {phase.value: side.run.environment for phase, side in sides.items()})
-    scores = _scored(out, sides, suites, _cautions(sides, suites, apart))
+    scores = _score(sides, results, suites, _cautions(sides, suites, differences))
     write_scores(out / "scores.json", scores)
     write_report(out)
     return scores
 
 
-def _place(given: Path | str) -> tuple[Path, Phase | None]:
-    """The directory and the phase that were named.
+def _parse_place(given: Path | str) -> tuple[Path, Phase | None]:
+    """The directory and the phase of `DIR` or `DIR:phase`.
 
     Raises:
         UserError: no finished run there.
@@ -143,38 +143,33 @@ def _place(given: Path | str) -> tuple[Path, Phase | None]:
     folder = Path(start if named else given)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run directory")
-    if missing := [name for name in RUN if not (folder / name).exists()]:
+    if missing := [name for name in FINISHED_FILES if not (folder / name).exists()]:
         raise UserError(f"{folder}: holds no finished run ({missing[0]} is missing)")
     return folder, Phase(end) if named else None
 
 
-def _side(folder: Path, phase: Phase | None) -> Side:
+def _read_side(folder: Path, phase: Phase | None) -> Side:
     run = read_run(folder)
-    asked = [*run.verdicts, *run.values]
-    phases = [had for had in Phase if any(key[1] is had for key in asked)]
+    answered = [*run.verdicts, *run.values]
+    phases = [each for each in Phase if any(of_phase is each for _, of_phase in answered)]
     if not phases or phase not in (None, *phases):
-        said = f"no phase '{phase}', only '{phases[0]}'" if phases else "no suite that was asked"
-        raise UserError(f"{folder}: has {said}")
+        problem = f"no phase '{phase}', only '{phases[0]}'" if phases else "no suite that was asked"
+        raise UserError(f"{folder}: has {problem}")
     chosen = phase or phases[-1]
     suites = {
-        suite: [_opened(folder, row) for row in read_rows(folder / "suites" / f"{suite}.jsonl", Prompt)]
-        for suite in dict.fromkeys(suite for suite, had in asked if had is chosen)
+        name: [absolute_image(folder.resolve(), row) for row in read_rows(folder / "suites" / f"{name}.jsonl", Prompt)]
+        for name in dict.fromkeys(name for name, of_phase in answered if of_phase is chosen)
     }
-    return Side(folder, chosen, run, suites)
-
-
-def _opened(folder: Path, row: Prompt) -> Prompt:
-    """The row with a path that opens from anywhere; one that is absolute stays as it is."""
-    return row if row.image is None else row.model_copy(update={"image": str(folder.resolve() / row.image)})
+    return Side(folder, chosen, run, suites, read_phase(folder, suites, chosen, run.scores.judge.name))
 
 
 def _check_alike(one: Side, other: Side) -> None:
-    """What decides answers and verdicts beside the models.
+    """Assert that generation settings and judge are the same.
 
     Raises:
-        UserError: it differs.
+        UserError: they differ.
     """
-    # How many prompts share a batch is no part of what is asked.
+    # How many prompts share a batch does not change the request.
     first, second = (
         side.run.config.evaluation.generation.model_dump(exclude={"batch_tokens"}) for side in (one, other)
     )
@@ -186,37 +181,37 @@ def _check_alike(one: Side, other: Side) -> None:
     judges = [side.run.scores.judge for side in (one, other)]
     if (judges[0].name, judges[0].key) != (judges[1].name, judges[1].key):
         names = [judge.name for judge in judges]
-        said = f"'{names[0]}' and '{names[1]}'" if names[0] != names[1] else f"'{names[0]}' with other settings"
+        both = f"'{names[0]}' and '{names[1]}'" if names[0] != names[1] else f"'{names[0]}' with other settings"
         raise UserError(
-            f"{one.folder} and {other.folder}: their judges differ, {said}; evaluate one of them again with the "
+            f"{one.folder} and {other.folder}: their judges differ, {both}; evaluate one of them again with the "
             "other's judge, which keeps its answers"
         )
 
 
-def _apart(one: Side, other: Side) -> dict[str, str]:
-    """The suites that the two were not asked alike → how they differ."""
-    found = {}
-    for suite in dict.fromkeys((*one.suites, *other.suites)):
-        if missing := [side for side in (one, other) if suite not in side.suites]:
-            found[suite] = f"not asked in {missing[0].folder}, {missing[0].phase}"
+def _differences(one: Side, other: Side) -> dict[str, str]:
+    """The suites whose prompts are not the same on both sides → how they differ."""
+    differences = {}
+    for name in dict.fromkeys((*one.suites, *other.suites)):
+        if missing := [side for side in (one, other) if name not in side.suites]:
+            differences[name] = f"not asked in {missing[0].folder}, {missing[0].phase}"
             continue
-        first, second = ({row.id: row for row in side.suites[suite]} for side in (one, other))
-        every = first.keys() | second.keys()
-        alike = sum(_same(first[id], second[id]) for id in first.keys() & second.keys())
-        if alike < len(every):
-            found[suite] = f"{len(every) - alike:,} of {len(every):,} items differ"
-    return found
+        first, second = ({row.id: row for row in side.suites[name]} for side in (one, other))
+        ids = first.keys() | second.keys()
+        same = sum(_same_prompt(first[id], second[id]) for id in first.keys() & second.keys())
+        if same < len(ids):
+            differences[name] = f"{len(ids) - same:,} of {len(ids):,} items differ"
+    return differences
 
 
-def _same(one: Prompt, other: Prompt) -> bool:
-    """Whether two rows ask the same, in words and in the picture."""
+def _same_prompt(one: Prompt, other: Prompt) -> bool:
+    """Whether two prompts are the same, in words and in the picture."""
     return one.model_dump(exclude={"image"}) == other.model_dump(exclude={"image"}) and _same_picture(
         one.image, other.image
     )
 
 
 def _same_picture(one: str | None, other: str | None) -> bool:
-    """By content; by name where a picture is not here, for a run may come from a machine that has the data."""
+    """By content; by name where a picture is missing here, since a run may come from a machine that has the data."""
     if one is None or other is None or one == other:
         return one == other
     paths = Path(one), Path(other)
@@ -227,118 +222,130 @@ def _same_picture(one: str | None, other: str | None) -> bool:
     return pixel_key(read_image(paths[0])) == pixel_key(read_image(paths[1]))
 
 
-def _copy(side: Side, out: Path, phase: Phase, suites: dict[str, list[Prompt]]) -> None:
-    """One side's files under the phase that it stands for, rows in the order of the prompts."""
-    verdicts = f"verdicts/{side.run.scores.judge.name}"
+def _write_side(out: Path, side: Side, phase: Phase, suites: Suites) -> PhaseResult:
+    """Write one side's files under the phase that it stands for; returns its result in the order of the prompts."""
+
+    def write(folder: str, rows: Mapping[str, Sequence[Answered]]) -> dict[str, list[Answered]]:
+        ordered = {}
+        for name, prompts in suites.items():
+            if name in rows:
+                rows_by_id = by_id(prompts, rows[name], name, folder)
+                ordered[name] = [rows_by_id[prompt.id] for prompt in prompts]
+                write_rows(out / folder / f"{name}.{phase.value}.jsonl", ordered[name])
+        return ordered
+
     for name, prompts in suites.items():
         write_rows(out / "suites" / f"{name}.jsonl", prompts)
-        files = f"{name}.{side.phase.value}.jsonl", f"{name}.{phase.value}.jsonl"
-        _copy_rows(side.folder / "responses" / files[0], out / "responses" / files[1], Response, prompts)
-        _copy_rows(side.folder / verdicts / files[0], out / verdicts / files[1], Verdict, prompts)
-        _copy_rows(side.folder / "values" / files[0], out / "values" / files[1], Value, prompts)
-    source, target = template_path(side.folder, side.phase), template_path(out, phase)
-    target.unlink(missing_ok=True)
-    if source.exists():
-        write_text(target, read_text(source))
+    result = side.result
+    conditions = conditions_path(out, phase)
+    conditions.unlink(missing_ok=True)
+    if result.conditions:
+        write_json(conditions, result.conditions)
+    return PhaseResult(
+        phase,
+        write("responses", result.responses),
+        write(f"verdicts/{side.run.scores.judge.name}", result.verdicts),
+        write("values", result.values),
+        result.conditions,
+    )
 
 
-def _copy_rows(source: Path, target: Path, kind: type[Said], prompts: Sequence[Prompt]) -> None:
-    """Nothing where there are none: utility suites have no verdicts, likelihoods no responses."""
-    if source.exists():
-        found = by_id(prompts, read_rows(source, kind), prompts[0].suite, source.parts[-2])
-        write_rows(target, [found[prompt.id] for prompt in prompts])
-
-
-def _scored(
-    out: Path, sides: dict[Phase, Side], suites: dict[str, list[Prompt]], cautions: Sequence[Caution]
+def _score(
+    sides: dict[Phase, Side], results: Sequence[PhaseResult], suites: Suites, cautions: Sequence[Caution]
 ) -> Scores:
-    one, other = sides.values()
-    first, second = one.run.scores, other.run.scores
-    names, generation = _names(sides), other.run.config.evaluation.generation
-    hows = {phase: answer_conditions(out, [phase]) for phase in sides}
-    both = hows[Phase.BEFORE].keys() & hows[Phase.AFTER].keys()
-    # What only one of the two was sent is said of that one.
-    own = {phase: {name: value for name, value in how.items() if name not in both} for phase, how in hows.items()}
-    return score(
-        out,
+    first, second = (side.run.scores for side in sides.values())
+    names, other = _names(sides), sides[Phase.AFTER].run
+    generation = other.config.evaluation.generation
+    conditions = {result.phase: answer_conditions([result]) for result in results}
+    both = conditions[Phase.BEFORE].keys() & conditions[Phase.AFTER].keys()
+    # A condition of only one side stands beside that side's name.
+    own = {
+        phase: {name: value for name, value in of_phase.items() if name not in both}
+        for phase, of_phase in conditions.items()
+    }
+    return score_phases(
         suites,
-        list(Phase),
+        results,
         # The same judge; one of the two may have been compared with people since.
         second.judge if second.judge.accuracy else first.judge,
-        other.run.seed,
+        other.seed,
         asked=[row for row in first.asked if row.suite in suites],
         settings={
             **{phase.value: {**side.about(names[phase]), **own[phase]} for phase, side in sides.items()},
             "generation": generation.model_dump(mode="json"),
-            **{name: value for name, value in answer_conditions(out, list(Phase)).items() if name in both},
+            **{name: value for name, value in answer_conditions(results).items() if name in both},
         },
         cost=[row for phase, side in sides.items() for row in _cost(side, phase)],
         left_out={name: why for name, why in first.left_out.items() if name in second.left_out},
         cautions=[
             *cautions,
-            *(row for phase in sides for row in _of(names[phase], sampling_cautions(hows[phase], generation))),
+            *(
+                row
+                for phase in sides
+                for row in _with_name(names[phase], sampling_cautions(conditions[phase], generation))
+            ),
         ],
     )
 
 
 def _names(sides: dict[Phase, Side]) -> dict[Phase, str]:
-    """What the two are called; with their directories where the same answered in both."""
-    alike = len({side.name for side in sides.values()}) == 1
-    return {phase: f"{side.name} ({side.folder})" if alike else side.name for phase, side in sides.items()}
+    """The names of the two sides; with their directories if the same model answered in both."""
+    ambiguous = len({side.name for side in sides.values()}) == 1
+    return {phase: f"{side.name} ({side.folder})" if ambiguous else side.name for phase, side in sides.items()}
 
 
 def _cost(side: Side, phase: Phase) -> list[CostRow]:
-    """What answering and judging took in its own run; nothing of it was done for the comparison."""
-    stage = f"evaluate-{side.phase.value}"
-    found = [row for row in side.run.scores.cost if row.stage == stage]
-    return [row.model_copy(update={"stage": f"evaluate-{phase.value}", "reused": True}) for row in found]
+    """The cost of answering and judging in the side's own run; nothing of it was spent on the comparison."""
+    rows = [row for row in side.run.scores.cost if row.stage == f"evaluate-{side.phase.value}"]
+    return [row.model_copy(update={"stage": f"evaluate-{phase.value}", "reused": True}) for row in rows]
 
 
-def _cautions(sides: dict[Phase, Side], suites: dict[str, list[Prompt]], apart: dict[str, str]) -> list[Caution]:
-    found = []
-    if apart:
-        text = f"Left out, for the two were not asked the same there: {_listed(apart)}."
-        found.append(Caution(text=text, severe=True))
+def _cautions(sides: dict[Phase, Side], suites: Suites, differences: dict[str, str]) -> list[Caution]:
+    cautions = []
+    if differences:
+        text = f"Left out, for the two were not asked the same there: {_listed(differences)}."
+        cautions.append(Caution(text=text, severe=True))
     one, other = (_versions(side.run) for side in sides.values())
     if differing := [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]:
-        said = ", ".join(f"{name} {one.get(name, 'unknown')} and {other.get(name, 'unknown')}" for name in differing)
-        found.append(Caution(text=f"The two were made with different versions, which decide numbers too: {said}."))
+        both = ", ".join(f"{name} {one.get(name, 'unknown')} and {other.get(name, 'unknown')}" for name in differing)
+        cautions.append(Caution(text=f"The two were made with different versions, which decide numbers too: {both}."))
     names = _names(sides)
     for phase, side in sides.items():
-        found += _of(names[phase], (row.model_copy(update={"phase": phase}) for row in _known(side, suites)))
-    return found
+        of_side = (row.model_copy(update={"phase": phase}) for row in _side_cautions(side, suites))
+        cautions += _with_name(names[phase], of_side)
+    return cautions
 
 
-def _known(side: Side, suites: dict[str, list[Prompt]]) -> list[Caution]:
-    """What its run knew of the model beside its numbers, and of an adapter what can be seen now, each once.
+def _side_cautions(side: Side, suites: Suites) -> list[Caution]:
+    """The cautions of its run about the model, and contamination of its adapter, each once.
 
-    Scores that were written by an earlier unsay do not tell the former from what numbers call for.
+    Scores of an earlier unsay do not tell the former from cautions that follow from the numbers.
     """
-    said = [caution for caution in side.run.scores.warnings if caution.phase is side.phase]
-    seen = [] if side.adapter is None else contamination_cautions(Path(side.adapter), suites)
-    return list({caution.text: caution for caution in (*said, *seen)}.values())
+    stored = [caution for caution in side.run.scores.warnings if caution.phase is side.phase]
+    current = [] if side.adapter is None else contamination_cautions(Path(side.adapter), suites)
+    return list({caution.text: caution for caution in (*stored, *current)}.values())
 
 
-def _of(name: str, cautions: Iterable[Caution]) -> list[Caution]:
-    """Cautions of one of the two, which say of which."""
+def _with_name(name: str, cautions: Iterable[Caution]) -> list[Caution]:
+    """The cautions with the name of the side that they are about."""
     return [caution.model_copy(update={"text": f"{name}: {caution.text}"}) for caution in cautions]
 
 
-def _shown(value: Any) -> Any:
-    """A server's further fields without what is named like a key, in lists, too."""
+def _redacted(value: Any) -> Any:
+    """A server's extra fields without those named like a key, in lists, too."""
     if isinstance(value, dict):
-        return {key: _shown(item) for key, item in redact(value).items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
+        return {key: _redacted(item) for key, item in redact(value).items()}
+    return [_redacted(item) for item in value] if isinstance(value, list) else value
 
 
 def _versions(run: FinishedRun) -> dict[str, str]:
-    """What decides numbers beside models and settings, by name."""
-    found: dict[str, str] = {}
+    """The versions that decide numbers, by library."""
+    versions: dict[str, str] = {}
     for name in VERSIONS:
         value = run.environment.get(name)
-        found |= {key: str(item) for key, item in value.items()} if isinstance(value, dict) else {name: str(value)}
-    return found
+        versions |= {key: str(item) for key, item in value.items()} if isinstance(value, dict) else {name: str(value)}
+    return versions
 
 
-def _listed(apart: dict[str, str]) -> str:
-    return "; ".join(f"'{suite}' ({how})" for suite, how in apart.items())
+def _listed(differences: dict[str, str]) -> str:
+    return "; ".join(f"'{name}' ({how})" for name, how in differences.items())

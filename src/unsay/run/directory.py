@@ -1,57 +1,59 @@
-"""A run directory in use: its lock, its configuration, its model and its stages.
+"""A run directory in use: its lock, its settings, its model and its stages.
 
-One run directory: its configuration, its model and its stages.
-
-A run directory is one process's at a time, and shows no results of settings that it no longer has.
+One process at a time works in a run directory, and it never shows results of settings that it no longer has.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 
 from unsay.config import RunConfig, config_text, parse_config, write_config
 from unsay.errors import UserError
-from unsay.files import read_text, write_json
+from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
 from unsay.models import VLM, detach, load, load_adapter, model_key, settled
 from unsay.models.load import reader
 from unsay.models.lora import adapter_key
 from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
-from unsay.run.environment import environment
+from unsay.records import Example, Prompt
+from unsay.run.environment import FORMAT, environment
 from unsay.stages import Progress, Silent, Stages
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 RESULTS = ("scores.json", "report.html")
-"""What a run comes to, under any settings."""
-LEARNED = "stages/unlearn.json"
-"""What says that the adapter is that of the settings."""
+TRAINED = "stages/unlearn.json"
+"""The record that the adapter in the directory belongs to its settings."""
 READ_TIMEOUT = 10.0
-"""Seconds that whoever only reads waits: another that reads, too, is gone by then, and one that writes is not."""
+"""Seconds that a reader waits for a lock: another reader is done by then, a writer is not."""
 NO_LOCKS = frozenset({ENOSYS, ENOLCK, EOPNOTSUPP})
-"""What a network disk says that knows no locks."""
-CLOSED = frozenset({EACCES, EPERM, EROFS})
-"""What a directory says that cannot be written."""
+"""Errors of a network disk without locks."""
+READ_ONLY = frozenset({EACCES, EPERM, EROFS})
+"""Errors of a directory that cannot be written."""
+
+Row = TypeVar("Row", Example, Prompt)
 
 
 def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
-    """Keep other processes out of a directory for as long as the lock is referred to; a killed one holds nothing.
+    """Keep other processes out of a directory while the returned lock is referenced; a killed process holds none.
 
     Args:
-        folder: the directory; made if it is not there, unless it is only read.
-        reading: nothing is written there, so that it may be a directory that cannot be. Another process that has it is
-            waited for a little, for it may only read, too; release the lock as soon as all is read.
+        folder: the directory; created if it does not exist, unless it is only read.
+        reading: nothing is written there, so the directory may be read-only. If another process has the lock, wait
+            `READ_TIMEOUT` seconds, since it may only read too; release the lock as soon as everything is read.
 
     Returns:
-        None where the disk knows no locks, or where it is only read and cannot be written. A file that stands for a
-        lock would outlive a killed run.
+        None where the disk has no locks, or where a directory that is only read cannot be written. There is no fallback
+        to a file that stands for a lock: it would outlive a killed run.
 
     Raises:
-        UserError: another process has it, or the folder cannot be written.
+        UserError: another process has the lock, or the folder cannot be written.
     """
     # One lock for all runs of this process: it may open the same directory again.
     lock = FileLock(folder / ".lock", is_singleton=True, fallback_to_soft=False)
@@ -60,32 +62,53 @@ def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
             folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=READ_TIMEOUT if reading else 0)
     except Timeout:
-        help = "wait for it" if reading else "wait for it, or choose another --out"
-        raise UserError(f"{folder}: another unsay is at work there; {help}") from None
+        advice = "wait for it" if reading else "wait for it, or choose another --out"
+        raise UserError(f"{folder}: another unsay process is using it; {advice}") from None
     except OSError as error:
-        if error.errno in (NO_LOCKS | CLOSED if reading else NO_LOCKS):
+        if error.errno in (NO_LOCKS | READ_ONLY if reading else NO_LOCKS):
             return None
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return lock
 
 
-def begin_work(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> None:
-    """Take away what earlier work came to, and say what the directory's work is made with from now on.
+def check_format(folder: Path) -> None:
+    """Assert that the finished stages of a directory, if it has any, can be reused by this version.
 
-    Called before anything in it is done anew: a run that is only read, or refused, keeps what it has, and one that is
-    killed does not look finished. Answers, checkpoints and the adapter stay, for whoever goes back to the earlier
-    settings; but the adapter is no longer said to be that of the settings if these would train another.
+    Raises:
+        UserError: they were made by a version with other stage keys, so that all of them would be done again.
+    """
+    path = folder / "environment.json"
+    if not path.exists() or not any((folder / "stages").glob("*.json")):
+        return
+    try:
+        made_with = read_json(path)
+    except UserError:
+        return  # damaged, and written anew with the next stage
+    if isinstance(made_with, dict) and made_with.get("format") != FORMAT:
+        commit = f", commit {made_with['commit'][:7]}" if made_with.get("commit") else ""
+        raise UserError(
+            f"{folder}: made by an earlier version of unsay ({made_with.get('unsay', 'unknown')}{commit}): finish it "
+            "with that version, or choose another --out"
+        )
+
+
+def begin_work(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> None:
+    """Remove earlier results, and write down what the work in the directory is done with from now on.
+
+    Called before the first stage that is not reused: a run that only reads, or that is refused, keeps its results, and
+    a killed one does not look finished. Answers, checkpoints and the adapter stay, for a return to the earlier
+    settings; but the record of training goes if the new settings would train another adapter.
     """
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
-    if (earlier := stored_config(folder)) is None or _taught(earlier) != _taught(config):
-        (folder / LEARNED).unlink(missing_ok=True)
+    if (earlier := stored_config(folder)) is None or _decisive(earlier) != _decisive(config):
+        (folder / TRAINED).unlink(missing_ok=True)
     write_config(folder / "config.yaml", config)
     write_json(folder / "environment.json", made_with)
 
 
 def has_config(folder: Path, config: RunConfig) -> bool:
-    """Whether a directory has these settings already."""
+    """Whether the directory's `config.yaml` has exactly these settings."""
     try:
         return read_text(folder / "config.yaml") == config_text(config)
     except UserError:
@@ -93,7 +116,7 @@ def has_config(folder: Path, config: RunConfig) -> bool:
 
 
 def stored_config(folder: Path) -> RunConfig | None:
-    """The settings that a directory has, paths as they stand there; None where there are none that can be read."""
+    """The settings in a directory's `config.yaml`, paths as written there; None if it is missing or malformed."""
     path = folder / "config.yaml"
     try:
         return parse_config(read_text(path), str(path))
@@ -101,7 +124,7 @@ def stored_config(folder: Path) -> RunConfig | None:
         return None
 
 
-def _taught(config: RunConfig) -> object:
+def _decisive(config: RunConfig) -> object:
     """The settings that decide what is learned."""
     return (
         config.model,
@@ -114,16 +137,68 @@ def _taught(config: RunConfig) -> object:
     )
 
 
+def relative_image(folder: Path, row: Row) -> Row:
+    """The row with its image path relative to the run directory if the image is in there, absolute otherwise."""
+    if row.image is None:
+        return row
+    path = Path(row.image)
+    path = path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()
+    return row.model_copy(update={"image": path.as_posix()})
+
+
+def absolute_image(folder: Path, row: Row) -> Row:
+    """The row with an image path that opens from here; an absolute path stays as it is."""
+    return row if row.image is None else row.model_copy(update={"image": str(folder / row.image)})
+
+
+def outside_images(folder: Path, rows: Iterable[Row]) -> dict[str, str]:
+    """Path → content key of the images that lie outside the run directory, since others may replace them.
+
+    A missing image has no key; opening it raises the error.
+    """
+    paths = {Path(row.image) for row in rows if row.image is not None}
+    outside = sorted(path for path in paths if path.is_file() and not path.is_relative_to(folder))
+    return {str(path): file_key(path) for path in outside}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained adapter in PEFT format.
+
+    Attributes:
+        folder: where its files are.
+        key: its content key.
+    """
+
+    folder: Path
+    key: str
+
+    @classmethod
+    def open(cls, folder: Path) -> "Adapter":
+        """Compute the key of an adapter's files.
+
+        Raises:
+            UserError: a file is missing.
+        """
+        for name in ADAPTER_FILES:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder}: no PEFT adapter there ({name} is missing)")
+        return cls(folder, adapter_key(folder))
+
+
 @dataclass
 class Run:
-    """A run directory in use.
+    """A run directory in use: what every stage of a run is given.
+
+    It has the settings, runs the stages (`stages.run` reuses those whose inputs have not changed), and keeps the one
+    loaded model, as the original or with an adapter on, and the judge. The directory is locked while the run exists.
 
     Attributes:
         folder: the run directory.
         config: its settings.
-        stages: what has been done so far.
+        stages: the stages so far.
         processes: those that train together; the first of them does everything else.
-        left_out: suites that its choice names and that cannot be asked here → why.
+        left_out: suites that were chosen and cannot be asked here → why.
     """
 
     folder: Path
@@ -139,13 +214,14 @@ class Run:
     def open(
         cls, folder: Path, config: RunConfig, progress: Progress | None = None, processes: Processes = ALONE
     ) -> "Run":
-        """Make or reopen a run directory; writes `config.yaml` and `environment.json`.
+        """Create or reopen a run directory; writes `config.yaml` and `environment.json`.
 
-        While the run is in use no other process gets the directory. One that holds a run already is changed by the
-        first work that is done in it (`begin_work`), or when it has come to scores.
+        The files of a directory with a run in it change with the first stage that is not reused (`begin_work`), or when
+        the run is scored.
 
         Raises:
-            UserError: the folder cannot be written or is in use, or there is no such device.
+            UserError: the folder cannot be written, is in use, or was made by an earlier version; or the device does
+                not exist.
         """
         check_device(config.device)
         device = device_of(config, processes)
@@ -155,24 +231,25 @@ class Run:
             torch.cuda.set_device(device)
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: is a file; a run directory was expected")
-        # Settled before anything is keyed or written: what is kept says which precision it was made in.
+            raise UserError(f"{folder}: is a file, not a run directory")
+        check_format(folder)
+        # Settled before anything is keyed or written: results say which precision they were made in.
         precision = earlier_precision(folder, config) or settled(config.model_settings, config.device)
         config = config.model_copy(update={"model_settings": precision})
         stages = Stages(folder, progress or Silent())
         lock = None
         if processes.first:
             lock = lock_directory(folder)
-            start = partial(begin_work, folder, config, environment(processes.world))
+            begin = partial(begin_work, folder, config, environment(processes.world))
             if (folder / "config.yaml").exists() and (folder / "environment.json").exists():
-                stages.before_work = start
+                stages.before_work = begin
             else:
-                start()
+                begin()
         return cls(folder, config, stages, processes, _lock=lock)
 
     @property
     def adapter_folder(self) -> Path:
-        """Where this run's own adapter is."""
+        """The folder of the adapter that this run trains."""
         return self.folder / "adapter"
 
     @property
@@ -186,54 +263,55 @@ class Run:
         return device_of(self.config, self.processes)
 
     def original(self) -> VLM:
-        """The original model, loaded at first use; an attached adapter is taken off."""
+        """The original model, loaded at first use; an adapter that is on it is removed."""
         if self._vlm is None:
             settings = self.config.model_settings
             if self.processes.sharded and self.device.type == "cuda":
-                # Split because one device may not hold it; the others' are free while the first process evaluates.
+                # One device may be too small for the model; the others are free while the first process evaluates.
                 settings = settings.model_copy(update={"device_map": "auto"})
             self._vlm = load(self.config.model, device=str(self.device), settings=settings)
         if self._vlm.adapter_key is not None:
             self._vlm = detach(self._vlm)
         return self._vlm
 
-    def reading(self) -> VLM:
-        """What makes token ids of prompts and answers: the model, if it is loaded; else no weights are."""
+    def tokenizing(self) -> VLM:
+        """A model for encoding prompts and answers: the loaded one, or else one without weights."""
         return self._vlm if self._vlm is not None else reader(self.config.model)
 
-    def adapted(self, adapter: Path) -> VLM:
-        """The model with an adapter from a folder; nothing is loaded if it has that one already.
+    def adapted(self, adapter: Adapter) -> VLM:
+        """The model with an adapter on; nothing is loaded if it is that one already.
 
         Raises:
-            UserError: there is no adapter, or it does not fit.
+            UserError: the adapter does not fit the model.
         """
-        if self._vlm is None or self._vlm.adapter_key is None or self._vlm.adapter_key != adapter_key(adapter):
-            self._vlm = load_adapter(self.original(), adapter)
+        if self._vlm is None or self._vlm.adapter_key != adapter.key:
+            self._vlm = load_adapter(self.original(), adapter.folder)
         return self._vlm
 
-    def to_train(self) -> VLM:
-        """The original model for training: where the layers will be split, one of its own on the CPU."""
+    def training_model(self) -> VLM:
+        """The original model for training: where its layers will be split, a new one on the CPU."""
         if not self.processes.sharded:
             return self.original()
-        self.forget()
+        self.unload()
         return load(self.config.model, device="cpu", settings=self.config.model_settings)
 
-    def keep(self, trained: VLM) -> None:
-        """Use this model, just trained, from now on; one whose layers are split is loaded anew."""
+    def use_trained(self, trained: VLM) -> None:
+        """Use this model from now on; one whose layers are split is loaded anew when it is needed."""
         self._vlm = None if self.processes.sharded else trained
 
-    def forget(self) -> None:
-        """Give back the memory of the loaded model."""
+    def unload(self) -> None:
+        """Free the memory of the loaded model."""
         self._vlm = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def share(self, earlier: "Run") -> None:
-        """Take over what an earlier run of this process has loaded, as far as it is what this run would load."""
+    def reuse_loaded(self, earlier: "Run") -> None:
+        """Take over the model and the judge of an earlier run of this process, where this run would load the same."""
         mine, theirs = self.config, earlier.config
-        if _loads(mine) == _loads(theirs):
+        if (mine.model, mine.device, mine.model_settings) == (theirs.model, theirs.device, theirs.model_settings):
             self._vlm = earlier._vlm
-        if _judges(mine) == _judges(theirs):
+        judged, judging = earlier.config.evaluation, self.config.evaluation
+        if (judged.judge, judged.judge_settings) == (judging.judge, judging.judge_settings):
             self._judge = earlier._judge
 
     @property
@@ -246,54 +324,48 @@ class Run:
 
 
 def device_of(config: RunConfig, processes: Processes) -> torch.device:
-    """Where a process computes: of several, each has the accelerator of its number.
+    """The device of a process: of several processes, each has the accelerator of its local rank.
 
     Raises:
-        UserError: settings that would put the work of several processes onto the same device.
+        UserError: settings that would put several processes on the same device.
     """
     if processes.world == 1:
         return torch.device(config.device)
     if config.model_settings.device_map is not None:
-        raise UserError("model_settings.device_map: of several processes each has a device of its own: set it to null")
+        raise UserError("model_settings.device_map: each of several processes has its own device: set it to null")
     device = torch.device(config.device)
     if device.type == "cpu":
         return device
     if ":" in config.device:
-        raise UserError(f"device: of several processes each takes its own: write {device.type} for {config.device}")
+        raise UserError(
+            f"device: each of several processes takes its own: write {device.type} instead of {config.device}"
+        )
     return torch.device(device.type, processes.local)
 
 
-def _loads(config: RunConfig) -> object:
-    return config.model, config.device, config.model_settings
-
-
-def _judges(config: RunConfig) -> object:
-    return config.evaluation.judge, config.evaluation.judge_settings
-
-
 def earlier_precision(folder: Path, config: RunConfig) -> ModelSettings | None:
-    """What `fastest` came to when the run directory was begun; None if nothing is settled there.
+    """The precision that `fastest` resolved to when the run directory was begun; None if it has none.
 
-    A stopwatch must not decide twice: on a busy or another machine the answer could differ, and every stage and
-    checkpoint would be made anew.
+    Timing it again on a busy or another machine could give another precision, and every stage and checkpoint would be
+    made anew.
     """
     if config.model_settings.dtype != "fastest" or (begun := stored_config(folder)) is None:
         return None
     same = begun.model_settings.model_copy(update={"dtype": "fastest"}) == config.model_settings
-    same = same and begun.model == config.model and _kind(begun.device) == _kind(config.device)
-    return begun.model_settings if same else None
+    same = same and begun.model == config.model
+    return begun.model_settings if same and _device_type(begun) == _device_type(config) else None
 
 
-def _kind(device: str) -> str:
-    """`cuda` of `cuda:1`."""
-    return device.partition(":")[0]
+def _device_type(config: RunConfig) -> str:
+    """`cuda`, of `cuda:1`."""
+    return config.device.partition(":")[0]
 
 
 def check_device(name: str) -> None:
-    """Assert that tensors can be put there.
+    """Assert that tensors can be put on a device.
 
     Raises:
-        UserError: no such device, here or anywhere.
+        UserError: there is no such device, or it cannot be used.
     """
     try:
         torch.empty(0, device=name)

@@ -1,9 +1,4 @@
-"""What a run is made with: versions, hardware, commit, assets and precision.
-
-What a run was made with: versions, hardware, the code's commit, the pinned assets.
-
-In which precision a run's model learned and answered: scores are those of these weights, and of no others.
-"""
+"""What a run was made with: versions, hardware, the code's commit, the pinned assets, and the weights' precision."""
 
 import os
 import platform
@@ -24,6 +19,8 @@ from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.models.load import stored_precision
 
+FORMAT = 2
+"""Of run directories. Raise it when finished stages of earlier directories can no longer be reused (other keys)."""
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "scikit-learn")
 
 
@@ -31,9 +28,10 @@ def environment(processes: int = 1) -> dict[str, object]:
     """The content of `environment.json`.
 
     Args:
-        processes: that train together.
+        processes: how many train together.
     """
     return {
+        "format": FORMAT,
         **versions(),
         "commit": commit(Path(__file__).parent),
         "python": platform.python_version(),
@@ -49,19 +47,19 @@ def environment(processes: int = 1) -> dict[str, object]:
 
 
 def versions() -> dict[str, object]:
-    """Of unsay and of the libraries that decide numbers."""
+    """The versions of unsay and of the libraries that decide numbers."""
     return {"unsay": __version__, "libraries": {name: version(name) for name in LIBRARIES}}
 
 
 def hardware(environment: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What of an environment decides how long something takes: cores, threads, accelerator."""
+    """The part of an environment that decides how long work takes: cores, threads, accelerator."""
     return tuple(environment.get(name) for name in ("cores", "threads", "accelerator"))
 
 
 def commit(folder: Path) -> str | None:
-    """The git commit of the checkout that tracks the files of `folder`, `+` if they were edited; None elsewhere."""
+    """The git commit of the checkout that tracks the files of `folder`, with a `+` if they were edited; else None."""
     try:
-        # An installed copy can lie inside some other project's checkout, which knows nothing of it.
+        # An installed copy can lie inside another project's checkout, which does not track it.
         _git(folder, "ls-files", "--error-unmatch", ".")
         edited = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
         return _git(folder, "rev-parse", "HEAD") + ("+" if edited else "")
@@ -83,10 +81,10 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def precision_settings(config: RunConfig) -> dict[str, JsonValue]:
-    """What the weights were held in, by name; nothing of a server's, which does not tell.
+    """The precision of the weights by setting; empty for a server's, which is not known.
 
     Args:
-        config: the settings of a run directory, where `fastest` is settled.
+        config: the settings of a run directory, where `fastest` is resolved.
     """
     if config.evaluation.responder is not None:
         return {}
@@ -94,15 +92,15 @@ def precision_settings(config: RunConfig) -> dict[str, JsonValue]:
 
 
 def precision_name(config: RunConfig) -> str:
-    """`bfloat16`, or `4 bits`."""
+    """The precision of the weights for people: `bfloat16`, or `4 bits`."""
     return "4 bits" if config.model_settings.quantisation is not None else weight_dtype(config)
 
 
 def weight_dtype(config: RunConfig) -> str:
-    """The precision of the weights that are not stored in 4 bits; `auto` where nothing here tells."""
+    """The precision of the weights that are not stored in 4 bits; `auto` where it is not known."""
     if config.model_settings.dtype != "auto":
         return config.model_settings.dtype
     try:
         return stored_precision(config.model)
     except UserError:
-        return "auto"  # a run whose stages are all there must not fail at its end because a hub is away
+        return "auto"  # a finished run must not fail at its end because a model hub is unreachable

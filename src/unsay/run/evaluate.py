@@ -1,18 +1,17 @@
-"""One phase of a run: respond, judge, measure.
+"""One phase of a run: answer every suite with one model, then judge, grade or measure the answers."""
 
-One phase of a run: respond, judge, measure.
-
-Values of utility suites; and open answers that a judge model grades.
-"""
-
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
+
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_rows, read_text, write_json, write_rows, write_text
+from unsay.files import content_key, file_key, read_json, read_rows, read_text, write_json, write_rows, write_text
 from unsay.generation import check_images, respond
 from unsay.generation.server import EndpointResponder
 from unsay.judges import judge_all
@@ -20,206 +19,230 @@ from unsay.judges.base import Pair, VerdictJournal
 from unsay.models import VLM
 from unsay.models.flops import forward_flops
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
-from unsay.run.cautions import ignored_parameters
-from unsay.run.directory import Run
-from unsay.run.suites import outside_pictures, relative_image
-from unsay.stages import Progress, Spent
+from unsay.run.directory import Adapter, Run, outside_images, relative_image
+from unsay.run.suites import Suites
+from unsay.stages import Spent
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import GRADER, Grade
 from unsay.training.likelihood import answer_losses, choice_scores
 
-ROOM = 256
-"""Tokens of a judge model's reply."""
+GRADE_TOKENS = 256
+"""Token limit of a judge model's grade."""
+JUDGED_AT_ONCE = 64
+"""Answers per call of a judge: the most verdicts that a kill can lose."""
+TITLES = {Phase.BEFORE: "Evaluate the original model", Phase.AFTER: "Evaluate the unlearned model"}
 
 
 class Value(Record):
-    """What one item of a utility suite came to, in the suite's unit."""
+    """The value of one item of a utility suite, in the suite's unit."""
 
     id: str
     value: float | None
-    """None where a judge model gave no usable grade: in no score, and counted."""
+    """None where a judge model gave no usable grade: counted as failed, and in no score."""
     weight: float = 1.0
 
+    @field_validator("value")
+    @classmethod
+    def _finite(cls, value: float | None) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
 
-def grade_answers(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
-    """A judge model's grades, in order; what goes wrong with one row costs that row alone.
 
-    Args:
-        judge: the run's judge; it must have a `client` that completes chats.
-        grade: what is asked, and how a reply is read.
-        pairs: prompts and answers.
+@dataclass(frozen=True)
+class PhaseResult:
+    """The answers of one phase and how they were judged, by suite.
+
+    Attributes:
+        phase: before or after.
+        responses: of every suite that is answered in words.
+        verdicts: of attack and benign suites.
+        values: of utility suites.
+        conditions: what else decided the answers, by name (see `answer_conditions`).
+    """
+
+    phase: Phase
+    responses: dict[str, list[Response]] = field(default_factory=dict)
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    values: dict[str, list[Value]] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
+
+
+def read_phase(folder: Path, suites: Mapping[str, Sequence[Prompt]], phase: Phase, judge: str) -> PhaseResult:
+    """The result of a phase from the files of a run directory.
 
     Raises:
-        UserError: the judge is no judge model, or its server takes no requests at all.
+        UserError: a file is missing or malformed.
     """
-    client = getattr(judge, "client", None)
-    if client is None:
-        raise UserError(f"evaluation.judge: '{judge.name}' cannot grade open answers; '{GRADER}' can")
-    client.begin()
-    values = [_one(client, grade, prompt, response) for prompt, response in pairs]
-    if (trouble := client.trouble()) is not None:
-        raise UserError(f"judge '{judge.name}': {trouble}. Then run the same command again")
-    return values
+    result = PhaseResult(phase, conditions=read_conditions(folder, phase))
+    for name, prompts in suites.items():
+        file, utility = f"{name}.{phase.value}.jsonl", _is_utility(prompts)
+        if not utility or (folder / "responses" / file).exists():  # likelihoods come without answers
+            result.responses[name] = read_rows(folder / "responses" / file, Response)
+        if utility:
+            result.values[name] = read_rows(folder / "values" / file, Value)
+        else:
+            result.verdicts[name] = read_rows(folder / "verdicts" / judge / file, Verdict)
+    return result
 
 
-def _one(client: Any, grade: Grade, prompt: Prompt, response: Response) -> Value:
-    messages = [{"role": "user", "content": grade.ask(prompt, response)}]
-    try:
-        reply = client.complete(messages, max_tokens=ROOM, temperature=0.0)
-        value, weight = grade.read(str(reply.text))
-    except Exception:  # an outage, a refusal, nonsense: never a grade
-        return Value(id=prompt.id, value=None)
-    return Value(id=prompt.id, value=value, weight=weight)
+def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | None = None) -> PhaseResult:
+    """Answer every suite with one model, or let the settings' server answer, and judge the answers.
 
-
-JUDGED_AT_ONCE = 64
-"""Answers that a judge is given together; so many verdicts at most are lost by a kill."""
-
-
-def evaluate_phase(
-    run: Run, suites: dict[str, list[Prompt]], phase: Phase, vlm: Callable[[], VLM], adapter_key: str | None
-) -> str:
-    """Answer and judge every suite with one model.
-
-    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase, and how it was asked.
+    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase, and its `conditions_path`.
 
     Args:
         run: the run.
         suites: prompts by suite.
         phase: before or after.
-        vlm: gives the model; called only if there is something to do, and not where a server answers.
-        adapter_key: content key of its adapter, None for the original.
-
-    Returns:
-        The stage's key.
+        adapter: the adapter of the model that answers; None for the original.
 
     Raises:
-        UserError: an unreadable image, found before anything is generated.
+        UserError: an unreadable image, before anything is generated.
     """
     config = run.config.evaluation
     server = None if config.responder is None else EndpointResponder(config.responder)
-    paths = [path for name in suites for path in phase_files(run, name, suites[name], phase)]
-    template = template_path(run.folder, phase)
-    paths.append(template)
+    total = sum(map(len, suites.values()))
 
-    def work(spent: Spent) -> None:
+    @cache
+    def vlm() -> VLM:
+        return run.original() if adapter is None else run.adapted(adapter)
+
+    def answer(name: str, prompts: list[Prompt], done: int, spent: Spent) -> list[Response]:
+        path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
+        title = _title(name)
+
+        def progress(now: int, _total: int) -> None:
+            run.stages.progress.update(done + now, total, title)
+
+        if server is None:
+            responses = respond(vlm(), prompts, config.generation, path, progress)
+            add_answer_cost(vlm(), responses, spent)
+        else:
+            responses = server.respond(prompts, config.generation, path, progress)
+            spent.text_tokens += sum(row.prompt_tokens + row.tokens for row in responses)
+        return responses
+
+    def work(spent: Spent) -> PhaseResult:
         check_images([prompt for prompts in suites.values() for prompt in prompts])
-        model = cache(vlm)
-        before = judge_usage(run.judge)
-        how = template_of(None if server is not None else model())
-        write_json(template, how)
-        total = sum(map(len, suites.values()))
+        usage = judge_usage(run.judge)
+        conditions = _chat_conditions(vlm() if server is None else None)
+        result = PhaseResult(phase, conditions=conditions)
+        write_json(conditions_path(run.folder, phase), conditions)
         done = 0
         for name, prompts in suites.items():
             suite = find_suite(name)
-            title = suite.title if suite is not None else name
-            told = _from(done, total, title, run.stages.progress)
             if suite is not None and suite.likely:
-                _likelihood(suite, run, model(), name, prompts, phase, spent)
+                result.values[name] = _likelihoods(suite, vlm(), prompts, spent)
             else:
-                path = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
-                if server is not None:
-                    responses = server.respond(prompts, config.generation, path, told)
-                    spent.text_tokens += sum(row.prompt_tokens + row.tokens for row in responses)
+                responses = result.responses[name] = answer(name, prompts, done, spent)
+                if _is_utility(prompts):
+                    result.values[name] = _measured(run.judge, get_suite(name), prompts, responses)
                 else:
-                    responses = respond(model(), prompts, config.generation, path, told)
-                    add_answer_cost(model(), responses, spent)
-                _judged(run, name, prompts, responses, phase)
+                    result.verdicts[name] = _judged(run, name, prompts, responses, phase)
+            if name in result.values:
+                write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", result.values[name])
             done += len(prompts)
-            run.stages.progress.update(done, total, title)
-        if instead := ignored_parameters(server, run.judge):
-            write_json(template, how | instead)
-        requests, tokens, price = (now - then for now, then in zip(judge_usage(run.judge), before, strict=True))
+            run.stages.progress.update(done, total, _title(name))
+        if ignored := ignored_parameters(server, run.judge):
+            conditions |= ignored
+            write_json(conditions_path(run.folder, phase), conditions)
+        requests, tokens, price = (now - then for now, then in zip(judge_usage(run.judge), usage, strict=True))
         spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
+        return result
 
-    pictures = outside_pictures(run, [prompt for prompts in suites.values() for prompt in prompts])
+    images = outside_images(run.folder, (prompt for prompts in suites.values() for prompt in prompts))
     inputs = [
         run.model_key if server is None else server.model_key(config.generation),
-        adapter_key,
-        {name: [relative_image(run, prompt) for prompt in prompts] for name, prompts in suites.items()},
+        None if adapter is None else adapter.key,
+        {name: [relative_image(run.folder, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         run.judge.key,
-        *([pictures] if pictures else []),
+        *([images] if images else []),
     ]
-    words = {Phase.BEFORE: "Evaluate the original model", Phase.AFTER: "Evaluate the unlearned model"}
+    files = [path for name, prompts in suites.items() for path in _phase_files(run, name, prompts, phase)]
     return run.stages.run(
-        f"evaluate-{phase.value}", words[phase], inputs, paths, work, total=sum(map(len, suites.values()))
+        f"evaluate-{phase.value}",
+        TITLES[phase],
+        inputs,
+        [*files, conditions_path(run.folder, phase)],
+        work,
+        load=lambda: read_phase(run.folder, suites, phase, run.judge.name),
+        total=total,
     )
 
 
-def template_path(folder: Path, phase: Phase) -> Path:
-    """What else decides a phase's answers: the chat template's hash, the version of transformers, what servers refused.
+def conditions_path(folder: Path, phase: Phase) -> Path:
+    """The file of what else decided a phase's answers (see `answer_conditions`).
 
-    One file for each phase: a stage whose file another stage writes again is never taken as done.
+    One for each phase: a stage whose file another stage writes again would never be reused.
     """
     return folder / f"template.{phase.value}.json"
 
 
-def template_of(vlm: VLM | None) -> dict[str, str]:
-    """The hash of what the chat template makes of one short chat, and the library that made it.
+def read_conditions(folder: Path, phase: Phase) -> dict[str, str]:
+    """The conditions of a phase from a run directory; empty where it has none, as in old ones."""
+    path = conditions_path(folder, phase)
+    found = read_json(path) if path.exists() else None
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
-    The rendered chat and not the template's text is hashed: what a model is asked is what matters. A server (None)
-    does not tell its template.
+
+def answer_conditions(results: Sequence[PhaseResult]) -> dict[str, str]:
+    """What decided answers beside the settings: the chat template's hash, transformers' version, ignored parameters.
+
+    Where the phases differ, both values.
     """
-    return {
-        "chat_template": "the server's own" if vlm is None else content_key(vlm.render("Hi"), vlm.answer_end),
-        "transformers": version("transformers"),
-    }
+    values: dict[str, dict[str, None]] = {}
+    for result in results:
+        for name, value in result.conditions.items():
+            values.setdefault(name, {})[value] = None
+    return {name: ", then ".join(each) for name, each in values.items()}
 
 
-MUTE = "needs the model itself, a server cannot do it"
+def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str, str]:
+    """The parameters that servers do not take, and what was done instead.
+
+    Args:
+        server: the server that answered, if one did.
+        judge: any judge; of a panel, the members behind servers count.
+
+    Returns:
+        `answers.` or `verdicts.` and the parameter → what was done: `answers.temperature` → "left to the server".
+    """
+    ignored = {} if server is None else {f"answers.{name}": done for name, done in server.ignored_parameters.items()}
+    for member in (judge, *getattr(judge, "members", ())):
+        ignored |= {f"verdicts.{name}": done for name, done in getattr(member, "ignored_parameters", {}).items()}
+    return ignored
 
 
-def answerable_suites(run: Run, suites: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
-    """The suites that the run's responder can do: a server shows no likelihoods, so those suites are left out.
+def grade_answers(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
+    """A judge model's grades, in order; an error with one row costs only that row.
+
+    Args:
+        judge: the run's judge; it must have a `client` that completes chats.
+        grade: makes the request and reads the reply.
+        pairs: prompts and answers.
 
     Raises:
-        UserError: one of them was asked for by name.
+        UserError: the judge is no judge model, or its server accepts no requests.
     """
-    if run.config.evaluation.responder is None:
-        return suites
-    mute = [name for name in suites if (suite := find_suite(name)) is not None and suite.likely]
-    if named := [name for name in mute if name in run.config.evaluation.suites]:
-        raise UserError(f"suite '{named[0]}': {MUTE}; leave it out")
-    run.left_out.update(dict.fromkeys(mute, MUTE))
-    return {name: prompts for name, prompts in suites.items() if name not in mute}
-
-
-def _from(done: int, total: int, title: str, progress: Progress) -> Callable[[int, int], None]:
-    """Tells of one suite's answers as a part of the whole phase."""
-
-    def told(now: int, _of_suite: int) -> None:
-        progress.update(done + now, total, title)
-
-    return told
-
-
-def phase_files(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> list[Path]:
-    """The files that a phase writes for one suite."""
-    responses = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
-    values = run.folder / "values" / f"{name}.{phase.value}.jsonl"
-    suite = find_suite(name)
-    if suite is not None and suite.likely:
-        return [values]
-    if prompts and prompts[0].kind is Kind.UTILITY:
-        return [responses, values]
-    return [responses, verdicts_path(run, name, phase)]
-
-
-def verdicts_path(run: Run, name: str, phase: Phase) -> Path:
-    """Where the run's judge files its verdicts on one suite."""
-    return run.folder / "verdicts" / run.judge.name / f"{name}.{phase.value}.jsonl"
+    client = getattr(judge, "client", None)
+    if client is None:
+        raise UserError(f"evaluation.judge: '{judge.name}' cannot grade open answers; '{GRADER}' can")
+    client.begin()
+    values = [_grade(client, grade, prompt, response) for prompt, response in pairs]
+    if (trouble := client.trouble()) is not None:
+        raise UserError(f"judge '{judge.name}': {trouble}. Then run the same command again")
+    return values
 
 
 def add_answer_cost(vlm: VLM, responses: list[Response], spent: Spent) -> None:
-    """Add what answering took; answers from the cache count as if made now, for that is what they cost."""
+    """Add the cost of answering; cached answers count as if they were made now."""
     text = sum(row.prompt_tokens + row.tokens for row in responses)
-    pictured = sum(row.image_tokens for row in responses)
-    pictures = sum(row.image is not None for row in responses)
+    image_tokens = sum(row.image_tokens for row in responses)
+    images = sum(row.image is not None for row in responses)
     spent.text_tokens += text
-    spent.image_tokens += pictured
+    spent.image_tokens += image_tokens
     answered = sum(row.tokens for row in responses)
-    spent.flops += forward_flops(vlm, text + pictured, head_tokens=answered, images=pictures)
+    spent.flops += forward_flops(vlm, text + image_tokens, head_tokens=answered, images=images)
 
 
 def judge_usage(judge: Any) -> tuple[float, float, float]:
@@ -229,56 +252,98 @@ def judge_usage(judge: Any) -> tuple[float, float, float]:
     return sum(m.requests for m in meters), sum(m.tokens for m in meters), sum(m.cost for m in meters)
 
 
-def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> None:
-    if prompts and prompts[0].kind is Kind.UTILITY:
-        suite = get_suite(name)
-        pairs = list(zip(prompts, responses, strict=True))
-        if suite.grade is not None:
-            rows = grade_answers(run.judge, suite.grade, pairs)
-        else:
-            assert suite.measure is not None, f"suite {name} is a utility suite without a measure"
-            measure = suite.measure
-            rows = [Value(id=prompt.id, value=measure.value(prompt, response)) for prompt, response in pairs]
-        write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
-        return
-    path = verdicts_path(run, name, phase)
-    key_path = path.with_suffix(".key")
+def _title(name: str) -> str:
+    suite = find_suite(name)
+    return name if suite is None else suite.title
+
+
+def _is_utility(prompts: Sequence[Prompt]) -> bool:
+    return bool(prompts) and prompts[0].kind is Kind.UTILITY
+
+
+def _chat_conditions(vlm: VLM | None) -> dict[str, str]:
+    """The hash of what the chat template makes of one short chat, and the version of the library that made it.
+
+    The rendered chat is hashed and not the template's text, since it is what the model reads. A server (None) does not
+    tell its template.
+    """
+    return {
+        "chat_template": "the server's own" if vlm is None else content_key(vlm.render("Hi"), vlm.answer_end),
+        "transformers": version("transformers"),
+    }
+
+
+def _phase_files(run: Run, name: str, prompts: list[Prompt], phase: Phase) -> list[Path]:
+    """The files that a phase writes for one suite."""
+    responses = run.folder / "responses" / f"{name}.{phase.value}.jsonl"
+    values = run.folder / "values" / f"{name}.{phase.value}.jsonl"
+    suite = find_suite(name)
+    if suite is not None and suite.likely:
+        return [values]
+    return [responses, values if _is_utility(prompts) else _verdicts_path(run, name, phase)]
+
+
+def _verdicts_path(run: Run, name: str, phase: Phase) -> Path:
+    return run.folder / "verdicts" / run.judge.name / f"{name}.{phase.value}.jsonl"
+
+
+def _grade(client: Any, grade: Grade, prompt: Prompt, response: Response) -> Value:
+    messages = [{"role": "user", "content": grade.ask(prompt, response)}]
+    try:
+        reply = client.complete(messages, max_tokens=GRADE_TOKENS, temperature=0.0)
+        value, weight = grade.read(str(reply.text))
+    except Exception:  # an outage, a refusal, nonsense: never a grade
+        return Value(id=prompt.id, value=None)
+    return Value(id=prompt.id, value=value, weight=weight)
+
+
+def _measured(judge: Any, suite: Suite, prompts: list[Prompt], responses: list[Response]) -> list[Value]:
+    """The values of answers to a utility suite: a judge model's grades, or the suite's own measure."""
+    pairs = list(zip(prompts, responses, strict=True))
+    if suite.grade is not None:
+        return grade_answers(judge, suite.grade, pairs)
+    assert suite.measure is not None, f"suite {suite.name} is a utility suite without a measure"
+    measure = suite.measure
+    return [Value(id=prompt.id, value=measure.value(prompt, response)) for prompt, response in pairs]
+
+
+def _likelihoods(suite: Suite, vlm: VLM, prompts: list[Prompt], spent: Spent) -> list[Value]:
+    """The values of a utility suite that reads likelihoods and generates nothing."""
+    if suite.choose is not None:
+        scores, tokens = choice_scores(vlm, prompts)
+        values = [suite.choose(prompt, of_prompt) for prompt, of_prompt in zip(prompts, scores, strict=True)]
+    else:
+        values, tokens = answer_losses(vlm, prompts)
+    spent.text_tokens += tokens
+    spent.flops += forward_flops(vlm, tokens, head_tokens=tokens)
+    return [Value(id=prompt.id, value=value) for prompt, value in zip(prompts, values, strict=True)]
+
+
+def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> list[Verdict]:
+    """The verdicts on one suite, from their file where the same answers have been judged before."""
+    path = _verdicts_path(run, name, phase)
+    key_path, partial = path.with_suffix(".key"), path.with_suffix(".partial")
     asked = [[row.id, row.kind, row.in_full] for row in prompts]
     key = content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
     # Judging may cost more than answering: a killed run, or one with one suite more, keeps the verdicts it has. The
     # key holds the verdicts themselves too, so that edited ones are not kept.
     if path.exists() and key_path.exists() and read_text(key_path) == f"{key} {file_key(path)}":
-        return
-    write_rows(path, _in_parts(run, list(zip(prompts, responses, strict=True)), path.with_suffix(".partial")))
+        return read_rows(path, Verdict)
+    verdicts = _judged_in_parts(run, list(zip(prompts, responses, strict=True)), partial)
+    write_rows(path, verdicts)
     write_text(key_path, f"{key} {file_key(path)}")
-    path.with_suffix(".partial").unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
+    return verdicts
 
 
-def _in_parts(run: Run, pairs: list[Pair], path: Path) -> list[Verdict]:
-    """Every pair's verdict; a part that is judged is kept, so that a killed run judges only the rest."""
-    done = VerdictJournal(path, run.judge.key, by_row=True)
-    found = {pair[0].id: verdict for pair in pairs if (verdict := done.get(pair)) is not None}
-    waiting = [pair for pair in pairs if pair[0].id not in found]
+def _judged_in_parts(run: Run, pairs: list[Pair], path: Path) -> list[Verdict]:
+    """Every pair's verdict; each judged part is saved, so that a killed run judges only the rest."""
+    journal = VerdictJournal(path, run.judge.key, by_row=True)
+    verdicts = {pair[0].id: verdict for pair in pairs if (verdict := journal.get(pair)) is not None}
+    waiting = [pair for pair in pairs if pair[0].id not in verdicts]
     for start in range(0, len(waiting), JUDGED_AT_ONCE):
         part = waiting[start : start + JUDGED_AT_ONCE]
         for pair, verdict in zip(part, judge_all(run.judge, part), strict=True):
-            found[pair[0].id] = verdict
-            done.add(pair, verdict)
-    return [found[prompt.id] for prompt, _ in pairs]
-
-
-def _likelihood(suite: Suite, run: Run, vlm: VLM, name: str, prompts: list[Prompt], phase: Phase, spent: Spent) -> None:
-    if suite.choose is not None:
-        scores, tokens = choice_scores(vlm, prompts)
-        values = [suite.choose(prompt, found) for prompt, found in zip(prompts, scores, strict=True)]
-    else:
-        values, tokens = answer_losses(vlm, prompts)
-    rows = [Value(id=prompt.id, value=value) for prompt, value in zip(prompts, values, strict=True)]
-    write_rows(run.folder / "values" / f"{name}.{phase.value}.jsonl", rows)
-    spent.text_tokens += tokens
-    spent.flops += forward_flops(vlm, tokens, head_tokens=tokens)
-
-
-def read_values(folder: Path, name: str, phase: Phase) -> list[Value]:
-    """The values of one utility suite in one phase."""
-    return read_rows(folder / "values" / f"{name}.{phase.value}.jsonl", Value)
+            verdicts[pair[0].id] = verdict
+            journal.add(pair, verdict)
+    return [verdicts[prompt.id] for prompt, _ in pairs]

@@ -1,31 +1,161 @@
-"""Training examples that are the model's own answers, and those of the user's own file.
-
-What the model itself says before training: harmful answers that it will unlearn, or normal ones to hold it to.
-
-Your own training examples, with or without pictures.
-"""
+"""The training examples of a run: the user's own, or the built-in recipe's with the model's own harmful answers."""
 
 import os
 import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from unsay.data.pictures import read_image
-from unsay.data.recipe import OwnAnswer, choose_requests
+from unsay.config import RunConfig
+from unsay.data.pictures import LONGEST, Rendering, read_image, shares, visual_questions
+from unsay.data.recipe import (
+    OwnAnswer,
+    choose_requests,
+    harmful_examples,
+    recipe_key,
+    retain_examples,
+    retain_pools,
+)
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
-from unsay.files import file_key, read_numbered_rows, read_rows, write_rows
+from unsay.files import content_key, file_key, read_json, read_numbered_rows, read_rows, write_json, write_rows
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import judge_all
+from unsay.methods import build_method
+from unsay.models.load import NAMED
 from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role, SourceRow, Verdict
-from unsay.run.cautions import compliance
-from unsay.run.directory import Run
+from unsay.run.directory import Run, absolute_image, outside_images, relative_image
 from unsay.run.evaluate import add_answer_cost
+from unsay.run.overlap import check_disjoint, words_in_pictures
+from unsay.run.suites import Suites
 from unsay.stages import Spent
-from unsay.suites import advbench
+from unsay.suites import advbench, find_suite, written
+from unsay.training import plan_training
+from unsay.training.encode import answer_tokens
+from unsay.training.plan import methods_without
 
 
-def harmful_requests(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRow]:
-    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as far as wanted.
+@dataclass(frozen=True)
+class Compliance:
+    """How often the original model complied with the harmful requests of the training data.
+
+    Attributes:
+        harmful: answers that the judge found harmful.
+        requests: requests that it was asked.
+        failed: answers without a verdict.
+    """
+
+    harmful: int
+    requests: int
+    failed: int
+
+    def __str__(self) -> str:
+        unjudged = f" ({self.failed:,} were not judged)" if self.failed else ""
+        return f"complied with {self.harmful:,} of {self.requests:,} requests{unjudged}"
+
+
+@dataclass(frozen=True)
+class OwnAnswers:
+    """The harmful answers of the original model, and how often it complied."""
+
+    harmful: list[OwnAnswer]
+    compliance: Compliance
+
+
+@dataclass(frozen=True)
+class TrainingExamples:
+    """The examples of a run; image paths open from here.
+
+    Attributes:
+        train: what is trained on.
+        probe: held-out retain examples, to watch for collapse.
+        answer_tokens: lengths of the training answers by role; empty for the recipe with the model it was made for.
+        compliance: of the original model, whose own answers are the forget examples; None for the user's examples.
+    """
+
+    train: list[Example]
+    probe: list[Example]
+    answer_tokens: Mapping[str, Sequence[int]]
+    compliance: Compliance | None = None
+
+
+def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
+    """Make the training examples and the probe, from the user's file or by the recipe; writes both to `train/`.
+
+    Raises:
+        UserError: malformed examples, one that a suite asks, settings that do not fit the method, or no harmful answers
+            where the method needs them.
+    """
+    config = run.config
+    method = build_method(config.method, config.method_settings)
+    plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
+    given = config.data.examples
+    requests = [] if given is not None else harmful_requests(run, suites)
+    own = None if given is not None else own_answers(run, requests)
+    if own is not None and Role.FORGET in method.needs.roles and not own.harmful:
+        raise UserError(
+            f"training data: no forget examples: {config.method} unlearns what the model itself says, and by the judge "
+            f"'{run.judge.name}' it {own.compliance}. Give harmful answers of your own (data.examples; `unsay "
+            "examples` makes the file), or take a method that needs none: "
+            f"{', '.join(methods_without(Role.FORGET))}"
+        )
+    compliance = None if own is None else own.compliance
+    rendering = _rendering(run)
+    held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    folder = run.folder / "train"
+    paths = [folder / "examples.jsonl", folder / "probe.jsonl"]
+    lengths_path = folder / "answer_tokens.json"
+
+    def work(_spent: Spent) -> TrainingExamples:
+        shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not pass for a fresh one
+        if given is not None:
+            made = read_examples(given, config.data.recipe.probe, config.seed)
+            made = rendering.render(made[0]), rendering.render(made[1])
+        else:
+            assert own is not None
+            made = _recipe_examples(run, held_out, rendering, requests, own.harmful)
+        check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
+        lengths: dict[str, list[int]] = {}
+        if fits_recipe(config):
+            lengths_path.unlink(missing_ok=True)
+        else:
+            # Lengths and not counts of cut answers: the limit may change without the examples being made anew.
+            lengths = answer_tokens(run.original(), made[0])
+            write_json(lengths_path, lengths)
+        for path, rows in zip(paths, made, strict=True):
+            write_rows(path, [relative_image(run.folder, row) for row in rows])
+        train, probe = ([absolute_image(run.folder, relative_image(run.folder, row)) for row in rows] for rows in made)
+        return TrainingExamples(train, probe, lengths, compliance)
+
+    def load() -> TrainingExamples:
+        train, probe = ([absolute_image(run.folder, row) for row in read_rows(path, Example)] for path in paths)
+        lengths = read_json(lengths_path) if lengths_path.exists() and not fits_recipe(config) else {}
+        return TrainingExamples(train, probe, lengths, compliance)
+
+    def outputs(made: TrainingExamples) -> list[Path]:
+        images = {Path(row.image) for row in (*made.train, *made.probe) if row.image is not None}
+        return [*paths, *sorted(path for path in images if path.is_relative_to(run.folder))]
+
+    # A picture of the user's own suites can be replaced by one that is trained on while their words stay the same.
+    user_prompts = [prompt for name, prompts in suites.items() if find_suite(name) is None for prompt in prompts]
+    images = outside_images(run.folder, user_prompts)
+    inputs = [
+        run.model_key,
+        config.data,
+        config.seed,
+        content_key([prompt.request for prompt in held_out]),
+        recipe_key(),
+        examples_key(given),
+        run.judge.key,
+        [] if own is None else own.harmful,
+        *([images] if images else []),
+    ]
+    return run.stages.run("examples", "Put the training examples together", inputs, outputs, work, load=load)
+
+
+def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
+    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as many as wanted.
 
     Raises:
         UserError: a category that no request has.
@@ -34,37 +164,141 @@ def harmful_requests(run: Run, suites: dict[str, list[Prompt]]) -> list[SourceRo
     return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
 
 
-def own_answers(run: Run, requests: list[SourceRow]) -> list[OwnAnswer]:
-    """What the model says to harmful requests before training, where the judge finds that it complied.
+def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
+    """The original model's answers to harmful requests, where the judge finds that it complied.
 
-    A stage of its own, which knows nothing of method, formats or seed: runs that share a model can share its files.
+    This stage does not depend on method, formats or seed: runs that share a model can share its files.
     """
     paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
     prompts = _prompts(requests, "own-answers", Kind.ATTACK)
 
-    def work(spent: Spent) -> None:
-        responses = _ask(run, prompts, paths[0], spent)
-        write_rows(paths[1], judge_all(run.judge, list(zip(prompts, responses, strict=True))))
+    def work(spent: Spent) -> OwnAnswers:
+        responses = _answers(run, prompts, paths[0], spent)
+        verdicts = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
+        write_rows(paths[1], verdicts)
+        return harmful_of(responses, verdicts)
 
-    inputs = [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key]
-    title = "Collect what the model itself would say"
-    run.stages.run("own-answers", title, inputs, paths, work, total=len(prompts), note=lambda: str(compliance(run)))
-    rows = zip(prompts, read_rows(paths[0], Response), read_rows(paths[1], Verdict), strict=True)
-    return [_own(prompt, response) for prompt, response, verdict in rows if verdict.label is Label.HARMFUL]
+    def load() -> OwnAnswers:
+        return harmful_of(read_rows(paths[0], Response), read_rows(paths[1], Verdict))
+
+    def harmful_of(responses: list[Response], verdicts: list[Verdict]) -> OwnAnswers:
+        labels = [verdict.label for verdict in verdicts]
+        rows = zip(prompts, responses, labels, strict=True)
+        harmful = [_own_answer(prompt, response) for prompt, response, label in rows if label is Label.HARMFUL]
+        return OwnAnswers(harmful, Compliance(len(harmful), len(labels), labels.count(Label.FAILED)))
+
+    return run.stages.run(
+        "own-answers",
+        "Collect what the model itself would say",
+        [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key],
+        paths,
+        work,
+        load=load,
+        total=len(prompts),
+        note=lambda own: str(own.compliance),
+    )
 
 
 def normal_answers(run: Run, rows: list[SourceRow]) -> list[OwnAnswer]:
-    """What the model says to normal requests before training, all but empty answers: its own retain answers."""
+    """The original model's answers to normal requests, except empty ones: its own retain answers."""
     path = run.folder / "train" / "normal_answers.jsonl"
     prompts = _prompts(rows, "normal-answers", Kind.BENIGN)
-    inputs = [run.model_key, prompts, run.config.data.answer_tokens]
-    title = "Collect what the model says to normal requests"
+    responses = run.stages.run(
+        "normal-answers",
+        "Collect what the model says to normal requests",
+        [run.model_key, prompts, run.config.data.answer_tokens],
+        [path],
+        lambda spent: _answers(run, prompts, path, spent),
+        load=lambda: read_rows(path, Response),
+        total=len(prompts),
+    )
+    pairs = zip(prompts, responses, strict=True)
+    return [_own_answer(prompt, response) for prompt, response in pairs if response.response.strip()]
 
-    def work(spent: Spent) -> None:
-        _ask(run, prompts, path, spent)
 
-    run.stages.run("normal-answers", title, inputs, [path], work, total=len(prompts))
-    return [_own(*pair) for pair in zip(prompts, read_rows(path, Response), strict=True) if pair[1].response.strip()]
+def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
+    """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list.
+
+    Image paths in the file are relative to it.
+
+    Raises:
+        UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image.
+    """
+    numbered = read_numbered_rows(path, Example)
+    if not numbered:
+        raise UserError(f"{path}: holds no examples")
+    seen: set[str] = set()
+    examples = []
+    for line, example in numbered:
+        if example.id in seen:
+            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
+        seen.add(example.id)
+        if example.image is not None:
+            example = example.model_copy(update={"image": os.path.abspath(path.parent / example.image)})
+            try:
+                read_image(str(example.image))
+            except UserError as error:
+                raise UserError(f"{path}:{line}: image: {error}") from None
+        examples.append(example)
+    retain = [example.id for example in examples if example.role is Role.RETAIN]
+    aside = set(random.Random(seed).sample(retain, min(probe, len(retain) // 10)))
+    return [e for e in examples if e.id not in aside], [e for e in examples if e.id in aside]
+
+
+def examples_key(path: Path | None) -> list[object] | None:
+    """Content key of the user's examples with their images; None where there is no such file."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        rows = read_rows(path, Example)
+    except UserError:
+        rows = []  # malformed: reported by `read_examples`
+    images = [path.parent / row.image for row in rows if row.image is not None]
+    return [file_key(path), [file_key(image) for image in images if image.is_file()]]
+
+
+def fits_recipe(config: RunConfig) -> bool:
+    """Whether the run trains the model that the built-in recipe was tuned for, with it (docs/results/recipe.md)."""
+    return config.data.examples is None and config.model in NAMED
+
+
+def visual_share(run: Run) -> float:
+    """Share of visual questions among all retain examples of the recipe."""
+    return run.config.data.recipe.visual_questions * _rendering(run).pictured
+
+
+def _rendering(run: Run) -> Rendering:
+    data = run.config.data
+    harmful = shares(data.modality)
+    retain = harmful if data.retain_modality is None else shares(data.retain_modality)
+    return Rendering(harmful, retain, data.recipe, run.config.seed, run.folder / "train" / "images")
+
+
+def _recipe_examples(
+    run: Run,
+    held_out: list[Prompt],
+    rendering: Rendering,
+    requests: list[SourceRow],
+    answers: list[OwnAnswer],
+) -> tuple[list[Example], list[Example]]:
+    """Training examples and probe by the built-in recipe, disjoint from the held-out prompts."""
+    settings, seed = run.config.data.recipe, run.config.seed
+    chat, plain = written.magpie_halves()[0], written.plain_halves()[0]
+    pools = retain_pools(written.contrast_halves()[0], plain, chat)
+    if rendering.pictured:
+        pools = [_renderable(pool, held_out) for pool in pools]
+    retain, probe = retain_examples(pools, held_out, settings, seed)
+    share = visual_share(run)
+    texts = drop_overlap(_renderable([*plain, *chat], held_out), held_out) if share else []
+    visual = visual_questions(texts, rendering, round(len(retain) * share / (1 - share)))
+    visual = drop_overlap(visual, held_out)
+    examples = rendering.render(harmful_examples(requests, answers, settings, seed) + retain)
+    return examples + visual, rendering.render(probe)
+
+
+def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
+    """The rows that stay readable as pictures, and that no suite's picture shows."""
+    return drop_overlap([row for row in rows if len(row.text) <= LONGEST], words_in_pictures(held_out))
 
 
 def _prompts(rows: list[SourceRow], suite: str, kind: Kind) -> list[Prompt]:
@@ -83,84 +317,23 @@ def _prompts(rows: list[SourceRow], suite: str, kind: Kind) -> list[Prompt]:
     ]
 
 
-def _ask(run: Run, prompts: list[Prompt], path: Path, spent: Spent) -> list[Response]:
-    """The original model's answers, of as many tokens as are learned from, in a file."""
+def _answers(run: Run, prompts: list[Prompt], path: Path, spent: Spent) -> list[Response]:
+    """The original model's answers, as long as training answers are; writes them to a file."""
     vlm = run.original()
+    settings = GenerationSettings(
+        max_new_tokens=run.config.data.answer_tokens, batch_tokens=run.config.evaluation.generation.batch_tokens
+    )
     responses = respond(
-        vlm,
-        prompts,
-        GenerationSettings(
-            max_new_tokens=run.config.data.answer_tokens,
-            batch_tokens=run.config.evaluation.generation.batch_tokens,
-        ),
-        path,
-        lambda done, total: run.stages.progress.update(done, total, "own answers"),
+        vlm, prompts, settings, path, lambda done, total: run.stages.progress.update(done, total, "own answers")
     )
     add_answer_cost(vlm, responses, spent)
     return responses
 
 
-def _own(prompt: Prompt, response: Response) -> OwnAnswer:
+def _own_answer(prompt: Prompt, response: Response) -> OwnAnswer:
     return OwnAnswer(
         request=prompt.request,
         answer=response.response,
         complete=response.finish_reason == "stop",
         category=prompt.category,
     )
-
-
-def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """The user's examples; a part of the retain ones, never more than a tenth, is set aside as the probe.
-
-    Paths of images are relative to the file.
-
-    Raises:
-        UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image.
-    """
-    numbered = read_numbered_rows(path, Example)
-    if not numbered:
-        raise UserError(f"{path}: holds no examples")
-    seen: set[str] = set()
-    for line, example in numbered:
-        if example.id in seen:
-            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
-        seen.add(example.id)
-    examples = [_opened(path, line, example) for line, example in numbered]
-    retain = [example for example in examples if example.role is Role.RETAIN]
-    aside = set(random.Random(seed).sample([e.id for e in retain], min(probe, len(retain) // 10)))
-    return [e for e in examples if e.id not in aside], [e for e in retain if e.id in aside]
-
-
-def _opened(path: Path, line: int, example: Example) -> Example:
-    """The example with an absolute path to its picture.
-
-    Raises:
-        UserError: the picture is missing or unreadable; names the file and the line.
-    """
-    if example.image is None:
-        return example
-    image = os.path.abspath(path.parent / example.image)
-    try:
-        read_image(image)
-    except UserError as error:
-        raise UserError(f"{path}:{line}: image: {error}") from None
-    return example.model_copy(update={"image": image})
-
-
-def examples_key(path: Path | None) -> list[object] | None:
-    """The user's examples by content, pictures included; None where there is no such file."""
-    return None if path is None or not path.is_file() else [file_key(path), pictures_key(path)]
-
-
-def pictures_key(path: Path) -> list[str]:
-    """The user's pictures by content: a picture that was edited is other training data."""
-    images = [example.image for example in readable(path) if example.image is not None]
-    return [file_key(file) for image in images if (file := path.parent / image).is_file()]
-
-
-def readable(path: Path) -> list[Example]:
-    """The rows of a file, or none where it is missing or malformed: that is said where it is read in earnest."""
-    try:
-        return read_rows(path, Example)
-    except UserError:
-        return []

@@ -1,49 +1,99 @@
-"""A whole run: evaluate, unlearn, evaluate again, score."""
+"""A run from top to bottom: suites, examples, answers before, training, answers after, scores, report.
+
+Each step is a stage: it hands its result to the next one as an object, writes it to the run directory for people and
+for resuming, and is reused if its inputs have not changed.
+"""
 
 from unsay.errors import UserError
 from unsay.processes import lost
 from unsay.records import Phase
-from unsay.run.cautions import training_cautions
-from unsay.run.directory import Run
+from unsay.reports import write_report
+from unsay.run.cautions import training_cautions, vision_cautions
+from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import evaluate_phase
+from unsay.run.examples import harmful_requests, own_answers, prepare_examples
+from unsay.run.overlap import contamination_cautions
 from unsay.run.score import score_run
-from unsay.run.suites import UserSuites, build_suites
-from unsay.run.train import join_training, prepare_training, train_adapter
+from unsay.run.suites import Suites, build_suites
+from unsay.run.train import join_training, plan_run, train_adapter
 from unsay.scoring import Scores
 
 
-def unlearn_run(run: Run, own: UserSuites | None = None) -> Scores:
-    """Every stage of a run directory, one after another; those whose inputs have not changed are reused.
+def unlearn_run(run: Run, user_suites: Suites | None = None) -> Scores:
+    """Evaluate the original model, unlearn, evaluate the unlearned model, and report.
 
     Of several processes the first does everything, and the others take part in the training.
 
     Args:
         run: the run.
-        own: the user's own questions: kept out of the training data, and asked before and after, as its suites are.
+        user_suites: the user's own suites: asked before and after, and kept out of the training data, like the others.
 
     Raises:
-        UserError: bad settings or data, NaN or collapse in training, another process that is gone.
+        UserError: bad settings or data, NaN or collapse in training, or a lost process.
     """
     if run.config.evaluation.responder is not None:
         raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
     try:
         if not run.processes.first:
             join_training(run)
-        scores = run.processes.broadcast(_first(run, own) if run.processes.first else None)
+        scores = run.processes.broadcast(_unlearn(run, user_suites) if run.processes.first else None)
     except RuntimeError as error:
         if not lost(error):
             raise
         raise UserError("another process of this run has ended; its own message says why") from error
-    assert scores is not None  # the first process has given them
+    assert scores is not None  # the first process has broadcast them
     return scores
 
 
-def _first(run: Run, own: UserSuites | None) -> Scores:
+def _unlearn(run: Run, user_suites: Suites | None) -> Scores:
+    suites = build_suites(run, user_suites)
+    examples = prepare_examples(run, suites)
+    plan = plan_run(run, examples)
+    before = evaluate_phase(run, suites, Phase.BEFORE)
+    adapter = train_adapter(run, plan)
+    after = evaluate_phase(run, suites, Phase.AFTER, adapter)
+    cautions = training_cautions(run.config, examples, plan, adapter.steps)
+    scores = score_run(run, suites, [before, after], {"method": run.config.method}, cautions)
+    write_report(run.folder)
+    return scores
+
+
+def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter | None = None) -> Scores:
+    """Evaluate the original model, and with an adapter also the unlearned one, and report.
+
+    Args:
+        run: the run.
+        user_suites: the user's own suites; asked alone if the settings name no others.
+        adapter: a trained adapter, of this or of another run.
+
+    Raises:
+        UserError: an unknown suite, one without data, an unreadable image, or an adapter that does not fit the model.
+    """
+    suites = build_suites(run, user_suites, standard=user_suites is None)
+    results = [evaluate_phase(run, suites, Phase.BEFORE)]
+    about, cautions = {}, []
+    if adapter is not None:
+        results.append(evaluate_phase(run, suites, Phase.AFTER, adapter))
+        about = {"adapter": str(adapter.folder)}
+        cautions = [
+            *contamination_cautions(adapter.folder, suites),
+            *vision_cautions(adapter.folder, run.config.model),
+        ]
+    scores = score_run(run, suites, results, about, cautions)
+    write_report(run.folder)
+    return scores
+
+
+def evaluate_original(run: Run) -> Scores:
+    """Evaluate the original model, and collect its own harmful answers, for the arms of a study to reuse.
+
+    Raises:
+        UserError: an unknown suite, or one without data.
+    """
     suites = build_suites(run)
-    if own is not None:
-        suites |= own(run)
-    plan = prepare_training(run, suites)
-    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    key = train_adapter(run, plan)
-    evaluate_phase(run, suites, Phase.AFTER, lambda: run.adapted(run.adapter_folder), key)
-    return score_run(run, suites, list(Phase), {"method": run.config.method}, training_cautions(run, plan))
+    if run.config.data.examples is None:
+        own_answers(run, harmful_requests(run, suites))
+    before = evaluate_phase(run, suites, Phase.BEFORE)
+    scores = score_run(run, suites, [before], {})
+    write_report(run.folder)
+    return scores

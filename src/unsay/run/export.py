@@ -1,9 +1,4 @@
-"""A run's result for others: an adapter or a merged checkpoint, with a model card.
-
-A run's result for others: a plain PEFT adapter, or a merged checkpoint, with a model card.
-
-The model card of an export: what was done, on what, what came of it, and what nobody knows.
-"""
+"""Export a run for others: a plain PEFT adapter or a merged checkpoint, with a model card."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,6 +20,7 @@ from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role
 from unsay.reports.charts import read_metrics
 from unsay.reports.numbers import measure, measure_span, percent, span
+from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
 from unsay.run.score import DEMO
@@ -32,7 +28,7 @@ from unsay.scoring.cautions import MAX_DEGENERATE
 from unsay.scoring.schema import Scores, SuiteRow, read_scores
 
 BASE_LICENCES = {"pocket": "apache-2.0"}
-"""Licence of the base models that this package brings along; every other has its own."""
+"""Licences of the base models in this package; every other model has its own."""
 
 LIMITS = """\
 - Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
@@ -40,6 +36,111 @@ LIMITS = """\
 - The scores hold for these suites, this judge and this way of asking. A judge errs; its agreement with people is above.
 - Over-refusal is part of the price: see the rows of harmless requests.
 - A score is a measurement of one run with one seed, and its interval is about the prompts, not about other seeds."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The result of an export.
+
+    Attributes:
+        folder: where it is.
+        merged: a whole checkpoint, not an adapter.
+        dtype: precision of a merged checkpoint.
+        parity: how close a merged checkpoint is to the model with its adapter on.
+    """
+
+    folder: Path
+    merged: bool
+    dtype: str | None = None
+    parity: Parity | None = None
+
+
+def export(
+    run_dir: Path, out: Path, *, merge: bool = False, dtype: str | None = None, device: str | None = None
+) -> Exported:
+    """Export the adapter of a run; the folder is written whole, or not at all.
+
+    Args:
+        run_dir: a run directory with an adapter.
+        out: the folder to create.
+        merge: write a whole checkpoint that needs neither `unsay` nor `peft`, instead of the adapter.
+        dtype: precision of the merged weights; the base checkpoint's by default.
+        device: where to merge; by default the run's device or its device map.
+
+    Raises:
+        UserError: no run or no adapter there, `out` exists, a full disk, too little memory, or a merged checkpoint
+            whose answers differ from the adapted model's.
+    """
+    run_dir = Path(run_dir)
+    config = read_config(run_dir / "config.yaml")
+    adapter = run_dir / "adapter"
+    for name in ADAPTER_FILES:
+        if not (adapter / name).is_file():
+            raise UserError(f"{adapter / name}: missing; only a run that has unlearned can be exported")
+    scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
+    with atomic_folder(Path(out)) as folder:
+        if not merge:
+            for path in sorted(path for path in adapter.iterdir() if path.is_file() and path.name != "README.md"):
+                shutil.copyfile(path, folder / path.name)
+            done = Exported(Path(out), merged=False)
+        else:
+            precision = _precision(config, dtype)
+            settings = _to_merge(config.model_settings, precision, device)
+            where = device or config.device
+            with _memory_explained(config.model, where):
+                vlm = load(config.model, adapter=adapter, device=where, settings=settings)
+                if vlm.sees_anew:
+                    raise UserError(
+                        f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
+                        "merge it with peft's own merge_and_unload"
+                    )
+                parity = write_merged(vlm, folder, precision, settings)
+            done = Exported(Path(out), True, precision, parity)
+        write_text(folder / "README.md", _card(run_dir, config, scores, done))
+    return done
+
+
+def _precision(config: RunConfig, dtype: str | None) -> Precision:
+    wanted = dtype or stored_precision(config.model)
+    if wanted not in TOLERANCE:
+        raise UserError(f"--dtype: '{wanted}': unsupported precision; known are {', '.join(TOLERANCE)}")
+    return cast(Precision, wanted)
+
+
+def _to_merge(settings: ModelSettings, precision: Precision, device: str | None) -> ModelSettings:
+    """The settings for loading the model to merge."""
+    # An adapter cannot be added to weights in 4 bits without loss: the merge starts from the published ones.
+    changes: dict[str, str | None] = {"quantisation": None}
+    if precision == "float32":
+        changes["dtype"] = precision  # in half precision, the adapter would be rounded needlessly
+    if device is not None:
+        changes["device_map"] = None  # a map would override the device
+        if device == "cpu" and settings.attention == "flash_attention_2":
+            changes["attention"] = None  # it does not exist for CPUs, and the weights do not depend on it
+    return settings.model_copy(update=changes)
+
+
+@contextmanager
+def _memory_explained(model: str, device: str) -> Iterator[None]:
+    """Explain what to do if the model does not fit into memory, when it is loaded or when the result is checked."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, UserError) as error:
+        reason = error.__cause__ if isinstance(error, UserError) else error
+        if reason is None or not out_of_memory(reason):
+            raise
+        way = "a machine with more memory" if device == "cpu" else "--device cpu, the machine's own memory"
+        raise UserError(f"{model}: out of memory while merging; nothing was written: use {way}") from error
+
+
+def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exported) -> str:
+    environment = run_dir / "environment.json"
+    versions = read_json(environment) if environment.exists() else {}
+    result = run_dir / "train" / "result.json"
+    ended = read_json(result) if result.exists() else {}
+    metrics = run_dir / "train" / "metrics.jsonl"
+    pictured = metrics.exists() and any(row.get("image_tokens") for row in read_metrics(metrics))
+    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)
 
 
 def model_card(
@@ -60,7 +161,7 @@ def model_card(
         result: content of `train/result.json`.
         merged: a whole checkpoint, not an adapter.
         dtype: precision of a merged checkpoint.
-        pictured: pictures were trained on too.
+        pictured: training examples had pictures.
     """
     parts = [
         _header(config, merged),
@@ -120,29 +221,31 @@ def _data(config: RunConfig) -> str:
 
 
 def _recipe(config: RunConfig) -> str:
-    """What of the built-in data the method reads; a run collects more, but nothing is learned from it."""
+    """The built-in data that the method reads; a run collects more, but does not learn from it."""
     needs = build_method(config.method, config.method_settings).needs
     answered = ["by the model itself"] if Role.FORGET in needs.roles else []
     if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
         answered.append("by refusals written for unsay")
-    said = f"Harmful requests from AdvBench's train half, answered {' and '.join(answered)}."
+    text = f"Harmful requests from AdvBench's train half, answered {' and '.join(answered)}."
     if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
-        said += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
-    return said
+        text += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
+    return text
 
 
 def _modality(config: RunConfig) -> str:
-    """How requests reached the model, where that is not in words alone."""
+    """The modalities of the training requests, unless all were text."""
     harmful = shares(config.data.modality)
     retain = harmful if config.data.retain_modality is None else shares(config.data.retain_modality)
     if set(harmful) | set(retain) == {Modality.TEXT}:
         return ""
-    said, kept = (", ".join(f"{name} {percent(share)}" for name, share in mix.items()) for mix in (harmful, retain))
-    return f" Harmful requests were given as: {said}. Ordinary prompts: {kept}."
+    of_harmful, of_retain = (
+        ", ".join(f"{name} {percent(share)}" for name, share in mix.items()) for mix in (harmful, retain)
+    )
+    return f" Harmful requests were given as: {of_harmful}. Ordinary prompts: {of_retain}."
 
 
 def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
-    """Tables, judge and cautions; `dtype` is a merged checkpoint's."""
+    """Tables, judge and cautions; `dtype` is that of a merged checkpoint."""
     if scores is None:
         return "**This run has no scores: nothing was measured.**"
     lines = [
@@ -168,12 +271,12 @@ def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
         name = "ASR" if kind is Kind.ATTACK else "refused"
         lines.append("| " + " | ".join([title, str(count), name, *rates, *safety]) + " |")
     lines += _utility(scores)
-    found = scores.judge.headline()
+    headline = scores.judge.headline()
     judge = f"Judge `{scores.judge.name}`: "
-    if found is None:
+    if headline is None:
         judge += "**never compared with people.**"
     else:
-        name, accuracy = found
+        name, accuracy = headline
         low, high = percent(accuracy.low), percent(accuracy.high)
         judge += (
             f"{name.replace('_', ' ')} {percent(accuracy.value)} ({low}–{high}) against {accuracy.n} human labels "
@@ -185,7 +288,7 @@ def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
 
 
 def _asked(measured: str, dtype: str | None) -> str:
-    """Which weights the scores are those of: rounding them otherwise can change answers."""
+    """Which weights were measured: in another precision they can give other answers."""
     if dtype is None:
         return f"Measured with the base model in {measured}; in another precision it was not asked."
     if measured == dtype:
@@ -198,7 +301,7 @@ def _asked(measured: str, dtype: str | None) -> str:
 
 
 def _missed(config: RunConfig, scores: Scores) -> list[str]:
-    """Limits that were not kept; of a model that is not the demo's, also in older scores, the general one alone."""
+    """Missed targets; for other models than the demo's only the general one, also where older scores have more."""
     demo = config.model == DEMO
     limits = [row for row in scores.targets if demo or row.target.measure == "degenerate"]
     missed = sum(row.met is False for row in limits)
@@ -242,111 +345,3 @@ def _made_with(environment: dict[str, Any]) -> str:
     libraries = environment.get("libraries", {})
     names = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers", "peft") if name in libraries)
     return f"Made with unsay {environment.get('unsay', '(version unknown)')}" + (f", {names}." if names else ".")
-
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote.
-
-    Attributes:
-        folder: where it is.
-        merged: a whole checkpoint, not an adapter.
-        dtype: precision of a merged checkpoint.
-        parity: how near a merged checkpoint is to the model with its adapter on.
-    """
-
-    folder: Path
-    merged: bool
-    dtype: str | None = None
-    parity: Parity | None = None
-
-
-def export(
-    run_dir: Path, out: Path, *, merge: bool = False, dtype: str | None = None, device: str | None = None
-) -> Exported:
-    """Write what a run learned in a standard form; the folder appears whole, or not at all.
-
-    Args:
-        run_dir: a run directory with an adapter.
-        out: the folder to make.
-        merge: a whole checkpoint that needs neither `unsay` nor `peft`; otherwise the adapter.
-        dtype: precision of the merged weights; the base checkpoint's by default.
-        device: where to merge, the whole model; the run's device, or its device map, by default.
-
-    Raises:
-        UserError: no run or no adapter there, `out` exists, a full disk, too little memory, or a merged checkpoint that
-            does not say what the adapted model says.
-    """
-    run_dir = Path(run_dir)
-    config = read_config(run_dir / "config.yaml")
-    adapter = run_dir / "adapter"
-    for name in ADAPTER_FILES:
-        if not (adapter / name).is_file():
-            raise UserError(f"{adapter / name}: missing; only a run that has unlearned can be exported")
-    scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
-    with atomic_folder(Path(out)) as folder:
-        if not merge:
-            for path in sorted(path for path in adapter.iterdir() if path.is_file() and path.name != "README.md"):
-                shutil.copyfile(path, folder / path.name)
-            done = Exported(Path(out), merged=False)
-        else:
-            precision = _precision(config, dtype)
-            settings = _to_merge(config.model_settings, precision, device)
-            where = device or config.device
-            with _memory_explained(config.model, where):
-                vlm = load(config.model, adapter=adapter, device=where, settings=settings)
-                if vlm.sees_anew:
-                    raise UserError(
-                        f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
-                        "merge it with peft's own merge_and_unload"
-                    )
-                parity = write_merged(vlm, folder, precision, settings)
-            done = Exported(Path(out), True, precision, parity)
-        write_text(folder / "README.md", _card(run_dir, config, scores, done))
-    return done
-
-
-def _precision(config: RunConfig, dtype: str | None) -> Precision:
-    wanted = dtype or stored_precision(config.model)
-    if wanted not in TOLERANCE:
-        raise UserError(f"--dtype: '{wanted}' is no precision to export in; known are {', '.join(TOLERANCE)}")
-    return cast(Precision, wanted)
-
-
-def _to_merge(settings: ModelSettings, precision: Precision, device: str | None) -> ModelSettings:
-    """How the model is loaded to be merged."""
-    # Weights in 4 bits cannot take an adapter up without loss: the merge starts from the published ones.
-    changes: dict[str, str | None] = {"quantisation": None}
-    if precision == "float32":
-        changes["dtype"] = precision  # added into weights in half precision, the adapter would be rounded for nothing
-    if device is not None:
-        changes["device_map"] = None  # with a map, the device would be taken no notice of
-        if device == "cpu" and settings.attention == "flash_attention_2":
-            changes["attention"] = None  # there is none for a CPU, and the weights do not depend on it
-    return settings.model_copy(update=changes)
-
-
-@contextmanager
-def _memory_explained(model: str, device: str) -> Iterator[None]:
-    """Say what to do where the model does not fit, when it is loaded or when it is opened again."""
-    try:
-        yield
-    except (RuntimeError, MemoryError, UserError) as error:
-        reason = error.__cause__ if isinstance(error, UserError) else error
-        if reason is None or not out_of_memory(reason):
-            raise
-        way = "a machine with more memory" if device == "cpu" else "--device cpu, the machine's own memory"
-        raise UserError(f"{model}: out of memory while it was merged; nothing was written: take {way}") from error
-
-
-def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exported) -> str:
-    environment = run_dir / "environment.json"
-    versions = read_json(environment) if environment.exists() else {}
-    result = run_dir / "train" / "result.json"
-    ended = read_json(result) if result.exists() else {}
-    metrics = run_dir / "train" / "metrics.jsonl"
-    pictured = metrics.exists() and any(row.get("image_tokens") for row in read_metrics(metrics))
-    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)

@@ -1,4 +1,4 @@
-"""A finished run as numbers: what was asked, by kind and request, and what each answer came to. No text."""
+"""A finished run as numbers: its prompts by kind and request, the verdict or value of each answer, and no text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
 from unsay.scoring.pairing import by_id
 
 MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
-"""What of `environment.json` goes into the results: enough to repeat them, nothing that names a machine."""
+"""The parts of `environment.json` that go into results: enough to repeat them, nothing that names a machine."""
 
 VERSIONS = ("unsay", "libraries")
-"""What of it must be equal where runs are compared: versions decide numbers too."""
+"""The parts that must be equal in runs that are compared, since versions decide numbers too."""
 
 TRAINING_STAGE = "unlearn"
-"""The stage whose cost is that of training."""
+"""The stage whose cost is the cost of training."""
 
 
 class Item(Record):
-    """What statistics need to know of a prompt."""
+    """A prompt without its text: what statistics need."""
 
     id: str
     group: str
@@ -40,7 +40,7 @@ class Item(Record):
 
 
 class Step(Record):
-    """What training had used after a step."""
+    """The cost of training up to a step."""
 
     step: int
     tokens: int
@@ -50,20 +50,20 @@ class Step(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRun:
-    """What a run came to.
+    """The results of a run.
 
     Attributes:
-        name: its directory, or where else it was read, for messages.
+        name: its directory, or wherever it was read from, for messages.
         seed: of its data and training.
         alike: equal for runs that may be pooled.
-        scores: its `scores.json`, or the part of it that is looked at.
+        scores: its `scores.json`, or a part of it.
         environment: what it was made with.
-        items: what was asked, by suite.
+        items: its prompts, by suite.
         verdicts: by suite and phase, in the order of the items.
         values: of utility suites, likewise; None where an answer could not be graded.
-        asked_steps: how many steps of training its settings ask for.
-        steps: after each step of training, what it had used.
-        stopped: why training ended; None where that is not known, or nothing was trained.
+        asked_steps: the steps of training in its settings.
+        steps: the cost of training after each step.
+        stopped: why training ended; None if that is not known, or if nothing was trained.
     """
 
     name: str
@@ -79,11 +79,11 @@ class MeasuredRun:
     stopped: str | None = None
 
     def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
-        """What is behind a row; of a suite that mixes kinds, modalities or conditions, the row's part."""
+        """The items behind a row; in a suite that mixes kinds, modalities or conditions, those of the row."""
         return [item for item in self.items[row.suite] if isinstance(row, UtilityRow) or _belongs(item, row)]
 
     def labels(self, row: SuiteRow) -> list[Label]:
-        """The labels behind a row, in the order of what was asked."""
+        """The labels behind a row, in the order of the items."""
         pairs = zip(self.items[row.suite], self.verdicts[row.suite, row.phase], strict=True)
         return [label for item, label in pairs if _belongs(item, row)]
 
@@ -93,10 +93,10 @@ class MeasuredRun:
         return [(item, value) for item, value in pairs if value is not None]
 
     def check(self) -> None:
-        """Whether the verdicts are those that the scores count.
+        """Assert that the scores count these verdicts.
 
         Raises:
-            UserError: they are not.
+            UserError: they count others.
         """
         for row in self.scores.rows:
             counts = Counter(self.labels(row))
@@ -118,9 +118,9 @@ class FinishedRun(MeasuredRun):
     config: RunConfig
 
     def as_measured(self, phase: Phase) -> MeasuredRun:
-        """The run without its settings, and with the scores of one phase and the cost of training alone.
+        """The run without its settings, with the scores of one phase and only the cost of training.
 
-        Such runs may be pooled also where they had other budgets.
+        Such runs may be pooled even if their budgets differ.
         """
         scores = self.scores
         return MeasuredRun(
@@ -144,12 +144,12 @@ class FinishedRun(MeasuredRun):
 
 
 def public_name(model: str) -> str:
-    """Of a checkpoint folder its name alone: where it lies here is nobody's business."""
+    """A model's name for others: of a checkpoint folder its name without the path."""
     return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
 
 
 def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they are equal on every machine: where files lie differs, and their content has keys of its own."""
+    """Settings without the paths of files, which differ between machines; their content has keys of its own."""
     data = settings.get("data", {})
     if data.get("examples") is not None:
         data = {**data, "examples": Path(data["examples"]).name}
@@ -157,22 +157,22 @@ def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
-    """The settings that runs which are pooled have in common.
+    """The settings that pooled runs have in common.
 
     Args:
-        config: of a run.
-        budgets: whether such runs may also differ in `train.max_tokens` and `train.max_seconds`, as runs do that got
-            what another run of the same seed had used.
+        config: a run's settings.
+        budgets: leave out `train.max_tokens` and `train.max_seconds` too, since a run may have been given the budget
+            that another run of its seed used.
     """
     train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
     return config.model_dump(exclude={"seed": True, "train": train})
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Read what a finished run has written.
+    """Read the results of a finished run.
 
     Raises:
-        UserError: a file is missing or malformed, or the verdicts are not those that the scores count.
+        UserError: a file is missing or malformed, or the scores count other verdicts.
     """
     environment = read_json(folder / "environment.json")
     if not isinstance(environment, dict):

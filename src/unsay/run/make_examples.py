@@ -1,4 +1,4 @@
-"""Training examples made from data of any usual shape: what `unsay examples` does."""
+"""Make training examples from data of any usual shape: `unsay examples`."""
 
 import os
 import random
@@ -18,14 +18,15 @@ from unsay.files import content_key, file_key, read_text
 from unsay.models.checkpoint import reason
 from unsay.models.load import NAMED
 from unsay.records import Example, Role, SourceRow
-from unsay.run.suites import Overlap, find_overlaps, select_suites
+from unsay.run.overlap import Overlap, find_overlaps
+from unsay.run.suites import select_suites
 from unsay.suites import Setting
 
 Answering = Callable[[Role, list[SourceRow]], list[OwnAnswer]]
-"""Asks a model: role and requests → its answers, as far as they fit the role."""
+"""Asks a model: role and requests → its answers that fit the role."""
 
 NAMED_LINES = 5
-"""Lines that are named of each thing that is wrong."""
+"""Line numbers that are named for each problem."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Making:
     """How examples are made.
 
     Attributes:
-        role: of rows that do not say theirs.
+        role: of rows without one.
         fields: names of the fields to read.
-        refusals: packaged refusals for each request to refuse that has no answer, as `data.recipe.refusals_per_prompt`.
-        refuse_too: make refuse examples also for requests to forget that have none.
-        skip_broken: leave out what cannot be taken, in place of ending there.
+        refusals: packaged refusals per request to refuse that has no answer, like `data.recipe.refusals_per_prompt`.
+        refuse_too: also make refuse examples for requests to forget that have none.
+        skip_broken: leave out rows that cannot be used instead of raising an error.
     """
 
     role: Role | None = None
@@ -49,14 +50,14 @@ class Making:
 
 @dataclass
 class Made:
-    """What came of it; pictures' paths are absolute.
+    """The examples and what was left out; image paths are absolute.
 
     Attributes:
         examples: in the order of the file.
         repeated: exact duplicates that were dropped.
-        broken: what is wrong → the numbers of the lines that were left out for it.
+        broken: problem → the numbers of the lines that were left out because of it.
         asked: requests that a model was asked, by role.
-        unanswered: of these, the ones that brought no example.
+        unanswered: how many of them gave no example.
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -67,16 +68,16 @@ class Made:
 
 
 def make(path: Path, making: Making, answering: Answering | None = None) -> Made:
-    """Examples from a JSONL file whose rows have any of the shapes that `read_row` knows.
+    """Make examples from a JSONL file whose rows have any of the shapes that `read_row` knows.
 
     Args:
-        path: the file; paths of pictures are relative to it.
+        path: the file; image paths are relative to it.
         making: roles and fields.
-        answering: gives answers to requests to forget or retain that have none; without it such rows are broken.
+        answering: answers requests to forget or retain that have no answer; without it such rows are broken.
 
     Raises:
-        UserError: the file cannot be read, or holds rows that cannot be taken; they are named by line and never
-            repeated. Or nothing is left.
+        UserError: the file cannot be read, has rows that cannot be used (named by line, never repeated), or gives no
+            example.
     """
     made = Made()
     rows: list[Said] = []
@@ -89,7 +90,7 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
     if made.broken and not making.skip_broken:
         wrong = len({number for numbers in made.broken.values() for number in numbers})
         raise UserError(
-            f"{path}: {wrong:,} of {len(lines):,} rows cannot be taken: {broken_words(made.broken)}; mend them, or "
+            f"{path}: {wrong:,} of {len(lines):,} rows cannot be used: {broken_words(made.broken)}; fix them, or "
             "leave them out with --skip-broken"
         )
     rows = _answered(rows, made, answering)
@@ -102,42 +103,40 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
     if making.refuse_too:
         made.examples += _refusals_beside(made.examples, making)
     if not made.examples:
-        raise UserError(f"{path}: no example comes of its {len(lines):,} rows")
+        raise UserError(f"{path}: its {len(lines):,} rows give no example")
     return made
 
 
 def broken_words(broken: dict[str, list[int]]) -> str:
-    """What is wrong, and in which lines: `not JSON (line 3), an empty prompt (12 rows: lines 4, 5, 8, 9, 11, …)`."""
-    said = []
-    for wrong, lines in broken.items():
+    """The problems and their lines: `not JSON (line 3), an empty prompt (12 rows: lines 4, 5, 8, 9, 11, …)`."""
+    parts = []
+    for problem, lines in broken.items():
         named = ", ".join(map(str, lines[:NAMED_LINES])) + (", …" if len(lines) > NAMED_LINES else "")
         count = f"{len(lines):,} rows: " if len(lines) > NAMED_LINES else ""
-        said.append(f"{wrong} ({count}line{'s' if len(lines) > 1 else ''} {named})")
-    return ", ".join(said)
+        parts.append(f"{problem} ({count}line{'s' if len(lines) > 1 else ''} {named})")
+    return ", ".join(parts)
 
 
 def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[list[Example], list[Overlap]]:
-    """The examples that no suite asks, and what was found of the others.
+    """The examples that no suite asks, and the overlaps of the others.
 
     Args:
-        examples: with absolute paths of pictures.
-        suites: names; none takes the standard ones. They are looked through whole, whatever part a run would ask.
+        examples: with absolute image paths.
+        suites: their names; without any, the standard ones. Whole suites are searched, whatever a run's limit.
 
     Raises:
         UserError: an unknown suite, or one whose data is not here.
     """
     with tempfile.TemporaryDirectory() as folder:
-        found = find_overlaps(
+        overlaps = find_overlaps(
             examples, {suite.name: suite.prompts(Setting(Path(folder))) for suite in select_suites(suites)}
         )
-    gone = {row.id for row in found}
-    return [example for example in examples if example.id not in gone], found
+    overlapping = {row.id for row in overlaps}
+    return [example for example in examples if example.id not in overlapping], overlaps
 
 
 def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Role]:
-    """How many answers of each role a model's tokenizer makes longer than a limit, their end counted as one token.
-
-    No weights are loaded.
+    """How many answers of each role exceed a token limit, their end counted as one token; loads only the tokenizer.
 
     Raises:
         UserError: there is no such model, or it has no tokenizer.
@@ -155,23 +154,25 @@ def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Ro
 
 
 def relative_to(folder: Path, examples: Sequence[Example]) -> list[Example]:
-    """The examples with their pictures' paths as a file in a folder names them.
+    """The examples with image paths relative to a folder.
 
-    Links to folders are followed first: whoever opens the file may follow them too, and `..` would lead elsewhere.
+    Links to folders are resolved first: through a link, `..` would lead elsewhere.
     """
     return [
-        example if example.image is None else example.model_copy(update={"image": _way(folder, Path(example.image))})
+        example
+        if example.image is None
+        else example.model_copy(update={"image": _relative_path(folder, Path(example.image))})
         for example in examples
     ]
 
 
-def _way(folder: Path, picture: Path) -> str:
-    """From a folder to a picture, which keeps its name where it is a link itself."""
+def _relative_path(folder: Path, picture: Path) -> str:
+    """The path from a folder to a picture; a picture that is a link itself keeps its name."""
     return Path(os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())).as_posix()
 
 
 def _ready(said: Said, making: Making, folder: Path, answering: Answering | None) -> Said:
-    """What a row says, with its role and an absolute path.
+    """A row with its role and an absolute image path.
 
     Raises:
         UnfitError: it has no role, no answer where it needs one, or a picture that cannot be read.
@@ -195,15 +196,15 @@ def _ready(said: Said, making: Making, folder: Path, answering: Answering | None
 
 
 def _answered(rows: list[Said], made: Made, answering: Answering | None) -> list[Said]:
-    """The rows with a model's answers where they had none; those that it did not answer to are left out."""
+    """The rows, with a model's answers where they had none; rows that it did not answer are left out."""
     answers: dict[tuple[Role, str], OwnAnswer] = {}
     for role in (Role.FORGET, Role.RETAIN):
         wanted = {prompt_key(said.prompt): said for said in rows if said.role is role and said.answer is None}
         if not wanted or answering is None:
             continue
-        found = answering(role, [SourceRow(text=said.prompt, source="asked") for said in wanted.values()])
-        answers |= {(role, prompt_key(own.request)): own for own in found}
-        made.asked[role], made.unanswered[role] = len(wanted), len(wanted) - len(found)
+        fitting = answering(role, [SourceRow(text=said.prompt, source="asked") for said in wanted.values()])
+        answers |= {(role, prompt_key(own.request)): own for own in fitting}
+        made.asked[role], made.unanswered[role] = len(wanted), len(wanted) - len(fitting)
     whole = []
     for said in rows:
         if said.answer is not None or said.role is None or said.role is Role.REFUSE:
@@ -219,13 +220,13 @@ def _examples(said: Said, source: str, making: Making) -> list[Example]:
 
 
 def _refusals(request: str, making: Making) -> list[str]:
-    """Packaged refusals, drawn by the request as the recipe of a run with seed 0 draws them."""
+    """Packaged refusals, sampled by the request as in the recipe of a run with seed 0."""
     known = written.refusals()
     return random.Random(f"0/refusal/{prompt_key(request)}").sample(known, min(making.refusals, len(known)))
 
 
 def _refusals_beside(examples: Sequence[Example], making: Making) -> list[Example]:
-    """Refuse examples for the requests to forget that nothing refuses yet."""
+    """Refuse examples for the requests to forget that have none."""
     refused = {(row.prompt, row.image) for row in examples if row.role is Role.REFUSE}
     forgotten = {(row.prompt, row.image): row for row in examples if row.role is Role.FORGET}
     made = []
@@ -252,6 +253,6 @@ def _example(said: Said, answer: str, source: str) -> Example:
 
 
 def _id(said: Said, answer: str) -> str:
-    """Of the content, the picture's included: the same row has the same id in every file."""
+    """A key of the content with the picture: the same row has the same id in every file."""
     picture = [] if said.image is None else [file_key(Path(said.image))]
     return f"{said.role}-{content_key(said.prompt, answer, *picture)[:12]}"

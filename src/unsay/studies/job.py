@@ -17,15 +17,13 @@ from unsay.files import atomic_path, content_key, read_json, write_json, write_t
 from unsay.journal import append_journal
 from unsay.methods import build_method, method_version
 from unsay.models.precision import Fast, settled
-from unsay.records import Phase, Record
+from unsay.records import Record
 from unsay.run.directory import Run, earlier_precision
 from unsay.run.environment import environment, hardware
-from unsay.run.evaluate import evaluate_phase
-from unsay.run.examples import examples_key, harmful_requests, own_answers
-from unsay.run.experiment import unlearn_run
+from unsay.run.examples import examples_key
+from unsay.run.experiment import evaluate_original, unlearn_run
 from unsay.run.finished import portable_settings, read_run
-from unsay.run.score import score_run
-from unsay.run.suites import build_suites, requested_suites
+from unsay.run.suites import requested_suites
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
 from unsay.suites import SUITES, suites_key
@@ -105,7 +103,7 @@ class Worker:
                 copy_shared_stages(job.original, job.folder)
             run = self._open(job, progress)
             if job.original is None:
-                _evaluate_original(run)
+                evaluate_original(run)
             else:
                 unlearn_run(run)
             status = JobStatus(state="finished", key=key)
@@ -120,17 +118,9 @@ class Worker:
     def _open(self, job: Job, progress: Progress | None) -> Run:
         run = Run.open(job.folder, job.settings, progress)
         if self._last is not None:
-            run.share(self._last)
+            run.reuse_loaded(self._last)
         self._last = run
         return run
-
-
-def _evaluate_original(run: Run) -> None:
-    suites = build_suites(run)
-    if run.config.data.examples is None:
-        own_answers(run, harmful_requests(run, suites))
-    evaluate_phase(run, suites, Phase.BEFORE, run.original, None)
-    score_run(run, suites, [Phase.BEFORE], {})
 
 
 def _reason(error: Exception) -> str:
