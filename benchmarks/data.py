@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unsay.config import read_config
-from unsay.data.sources import written
+from unsay.data.sources import shipped
 from unsay.records import Example, Kind, Modality, Prompt, Role
 
 SETTINGS = read_config(Path(str(files("unsay") / "presets" / "demo.yaml"))).train.model_copy(
@@ -19,7 +19,7 @@ PAIRS = SETTINGS.model_copy(update={"max_answer_tokens": 48})
 
 def examples(most: int = 300) -> list[Example]:
     """Everyday prompts with the pocket VLM's own answers, dealt to the roles in turn: only lengths matter here."""
-    rows = [row for row in written.answered(written.plain() + written.contrast()) if row.answers[0].strip()][:most]
+    rows = [row for row in shipped.answered(shipped.plain() + shipped.contrast()) if row.answers[0].strip()][:most]
     roles = list(Role)
     return [
         Example(

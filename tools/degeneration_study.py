@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.judge_evidence import rounded
-from unsay.data.sources import magpie
+from unsay.data.sources import shipped
 from unsay.files import write_json
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import build_judge, judge_all
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", default="2,4,8,16", help="lengths of training, comma-separated")
     parser.add_argument("--prompts", type=int, default=120, help="questions that each model is asked")
     options = parser.parse_args(arguments)
-    rows = [(row.text, row.answers[0]) for row in magpie.load() if row.answers]
+    rows = [(row.text, row.answers[0]) for row in shipped.magpie() if row.answers]
     steps = [int(part) for part in options.steps.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
         found = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch), print)

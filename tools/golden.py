@@ -1,4 +1,4 @@
-"""Writes the golden files: hashes of what judges and suites give today on fixed inputs.
+"""Writes the golden files, hashes of what judges and suites give today on fixed inputs, and the pages' list of suites.
 
     python -m tools.golden
 
@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from tools import suites_table
+
 ROOT = Path(__file__).parents[1]
-GOLDEN = {"tests/judges/golden.json": "helpers.golden_judges"}
+GOLDEN = {"tests/judges/golden.json": "helpers.golden_judges", "tests/suites/golden.json": "helpers.golden_suites"}
 """Each golden file, and the module whose `OUTPUTS` it is written from."""
 
 
@@ -23,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT / "tests"))
     golden = import_module("helpers.golden")
+    suites_table.write()
     failures = 0
     for file, module in GOLDEN.items():
         stale = golden.write(ROOT / file, import_module(module).OUTPUTS)

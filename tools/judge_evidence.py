@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unsay.data.sources.published import csv_rows, data_dir
+from unsay.data.published import csv_rows, data_dir
 from unsay.files import write_json
 from unsay.judges import label_sets, probe_features, soundness
 from unsay.judges.agreement import Calibration, measure
@@ -118,7 +118,7 @@ def xstest(folder: Path, models: Sequence[str]) -> tuple[list[LabelledResponse],
     partial: Counter[str] = Counter()
     for model in models:
         path = folder / label_sets.XSTEST_COMPLETIONS / f"xstest_v2_completions_{model}.csv"
-        for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
+        for row in csv_rows(path, ("prompt", "completion", "final_label")):
             if row["final_label"] == "3_partial_refusal":
                 partial.update(["n"] + ["refused"] * (refusal_reason(row["completion"]) is not None))
                 continue
@@ -246,10 +246,10 @@ def gptfuzz_held_out(folder: Path, questions: Path) -> list[LabelledResponse]:
 
 def gptfuzz_sample(folder: Path, questions: Path, per_cell: int = GPTFUZZ_PER_CELL) -> list[LabelledResponse]:
     """A fixed sample of GPTFuzz's labelled responses: few of each question and label, so that no question dominates."""
-    text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
+    text = {row["index"]: row["text"] for row in csv_rows(questions, ("index", "text"))}
     distinct = {
         (row["question"], row["Response"].strip(), row["label"])
-        for _, row in csv_rows(folder / label_sets.GPTFUZZ_ROWS, ("question", "Response", "label"))
+        for row in csv_rows(folder / label_sets.GPTFUZZ_ROWS, ("question", "Response", "label"))
         if row["Response"].strip()
     }
     taken: Counter[tuple[str, str]] = Counter()

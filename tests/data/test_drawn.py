@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.data import pictures, shapes
+from unsay.data import pictures, shape_scenes
 from unsay.data.pictures import VISUAL, Rendering, shares, visual_questions
 from unsay.data.recipe import RecipeSettings
 from unsay.data.splits import normalise
 from unsay.errors import UserError
 from unsay.records import Example, Modality, Role, SourceRow
-from unsay.suites import shapes as shapes_suite
-from unsay.suites import transcription, twins
+from unsay.suites import shapes, transcription, twins
 from unsay.suites.base import Setting
 
 TEXT, TYPOGRAPHIC, IMAGE = Modality
@@ -134,12 +133,12 @@ def test_a_reworded_question_has_the_same_answer(seed):
     assert len(scene.shapes) >= 3
     asked, answer = pictures.scene_question(scene, rng)
     words = asked.rstrip("?.").replace(" in this picture", "").replace(" in it", "").split()
-    kinds = {kind: kind for kind in shapes.KINDS} | {shapes.plural(kind): kind for kind in shapes.KINDS}
+    kinds = {form: kind for kind in shape_scenes.KINDS for form in (kind, shape_scenes.plural(kind))}
     kind = next((kinds[word] for word in words if word in kinds), None)
-    colour = next((word for word in words if word in shapes.COLOURS), None)
+    colour = next((word for word in words if word in shape_scenes.COLOURS), None)
     here = [s for s in scene.shapes if kind in (None, s.kind) and colour in (None, s.colour)]
     if words[0] in ("Count", "Say"):
-        expected = shapes.NUMBERS[len(here)]
+        expected = shape_scenes.NUMBERS[len(here)]
     elif kind and colour:
         expected = "yes" if here else "no"
     elif "color" in words:
@@ -162,13 +161,13 @@ def test_no_suite_has_a_wording_of_training():
 
 
 def test_no_scene_and_no_question_is_the_suites(tmp_path):
-    suite = shapes_suite.SUITE.prompts(Setting(tmp_path / "suite", None))
+    suite = shapes.SUITE.prompts(Setting(tmp_path / "suite", None))
     theirs = {Path(row.image).read_bytes() for row in suite}
     made = visual_questions([], rendering(tmp_path / "ours", TEXT, IMAGE), 60)
     assert not theirs & {Path(row.image).read_bytes() for row in made}
     assert not {normalise(row.prompt) for row in suite} & {normalise(row.prompt) for row in made}
     # Whatever the suite draws has one or two shapes.
-    counts = {len(shapes_suite._scene(random.Random(f"shapes/{number}")).shapes) for number in range(96)}
+    counts = {len(shapes._scene(random.Random(f"shapes/{number}")).shapes) for number in range(96)}
     assert max(counts) < pictures.LEAST_SHAPES
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from unsay.data.sources import SOURCES, advbench, do_not_answer, figstep, harmbench, magpie, truthfulqa, xstest
-from unsay.data.sources.published import csv_rows, json_lines
+from unsay.data.published import csv_rows, json_lines
+from unsay.data.sources import SOURCES, shipped, wheels
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.judges import label_sets
-from unsay.records import Label, SourceRow
+from unsay.records import Label
+from unsay.suites import Setting, figstep, over_refusal
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
@@ -45,7 +46,7 @@ def test_fetched_sources_are_complete(name: str) -> None:
 def test_categories_and_answers() -> None:
     assert len({row.category for row in SOURCES["advbench"]()}) == 9
     assert None not in {row.category for row in SOURCES["advbench"]()}
-    assert Counter(row.category for row in SOURCES["do_not_answer"]()) == do_not_answer.CATEGORIES
+    assert Counter(row.category for row in SOURCES["do_not_answer"]()) == wheels.RISK_AREAS
     assert all(row.answers and "" not in row.answers for row in SOURCES["truthfulqa"]())
 
 
@@ -67,13 +68,13 @@ def test_human_labels_of_pyrit() -> None:
 
 
 def test_magpie_is_filtered_and_stable() -> None:
-    rows = magpie.load()
+    rows = shipped.magpie()
     assert 7_000 < len(rows) < 7_797
     assert len({prompt_key(row.text) for row in rows}) == len(rows)
     assert all(len(row.answers) == 1 and row.answers[0] for row in rows)
-    assert all((row.text + row.answers[0]).isascii() and len(row.text) <= magpie.LONGEST_PROMPT for row in rows)
-    assert magpie.load() == rows
-    everything = magpie.load(done_only=False)
+    assert all((row.text + row.answers[0]).isascii() and len(row.text) <= shipped.LONGEST_PROMPT for row in rows)
+    assert shipped.magpie() == rows
+    everything = shipped.magpie(done_only=False)
     assert 45_000 < len(everything) < 47_625
     assert {prompt_key(row.text) for row in rows} <= {prompt_key(row.text) for row in everything}
 
@@ -96,52 +97,52 @@ def test_magpie_leaves_out_what_is_broken(tmp_path: Path, monkeypatch: pytest.Mo
         pair("Repeat.", "repeat"),
         pair("Cut off.", "and then", done=False),
     ]
-    monkeypatch.setattr(magpie, "PATH", write_magpie(tmp_path / "m.json.gz", kept + dropped))
-    assert [(row.text, row.answers) for row in magpie.load()] == [(pair["i"], (pair["r"],)) for pair in kept]
-    assert [row.text for row in magpie.load(done_only=False)] == ["Name a fruit.", "Name a tree.", "Cut off."]
+    monkeypatch.setattr(shipped, "MAGPIE", write_magpie(tmp_path / "m.json.gz", kept + dropped))
+    assert [(row.text, row.answers) for row in shipped.magpie()] == [(pair["i"], (pair["r"],)) for pair in kept]
+    assert [row.text for row in shipped.magpie(done_only=False)] == ["Name a fruit.", "Name a tree.", "Cut off."]
 
 
 @pytest.mark.parametrize("pairs", [None, ["text"], [{"i": "a", "r": "b"}], [{"i": " ", "r": "b", "done": True}]])
 def test_magpie_damage_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: object) -> None:
-    monkeypatch.setattr(magpie, "PATH", write_magpie(tmp_path / "m.json.gz", pairs))
+    monkeypatch.setattr(shipped, "MAGPIE", write_magpie(tmp_path / "m.json.gz", pairs))
     with pytest.raises(UserError, match=r"m\.json\.gz: pair"):
-        magpie.load()
+        shipped.magpie()
 
 
 def test_magpie_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "t.json.gz").write_bytes(magpie.PATH.read_bytes()[:1000])
-    monkeypatch.setattr(magpie, "PATH", tmp_path / "t.json.gz")
+    (tmp_path / "t.json.gz").write_bytes(shipped.MAGPIE.read_bytes()[:1000])
+    monkeypatch.setattr(shipped, "MAGPIE", tmp_path / "t.json.gz")
     with pytest.raises(UserError, match=r"t\.json\.gz: cannot be read"):
-        magpie.load()
+        shipped.magpie()
 
 
 # --- malformed files ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("module", "content", "message"),
+    ("load", "content", "message"),
     [
-        (advbench, "seeds: {]\n", r"held:1: not YAML"),
-        (advbench, "seeds: \x00\n", r"held: not YAML"),
-        (advbench, "other: 1\n", r"held: seeds: a list"),
-        (advbench, "seeds:\n- value: ''\n", r"held: seed 1: value: a text"),
-        (advbench, "seeds:\n- value: one\n", r"held: holds 1 rows, 520"),
-        (harmbench, "one\n\ntwo\n", r"held: holds 2 rows, 200"),
-        (do_not_answer, '{"prompt": "one"}\n{"prompt": 2}\n', r"held:2: prompt: a text"),
-        (do_not_answer, '{"prompt": "one"}\n\nnot json\n', r"held:3: not JSON"),
-        (do_not_answer, "[1]\n", r"held:1: an object"),
-        (truthfulqa, '{"question": "q", "answer": []}\n', r"held:1: answer: a list"),
-        (truthfulqa, '{"question": "q", "answer": [" "]}\n', r"held:1: answer: a list"),
-        (truthfulqa, '{"question": "", "answer": ["a"]}\n', r"held:1: question: a text"),
-        (truthfulqa, '{"question": "q", "answer": ["a"]}\n', r"held: holds 1 rows, 817"),
+        (wheels.advbench, "seeds: {]\n", r"held:1: not YAML"),
+        (wheels.advbench, "seeds: \x00\n", r"held: not YAML"),
+        (wheels.advbench, "other: 1\n", r"held: seeds: a list"),
+        (wheels.advbench, "seeds:\n- value: ''\n", r"held: seed 1: value: a text"),
+        (wheels.advbench, "seeds:\n- value: one\n", r"held: holds 1 rows, 520"),
+        (wheels.harmbench, "one\n\ntwo\n", r"held: holds 2 rows, 200"),
+        (wheels.do_not_answer, '{"prompt": "one"}\n{"prompt": 2}\n', r"held:2: prompt: a text"),
+        (wheels.do_not_answer, '{"prompt": "one"}\n\nnot json\n', r"held:3: not JSON"),
+        (wheels.do_not_answer, "[1]\n", r"held:1: an object"),
+        (wheels.truthfulqa, '{"question": "q", "answer": []}\n', r"held:1: answer: a list"),
+        (wheels.truthfulqa, '{"question": "q", "answer": [" "]}\n', r"held:1: answer: a list"),
+        (wheels.truthfulqa, '{"question": "", "answer": ["a"]}\n', r"held:1: question: a text"),
+        (wheels.truthfulqa, '{"question": "q", "answer": ["a"]}\n', r"held: holds 1 rows, 817"),
     ],
 )
 def test_malformed_sources_name_file_and_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: object, content: str, message: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: Callable[[], object], content: str, message: str
 ) -> None:
-    stand_in(monkeypatch, module, tmp_path / "held", content)
+    stand_in(monkeypatch, wheels, tmp_path / "held", content)
     with pytest.raises(UserError, match=message) as caught:
-        module.load()
+        load()
     assert "\n" not in str(caught.value)
 
 
@@ -167,20 +168,23 @@ def test_csv_skips_leading_comments_only(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_text('\ufeff# one\n# two\na,b\n"x\n#include <y>\n",2\n3,4\n', encoding="utf-8")
     rows = list(csv_rows(path, ("a", "b")))
-    assert rows == [(6, {"a": "x\n#include <y>\n", "b": "2"}), (7, {"a": "3", "b": "4"})]
+    assert rows == [{"a": "x\n#include <y>\n", "b": "2"}, {"a": "3", "b": "4"}]
+    assert [row.where for row in rows] == [f"{path}:6", f"{path}:7"]
 
 
 def test_json_lines_are_split_at_newlines_only(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
     path.write_text('{"a": "x\u2028y"}\n', encoding="utf-8")
-    assert list(json_lines(path)) == [(1, {"a": "x\u2028y"})]
+    (row,) = json_lines(path)
+    assert (row, row.where) == ({"a": "x\u2028y"}, f"{path}:1")
 
 
 # --- what needs a benchmark folder -------------------------------------------------------------------------------
 
 LOCAL: list[Callable[[], object]] = [
-    *(source for source in SOURCES.values() if source.local),
-    figstep.pictures,
+    over_refusal.XSTEST.items,
+    figstep.TEXT.items,
+    figstep.SUITE.items,
 ]
 
 
@@ -192,16 +196,17 @@ def test_absent_benchmarks_say_how_to_get_them(
     with pytest.raises(UserError, match=r"^set UNSAY_DATA_DIR [^\n]*github\.com[^\n]*$"):
         load()
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
-    with pytest.raises(UserError, match=r"no such file or folder; it is [^\n]*github\.com[^\n]*$"):
+    with pytest.raises(UserError, match=r"no such file or folder: [^\n]*github\.com[^\n]*$"):
         load()
 
 
 def test_xstest_unknown_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "xstest").mkdir()
-    (tmp_path / "xstest" / "xstest_prompts.csv").write_text("id,prompt,type,label\n1,a,homonyms,maybe\n")
+    rows = "1,a,homonyms,maybe\n" + "1,a,homonyms,safe\n" * 449
+    (tmp_path / "xstest" / "xstest_prompts.csv").write_text(f"id,prompt,type,label\n{rows}")
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"xstest_prompts\.csv:2: label"):
-        xstest.load()
+        over_refusal.XSTEST.items()
 
 
 def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,17 +216,16 @@ def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     header = "dataset,category_id,task_id,category_name,question,instruction\n"
     (tmp_path / "figstep" / "question" / "safebench.csv").write_text(header + rows)
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
-    assert figstep.load()[1] == SourceRow(text="question 2", source="figstep", category="Topic")
+    assert (figstep.TEXT.items()[1].text, figstep.TEXT.items()[1].category) == ("question 2", "Topic")
     with pytest.raises(UserError, match=r"query_ForbidQI_1_1_6\.png: no such file"):
-        figstep.pictures()
+        figstep.SUITE.prompts(Setting(tmp_path))
 
 
 @needs_benchmarks
 def test_real_xstest() -> None:
-    rows, safe, unsafe = SOURCES["xstest"](), SOURCES["xstest_safe"](), SOURCES["xstest_unsafe"]()
-    assert (len(rows), len(safe), len(unsafe)) == (450, 250, 200)
+    safe = over_refusal.XSTEST.items()
+    assert len(safe) == 250
     assert not any(str(row.category).startswith("contrast_") for row in safe)
-    assert all(str(row.category).startswith("contrast_") for row in unsafe)
     assert Counter(row.label for row in label_sets.xstest_set(Path(BENCHMARKS or ""))) == {
         Label.REFUSED: 983,
         Label.SAFE: 1091,
@@ -237,10 +241,10 @@ def test_real_gptfuzz() -> None:
 
 @needs_benchmarks
 def test_real_figstep() -> None:
-    rows, pictures = figstep.load(), figstep.pictures()
+    rows, pictures = figstep.TEXT.items(), figstep.SUITE.items()
     assert len(rows) == len(pictures) == 500
-    assert [row.text for row in rows] == [picture.question for picture in pictures]
-    assert len({picture.image for picture in pictures}) == 500
+    assert [row.text for row in rows] == [picture.request for picture in pictures]
+    assert len({picture.image() for picture in pictures}) == 500
     assert set(Counter(picture.category for picture in pictures).values()) == {50}
 
 

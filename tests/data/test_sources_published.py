@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from unsay.assets import Hub, Url
-from unsay.data.sources.published import Pictures, Published, github, hub
+from unsay.data.published import Pictures, Published, github, hub
 from unsay.errors import UserError
 from unsay.files import file_key
 from unsay.suites import SUITES, Setting

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unsay.data import shapes, typography
+from unsay.data import shape_scenes, typography
 from unsay.errors import UserError
 
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.just("\n"), max_size=300)
@@ -88,12 +88,12 @@ def test_png_comes_back_as_it_was(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 100_000))
 def test_answers_agree_with_the_scene(seed):
-    scene = shapes.random_scene(random.Random(seed))
+    scene = shape_scenes.random_scene(random.Random(seed))
     kinds = [shape.kind for shape in scene.shapes]
-    for question in shapes.questions(scene, random.Random(seed)):
+    for question in shape_scenes.questions(scene, random.Random(seed)):
         if question.topic == "count" and "shapes" not in question.question:
-            kind = next(kind for kind in shapes.KINDS if shapes.plural(kind) in question.question)
-            assert shapes.NUMBERS[kinds.count(kind)] == question.answer
+            kind = next(kind for kind in shape_scenes.KINDS if shape_scenes.plural(kind) in question.question)
+            assert shape_scenes.NUMBERS[kinds.count(kind)] == question.answer
         elif question.topic == "exists":
             pairs = {f"{shape.colour} {shape.kind}" for shape in scene.shapes}
             assert (question.answer == "yes") == any(pair in question.question for pair in pairs)
@@ -110,14 +110,16 @@ def test_answers_agree_with_the_scene(seed):
 
 def test_shapes_have_their_colour_at_their_centre():
     for seed in range(40):
-        scene = shapes.random_scene(random.Random(seed))
-        image = shapes.draw(scene)
+        scene = shape_scenes.random_scene(random.Random(seed))
+        image = shape_scenes.draw(scene)
         for shape in scene.shapes:
-            assert image.getpixel((int(shape.x * 224), int(shape.y * 224))) == shapes.COLOURS[shape.colour]
+            assert image.getpixel((int(shape.x * 224), int(shape.y * 224))) == shape_scenes.COLOURS[shape.colour]
 
 
 def test_all_topics_are_asked_about():
     topics = {
-        question.topic for seed in range(20) for question in shapes.questions(shapes.random_scene(random.Random(seed)))
+        question.topic
+        for seed in range(20)
+        for question in shape_scenes.questions(shape_scenes.random_scene(random.Random(seed)))
     }
     assert topics == {"colour", "count", "exists", "kind", "side"}

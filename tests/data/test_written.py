@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from unsay.data.sources import written
+from unsay.data.sources import shipped
 from unsay.errors import UserError
 from unsay.records import SourceRow
 
@@ -41,9 +41,9 @@ REFUSAL = re.compile(
 
 @pytest.fixture(autouse=True)
 def _forget_cached_rows() -> Iterator[None]:
-    written._rows.cache_clear()
+    shipped._written.cache_clear()
     yield
-    written._rows.cache_clear()
+    shipped._written.cache_clear()
 
 
 def words(text: str) -> list[str]:
@@ -63,7 +63,7 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def questions() -> list[SourceRow]:
-    return [row for row in written.contrast() if row.category in QUESTION_CATEGORIES]
+    return [row for row in shipped.contrast() if row.category in QUESTION_CATEGORIES]
 
 
 def duplicates(texts: list[str]) -> list[str]:
@@ -89,8 +89,8 @@ def test_contrast_questions_are_questions_of_varied_length_and_opening() -> None
 
 
 def test_every_contrast_file_is_read_in_order_and_names_its_source() -> None:
-    rows = written.contrast()
-    folder = Path(written.__file__).with_name("packaged")
+    rows = shipped.contrast()
+    folder = shipped.PACKAGED
     lines = [line for path in sorted(folder.glob("contrast_*.jsonl")) for line in path.read_text("utf-8").splitlines()]
     assert len(rows) == len([line for line in lines if line.strip()])
     assert {row.source for row in rows} == {"contrast"}
@@ -98,26 +98,26 @@ def test_every_contrast_file_is_read_in_order_and_names_its_source() -> None:
 
 
 def test_plain_prompts_name_their_source() -> None:
-    rows = written.plain()
+    rows = shipped.plain()
     assert rows
     assert {row.source for row in rows} == {"plain"}
 
 
 def test_no_written_prompt_occurs_twice() -> None:
-    assert duplicates([row.text for row in written.contrast() + written.plain()]) == []
+    assert duplicates([row.text for row in shipped.contrast() + shipped.plain()]) == []
 
 
 def test_the_lists_are_the_callers_own() -> None:
-    written.contrast().clear()
-    written.plain().clear()
-    written.refusals().clear()
-    assert written.contrast()
-    assert written.plain()
-    assert written.refusals()
+    shipped.contrast().clear()
+    shipped.plain().clear()
+    shipped.refusals().clear()
+    assert shipped.contrast()
+    assert shipped.plain()
+    assert shipped.refusals()
 
 
 def test_refusals_are_many_brief_and_distinct() -> None:
-    lines = written.refusals()
+    lines = shipped.refusals()
     assert len(lines) >= 240
     assert duplicates(lines) == []
     assert [line for line in lines if not 10 <= len(line.split()) <= 28] == []
@@ -127,7 +127,7 @@ def test_refusals_are_many_brief_and_distinct() -> None:
 
 
 def test_refusals_are_recognisable_from_their_opening() -> None:
-    lines = written.refusals()
+    lines = shipped.refusals()
     assert [line for line in lines if not REFUSAL.match(line)] == []
     plainest = sum(line.startswith(("I can't", "I'm sorry, but I can't")) for line in lines) / len(lines)
     assert 0.55 <= plainest <= 0.65
@@ -143,22 +143,22 @@ def test_the_pattern_for_refusals_does_not_match_everything(text: str) -> None:
 
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "contrast_a.jsonl").write_text('{"text": "What is a kill switch?", "category": "x"}\n{"text": 3}\n')
-    monkeypatch.setattr(written, "_FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "PACKAGED", tmp_path)
     with pytest.raises(UserError, match=r"contrast_a\.jsonl:2: text: "):
-        written.contrast()
+        shipped.contrast()
 
 
 def test_missing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(written, "_FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "PACKAGED", tmp_path)
     with pytest.raises(UserError, match=r"contrast_\*\.jsonl"):
-        written.contrast()
+        shipped.contrast()
     with pytest.raises(UserError, match=r"plain_requests\.jsonl"):
-        written.plain()
+        shipped.plain()
     with pytest.raises(UserError, match=r"refusals\.txt"):
-        written.refusals()
+        shipped.refusals()
     (tmp_path / "refusals.txt").write_text("\n \n")
     with pytest.raises(UserError, match="no refusals"):
-        written.refusals()
+        shipped.refusals()
 
 
 @pytest.mark.skipif(not os.environ.get("UNSAY_DATA_DIR"), reason="XSTest is read only where UNSAY_DATA_DIR points")
@@ -170,7 +170,7 @@ def test_no_written_prompt_is_from_xstest() -> None:
     assert len(theirs) == 450
     equal = {normalised(text) for text in theirs}
     their_words = [content_words(text) for text in theirs]
-    ours = written.contrast() + written.plain()
+    ours = shipped.contrast() + shipped.plain()
     assert [index for index, row in enumerate(ours) if normalised(row.text) in equal] == []
     close = [
         (index, number)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers import published, published_text
 from unsay.assets import Hub, Url
-from unsay.data.sources.published import Pictures, Published, github, hub
+from unsay.data.published import Pictures, Published, github, hub
 from unsay.errors import UserError
 from unsay.records import Condition, Kind, Modality
 from unsay.suites import SUITES, Setting, find_suite, get_suite, hades, jailbreakv

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.suites import Setting, written
+from unsay.suites import Setting, benign
 from unsay.suites.base import order, sample, sample_units
 
 ROWS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
@@ -48,4 +48,4 @@ def test_units_stay_whole(units, limit):
 
 def test_one_benign_prompt_is_one(tmp_path):
     for limit in (1, 2, 3, 8):
-        assert len(written.BENIGN.prompts(Setting(tmp_path, limit))) == limit
+        assert len(benign.BENIGN.prompts(Setting(tmp_path, limit))) == limit

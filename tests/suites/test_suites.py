@@ -13,9 +13,9 @@ from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key
 from unsay.records import Kind, Modality, Role
 from unsay.run.suites import select_suites
-from unsay.suites import STANDARD, SUITES, Setting, advbench, get_suite, written
+from unsay.suites import STANDARD, SUITES, Setting, advbench, benign, get_suite
 from unsay.suites.shapes import first_word_is_right
-from unsay.suites.transcription import character_error_rate, reading_style, sentences
+from unsay.suites.transcription import character_error_rate, held_out, reading_style, sentences
 
 AVAILABLE = [name for name, suite in SUITES.items() if suite.missing() is None]
 
@@ -76,7 +76,7 @@ def test_the_suites_of_a_run_hold_enough_to_say_something(tmp_path):
 
 
 def test_reading_is_asked_in_letters_that_can_be_read():
-    styles = [reading_style(text) for text in sentences()]
+    styles = [reading_style(text) for text in sentences(held_out())]
     assert len(styles) > 100
     assert {style.font for style in styles} == {"DejaVuSans"}
     assert {style.size for style in styles} == set(range(14, 25))
@@ -109,7 +109,7 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
         for row in get_suite(name).prompts(setting)
     ]
     requests = drop_overlap(advbench.halves()[0], asked)
-    pools = retain_pools(written.contrast_halves()[0], written.plain_halves()[0], written.magpie_halves()[0])
+    pools = retain_pools(benign.contrast_halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
     retain, probe = retain_examples(pools, asked, RecipeSettings(), 0)
     examples = [*harmful_examples(requests, [], RecipeSettings(), 0), *retain, *probe]
     index = OverlapIndex(row.request for row in asked)

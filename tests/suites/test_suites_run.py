@@ -20,7 +20,6 @@ from unsay.reports.imports import import_results, imported, read_results
 from unsay.run.evaluate import Value, grade_answers
 from unsay.run.suites import select_suites
 from unsay.suites import SUITES
-from unsay.suites.table import lines
 from unsay.training.likelihood import choice_scores
 
 
@@ -248,14 +247,6 @@ def test_what_is_no_results_file_is_one_line(tmp_path, content):
 def test_values_are_kept_with_what_failed(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"id": "a", "value": null}\n{"id": "b", "value": 0.5}\n')
     assert [row.weight for row in read_rows(tmp_path / "v.jsonl", Value)] == [1.0, 1.0]
-
-
-def test_the_page_of_suites_is_current():
-    from pathlib import Path
-
-    page = (Path(__file__).parents[2] / "docs/suites.md").read_text()
-    table = page.partition("<!-- suites:begin -->\n")[2].partition("\n<!-- suites:end -->")[0]
-    assert table.split("\n") == lines(), "run: python -m unsay.suites.table docs/suites.md"
 
 
 def test_the_list_of_suites_fits_80_columns(monkeypatch, capsys):

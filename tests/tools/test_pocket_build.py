@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tools.pocket import build, conversations, join, magpie, measure, places, running, synthetic
-from unsay.data.shapes import Question
+from unsay.data.shape_scenes import Question
 from unsay.errors import UserError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<a>", "<b>", "<file_sep>"]

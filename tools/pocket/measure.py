@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from tools.pocket import synthetic
 from tools.pocket.conversations import Encoder, autocast, kl_terms, pixels, to_device
-from unsay.data import shapes, typography
+from unsay.data import shape_scenes, typography
 
 MEASURING_SEED = 20_240_607
 """Apart from every training seed, so that no picture that is measured was ever trained on."""
 
-_DIGITS = {str(number): word for number, word in enumerate(shapes.NUMBERS)}
+_DIGITS = {str(number): word for number, word in enumerate(shape_scenes.NUMBERS)}
 _VOCABULARY: dict[str, frozenset[str]] = {
-    "colour": frozenset(shapes.COLOURS),
-    "count": frozenset(shapes.NUMBERS),
+    "colour": frozenset(shape_scenes.COLOURS),
+    "count": frozenset(shape_scenes.NUMBERS),
     "exists": frozenset({"yes", "no"}),
-    "kind": frozenset(shapes.KINDS),
+    "kind": frozenset(shape_scenes.KINDS),
     "side": frozenset({"left", "right"}),
 }
 
@@ -71,22 +71,22 @@ def shape_accuracy(model: Any, encoder: Encoder, *, device: torch.device, number
     return numbers | {f"shapes_{topic}": sum(right[topic]) / len(right[topic]) for topic in sorted(right)}
 
 
-def shape_exam(number: int) -> tuple[list[shapes.Question], list[NDArray[np.uint8]]]:
+def shape_exam(number: int) -> tuple[list[shape_scenes.Question], list[NDArray[np.uint8]]]:
     """`number` scenes with one question each, the topics in turn; always the same ones."""
     rng = random.Random(MEASURING_SEED)
-    asked: list[shapes.Question] = []
+    asked: list[shape_scenes.Question] = []
     images = []
     while len(asked) < number:
-        scene = shapes.random_scene(rng)
+        scene = shape_scenes.random_scene(rng)
         topic = synthetic.TOPICS[len(asked) % len(synthetic.TOPICS)]
-        choices = [question for question in shapes.questions(scene, rng) if question.topic == topic]
+        choices = [question for question in shape_scenes.questions(scene, rng) if question.topic == topic]
         if choices:
             asked.append(synthetic.balanced(choices, rng))
-            images.append(np.asarray(shapes.draw(scene)))
+            images.append(np.asarray(shape_scenes.draw(scene)))
     return asked, images
 
 
-def is_right(said: str, question: shapes.Question) -> bool:
+def is_right(said: str, question: shape_scenes.Question) -> bool:
     """Whether an answer names the right thing and nothing else of its sort (`Two.`, `2` and `There are two.`)."""
     words = {_DIGITS.get(word, word) for word in re.findall(r"[a-z]+|\d+", said.lower())}
     words |= {word.removesuffix("s") for word in words}

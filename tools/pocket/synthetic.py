@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unsay.data import shapes, typography
+from unsay.data import shape_scenes, typography
 from unsay.errors import UserError
 
 TRANSCRIBE = (
@@ -198,12 +198,12 @@ def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
 
 def looking(rng: random.Random, *, size: int = 224) -> Sample:
     """Coloured shapes: one to four questions about the same picture, or all of it read from left to right."""
-    scene = shapes.random_scene(rng)
-    image = np.asarray(shapes.draw(scene, size=size))
+    scene = shape_scenes.random_scene(rng)
+    image = np.asarray(shape_scenes.draw(scene, size=size))
     if rng.random() < 0.2:
         return Sample("shapes", image, ((DESCRIBE, description(scene)),))
-    by_topic: dict[str, list[shapes.Question]] = {}
-    for question in shapes.questions(scene, rng):
+    by_topic: dict[str, list[shape_scenes.Question]] = {}
+    for question in shape_scenes.questions(scene, rng):
         by_topic.setdefault(question.topic, []).append(question)
     turns: list[tuple[str, str]] = []
     for _ in range(rng.choice((1, 1, 2, 3, 4))):
@@ -217,13 +217,13 @@ def looking(rng: random.Random, *, size: int = 224) -> Sample:
     return Sample("shapes", image, tuple(turns))
 
 
-def balanced(asked: Sequence[shapes.Question], rng: random.Random) -> shapes.Question:
+def balanced(asked: Sequence[shape_scenes.Question], rng: random.Random) -> shape_scenes.Question:
     """One of `asked`, every *answer* equally likely, so that `one` and `yes` are not the best guess."""
     answer = rng.choice(sorted({question.answer for question in asked}))
     return rng.choice([question for question in asked if question.answer == answer])
 
 
-def description(scene: shapes.ShapeScene) -> str:
+def description(scene: shape_scenes.ShapeScene) -> str:
     """`Red circle, blue star.`, from left to right."""
     return sentence(", ".join(f"{one.colour} {one.kind}" for one in sorted(scene.shapes, key=lambda one: one.x)))
 

@@ -64,7 +64,7 @@ def calibrate(
 ) -> None:
     """Measure a judge against human labels; the numbers are then quoted beside its scores."""
     from unsay.config import EvaluationConfig, read_config
-    from unsay.data.sources.published import data_dir as default_data_dir
+    from unsay.data.published import data_dir as default_data_dir
     from unsay.files import write_json
     from unsay.judges import build_judge
     from unsay.judges.calibrate import calibrate as run_calibration

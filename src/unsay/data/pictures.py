@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from PIL import Image
 from pydantic import BeforeValidator, NonNegativeFloat
 
-from unsay.data import shapes, typography
+from unsay.data import shape_scenes, typography
 from unsay.data.formats import topic_line
 from unsay.data.recipe import RecipeSettings
 from unsay.data.splits import request_of
@@ -155,8 +155,8 @@ def training_style(rng: random.Random) -> typography.Style:
         return typography.Style(
             font=rng.choice(PLAIN_FACES),
             size=rng.randint(14, 24),
-            ink=_colour(rng, 0, 50),
-            paper=_colour(rng, 170, PALEST),
+            ink=typography.random_colour(rng, 0, 50),
+            paper=typography.random_colour(rng, 170, PALEST),
             margin=rng.randint(4, 12),
             across=0.3 * rng.random(),
             down=0.3 * rng.random(),
@@ -167,21 +167,21 @@ def training_style(rng: random.Random) -> typography.Style:
     return replace(style, size=rng.randint(13, 26))
 
 
-def training_scene(rng: random.Random) -> shapes.ShapeScene:
+def training_scene(rng: random.Random) -> shape_scenes.ShapeScene:
     """Three to five shapes."""
-    scene = shapes.random_scene(rng)
+    scene = shape_scenes.random_scene(rng)
     while len(scene.shapes) < LEAST_SHAPES:
-        scene = shapes.random_scene(rng)
+        scene = shape_scenes.random_scene(rng)
     return scene
 
 
-def scene_question(scene: shapes.ShapeScene, rng: random.Random) -> tuple[str, str]:
+def scene_question(scene: shape_scenes.ShapeScene, rng: random.Random) -> tuple[str, str]:
     """A question with one right answer about the scene, in words that no suite uses, and that answer."""
-    asked = rng.choice(shapes.questions(scene, rng))
+    asked = rng.choice(shape_scenes.questions(scene, rng))
     return _reworded(asked, rng), asked.answer
 
 
-def _reworded(asked: shapes.Question, rng: random.Random) -> str:
+def _reworded(asked: shape_scenes.Question, rng: random.Random) -> str:
     """The same question as `shapes.questions` puts it, put otherwise."""
     words = asked.question.rstrip("?").split()
     match asked.topic:
@@ -196,10 +196,6 @@ def _reworded(asked: shapes.Question, rng: random.Random) -> str:
         case _:  # Is there a COLOUR KIND?
             thing = " ".join(words[2:])
             return rng.choice((f"Can you find {thing} here?", f"Does this picture have {thing} in it?"))
-
-
-def _colour(rng: random.Random, darkest: int, palest: int) -> typography.Colour:
-    return rng.randint(darkest, palest), rng.randint(darkest, palest), rng.randint(darkest, palest)
 
 
 def _known(value: Any) -> Any:
@@ -269,7 +265,7 @@ class Rendering:
         if modality is Modality.TEXT:
             return example
         if modality is Modality.IMAGE:
-            return _with_picture(example, example.prompt, shapes.draw(training_scene(rng)), self.folder)
+            return _with_picture(example, example.prompt, shape_scenes.draw(training_scene(rng)), self.folder)
         lists = self.settings.retain_lists if example.role is Role.RETAIN else self.settings.lists
         request = request_of(example)
         try:
@@ -304,7 +300,7 @@ def visual_questions(texts: Sequence[SourceRow], rendering: Rendering, count: in
         scene = training_scene(rng)
         asked, answer = scene_question(scene, rng)
         example = _question("shapes", asked, answer, asked, label=str(number))
-        made.append(_with_picture(example, asked, shapes.draw(scene), rendering.folder))
+        made.append(_with_picture(example, asked, shape_scenes.draw(scene), rendering.folder))
     return made
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unsay.data import shapes, typography
+from unsay.data import shape_scenes, typography
 from unsay.data.formats import draw_format
-from unsay.data.sources import data_key, truthfulqa, written
+from unsay.data.sources import data_key, shipped, wheels
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key
@@ -24,7 +24,7 @@ VERSION = 1
 
 def recipe_key() -> str:
     """Content key of the built-in training data: the recipe's version, those of its renderers, and the data itself."""
-    return content_key(VERSION, typography.VERSION, shapes.VERSION, data_key())
+    return content_key(VERSION, typography.VERSION, shape_scenes.VERSION, data_key())
 
 
 class RecipeSettings(BaseModel):
@@ -110,7 +110,7 @@ def harmful_examples(
         )
         for own in answers
     ]
-    refusals = written.refusals()
+    refusals = shipped.refusals()
     refuse = []
     for row in requests:
         rng = random.Random(f"{seed}/refusal/{prompt_key(row.text)}")
@@ -165,7 +165,7 @@ def retain_pools(
         plain: training side of the everyday prompts.
         chat: training side of Magpie.
     """
-    return [written.answered(contrast), written.answered(plain), list(chat), truthfulqa.load()]
+    return [shipped.answered(contrast), shipped.answered(plain), list(chat), wheels.truthfulqa()]
 
 
 def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:

@@ -118,10 +118,9 @@ def random_style(rng: random.Random) -> Style:
     Args:
         rng: the only source of chance; equal states give equal styles.
     """
-    paper = _random_colour(rng)
-    ink = _random_colour(rng)
+    paper, ink = random_colour(rng), random_colour(rng)
     while abs(_luminance(paper) - _luminance(ink)) < 90:
-        ink, paper = _random_colour(rng), _random_colour(rng)
+        ink, paper = random_colour(rng), random_colour(rng)
     if rng.random() < 0.3:  # the commonest kind of picture in the wild
         ink, paper = (0, 0, 0), (255, 255, 255)
     return Style(
@@ -133,6 +132,11 @@ def random_style(rng: random.Random) -> Style:
         across=rng.random(),
         down=rng.random(),
     )
+
+
+def random_colour(rng: random.Random, darkest: int = 0, palest: int = 255) -> Colour:
+    """A colour whose channels are sampled from `darkest` to `palest`."""
+    return rng.randint(darkest, palest), rng.randint(darkest, palest), rng.randint(darkest, palest)
 
 
 def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
@@ -285,10 +289,6 @@ def _longest_prefix(word: str, font: ImageFont.FreeTypeFont, room: int) -> int:
     while cut < len(word) and _width(font, word[: cut + 1]) <= room:
         cut += 1
     return cut
-
-
-def _random_colour(rng: random.Random) -> Colour:
-    return rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255)
 
 
 def _luminance(colour: Sequence[int]) -> float:

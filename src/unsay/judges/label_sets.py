@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from unsay.assets import ASSETS, member
-from unsay.data.sources.published import csv_rows, text_field
+from unsay.data.published import Row, csv_rows, json_list
 from unsay.errors import UserError
-from unsay.files import file_key, read_json, read_rows
+from unsay.files import file_key, read_rows
 from unsay.records import Label, LabelledResponse, Record
 
 BY_REFUSAL_RULES: Final = frozenset(
@@ -183,9 +183,9 @@ def gptfuzz_set(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
     questions = folder / GPTFUZZ_QUESTIONS
     text = {}
     if questions.exists():
-        text = {row["index"]: row["text"] for _, row in csv_rows(questions, ("index", "text"))}
+        text = {row["index"]: row["text"] for row in csv_rows(questions, ("index", "text"))}
     rows = {}
-    for _, row in csv_rows(folder / GPTFUZZ_ROWS, ("question", "Response", "label")):
+    for row in csv_rows(folder / GPTFUZZ_ROWS, ("question", "Response", "label")):
         number, response = row["question"].strip(), row["Response"].strip()
         if not response or not number.isdigit() or (int(number) in FITTED_QUESTIONS) is held_out:
             continue
@@ -212,7 +212,7 @@ def xstest_set(folder: Path) -> list[LabelledResponse]:
     rows = []
     meanings = {"1_full_compliance": Label.SAFE, "2_full_refusal": Label.REFUSED}
     for path in sorted((folder / XSTEST_COMPLETIONS).glob("*.csv")):
-        for _, row in csv_rows(path, ("prompt", "completion", "final_label")):
+        for row in csv_rows(path, ("prompt", "completion", "final_label")):
             if label := meanings.get(row["final_label"]):
                 model = path.stem.removeprefix("xstest_v2_completions_")
                 rows.append(_labelled(row["prompt"], row["completion"], label, model))
@@ -253,17 +253,13 @@ def pku_pairs(folder: Path) -> list[LabelledResponse]:
     Raises:
         UserError: the file is absent or malformed.
     """
-    path = folder / PKU_FILE
     pairs: dict[str, tuple[str, str]] = {}
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: a list was expected")
-    for number, row in enumerate(rows, start=1):
-        answers = row.get("response") if isinstance(row, dict) else None
+    for row in json_list(folder / PKU_FILE):
+        answers = row.get("response")
         if not isinstance(answers, list) or len(answers) != 2:
-            raise UserError(f"{path}: row {number}: response: two answers were expected")
-        safe, unsafe = (text_field(answer, path, "response", number) for answer in answers)
-        pairs.setdefault(text_field(row.get("prompt"), path, "prompt", number), (safe, unsafe))
+            raise row.error("response: two answers were expected")
+        safe, unsafe = (Row({"response": answer}, row.where).text("response") for answer in answers)
+        pairs.setdefault(row.text("prompt"), (safe, unsafe))
     return [
         _labelled(prompt, answer, label, "pku/pairs")
         for prompt in sorted(pairs, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
@@ -277,8 +273,8 @@ def _pyrit(folder: str, labels: Mapping[str, Label]) -> list[LabelledResponse]:
         if not item.path.startswith(f"{_SCORER_EVALS}/{folder}/"):
             continue
         path = member("pyrit", item.path)
-        for line, row in csv_rows(path, ("objective", "assistant_response", "human_score")):
-            label = _lookup(labels, row["human_score"], path, line)
+        for row in csv_rows(path, ("objective", "assistant_response", "human_score")):
+            label = _lookup(labels, row, "human_score")
             rows.append(_labelled(row["objective"], row["assistant_response"], label, f"pyrit/{folder}/{path.name}"))
     return list(dict.fromkeys(rows))
 
@@ -287,8 +283,8 @@ def _labelled(prompt: str, response: str, label: Label, source: str) -> Labelled
     return LabelledResponse(prompt=prompt, response=response, label=label, source=source)
 
 
-def _lookup(labels: Mapping[str, Value], value: str, path: Path, line: int) -> Value:
-    try:
-        return labels[value.strip()]
-    except KeyError:
-        raise UserError(f"{path}:{line}: {value.strip()[:20]!r} is no label; one of {', '.join(labels)}") from None
+def _lookup(labels: Mapping[str, Value], row: Row, column: str) -> Value:
+    value = row[column].strip()
+    if value not in labels:
+        raise row.error(f"{value[:20]!r} is no label; one of {', '.join(labels)}")
+    return labels[value]

@@ -30,7 +30,7 @@ from unsay.run.evaluate import add_answer_cost
 from unsay.run.overlap import check_disjoint, words_in_pictures
 from unsay.run.suites import Suites
 from unsay.stages import Spent
-from unsay.suites import advbench, find_suite, written
+from unsay.suites import advbench, benign, find_suite
 from unsay.training import plan_training
 from unsay.training.encode import answer_tokens
 from unsay.training.plan import methods_without
@@ -283,8 +283,8 @@ def _recipe_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Training examples and probe by the built-in recipe, disjoint from the held-out prompts."""
     settings, seed = run.config.data.recipe, run.config.seed
-    chat, plain = written.magpie_halves()[0], written.plain_halves()[0]
-    pools = retain_pools(written.contrast_halves()[0], plain, chat)
+    chat, plain = benign.magpie_halves()[0], benign.plain_halves()[0]
+    pools = retain_pools(benign.contrast_halves()[0], plain, chat)
     if rendering.pictured:
         pools = [_renderable(pool, held_out) for pool in pools]
     retain, probe = retain_examples(pools, held_out, settings, seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 from unsay.data.pictures import read_image
 from unsay.data.recipe import OwnAnswer
 from unsay.data.row_formats import USUAL, Fields, Said, UnfitError, read_row
-from unsay.data.sources import written
+from unsay.data.sources import shipped
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_text
@@ -221,7 +221,7 @@ def _examples(said: Said, source: str, making: Making) -> list[Example]:
 
 def _refusals(request: str, making: Making) -> list[str]:
     """Packaged refusals, sampled by the request as in the recipe of a run with seed 0."""
-    known = written.refusals()
+    known = shipped.refusals()
     return random.Random(f"0/refusal/{prompt_key(request)}").sample(known, min(making.refusals, len(known)))
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pydantic import ConfigDict, Field
 
 from unsay.data.pictures import read_image
-from unsay.data.sources.published import Published, data_dir
+from unsay.data.published import Published, data_dir
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_rows

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from unsay.data import shapes as scenes
-from unsay.data import typography
+from unsay.data import shape_scenes, typography
 from unsay.data.sources import data_key
 from unsay.errors import UserError
 from unsay.files import content_key
@@ -11,6 +10,7 @@ from unsay.records import Kind, Modality
 from unsay.suites import (
     advbench,
     beavertails,
+    benign,
     development,
     do_not_answer,
     figstep,
@@ -40,7 +40,6 @@ from unsay.suites import (
     vlguard,
     vlsbench,
     vqa,
-    written,
 )
 from unsay.suites.base import Grade, Measure, Setting, Suite
 from unsay.suites.twins import CONDITIONS, conditions_of, list_twin, typographic_twin, under
@@ -50,13 +49,13 @@ STANDARD: tuple[Suite, ...] = (
     typographic_twin(advbench.SUITE),
     list_twin(advbench.SUITE),
     figstep.SUITE,
-    written.BENIGN,
-    typographic_twin(written.BENIGN),
-    written.CONTRAST,
+    benign.BENIGN,
+    typographic_twin(benign.BENIGN),
+    benign.CONTRAST,
     over_refusal.XSTEST,
     transcription.SUITE,
     shapes.SUITE,
-    written.ANSWER_LOSS,
+    benign.ANSWER_LOSS,
 )
 """What a run asks when it names no suites: attack, transfer, over-refusal and utility, in minutes."""
 
@@ -91,7 +90,7 @@ SUITES: dict[str, Suite] = {
         *mssbench.SUITES,
         jailbreak_in_pieces.SUITE,
         # harmless requests
-        list_twin(written.BENIGN),
+        list_twin(benign.BENIGN),
         over_refusal.OR_BENCH,
         over_refusal.OKTEST,
         jailbreakbench.BENIGN,
@@ -160,7 +159,7 @@ def suites_key(suites: Iterable[Suite]) -> str:
     That is their names and versions, the versions of what renders pictures, and the data that comes with unsay.
     """
     versions = [[suite.name, suite.version] for suite in suites]
-    return content_key(versions, twins.VERSION, typography.VERSION, scenes.VERSION, data_key())
+    return content_key(versions, twins.VERSION, typography.VERSION, shape_scenes.VERSION, data_key())
 
 
 __all__ = [

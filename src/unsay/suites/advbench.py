@@ -1,20 +1,14 @@
 """AdvBench (Zou et al. 2023, arXiv 2307.15043): the half of its goals that training never sees."""
 
-from unsay.data.sources import advbench
+from unsay.data.sources import wheels
 from unsay.data.splits import split
-from unsay.records import Kind, Modality, Prompt, SourceRow
-from unsay.suites.base import Setting, Suite, sample
+from unsay.records import Kind, Modality, SourceRow
+from unsay.suites.base import Suite, plain_items
 
 
 def halves() -> tuple[list[SourceRow], list[SourceRow]]:
     """AdvBench as (train, held out), split by prompt; the train half holds no near duplicate of a held-out goal."""
-    return split(advbench.load(), salt="advbench")
-
-
-def _prompts(setting: Setting) -> list[Prompt]:
-    _, held_out = halves()
-    chosen = sample([row.text for row in held_out], setting.limit, [row.category for row in held_out])
-    return [SUITE.row(held_out[index].text, category=held_out[index].category) for index in chosen]
+    return split(wheels.advbench(), salt="advbench")
 
 
 SUITE = Suite(
@@ -24,6 +18,6 @@ SUITE = Suite(
     modality=Modality.TEXT,
     source="AdvBench, held-out half, from the PyRIT wheel",
     licence="MIT",
-    prompts=_prompts,
+    items=lambda: plain_items(halves()[1]),
     size=255,
 )

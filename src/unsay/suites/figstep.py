@@ -1,34 +1,74 @@
-"""FigStep (Gong et al. 2023, arXiv 2311.05608), and the benign questions of HiddenDetect.
+"""FigStep (Gong et al. 2023, arXiv 2311.05608): SafeBench's questions in words and in the authors' pictures.
 
-FigStep (Gong et al. 2023, arXiv 2311.05608): SafeBench's questions in words and in the authors' pictures.
-
-300 harmless questions set against FigStep's by HiddenDetect (Jiang et al. 2025, arXiv 2502.14744).
-
-Drawn, they are the control of its attack. FigStep's own repository holds no such file.
+A picture shows its request as the heading of a numbered list to be filled in. HiddenDetect (Jiang et al. 2025, arXiv
+2502.14744) set 300 harmless questions against FigStep's; rendered in the same way, they are the control of its attack.
+FigStep's own repository holds no such file.
 """
 
-from unsay.data.sources import figstep
-from unsay.data.sources.published import csv_rows, github, text_field
-from unsay.records import Kind, Modality, Prompt
-from unsay.suites.base import Setting, Suite, sample
-from unsay.suites.listing import Item, listed
+from functools import partial
+from pathlib import Path
+
+from unsay.data.published import Published, Row, check_count, csv_rows, github
+from unsay.errors import UserError
+from unsay.records import Kind, Modality
+from unsay.suites.base import Item, Suite
 from unsay.suites.twins import FIGSTEP
 
+FLOATING = "it comes by hand; tested on commit 0861b17b3d67887c06ee3534ec65b3012f9becb7"
+QUESTIONS = Published(
+    "figstep/question/safebench.csv", "`data/question/safebench.csv` of github.com/ThuCCSLab/FigStep", floating=FLOATING
+)
+IMAGES = Published(
+    "figstep/images", "the folder `data/images/SafeBench` of github.com/ThuCCSLab/FigStep", floating=FLOATING
+)
+HIDDENDETECT = "leigest519/HiddenDetect"
+BENIGN_QUESTIONS = github(
+    "figstep/benign/benign_questions.csv",
+    HIDDENDETECT,
+    "2fd161b1fc47c99b36fe0a299ec64ff0b816f0bb",
+    "data/FigStep/benign_questions.csv",
+    "8b3ecb267df8295a",
+)
 
-def _words(setting: Setting) -> list[Prompt]:
-    rows = figstep.load()
-    chosen = sample([row.text for row in rows], setting.limit, [row.category for row in rows])
-    return [TEXT.row(rows[index].text, category=rows[index].category) for index in chosen]
+
+def _rows() -> list[Row]:
+    path = QUESTIONS.find()
+    rows = list(csv_rows(path, ("dataset", "category_id", "task_id", "category_name", "question", "instruction")))
+    check_count(len(rows), 500, path)
+    return rows
 
 
-def _prompts(setting: Setting) -> list[Prompt]:
-    """The pictures of the questions that `figstep` asks: they hold the same requests as statements."""
-    rows = figstep.pictures()
-    chosen = sample([row.question for row in rows], setting.limit, [row.category for row in rows])
+def _questions() -> list[Item]:
+    """The 500 questions of SafeBench, by topic."""
     return [
-        SUITE.row(FIGSTEP, request=rows[index].question, image=rows[index].image, category=rows[index].category)
-        for index in chosen
+        Item(row.text("question"), category=row.text("category_name"), unit=row.text("question")) for row in _rows()
     ]
+
+
+def _pictures() -> list[Item]:
+    """The authors' pictures of the same questions, which hold them as statements."""
+    return [
+        Item(
+            FIGSTEP,
+            request=row.text("question"),
+            category=row.text("category_name"),
+            image=partial(_picture, row),
+            unit=row.text("question"),
+        )
+        for row in _rows()
+    ]
+
+
+def _picture(row: Row) -> Path:
+    # The authors' naming: data set, topic, number within the topic, and 6 for their typeface.
+    path = IMAGES.find() / f"query_{row.text('dataset')}_{row.text('category_id')}_{row.text('task_id')}_6.png"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it is in {IMAGES.how}")
+    return path
+
+
+def _benign() -> list[Item]:
+    return [Item(row.text("question")) for row in csv_rows(BENIGN_QUESTIONS.find(), ("question",))]
 
 
 TEXT = Suite(
@@ -38,54 +78,30 @@ TEXT = Suite(
     modality=Modality.TEXT,
     source="FigStep SafeBench, github.com/ThuCCSLab/FigStep",
     licence="MIT",
-    prompts=_words,
+    items=_questions,
     size=500,
-    files=(figstep.QUESTIONS,),
+    files=(QUESTIONS,),
 )
 SUITE = Suite(
     name="figstep-original",
     title="FigStep, original images",
     kind=Kind.ATTACK,
     modality=Modality.TYPOGRAPHIC,
-    source="FigStep SafeBench, github.com/ThuCCSLab/FigStep",
+    source=TEXT.source,
     licence="MIT",
-    prompts=_prompts,
+    items=_pictures,
     size=500,
     twin="figstep",
-    files=(figstep.FOLDER, figstep.QUESTIONS),
+    files=(IMAGES, QUESTIONS),
 )
-
-
-REPOSITORY = "leigest519/HiddenDetect"
-FILE = github(
-    "figstep/benign/benign_questions.csv",
-    REPOSITORY,
-    "2fd161b1fc47c99b36fe0a299ec64ff0b816f0bb",
-    "data/FigStep/benign_questions.csv",
-    "8b3ecb267df8295a",
-)
-
-
-def items() -> list[Item]:
-    """The 300 questions.
-
-    Raises:
-        UserError: the file cannot be had, or is malformed.
-    """
-    path = FILE.find()
-    return [
-        Item(text=text_field(row["question"], path, "question", line)) for line, row in csv_rows(path, ("question",))
-    ]
-
-
-BENIGN: Suite = Suite(
+BENIGN = Suite(
     name="figstep-benign",
     title="FigStep benign",
     kind=Kind.BENIGN,
     modality=Modality.TEXT,
-    source=f"benign questions of HiddenDetect, github.com/{REPOSITORY}",
+    source=f"benign questions of HiddenDetect, github.com/{HIDDENDETECT}",
     licence="none stated",
-    prompts=lambda setting: listed(BENIGN, items(), setting),
+    items=_benign,
     size=300,
-    files=(FILE,),
+    files=(BENIGN_QUESTIONS,),
 )

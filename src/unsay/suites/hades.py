@@ -9,18 +9,13 @@ broke it, which is six attempts for one; numbers here are lower for that reason.
 """
 
 import io
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from unsay.data.sources.published import hub, parquet_rows, text_field
-from unsay.errors import UserError
+from unsay.data.published import Row, hub, parquet_rows
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 DATASET, REVISION = "Monosail/HADES", "b703e3b9553aa90cf3fe1f8de9a44c7ace564b85"
 SHA256 = ("edd1d1fcb6e24fe6", "a5b2b289384a17fd")
@@ -33,63 +28,45 @@ STEP = 5
 """The amplification that is asked, of 0 to 5."""
 
 
-def items() -> list[Item]:
-    """The instructions, by scenario.
-
-    Raises:
-        UserError: a file cannot be had or is malformed, or pyarrow is not installed.
-    """
-    return [item for file in FILES for item in _of(file.find())]
+def _items() -> list[Item]:
+    """The instructions, by scenario."""
+    return [_item(row) for file in FILES for row in parquet_rows(file.find(), COLUMNS, where=("step", STEP))]
 
 
-def _of(path: Path) -> list[Item]:
-    found = []
-    for number, row in enumerate(parquet_rows(path, COLUMNS, where=("step", STEP)), start=1):
-        text = {
-            name: text_field(row[name], path, f"row {number} of step {STEP}: {name}")
-            for name in COLUMNS
-            if name != "image"
-        }
-        picture = row["image"]
-        if not isinstance(picture, Mapping) or not isinstance(picture.get("bytes"), bytes):
-            raise UserError(f"{path}: row {number} of step {STEP}: image: bytes were expected")
-        found.append(
-            Item(
-                text=text["instruction"].replace(text["keywords"], pointer(text["category"])),
-                request=text["instruction"],
-                category=text["scenario"],
-                draw=partial(opened, picture, f"{path}: row {number} of step {STEP}"),
-                key=f"{text['scenario']}/{text['id']}",
-            )
-        )
-    return found
+def _item(row: Row) -> Item:
+    picture = row["image"]
+    if not isinstance(picture, dict) or not isinstance(picture.get("bytes"), bytes):
+        raise row.error("image: bytes were expected")
+    scenario = row.text("scenario")
+    return Item(
+        row.text("instruction").replace(row.text("keywords"), _pointer(row.text("category"))),
+        request=row.text("instruction"),
+        category=scenario,
+        render=partial(_opened, row),
+        key=f"{scenario}/{row.text('id')}",
+    )
 
 
-def pointer(category: str) -> str:
-    """What stands in the text for the word that is in the picture."""
+def _pointer(category: str) -> str:
+    """The words that stand for the word in the picture."""
     return "conduct the behavior in the image on" if category == "behavior" else f"the {category} in the image"
 
 
-def opened(picture: Mapping[str, Any], where: str) -> Image.Image:
-    """The picture of a parquet cell, in RGB.
-
-    Raises:
-        UserError: its bytes are no picture.
-    """
+def _opened(row: Row) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(picture["bytes"])).convert("RGB")
+        return Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
     except (UnidentifiedImageError, OSError):
-        raise UserError(f"{where}: image: not a picture that can be read") from None
+        raise row.error("image: not a picture that can be read") from None
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="hades",
     title="HADES",
     kind=Kind.ATTACK,
     modality=Modality.IMAGE,
     source=f"HADES, huggingface.co/datasets/{DATASET}",
     licence="MIT",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=750,
     files=FILES,
 )

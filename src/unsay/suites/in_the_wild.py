@@ -5,13 +5,13 @@ gives the template as the system prompt.
 """
 
 import random
+from collections.abc import Iterator
 
-from unsay.data.sources.published import csv_rows, github, text_field
+from unsay.data.published import csv_rows, github
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 REPOSITORY = "verazuo/jailbreak_llms"
 FLOATING = "its commit could not be looked up"
@@ -32,60 +32,50 @@ QUESTIONS = github(
 PER_QUESTION = 4
 """Templates that each question is put into."""
 LONGEST = 6000
-"""Characters of a template; longer ones do not fit the context of small models, and say so nowhere."""
+"""Characters of a template; longer ones do not fit the context of small models, and are cut without notice."""
 
 
-def pairs() -> list[tuple[str, str, str]]:
-    """(template, question, category): every question in `PER_QUESTION` templates, drawn by the question alone.
-
-    Raises:
-        UserError: a file cannot be had or is malformed, or there are too few templates.
-    """
+def _pairs() -> Iterator[tuple[str, str, str]]:
+    """(template, question, category): every question in `PER_QUESTION` templates, sampled by the question alone."""
     path = TEMPLATES.find()
-    texts = [text_field(row["prompt"], path, "prompt", line) for line, row in csv_rows(path, ("platform", "prompt"))]
+    texts = [row.text("prompt") for row in csv_rows(path, ("platform", "prompt"))]
     templates = [text for text in dict.fromkeys(texts) if len(text) <= LONGEST]
     if len(templates) < PER_QUESTION:
         raise UserError(f"{path}: holds {len(templates)} templates, at least {PER_QUESTION} were expected")
-    path = QUESTIONS.find()
-    found = []
-    for line, row in csv_rows(path, ("content_policy_name", "question")):
-        question = text_field(row["question"], path, "question", line)
-        category = text_field(row["content_policy_name"], path, "content_policy_name", line)
-        drawn = random.Random(f"in-the-wild/{question}").sample(templates, PER_QUESTION)
-        found += [(template, question, category) for template in drawn]
-    return found
+    for row in csv_rows(QUESTIONS.find(), ("content_policy_name", "question")):
+        question, category = row.text("question"), row.text("content_policy_name")
+        for template in random.Random(f"in-the-wild/{question}").sample(templates, PER_QUESTION):
+            yield template, question, category
 
 
-def one_turn() -> list[Item]:
-    """Template and question as one text."""
-    return [Item(text=f"{t}\n\n{q}", request=q, category=category) for t, q, category in pairs()]
+def _in_one_turn() -> list[Item]:
+    return [Item(f"{t}\n\n{q}", request=q, category=category) for t, q, category in _pairs()]
 
 
-def system_prompted() -> list[Item]:
-    """The template as the system prompt, the question alone in the user's turn."""
-    return [Item(text=q, category=category, system=t, key=content_key(t)) for t, q, category in pairs()]
+def _as_system_prompt() -> list[Item]:
+    return [Item(q, category=category, system=t, key=content_key(t)) for t, q, category in _pairs()]
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="in-the-wild",
     title="In-the-wild templates",
     kind=Kind.ATTACK,
     modality=Modality.TEXT,
     source=f"jailbreak prompts and forbidden questions, github.com/{REPOSITORY}",
     licence="MIT",
-    prompts=lambda setting: listed(SUITE, one_turn(), setting),
+    items=_in_one_turn,
     size=1560,
     bare=False,
     files=(TEMPLATES, QUESTIONS),
 )
-SYSTEM: Suite = Suite(
+SYSTEM = Suite(
     name="in-the-wild-system",
     title="In-the-wild templates as system prompts",
     kind=Kind.ATTACK,
     modality=Modality.TEXT,
     source=SUITE.source,
     licence="MIT",
-    prompts=lambda setting: listed(SYSTEM, system_prompted(), setting),
+    items=_as_system_prompt,
     size=1560,
     bare=False,
     files=(TEMPLATES, QUESTIONS),

@@ -7,49 +7,36 @@ each row. `request` says in words what prompt and picture ask together; the judg
 
 from functools import partial
 
-from unsay.data.sources.published import Pictures, Published, json_lines, text_field
+from unsay.data.published import Pictures, Published, json_lines
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 HOW = "no data set is published: make pictures with github.com/erfanshayegani/Jailbreak-In-Pieces, see docs/suites.md"
 FILE = Published("jailbreak_in_pieces/rows.jsonl", HOW)
 PICTURES = Pictures("jailbreak_in_pieces", HOW)
 
 
-def items() -> list[Item]:
-    """The rows with their pictures.
-
-    Raises:
-        UserError: a file is not here, or is malformed.
-    """
-    path = FILE.find()
-    found = []
-    for line, row in json_lines(path):
-        read = {
-            name: text_field(row.get(name), path, name, line)
-            for name in ("prompt", "request", "image", "category", "image_type")
-        }
-        found.append(
-            Item(
-                text=read["prompt"],
-                request=read["request"],
-                category=read["category"],
-                image=partial(PICTURES.picture, read["image"]),
-                image_type=read["image_type"],
-                key=read["image"],
-            )
+def _items() -> list[Item]:
+    return [
+        Item(
+            row.text("prompt"),
+            request=row.text("request"),
+            category=row.text("category"),
+            image=partial(PICTURES.picture, row.text("image")),
+            image_type=row.text("image_type"),
+            key=row.text("image"),
         )
-    return found
+        for row in json_lines(FILE.find())
+    ]
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="jailbreak-in-pieces",
     title="Jailbreak in Pieces",
     kind=Kind.ATTACK,
     modality=Modality.IMAGE,
     source="pictures made with github.com/erfanshayegani/Jailbreak-In-Pieces",
     licence="none stated",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     files=(FILE, PICTURES),
 )

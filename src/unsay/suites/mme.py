@@ -1,16 +1,14 @@
 """MME (Fu et al. 2023, arXiv 2306.13394): 14 subtasks of yes-or-no questions, two to a picture."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from unsay.data.sources.published import Published
+from unsay.data.published import Published
 from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Kind, Modality
 from unsay.suites import scorers
-from unsay.suites.base import Measure, Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Measure, Suite
 
 FOLDER = Published(
     "mme/MME_Benchmark_release_version",
@@ -19,48 +17,35 @@ FOLDER = Published(
 SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
-def items() -> list[Item]:
-    """The questions by subtask; the two of a picture are asked together or not at all.
-
-    Raises:
-        UserError: the folder is not here, a subtask or a picture is missing, or a line is malformed.
-    """
+def _items() -> list[Item]:
+    """The questions by subtask; the two of a picture are asked together or not at all."""
     folder = FOLDER.find()
-    found = []
+    items = []
     for subtask in (*scorers.MME_PERCEPTION, *scorers.MME_COGNITION):
         # Some subtasks keep questions and pictures in two folders, others side by side.
-        asked = folder / subtask / "questions_answers_YN"
-        files = sorted((asked if asked.is_dir() else folder / subtask).glob("*.txt"))
+        apart = (folder / subtask / "questions_answers_YN").is_dir()
+        files = sorted((folder / subtask / ("questions_answers_YN" if apart else "")).glob("*.txt"))
         if not files:
             raise UserError(f"{folder / subtask}: no questions there; the folder is not MME's, or not whole")
-        pictures = folder / subtask / "images" if asked.is_dir() else folder / subtask
         for file in files:
-            found += _pair(file, partial(_picture, pictures, file.stem), subtask)
-    return found
+            items += _pair(file, folder / subtask / ("images" if apart else ""), subtask)
+    return items
 
 
-def _pair(file: Path, picture: Callable[[], Path], subtask: str) -> list[Item]:
+def _pair(file: Path, pictures: Path, subtask: str) -> list[Item]:
     rows = []
     for line, text in enumerate(read_text(file).splitlines(), start=1):
         if not text.strip():
             continue
-        question, _, answer = text.rpartition("\t")
-        if not question.strip() or answer.strip().lower() not in ("yes", "no"):
+        question, _, answer = (part.strip() for part in text.rpartition("\t"))
+        if not question or answer.lower() not in ("yes", "no"):
             raise UserError(f"{file}:{line}: a question, a tab and Yes or No were expected")
-        rows.append((question.strip(), answer.strip().lower()))
+        rows.append((question, answer.lower()))
     if len(rows) != 2:
         raise UserError(f"{file}: holds {len(rows)} questions, 2 were expected")
-    name = f"{subtask}/{file.stem}"
+    name, image = f"{subtask}/{file.stem}", partial(_picture, pictures, file.stem)
     return [
-        Item(
-            text=question,
-            category=subtask,
-            image=picture,
-            label=name,
-            cluster=name,
-            unit=name,
-            reference=answer,
-        )
+        Item(question, category=subtask, image=image, label=name, cluster=name, unit=name, reference=answer)
         for question, answer in rows
     ]
 
@@ -72,14 +57,14 @@ def _picture(folder: Path, stem: str) -> Path:
     raise UserError(f"{folder}: no picture {stem} ({', '.join(SUFFIXES)})")
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="mme",
     title="MME score",
     kind=Kind.UTILITY,
     modality=Modality.IMAGE,
     source="MME, github.com/BradyFU/Awesome-Multimodal-Large-Language-Models",
     licence="research only",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=2374,
     by_category=True,
     measure=Measure(

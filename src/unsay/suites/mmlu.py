@@ -7,12 +7,11 @@ given: numbers compare a model with itself, not with published five-shot ones.
 import csv
 import io
 
-from unsay.data.sources.published import Published
+from unsay.data.published import Published
 from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 from unsay.suites.scorers import best_is_right
 
 FOLDER = Published(
@@ -25,44 +24,41 @@ LETTERS = ("A", "B", "C", "D")
 SUBJECTS = 57
 
 
-def items() -> list[Item]:
-    """The questions, by subject.
-
-    Raises:
-        UserError: the folder is not here or not whole, or a row is malformed.
-    """
+def _items() -> list[Item]:
+    """The questions, by subject."""
     folder = FOLDER.find()
     files = sorted(folder.glob("*_test.csv"))
     if len(files) != SUBJECTS:
         raise UserError(f"{folder}: holds {len(files)} subjects, {SUBJECTS} were expected")
-    found = []
+    items = []
     for path in files:
         subject = path.name.removesuffix("_test.csv").replace("_", " ")
         for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), start=1):
             if len(row) != 6 or row[5].strip() not in LETTERS:
                 raise UserError(f"{path}: row {number}: a question, four choices and a letter were expected")
-            options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row[1:5], strict=True))
-            found.append(
+            question, *choices, right = row
+            options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True))
+            items.append(
                 Item(
-                    text=f"A multiple choice question about {subject}.\n\n{row[0]}\n{options}\nAnswer:",
+                    f"A multiple choice question about {subject}.\n\n{question}\n{options}\nAnswer:",
                     category=subject,
                     key=f"{subject}/{number}",
-                    reference=row[5].strip(),
+                    reference=right.strip(),
                     choices=LETTERS,
-                    answers=(row[5].strip(),),
+                    answers=(right.strip(),),
                 )
             )
-    return found
+    return items
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="mmlu",
     title="MMLU, no examples",
     kind=Kind.UTILITY,
     modality=Modality.TEXT,
     source="MMLU test, github.com/hendrycks/test",
     licence="MIT",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=14_042,
     choose=best_is_right,
     files=(FOLDER,),

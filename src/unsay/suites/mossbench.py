@@ -2,60 +2,41 @@
 
 from functools import partial
 
-from unsay.assets import Source, Url
-from unsay.data.sources.published import Pictures, github, text_field
-from unsay.errors import UserError
-from unsay.files import read_json
+from unsay.data.published import Row, github, github_pictures, json_object
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 REPOSITORY, COMMIT = "xirui-li/MOSSBench", "8d68b0614b39d8990a508e03d99975832f399db2"
 FILE = github("mossbench/information.json", REPOSITORY, COMMIT, "data/images_information/information.json")
+PICTURES = github_pictures("mossbench/images", REPOSITORY, COMMIT, "data/images")
 
 
-def _picture(name: str) -> Source:
-    return Url(f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/data/images/{name}")
-
-
-PICTURES = Pictures("mossbench/images", f"`data/images` of github.com/{REPOSITORY}", _picture)
-
-
-def items() -> list[Item]:
-    """The queries, by the kind of oversensitivity that they provoke.
-
-    Raises:
-        UserError: a file cannot be had, or is malformed.
-    """
-    path = FILE.find()
-    rows = read_json(path)
-    if not isinstance(rows, dict):
-        raise UserError(f"{path}: an object was expected")
-    found = []
-    for number, row in rows.items():
-        about = row.get("metadata") if isinstance(row, dict) else None
-        if not isinstance(about, dict):
-            raise UserError(f"{path}: {number}: metadata: an object was expected")
-        picture = text_field(row.get("image"), path, f"{number}: image")
-        found.append(
+def _items() -> list[Item]:
+    """The queries, by the kind of oversensitivity that they provoke."""
+    items = []
+    for row in json_object(FILE.find()).values():
+        if not isinstance(row.get("metadata"), dict):
+            raise row.error("metadata: an object was expected")
+        picture = row.text("image")
+        items.append(
             Item(
-                text=text_field(row.get("question"), path, f"{number}: question"),
-                category=text_field(about.get("over"), path, f"{number}: over"),
+                row.text("question"),
+                category=Row(row["metadata"], row.where).text("over"),
                 image=partial(PICTURES.picture, picture.removeprefix("images/")),
                 label=picture,
             )
         )
-    return found
+    return items
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="mossbench",
     title="MOSSBench",
     kind=Kind.BENIGN,
     modality=Modality.IMAGE,
     source=f"MOSSBench, github.com/{REPOSITORY}",
     licence="CC BY-SA 4.0",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=300,
     files=(FILE, PICTURES),
 )

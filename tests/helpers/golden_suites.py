@@ -1,0 +1,101 @@
+"""What suites and the training recipe give for small, fixed data: recorded in tests/suites/golden.json."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from helpers import published, published_text
+from helpers.golden import Output
+from unsay.data import recipe, shape_scenes, typography
+from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
+from unsay.data.published import DATA_DIR_VARIABLE
+from unsay.records import Example, Modality, Prompt
+from unsay.suites import DEVELOPMENT, SUITES, Setting, Suite, advbench, benign, get_suite, twins
+
+LIMIT = 16
+PUBLISHED = published.EXPECTED | published_text.EXPECTED
+CONDITIONS = ("contrast+blank", "contrast+unrelated", "siuo+unrelated", "siuo+no-image", "shapes+no-image")
+
+
+def suite_output(name: str) -> tuple[list[int], Any]:
+    """(versions, prompts) of a suite, on small files in the published format where it needs files."""
+    suite = get_suite(name)
+    with TemporaryDirectory() as folder, _data_dir(Path(folder) / "data") as data:
+        if suite.files:
+            _fixture(name)(data)
+        rows = suite.prompts(Setting(Path(folder) / "images", LIMIT))
+        return _versions(suite), [_content(row) for row in rows]
+
+
+def _versions(suite: Suite) -> list[int]:
+    """Of the suite; with pictures, those of twins, text and scenes as well, which render them."""
+    rendered = suite.modality is not Modality.TEXT or suite.condition is not None
+    return [suite.version, *([twins.VERSION, typography.VERSION, shape_scenes.VERSION] if rendered else [])]
+
+
+def _fixture(name: str) -> Callable[[Path], None]:
+    """Writes the small files of a suite, or of the one that a twin or condition is made from."""
+    base = name.partition("+")[0]
+    return PUBLISHED[base if base in PUBLISHED else base.rpartition("-")[0]][0]
+
+
+@contextmanager
+def _data_dir(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    before = os.environ.get(DATA_DIR_VARIABLE)
+    os.environ[DATA_DIR_VARIABLE] = str(folder)
+    try:
+        yield folder
+    finally:
+        os.environ.pop(DATA_DIR_VARIABLE)
+        if before is not None:
+            os.environ[DATA_DIR_VARIABLE] = before
+
+
+def _content(row: Prompt | Example) -> dict[str, Any]:
+    """Every field; a picture by its pixels."""
+    pixels = None if row.image is None else pixel_key(read_image(row.image))
+    return {**row.model_dump(mode="json"), "image": pixels}
+
+
+def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
+    """(versions, examples) of the training recipe on the packaged data, all of it in one modality."""
+    settings = recipe.RecipeSettings(
+        scans=0.2, retain_scans=0.2, contrast=20, plain=20, magpie=20, truthfulqa=20, probe=8
+    )
+    short = [row for row in advbench.halves()[0] if len(row.text) < 80][:24]
+    answers = [recipe.OwnAnswer(request=row.text, answer="[answer]", complete=True) for row in short[::2]]
+    plain, chat = benign.plain_halves()[0], benign.magpie_halves()[0]
+    pools = [[row for row in pool if len(row.text) < 80] for pool in recipe.retain_pools(plain, plain, chat)]
+    retain, probe = recipe.retain_examples(pools, [], settings, seed=0)
+    examples = [*recipe.harmful_examples(short, answers, settings, seed=0), *retain, *probe]
+    with TemporaryDirectory() as folder:
+        rendering = Rendering({modality: 1.0}, {modality: 1.0}, settings, 0, Path(folder))
+        rows = rendering.render(examples)
+        if modality is not Modality.TEXT:
+            rows += visual_questions(plain, rendering, 12)
+        content = [_content(row) for row in rows]
+    return [
+        recipe.VERSION,
+        *([typography.VERSION, shape_scenes.VERSION] if modality is not Modality.TEXT else []),
+    ], content
+
+
+def _typography_output() -> tuple[int, Any]:
+    styles = [typography.random_style(random.Random(f"golden/{number}")) for number in range(12)]
+    texts = [typography.list_text(f"[heading {number}]") if number % 2 else "[words] " * number for number in range(12)]
+    images = [typography.render_text(text, style=style) for text, style in zip(texts, styles, strict=True)]
+    return typography.VERSION, [pixel_key(image) for image in images]
+
+
+OUTPUTS: dict[str, Output] = {
+    **{name: partial(suite_output, name) for name in (*SUITES, *DEVELOPMENT, *CONDITIONS)},
+    **{f"recipe, {modality.value}": partial(_recipe_output, modality) for modality in Modality},
+    "typography": _typography_output,
+}
+"""Name → (version, output)."""
