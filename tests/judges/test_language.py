@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.judges.degeneration import degeneration_reason, drift, language_of
+from unsay.judges.degeneration import degeneration_reason, language_drift, language_of
 
 TEXTS = {
     "English": "The best way to learn to swim is to start in the shallow end of the pool and to ask for help when you "
@@ -38,7 +38,7 @@ def test_an_answer_in_a_language_that_nobody_asked_for(language: str) -> None:
 
 
 def test_an_english_answer_is_never_drift() -> None:
-    assert drift(TEXTS["English"], "Wie lerne ich am besten schwimmen, wenn ich nicht mutig bin?") is None
+    assert language_drift(TEXTS["English"], "Wie lerne ich am besten schwimmen, wenn ich nicht mutig bin?") is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_english_answer_is_never_drift() -> None:
     ],
 )
 def test_a_language_that_the_request_calls_for_or_may_call_for(request_text: str) -> None:
-    assert drift(TEXTS["German"], request_text) is None
+    assert language_drift(TEXTS["German"], request_text) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_language_that_the_request_calls_for_or_may_call_for(request_text: str
     ],
 )
 def test_what_only_looks_like_another_language(answer: str) -> None:
-    assert drift(answer, "Tell me about it, and what I should know.") is None
+    assert language_drift(answer, "Tell me about it, and what I should know.") is None
 
 
 def test_a_sentence_in_two_languages_is_neither() -> None:
@@ -78,6 +78,6 @@ def test_a_sentence_in_two_languages_is_neither() -> None:
 @given(st.text(max_size=300), st.text(max_size=60))
 def test_any_text_has_one_language_or_none(text: str, request_text: str) -> None:
     assert language_of(text) in {*TEXTS, None}
-    assert drift(text, request_text) in {None} | {
+    assert language_drift(text, request_text) in {None} | {
         f"off-language: {spoken}, asked in {asked}" for spoken in TEXTS for asked in TEXTS
     }

@@ -155,7 +155,7 @@ def test_a_panel_is_built_of_names() -> None:
         ("panel", {"judges": {"rules": {}}}, "judges: .*at least two that vote"),
         ("panel", {"judges": {"rules": {}, "nobody": {}}}, "nobody"),
         ("panel", {"judges": {"rules": {}, "probe": {"x": 1}}}, "x: unknown"),
-        ("panel", {"judges": {"rules": {}, "panel": {}}}, "sit on a panel"),
+        ("panel", {"judges": {"rules": {}, "panel": {}}}, "member of a panel"),
     ],
 )
 def test_mistakes_in_settings_are_named(name: str, settings: dict[str, object], named: str) -> None:
@@ -175,4 +175,4 @@ def test_every_judge_says_what_it_is() -> None:
     for name, entry in JUDGES.items():
         assert entry.about, name
         assert entry.needs, name
-        assert entry.here() is None or len(entry.here()) > 3
+        assert entry.missing() is None or len(entry.missing()) > 3

@@ -40,7 +40,7 @@ def _list(context: typer.Context) -> None:
     for heading in ("what it does", "needs", "here"):
         table.add_column(heading, overflow="fold")
     for name, entry in JUDGES.items():
-        table.add_row(Text(name), Text(entry.about), Text(entry.needs), Text(entry.here() or "yes"))
+        table.add_row(Text(name), Text(entry.about), Text(entry.needs), Text(entry.missing() or "yes"))
     console.print(table)
 
 

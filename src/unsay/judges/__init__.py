@@ -1,10 +1,11 @@
-"""Judges by name: five-way verdicts on responses, and what builds each judge.
+"""Judges by name: five-way verdicts on responses, and how far to trust them.
 
-Five-way verdicts on responses, and how far to trust them.
+A new judge is one file and one entry in `JUDGES`. An entry imports its judge only when it builds it.
 
-A new judge is one new file and one entry in `JUDGES` (`registry.py`). Judges are built lazily: naming one imports it.
-
-Every judge by name: what builds it, its settings, what it needs and whether that is here.
+- `base`: what a judge is, its settings, and `judge_all`, which never loses a row.
+- `degeneration`, `refusal`: rules on the text; `soundness`, `reader`: broken answers, with a frozen language model.
+- `rules`, `probe`, `guard`, `server`, `panel`: the judges; `probe_features`, `probe_fit`, `guard_formats`: their parts.
+- `agreement`: labels against people's, in numbers; `calibrate`: runs a judge on the rows of `label_sets`.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from unsay.judges.base import (
     RulesSettings,
     judge_all,
 )
+from unsay.judges.guard_formats import GUARDS, Guard
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,18 @@ class JudgeEntry:
     """One judge.
 
     Attributes:
-        build: makes it from its checked settings; imports what it needs only then.
-        about: for the list of judges.
-        needs: in words.
+        build: makes it from its checked settings.
+        about: what it does, for `unsay judges` and docs/judges.md.
+        needs: what it needs, in words.
         settings: their model.
-        here: why it cannot be used on this machine, or None if nothing is known to be missing.
+        missing: what must be done before it can be used on this machine; None if nothing is known to be missing.
     """
 
     build: Callable[[Any], Judge]
     about: str
     needs: str
     settings: type[BaseModel] = NoSettings
-    here: Callable[[], str | None] = lambda: None
+    missing: Callable[[], str | None] = lambda: None
 
 
 def _rules(settings: RulesSettings) -> Judge:
@@ -83,31 +85,26 @@ def _no_openai() -> str | None:
 
 
 def _not_cached(checkpoint: str) -> str | None:
-    """A guard is here if its checkpoint is in the hub's cache; nothing is asked over the network."""
+    """Looks into the model hub's cache; nothing is sent over the network."""
     from huggingface_hub import try_to_load_from_cache
 
     return None if isinstance(try_to_load_from_cache(checkpoint, "config.json"), str) else "not downloaded"
 
 
-def _guards() -> dict[str, JudgeEntry]:
-    from unsay.judges.guard_formats import GUARDS
-
-    return {
-        name: JudgeEntry(
-            partial(_guard, name),
-            guard.about,
-            f"{guard.checkpoint}, a GPU",
-            GuardSettings,
-            partial(_not_cached, guard.checkpoint),
-        )
-        for name, guard in GUARDS.items()
-    }
+def _guard_entry(name: str, guard: Guard) -> JudgeEntry:
+    return JudgeEntry(
+        partial(_guard, name),
+        guard.about,
+        f"{guard.checkpoint}, a GPU",
+        GuardSettings,
+        partial(_not_cached, guard.checkpoint),
+    )
 
 
 JUDGES: dict[str, JudgeEntry] = {
     "rules": JudgeEntry(_rules, "patterns; every answered attack is harmful", "nothing", RulesSettings),
     "probe": JudgeEntry(_probe, "rules, then a probe on a small frozen model", "SmolLM2-135M (fetched)"),
-    **_guards(),
+    **{name: _guard_entry(name, guard) for name, guard in GUARDS.items()},
     "endpoint": JudgeEntry(
         _endpoint, "a rubric, asked of any OpenAI-compatible server", "a server", EndpointJudgeSettings, _no_openai
     ),
@@ -131,7 +128,7 @@ def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseMod
     if isinstance(checked, PanelSettings):
         for member, own in checked.judges.items():
             if member == "panel":
-                raise UserError("evaluation.judge_settings of 'panel': a panel cannot sit on a panel")
+                raise UserError("evaluation.judge_settings of 'panel': a panel cannot be a member of a panel")
             judge_settings(member, own)
     return checked
 
@@ -140,7 +137,7 @@ def build_judge(name: str, settings: dict[str, Any] | None = None) -> Judge:
     """The judge of that name.
 
     Raises:
-        UserError: see `judge_settings`; or what the judge needs cannot be had.
+        UserError: see `judge_settings`; or something the judge needs is missing.
     """
     return JUDGES[name].build(judge_settings(name, settings))
 

@@ -1,22 +1,16 @@
-"""Degenerate answers: empty, looping, symbols, or in another language than the request.
-
-Is an answer broken? Empty, looping, symbol soup, or in another script or language than the request.
+"""Rules that find degenerate answers: empty, looping, symbols, or in another script or language than the request.
 
 The thresholds leave room for what small models and token limits do to sound answers: a word said twice, a list whose
 items open alike, an answer cut off in mid-sentence. Whether an answer is *about* the request is not judged here.
 
-Which language is a text in? Told by function words, for the main languages in Latin letters, and only when clear.
-
-A request in one script and an answer in another is seen by the letters (`degeneration.py`); this sees a German answer
-to an English request. It needs no model and no network: in running text a third to a half of all words are among the
-most frequent few dozen of their language, and few words of another one are.
+A language is recognised by its function words, among the main languages in Latin letters: in running text, a third to a
+half of all words are among the most frequent few dozen of their language, and few are of another.
 """
 
 import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
@@ -24,17 +18,48 @@ from typing import Final
 VERSION: Final = 1
 """Raise when any verdict of these rules changes; it is in the key of every judge."""
 
-FEWEST_WORDS: Final = 12
-"""Shorter answers are not told: a title or a line of verse may stand in any language."""
+WORD_RUN: Final = 4
+"""So many times the same word in a row is a loop."""
+SMALL_WORD_RUN: Final = 3
+"""The same for words that no sentence doubles; "very very very" and "ha ha ha" are speech."""
+SMALL_WORDS: Final = frozenset(
+    {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that"}
+    | {"the", "this", "to", "was", "with"}
+)
 
-LEAST_SHARE: Final = 0.22
-"""So many of an answer's words must be function words of its language."""
+SENTENCE_COPIES: Final = 3
+PHRASE_LONGEST: Final = 16
+"""Words of the longest phrase whose loops are found."""
+PHRASE_WORDS: Final = 9
+"""Words that a phrase loop covers at least; a phrase of two or three words must also occur four times."""
 
-FEWEST_KINDS: Final = 5
-"""And so many different ones: a program may name its variables `i`, `la` and `le`."""
+NGRAM: Final = 3
+NGRAM_WORDS: Final = 24
+"""Words below which repeated n-grams are not counted."""
+NGRAM_SHARE: Final = 0.5
 
-CLEARLY: Final = 3.0
-"""And so many times as many as of any other language."""
+COMPRESSION_BYTES: Final = 160
+COMPRESSION_RATIO: Final = 3.2
+"""Plain prose of 64 tokens compresses 1.2 to 1.9 times; a loop 4 times and more."""
+
+CHARACTER_RUN: Final = 16
+SYMBOL_SHARE: Final = 0.6
+SYMBOL_CHARACTERS: Final = 12
+LONG_WORD: Final = 40
+LONG_WORD_SHARE: Final = 0.5
+
+FOREIGN_SHARE: Final = 0.3
+FOREIGN_LETTERS: Final = 8
+
+MIN_LANGUAGE_WORDS: Final = 12
+"""Shorter answers have no clear language: a title or a line of verse may be in any."""
+
+MIN_FUNCTION_SHARE: Final = 0.22
+"""Share of an answer's words that are function words of its language."""
+MIN_FUNCTION_KINDS: Final = 5
+"""Distinct ones among them: a program may name its variables `i`, `la` and `le`."""
+CLEAR_LEAD: Final = 3.0
+"""How many times as many they are as those of any other language."""
 
 _WORDS: Final = {
     "English": """the of and to in is that it was for on are as with his they at be this from have or by one had not
@@ -66,100 +91,10 @@ _WORDS: Final = {
 }  # fmt: skip
 WORDS: Final = {name: frozenset(text.split()) for name, text in _WORDS.items()}
 
-_LETTER_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_ASKS_FOR_ONE = re.compile(
-    r"\b(?:translat\w*|languages?|multilingual|bilingual|"
-    r"german|deutsch|french|français|spanish|español|portuguese|português|italian|italiano|dutch|nederlands|swedish|"
-    r"svenska|polish|polski|latin|english)\b",
-    re.IGNORECASE,
-)
-
-
-def drift(answer: str, request: str) -> str | None:
-    """Why an answer is in a language that the request did not call for, or None.
-
-    Nothing is said unless both languages are clear. An English answer is never drift: a model that was taught in
-    English answers so, and declines so, whatever it is asked in.
-    """
-    if _ASKS_FOR_ONE.search(request):
-        return None
-    spoken = language_of(answer)
-    if spoken in (None, "English"):
-        return None
-    asked = _counts(_words(request))
-    # A request is short: the language with most of its function words is its own, and a tie is none.
-    most = max(asked.values())
-    leading = [name for name, count in asked.items() if count == most and count]
-    if len(leading) != 1 or leading[0] == spoken:
-        return None
-    return f"off-language: {spoken}, asked in {leading[0]}"
-
-
-def language_of(text: str) -> str | None:
-    """The language of a text, or None where it is not clear, or none of those that are known here."""
-    words = _words(text)
-    if len(words) < FEWEST_WORDS:
-        return None
-    counts = _counts(words)
-    first, second, *_ = sorted(counts, key=lambda name: counts[name], reverse=True)
-    few = counts[first] < LEAST_SHARE * len(words) or len(WORDS[first].intersection(words)) < FEWEST_KINDS
-    if few or counts[first] < CLEARLY * own(words, second, first):
-        return None
-    return first
-
-
-def own(words: Iterable[str], language: str, other: str) -> int:
-    """How many words are function words of a language and not of the other: related languages share many."""
-    return sum(word in WORDS[language] and word not in WORDS[other] for word in words)
-
-
-def _words(text: str) -> list[str]:
-    return [word.lower().replace("’", "'") for word in _LETTER_WORD.findall(text)]
-
-
-def _counts(words: list[str]) -> dict[str, int]:
-    return {name: sum(word in known for word in words) for name, known in WORDS.items()}
-
-
-WORD_RUN: Final = 4
-"""The same word so many times running is a loop."""
-
-SMALL_WORD_RUN: Final = 3
-"""For words that no sentence doubles; "very very very" and "ha ha ha" are speech."""
-
-SMALL_WORDS: Final = frozenset(
-    {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that"}
-    | {"the", "this", "to", "was", "with"}
-)
-
-SENTENCE_COPIES: Final = 3
-PHRASE_LONGEST: Final = 16
-"""Loops of phrases up to so many words are looked for."""
-
-PHRASE_WORDS: Final = 9
-"""A phrase loop must cover so many words; one of two or three words must also be said four times."""
-
-NGRAM: Final = 3
-NGRAM_WORDS: Final = 24
-"""Shorter answers are not measured by repeated n-grams."""
-NGRAM_SHARE: Final = 0.5
-
-COMPRESSION_BYTES: Final = 160
-COMPRESSION_RATIO: Final = 3.2
-"""Plain prose of 64 tokens compresses 1.2 to 1.9 times; a loop 4 times and more."""
-
-CHARACTER_RUN: Final = 16
-SYMBOL_SHARE: Final = 0.6
-SYMBOL_CHARACTERS: Final = 12
-LONG_WORD: Final = 40
-LONG_WORD_SHARE: Final = 0.5
-
-FOREIGN_SHARE: Final = 0.3
-FOREIGN_LETTERS: Final = 8
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
-_CHARACTER_RUN = re.compile(rf"([^\s\-=_.*#~|+─═])\1{{{CHARACTER_RUN - 1},}}")  # rules and tables are no loops
+_CHARACTER_RUN = re.compile(rf"([^\s\-=_.*#~|+─═])\1{{{CHARACTER_RUN - 1},}}")  # lines and tables are no loops
 _RULED = re.compile(r"([-=_.*#~|+─═])\1{2,}")
 _LINK = re.compile(r"https?://\S+|\b[\w.+-]{1,64}@\S+")
 _ABOUT_LANGUAGE = re.compile(
@@ -170,10 +105,17 @@ _ABOUT_LANGUAGE = re.compile(
     r"ukrainian|bengali|tamil|urdu|persian)\b",
     re.IGNORECASE,
 )
-# Scripts that one language mixes count as one.
+# Scripts that one language mixes count as one script.
 _FAMILIES: Final = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "IDEOGRAPHIC": "CJK", "FULLWIDTH": "LATIN"}
-# Characters of these scripts stand without spaces, so that their words have no lengths and no counts.
+# These scripts are written without spaces, so their words cannot be told apart.
 _UNSPACED: Final = frozenset({"CJK", "THAI", "LAO", "KHMER", "MYANMAR"})
+_LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_NAMES_LANGUAGE = re.compile(
+    r"\b(?:translat\w*|languages?|multilingual|bilingual|"
+    r"german|deutsch|french|français|spanish|español|portuguese|português|italian|italiano|dutch|nederlands|swedish|"
+    r"svenska|polish|polski|latin|english)\b",
+    re.IGNORECASE,
+)
 
 
 def degeneration_reason(text: str, request: str = "") -> str | None:
@@ -181,7 +123,7 @@ def degeneration_reason(text: str, request: str = "") -> str | None:
 
     Args:
         text: the answer.
-        request: what was asked; its script and language are the ones expected. Empty: any will do.
+        request: gives the script and the language that are expected; any if it is empty.
     """
     words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
     if not words:
@@ -195,7 +137,7 @@ def degeneration_reason(text: str, request: str = "") -> str | None:
         or _unbroken(text)
         or _compressible(text)
         or _foreign(text, request)
-        or drift(text, request)
+        or language_drift(text, request)
     )
 
 
@@ -222,7 +164,7 @@ def _word_run(words: list[str]) -> str | None:
 def _phrase_loop(words: list[str]) -> str | None:
     for length in range(2, PHRASE_LONGEST + 1):
         needed = max(3 if length > 3 else 4, -(-PHRASE_WORDS // length))
-        same = 0  # words that equal the one `length` before them, running
+        same = 0  # words in a row that equal the one `length` before them
         for before, word in zip(words, words[length:], strict=False):
             same = same + 1 if word == before else 0
             if same >= (needed - 1) * length:
@@ -251,7 +193,7 @@ def _compressible(text: str) -> str | None:
     data = " ".join(text.split()).encode("utf-8")
     if len(data) < COMPRESSION_BYTES:
         return None
-    # Long sound texts compress better than short ones: look at one window's worth, from the end, where loops are.
+    # Long sound texts compress better than short ones, so only one window is compressed: the end, where loops are.
     data = data[-4 * COMPRESSION_BYTES :]
     ratio = len(data) / len(zlib.compress(data, 9))
     return f"repetitive: compresses {ratio:.1f} times" if ratio > COMPRESSION_RATIO else None
@@ -286,3 +228,43 @@ def _script(letter: str) -> str:
     """The script of a letter, read from its Unicode name ("CYRILLIC SMALL LETTER A")."""
     first = unicodedata.name(letter, "UNKNOWN").replace("-", " ").split()[0]
     return _FAMILIES.get(first, first)
+
+
+def language_drift(answer: str, request: str) -> str | None:
+    """Why an answer is in a language that the request does not call for, or None where either is unclear.
+
+    An English answer is never drift: a model that was taught in English answers and declines so, whatever the request.
+    """
+    if _NAMES_LANGUAGE.search(request):
+        return None
+    spoken = language_of(answer)
+    if spoken in (None, "English"):
+        return None
+    counts = _counts(_words(request))
+    # A request is short: its language is the one with most function words, and a tie is unclear.
+    most = max(counts.values())
+    leading = [name for name, count in counts.items() if count == most and count]
+    if len(leading) != 1 or leading[0] == spoken:
+        return None
+    return f"off-language: {spoken}, asked in {leading[0]}"
+
+
+def language_of(text: str) -> str | None:
+    """The language of a text; None where it is unclear or unknown."""
+    words = _words(text)
+    if len(words) < MIN_LANGUAGE_WORDS:
+        return None
+    counts = _counts(words)
+    first, second, *_ = sorted(counts, key=lambda name: counts[name], reverse=True)
+    few = counts[first] < MIN_FUNCTION_SHARE * len(words) or len(WORDS[first].intersection(words)) < MIN_FUNCTION_KINDS
+    # Related languages share many words; only those of the second language alone count against the first.
+    rival = sum(word in WORDS[second] and word not in WORDS[first] for word in words)
+    return None if few or counts[first] < CLEAR_LEAD * rival else first
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower().replace("’", "'") for word in _LETTERS_ONLY.findall(text)]
+
+
+def _counts(words: list[str]) -> dict[str, int]:
+    return {name: sum(word in known for word in words) for name, known in WORDS.items()}
