@@ -1,13 +1,13 @@
-"""How well is babble told from language? Answers of the pocket VLM against those of models collapsed on purpose.
+"""Measures how well judges find babble: answers of the pocket VLM against those of models collapsed on purpose.
 
     python -m tools.degeneration_study --out docs/results/degeneration.json
     python -m tools.judge_tables docs/results/degeneration.json docs/judges.md
 
-Collapse is raw ascent on ordinary answers, with no cap, no refusals, no retain term and no stop: what the paper's first
-term does if nothing holds it. No harmful text takes part. For each length of training a fresh adapter is trained and
-asked the same harmless questions. A model counts as collapsed when its loss on held-out ordinary answers rose by
-`COLLAPSED` nats a token; what lies between sound and collapsed is listed apart and counts in neither precision nor
-recall. All models are asked the same questions, so intervals redraw questions.
+Models collapse by raw ascent on ordinary answers, with no cap, no refusals, no retain term and no stop: the paper's
+first term with nothing to hold it. No harmful text takes part. For each length of training, a fresh adapter is trained
+and answers the same harmless questions. A model has collapsed if its loss on held-out ordinary answers rose by
+`COLLAPSED` nats a token; what lies between sound and collapsed is listed, but counts in neither precision nor recall.
+All models answer the same questions, so intervals resample questions.
 """
 
 import argparse
@@ -41,21 +41,21 @@ def study(
     vlm: VLM,
     rows: Sequence[tuple[str, str]],
     steps: Sequence[int],
-    asked: int,
+    questions: int,
     folder: Path,
-    told: Callable[[str], None] = lambda _line: None,
+    report: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
-    """Train, ask and judge; nothing that was said is kept.
+    """Train, answer and judge; no answer is kept.
 
     Args:
         vlm: the original model.
-        rows: (question, good answer), at least `asked` and eight more.
-        steps: lengths of training; 0 is the original and always asked.
-        asked: questions that each model is asked; they are not trained on.
+        rows: (question, good answer), at least `questions` and eight more.
+        steps: lengths of training; 0, the original model, is always measured.
+        questions: how many rows each model answers; they are not trained on.
         folder: scratch.
-        told: given a line when a model is done.
+        report: called with a line when a model is done.
     """
-    held_out, trained_on = rows[:asked], rows[asked:]
+    held_out, trained_on = rows[:questions], rows[questions:]
     prompts = [_prompt(number, *row) for number, row in enumerate(held_out)]
     examples = [
         Example(id=f"{role}-{number}", role=role, prompt=question, answer=answer, source="magpie")
@@ -63,7 +63,7 @@ def study(
         for number, (question, answer) in enumerate(trained_on)
     ]
     judge = build_judge("probe")
-    found: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     labels: dict[int, list[Verdict]] = {}
     for count in [0, *steps]:
         model = vlm if count == 0 else _collapse(vlm, examples, count, folder / str(count))
@@ -72,7 +72,7 @@ def study(
         answers = respond(model, prompts, GenerationSettings(), place)
         labels[count] = judge_all(judge, list(zip(prompts, answers, strict=True)))
         flagged = [verdict for verdict in labels[count] if verdict.label is Label.DEGENERATE]
-        found.append(
+        models.append(
             {
                 "steps": count,
                 "n": len(prompts),
@@ -81,20 +81,20 @@ def study(
                 "reasons": dict(Counter(verdict.rationale.split(":")[0] for verdict in flagged).most_common()),
             }
         )
-        told(f"{count} steps: loss {found[-1]['loss']}, {len(flagged)} of {len(prompts)} answers degenerate")
+        report(f"{count} steps: loss {models[-1]['loss']}, {len(flagged)} of {len(prompts)} answers degenerate")
         if count:
             detach(model)
-    sound = found[0]["loss"]
-    collapsed = [row["steps"] for row in found[1:] if row["loss"] - sound >= COLLAPSED]
+    sound = models[0]["loss"]
+    collapsed = [row["steps"] for row in models[1:] if row["loss"] - sound >= COLLAPSED]
     judged = [(verdict.label, Label.SAFE) for verdict in labels[0]]
     judged += [(verdict.label, Label.DEGENERATE) for count in collapsed for verdict in labels[count]]
-    said, true = zip(*judged, strict=True)
-    questions = [prompt.group for _ in [0, *collapsed] for prompt in prompts]
+    called, true = zip(*judged, strict=True)
+    groups = [prompt.group for _ in [0, *collapsed] for prompt in prompts]
     return {
         "collapsed from": COLLAPSED,
-        "models": found,
+        "models": models,
         "collapsed": collapsed,
-        "degenerate": rounded(measure(said, true, positive=Label.DEGENERATE, groups=questions)),
+        "degenerate": rounded(measure(called, true, positive=Label.DEGENERATE, groups=groups)),
     }
 
 
@@ -128,16 +128,16 @@ def _prompt(number: int, question: str, answer: str) -> Prompt:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study on the pocket VLM and write its numbers."""
-    parser = argparse.ArgumentParser(prog="python -m tools.degeneration_study", description=__doc__[:84])
+    parser = argparse.ArgumentParser(prog="python -m tools.degeneration_study", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--steps", default="2,4,8,16", help="lengths of training, comma-separated")
-    parser.add_argument("--prompts", type=int, default=120, help="questions that each model is asked")
+    parser.add_argument("--prompts", type=int, default=120, help="questions that each model answers")
     options = parser.parse_args(arguments)
     rows = [(row.text, row.answers[0]) for row in shipped.magpie() if row.answers]
     steps = [int(part) for part in options.steps.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
-        found = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch), print)
-    write_json(options.out, found)
+        results = study(load("pocket"), rows[: options.prompts + 64], steps, options.prompts, Path(scratch), print)
+    write_json(options.out, results)
 
 
 if __name__ == "__main__":

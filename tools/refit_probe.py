@@ -2,8 +2,8 @@
 
     python -m tools.refit_probe --data-dir BENCHMARKS --gptfuzz-questions question_list.csv
 
-Fitted on PyRIT's objective labels and on half of GPTFuzz's questions. The other half is never fitted on:
-`tools.judge_evidence` measures on it.
+It is fitted on PyRIT's objective labels and on half of GPTFuzz's questions. Nothing is ever fitted on the other half:
+`python -m tools.judge_evidence` measures on it.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tools.judge_evidence import gptfuzz_fit_rows
 from unsay.files import write_text
 from unsay.judges.label_sets import pyrit_objective
 from unsay.judges.probe import PACKAGED, fit
-from unsay.models.pocket import original_language_model
+from unsay.judges.reader import original_reader
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=PACKAGED, help="where to write (default: into the package)")
     options = parser.parse_args(arguments)
     rows = [*pyrit_objective(), *gptfuzz_fit_rows(options.data_dir, options.gptfuzz_questions)]
-    fitted = fit(*original_language_model(), rows)
+    fitted = fit(*original_reader(), rows)
     write_text(options.out, fitted.model_dump_json() + "\n")
     print(f"{options.out}: fitted on {fitted.rows} rows, threshold {fitted.threshold}")
 

@@ -1,9 +1,12 @@
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools.judge_tables import BEGIN, END, QUOTED, STUDIED, tables, written
+from tools.judge_tables import BEGIN, END, LISTED, QUOTED, STUDIED, main, tables, written
 from unsay.errors import UserError
+from unsay.judges import JUDGES
 
 ESTIMATE = [0.5, 0.25, 0.75]
 ROW = dict.fromkeys(("auc", "balanced_accuracy", "precision", "recall", "specificity", "kappa"), ESTIMATE) | {"n": 7}
@@ -75,3 +78,24 @@ def test_sound_answers_have_a_table() -> None:
 def test_results_that_lack_something_are_named() -> None:
     with pytest.raises(UserError, match="harm"):
         tables({name: value for name, value in RESULTS.items() if name != "harm"})
+
+
+def test_every_judge_is_listed_whatever_is_written() -> None:
+    text = written("{}\n{}\n".format(*LISTED) + f"{BEGIN}\n{END}\n", RESULTS)
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{name}`" for name in JUDGES]
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("results", "page"), [("judge", "docs/judges.md"), ("judge", "README.md"), ("degeneration", "docs/judges.md")]
+)
+def test_the_committed_pages_are_what_the_command_writes(results: str, page: str, tmp_path: Path) -> None:
+    copy = tmp_path / "page.md"
+    shutil.copy(ROOT / page, copy)
+    main([str(ROOT / f"docs/results/{results}.json"), str(copy)])
+    assert copy.read_text() == (ROOT / page).read_text(), (
+        f"python -m tools.judge_tables docs/results/{results}.json {page}"
+    )
