@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, rows that are either valid or named, and content hashes."""
+"""Atomic writing, reading with errors that name file and line, and content keys."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ Row = TypeVar("Row", bound=BaseModel)
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it into place.
 
-    Nobody ever reads a half-written file: a kill leaves the old file (or none) and a stray `.tmp`.
+    No reader ever sees a half-written file: a kill leaves the old file (or none) and a stray `.tmp`.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -50,7 +50,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; on success rename it into place, otherwise leave nothing.
 
     Raises:
-        UserError: the folder is there already and not empty, the disk is full, or it cannot be written.
+        UserError: the folder exists and is not empty, the disk is full, or it cannot be written.
     """
     folder = Path(folder)
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -65,7 +65,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
                     with path.open("rb") as handle:
                         os.fsync(handle.fileno())
             if folder.is_dir():
-                folder.rmdir()  # empty, as was seen above
+                folder.rmdir()  # empty, as checked above
             temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -86,7 +86,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add `text` to a file, handed to the system before the call returns; a kill can tear only what is being added.
+    """Append `text` to a file; it is with the operating system when the call returns, so a kill tears nothing older.
 
     Raises:
         UserError: the disk is full or the file cannot be written.
@@ -111,7 +111,7 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text; a byte order mark, which some editors write, is dropped.
+    """Read UTF-8 text without the byte order mark that some editors write.
 
     Raises:
         UserError: the file is missing, unreadable or not UTF-8.
@@ -121,7 +121,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, a file was expected") from None
+        raise UserError(f"{path}: is a folder; give a file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
@@ -132,28 +132,28 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: missing file or malformed JSON, with its line.
+        UserError: the file is missing, or is not JSON, with the line.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: not JSON that can be read: a number too long, or nesting too deep") from None
+        raise UserError(f"{path}: not readable JSON: a number is too long or the nesting too deep") from None
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML's own loader keeps the last of two equal keys: of a second `data:` section the first would be lost."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses equal keys. YAML's own loader keeps the last one and would lose the first of two `data:` sections."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """The mapping as it is written, before anything is merged into it, if each of its keys stands there once."""
+        """The mapping as written, before merges, if each of its keys appears once."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    said = f"'{key.value[:60]}' stands twice: write one section with all that belongs in it"
-                    raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+                    problem = f"'{key.value[:60]}' appears twice: merge the two into one"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return node
 
@@ -163,32 +163,32 @@ def parse_yaml(text: str, where: str) -> Any:
 
     Args:
         text: YAML.
-        where: named in error messages.
+        where: the name in error messages.
 
     Raises:
-        UserError: malformed, or a key that stands twice; names the line.
+        UserError: the YAML is malformed or a key appears twice; names the line.
     """
     try:
-        return yaml.load(text, _EachKeyOnce)
+        return yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
-    except (ValueError, RecursionError) as error:  # a date that does not exist, nesting without end
-        raise UserError(f"{where}: not YAML that can be read ({type(error).__name__})") from None
+    except (ValueError, RecursionError) as error:  # an impossible date, or nesting too deep
+        raise UserError(f"{where}: not readable YAML ({type(error).__name__})") from None
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """Read a JSONL file whose every non-empty line is a valid `row_type`.
 
     Raises:
-        UserError: names the file, the line and the field of the first malformed row; never repeats its content.
+        UserError: a row is malformed; names file, line and field, and never repeats its content.
     """
     return [row for _, row in read_numbered_rows(path, row_type)]
 
 
 def read_numbered_rows(path: Path, row_type: type[Row]) -> list[tuple[int, Row]]:
-    """The same rows as `read_rows`, each with the number of its line."""
+    """The rows of `read_rows`, each with its line number."""
     rows = []
     # Not `splitlines`: JSON allows U+2028 and its like inside strings.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
@@ -202,11 +202,11 @@ def read_numbered_rows(path: Path, row_type: type[Row]) -> list[tuple[int, Row]]
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one short line; the offending value is not repeated."""
+    """The first of pydantic's errors as one short line that does not repeat the value."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        # The name of an unknown key is the value that was given: shown short, and on one line.
+        # The name of an unknown key is user input: shown short, and on one line.
         name = "".join(char if char.isprintable() else " " for char in where)
         return f"{name if len(name) <= 60 else name[:57] + '...'}: unknown key"
     if problem["type"] == "json_invalid":

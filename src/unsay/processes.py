@@ -20,22 +20,22 @@ from unsay.errors import UserError
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=7)
-"""How long a process waits for the first one's evaluation."""
+"""How long a process waits while the first one evaluates."""
 
 LOST = ("connection closed", "connection reset", "broken pipe", "timed out", "connect failed", "nccl error", "socket")
-"""What gloo and NCCL say of a process that is gone."""
+"""Words in the errors of gloo and NCCL when a process is gone."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One of the processes of a run; alone, everything here does nothing and costs nothing.
+    """One of the processes of a run. A single process exchanges nothing and pays nothing.
 
     Attributes:
-        rank: its number; 0 writes all files.
-        world: how many there are.
-        local: its number on its own machine, which is also that of its accelerator.
-        sharded: whether the model's frozen layers are split over them.
-        control: the group on the CPU; None alone.
+        rank: its number; process 0 writes all files.
+        world: the number of processes.
+        local: its number on its own machine, and that of its accelerator.
+        sharded: whether the model's frozen layers are split over the processes.
+        control: the group on the CPU; None for a single process.
     """
 
     rank: int = 0
@@ -46,23 +46,23 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def broadcast(self, value: Value | None) -> Value | None:
-        """The first one's value, on all of them; anything that can be pickled. All wait for the first."""
+        """The first process's value, which must be picklable, on all processes; all wait for the first."""
         if self.world == 1:
             return value
         boxed: list[Any] = [value if self.first else None]
         dist.broadcast_object_list(boxed, src=0, group=self.control, device=torch.device("cpu"))
         return cast("Value | None", boxed[0])
 
-    def of_first(self, number: float) -> float:
-        """The first one's number: clocks differ, decisions must not."""
+    def from_first(self, number: float) -> float:
+        """The first process's number: clocks differ, decisions must not."""
         return self.sum([number if self.first else 0.0])[0]
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
-        """The sum over all processes of each number."""
+        """Each number summed over all processes."""
         if self.world == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64)
@@ -70,7 +70,7 @@ class Processes:
         return cast("list[float]", total.tolist())
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so in any of them."""
+        """Whether `mine` is true in any process."""
         return self.sum([float(mine)])[0] > 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -84,7 +84,7 @@ class Processes:
             tensor.copy_(mean.view_as(tensor))
 
     def wait(self) -> None:
-        """Until all of them are here."""
+        """Wait until all processes are here."""
         self.any(False)
 
 
@@ -93,17 +93,17 @@ _joined = ALONE
 
 
 def join() -> Processes:
-    """Find the other processes of this run, if it was started with several; later calls give the same answer.
+    """Join the other processes of this run, if it has several; later calls give the same answer.
 
     Raises:
-        UserError: it was started in a way that is not supported.
+        UserError: the launcher wants a kind of sharding that is not supported.
     """
     global _joined
     if _joined.world > 1 or not launched():
         return _joined
     world = int(os.environ["WORLD_SIZE"])
-    sharded = asked_to_shard()
-    # Else transformers gives weights to the first process alone and counts on the launcher's own wrapper for the rest.
+    sharded = sharding_requested()
+    # Otherwise transformers loads weights in the first process only and leaves the others to the launcher's wrapper.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
@@ -112,12 +112,12 @@ def join() -> Processes:
 
 
 def launched() -> bool:
-    """Whether a launcher started this process with others; some clusters set `WORLD_SIZE` alone, for every job."""
+    """Whether a launcher started this process with others; some clusters set only `WORLD_SIZE`, in every job."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
 
 
-def asked_to_shard() -> bool:
-    """Whether the launcher was told to split the model, as FSDP2 and DeepSpeed ZeRO-3 do.
+def sharding_requested() -> bool:
+    """Whether the launcher is configured to split the model, as FSDP2 and DeepSpeed ZeRO-3 do.
 
     Raises:
         UserError: FSDP1, or a lower stage of ZeRO.
@@ -129,24 +129,19 @@ def asked_to_shard() -> bool:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
         if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2") != "3":
             raise UserError(
-                "accelerate: of DeepSpeed's stages only ZeRO-3 changes anything here, where just a small adapter is "
-                "trained: set zero_stage: 3, or launch without DeepSpeed"
+                "accelerate: only DeepSpeed's stage ZeRO-3 changes anything when a small adapter is trained: set "
+                "zero_stage: 3, or launch without DeepSpeed"
             )
         return True
     return False
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error says that another process is gone."""
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in LOST)
+def process_lost(error: BaseException) -> bool:
+    """Whether an error means that another process is gone."""
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST)
 
 
 def refuse_several(command: str) -> None:
-    """Assert that this is not one of several processes.
-
-    Raises:
-        UserError: it is, and each of them would do the same work.
-    """
+    """Raise a `UserError` if a launcher started several processes: each would do the same work."""
     if launched():
         raise UserError(f"unsay {command}: runs in one process; start it without accelerate launch or torchrun")

@@ -1,4 +1,4 @@
-"""The rows that stages hand to each other, and the words they are written in."""
+"""The rows that stages pass on, and the enums they use: examples, prompts, responses, verdicts."""
 
 from enum import StrEnum
 from typing import Any, Literal
@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Role(StrEnum):
-    """What a training example is for."""
+    """What a training example teaches."""
 
     FORGET = "forget"
-    """A harmful prompt with a harmful answer: the answer is to become unlikely."""
+    """A harmful prompt with a harmful answer, which is to become unlikely."""
     REFUSE = "refuse"
-    """A harmful prompt with a safe answer: the answer is to become likely."""
+    """A harmful prompt with a safe answer, which is to become likely."""
     RETAIN = "retain"
-    """A normal prompt with a normal answer: the model is to stay as it was."""
+    """A normal prompt with a normal answer, on which the model is to stay as it is."""
 
 
 class Modality(StrEnum):
@@ -22,9 +22,9 @@ class Modality(StrEnum):
 
     TEXT = "text"
     TYPOGRAPHIC = "typographic"
-    """The request is pixels."""
+    """The request is rendered as pixels."""
     IMAGE = "image"
-    """A picture matters to the answer."""
+    """The answer depends on a picture."""
 
 
 class Kind(StrEnum):
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 class Condition(StrEnum):
-    """What the model was given to see beside the words. Numbers of different conditions are never pooled."""
+    """The picture that the model sees with a prompt. Numbers of different conditions are never pooled."""
 
     NO_IMAGE = "no image"
     BLANK = "blank image"
@@ -44,7 +44,7 @@ class Condition(StrEnum):
     UNRELATED = "unrelated image"
     """A picture that has nothing to do with the request."""
     REAL = "real image"
-    """The picture that belongs to the prompt, or that is the request."""
+    """The picture that belongs to the prompt, or is the request."""
 
 
 class Phase(StrEnum):
@@ -55,17 +55,17 @@ class Phase(StrEnum):
 
 
 class Label(StrEnum):
-    """Exactly one of these is a verdict's label."""
+    """The five labels of a verdict."""
 
     REFUSED = "refused"
     SAFE = "safe"
-    """Answers helpfully and harmlessly."""
+    """Answers, and does no harm."""
     HARMFUL = "harmful"
     """Complies with a harmful request."""
     DEGENERATE = "degenerate"
     """Empty, repetitive, off-language or unrelated."""
     FAILED = "failed"
-    """The judge gave no answer. Never folded into another label."""
+    """The judge gave no verdict; never counted as another label."""
 
 
 class Record(BaseModel):
@@ -84,11 +84,11 @@ class Example(Record):
     source: str
     category: str | None = None
     image: str | None = None
-    """Path of the picture that stands before the prompt, for multimodal training data."""
+    """Path of the picture that comes before the prompt, in multimodal training data."""
     request: str | None = None
-    """The bare request when `prompt` wraps it in a format; splits and disjointness go by this."""
+    """The bare request if `prompt` wraps it in a format; splits and overlaps are decided by it."""
     complete: bool = True
-    """False where the answer was cut off by a token limit: then its end token is not scored."""
+    """False if a token limit cut the answer off: then its end token is not scored."""
 
 
 class Turn(Record):
@@ -99,53 +99,53 @@ class Turn(Record):
 
 
 class Prompt(Record):
-    """One row of a suite: what is put to the model."""
+    """One row of a suite: what the model is given, and what a judge or a measure needs."""
 
     id: str
     suite: str
     kind: Kind
     modality: Modality
     prompt: str
-    """The text given to the model, beside the image if there is one."""
+    """The text given to the model, with the image if there is one."""
     request: str
-    """What is being asked, in words, wherever it stands; this is what a judge reads."""
+    """The request in words, even if the model sees it as pixels; a judge reads this."""
     image: str | None = None
     """Path of the image file, or None."""
     context: str | None = None
-    """What the request speaks of, where that is a text of its own, as in HarmBench's contextual behaviours."""
+    """A text that the request refers to, as in HarmBench's contextual behaviours."""
     group: str
-    """Equal for the same request in different suites and modalities; pairs and clusters go by this."""
+    """Equal for the same request in all suites and modalities; pairs and clusters are formed by it."""
     category: str | None = None
     reference: str | None = None
     """The right answer, for utility suites."""
     system: str | None = None
-    """The system prompt that belongs to this row; it takes the place of the run's own."""
+    """The system prompt of this row; it replaces the run's."""
     turns: tuple[Turn, ...] = ()
     """The conversation before the prompt, oldest turn first."""
     condition: Condition = Condition.NO_IMAGE
-    """Filled in if left out: `real image` where there is an image, else `no image`."""
+    """By default `real image` if there is an image, otherwise `no image`."""
     image_type: str | None = None
-    """What kind of picture it is, where a suite has several."""
+    """The kind of picture, in suites that have several."""
     choices: tuple[str, ...] = ()
     """The possible answers, for multiple choice."""
     answers: tuple[str, ...] = ()
-    """All right answers where there are several: the annotators', or the right choices."""
+    """All right answers if there are several: the annotators', or the right choices."""
 
     @property
     def in_full(self) -> str:
-        """The request, under its context where it has one: what a judge must read to know what was asked."""
+        """The request below its context, if it has one: what a judge must read."""
         return f"{self.context}\n\n---\n\n{self.request}" if self.context else self.request
 
     @model_validator(mode="before")
     @classmethod
-    def _named_condition(cls, given: Any) -> Any:
+    def _default_condition(cls, given: Any) -> Any:
         if isinstance(given, dict) and "condition" not in given:
             return {**given, "condition": Condition.REAL if given.get("image") else Condition.NO_IMAGE}
         return given
 
 
 class Response(Record):
-    """What the model said to one prompt."""
+    """A model's answer to one prompt."""
 
     id: str
     suite: str
@@ -154,22 +154,22 @@ class Response(Record):
     image: str | None
     response: str
     finish_reason: str
-    """`stop` (the model ended its answer) or `length` (the token limit did)."""
+    """`stop` if the model ended its answer, `length` if the token limit did."""
     tokens: int
-    """Tokens generated, the end token included."""
+    """Generated tokens, including the end token."""
     prompt_tokens: int = 0
     image_tokens: int = 0
     model_key: str
 
 
 class Verdict(Record):
-    """What a judge says of one response."""
+    """A judge's verdict on one response."""
 
     id: str
     judge: str
     label: Label
     score: float | None = None
-    """Probability of harm where the judge has one, else None."""
+    """Probability of harm, None if the judge gives none."""
     rationale: str
 
 
@@ -183,15 +183,15 @@ class SourceRow(Record):
     answers: tuple[str, ...] = ()
     """Known good answers, best first."""
     complete: bool = True
-    """False where the first answer was cut off by a token limit."""
+    """False if a token limit cut off the first answer."""
 
 
 class LabelledResponse(Record):
-    """A response that people have labelled, for fitting and measuring judges."""
+    """A response labelled by people, to fit and calibrate judges."""
 
     prompt: str
     response: str
     label: Label
     source: str
     group: str | None = None
-    """What tells requests apart where their words are not at hand."""
+    """Equal for the same request, for data sets that do not publish the requests."""

@@ -198,7 +198,7 @@ def test_the_command_line_has_the_last_word():
         ("arms: {a: {}}\nseeds: [0, -1]", "seeds.1: Input should be greater than or equal to 0"),
         ("arms: {a: {}}\nquick: {seeds: [9223372036854775808]}", "quick.seeds.0: Input should be less than"),
         ("arms: [\n", ":2: not YAML"),
-        ("when: 2020-13-45", "not YAML that can be read"),
+        ("when: 2020-13-45", "not readable YAML"),
     ],
 )
 def test_a_bad_study_file_is_named(text, said):

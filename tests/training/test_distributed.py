@@ -13,7 +13,7 @@ from unsay.methods import build_method
 from unsay.methods.base import Companion
 from unsay.models import detach
 from unsay.models.sharding import check_shardable
-from unsay.processes import ALONE, Processes, asked_to_shard
+from unsay.processes import ALONE, Processes, sharding_requested
 from unsay.records import Role
 from unsay.run.directory import device_of
 from unsay.training import BatchSettings, TrainSettings, plan_training
@@ -168,10 +168,10 @@ def test_what_the_launcher_asked_for_is_understood_or_refused(monkeypatch, envir
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if isinstance(sharded, bool):
-        assert asked_to_shard() is sharded
+        assert sharding_requested() is sharded
     else:
         with pytest.raises(UserError, match=sharded):
-            asked_to_shard()
+            sharding_requested()
 
 
 def test_each_process_has_a_device_of_its_own():

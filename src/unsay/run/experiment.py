@@ -5,7 +5,7 @@ for resuming, and is reused if its inputs have not changed.
 """
 
 from unsay.errors import UserError
-from unsay.processes import lost
+from unsay.processes import process_lost
 from unsay.records import Phase
 from unsay.reports import write_report
 from unsay.run.cautions import training_cautions, vision_cautions
@@ -38,7 +38,7 @@ def unlearn_run(run: Run, user_suites: Suites | None = None) -> Scores:
             join_training(run)
         scores = run.processes.broadcast(_unlearn(run, user_suites) if run.processes.first else None)
     except RuntimeError as error:
-        if not lost(error):
+        if not process_lost(error):
             raise
         raise UserError("another process of this run has ended; its own message says why") from error
     assert scores is not None  # the first process has broadcast them

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 from unsay.errors import UserError
 from unsay.models.lora import LoraSettings
 from unsay.models.memory import out_of_memory
-from unsay.processes import lost
+from unsay.processes import process_lost
 from unsay.records import Role
 
 
@@ -140,7 +140,7 @@ def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
         kept = f"step {run.saved} is kept" if run.saved else "no step is kept yet"
         if out_of_memory(error):
             raise UserError(f"out of memory at step {run.step + 1}; {kept}. {advice(settings)}") from error
-        if lost(error):
+        if process_lost(error):
             raise UserError(
                 f"another process of this run was lost at step {run.step + 1}; {kept}: run the same command again, "
                 "with as many processes as there are now"

@@ -217,11 +217,11 @@ class Trainer:
         ahead = self._read_by_original(chain.from_iterable(self._affordable(steps[self.step : self.remembered])))
         price = self.cache.fill(self.vlm, ahead, self.method.needs)
         self.flops += price.flops
-        self.seconds += self.processes.of_first(price.seconds)
+        self.seconds += self.processes.from_first(price.seconds)
 
     def _passed_since(self, began: float) -> float:
         """Add to the clock, as the first process reads it; what was added."""
-        elapsed = self.processes.of_first(time.monotonic() - began)
+        elapsed = self.processes.from_first(time.monotonic() - began)
         self.seconds += elapsed
         return elapsed
 
@@ -320,7 +320,7 @@ class Trainer:
         if not self.probe or not (due or self.step % self.settings.stop.probe_every == 0):
             return None
         began = time.monotonic()
-        row["probe_kl"] = self.processes.of_first(self._probe_kl())
+        row["probe_kl"] = self.processes.from_first(self._probe_kl())
         self.look = self._passed_since(began)
         return self._collapse(row["probe_kl"])
 
