@@ -198,7 +198,7 @@ class StudyResult(Row):
     higher_is_better: tuple[str, ...]
     """Names of the measures of which more is better."""
     arms: tuple[ArmRow, ...]
-    """The untrained models, and every arm under every rule."""
+    """The original models, and every arm under every rule."""
     rankings: tuple[Ranking, ...] = ()
     """One for each model and rule."""
     comparisons: tuple[Comparison, ...] = ()
