@@ -1,0 +1,98 @@
+"""Run directories of earlier versions are read, and refused in one line where their stages would all be done again.
+
+`earlier_version/` was made by the last commit whose stage keys held hashes of source files.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from helpers import tiny
+from unsay import api
+from unsay.config import RunConfig, read_config
+from unsay.errors import UserError
+from unsay.files import read_json, read_rows, write_json, write_rows
+from unsay.records import Phase, Verdict
+from unsay.run.directory import Run, check_format
+from unsay.run.environment import FORMAT
+from unsay.run.export import export
+from unsay.scoring import read_scores
+
+pytestmark = pytest.mark.usefixtures("unmeasured_judge")
+
+REFUSED = (
+    r"run: made by an earlier version of unsay \(0\.1\.0, commit 47c07cf\): finish it with that version, or choose "
+    r"another --out$"
+)
+
+
+@pytest.fixture
+def earlier(tiny_folder, tmp_path):
+    """A finished run of an earlier version, on the tiny model."""
+    folder = Path(shutil.copytree(Path(__file__).with_name("earlier_version"), tmp_path / "run"))
+    for path in folder.rglob("*.*"):
+        if path.suffix in (".json", ".yaml"):
+            path.write_text(path.read_text().replace("MODEL", str(tiny_folder)))
+    write_rows(folder / "examples.jsonl", tiny.examples(4))  # where its settings say
+    return folder
+
+
+def test_its_report_is_written_again(earlier):
+    assert "<html" in api.report(earlier).read_text()
+
+
+def test_its_phases_are_compared(earlier, tmp_path):
+    scores = api.compare(f"{earlier}:before", earlier, tmp_path / "out")
+    assert scores.rows == read_scores(earlier / "scores.json").rows
+
+
+def test_its_adapter_is_evaluated_and_exported(earlier, tmp_path):
+    settings = read_config(earlier / "config.yaml")
+    scores = api.evaluate(settings, tmp_path / "asked", adapter=earlier / "adapter")
+    assert {row.phase for row in scores.rows} == set(Phase)
+    assert [row.id for row in read_rows(tmp_path / "asked/verdicts/rules/contrast.after.jsonl", Verdict)] == [
+        row.id for row in read_rows(earlier / "verdicts/rules/contrast.after.jsonl", Verdict)
+    ]
+    export(earlier, tmp_path / "exported")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "exported" / name).read_bytes() == (earlier / "adapter" / name).read_bytes()
+    assert "textual-unlearning" in (tmp_path / "exported" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_it_is_not_done_again_without_a_word(earlier, unfinished):
+    if unfinished:
+        for name in ("scores.json", "stages/evaluate-after.json", "stages/unlearn.json"):
+            (earlier / name).unlink()
+    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
+    settings = read_config(earlier / "config.yaml")
+    with pytest.raises(UserError, match=REFUSED) as caught:
+        api.unlearn(settings, earlier)
+    assert "\n" not in str(caught.value)
+    if unfinished:
+        with pytest.raises(UserError, match=REFUSED):
+            api.evaluate(settings, earlier)
+    assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
+
+
+def test_a_directory_in_which_no_stage_was_finished_is_taken_over(earlier):
+    shutil.rmtree(earlier / "stages")
+    check_format(earlier)
+
+
+def test_a_directory_without_a_commit_or_with_a_damaged_environment(tmp_path):
+    write_json(tmp_path / "stages" / "suites.json", {})
+    check_format(tmp_path)  # copied stages, and nothing else yet
+    write_json(tmp_path / "environment.json", {"unsay": "0.0.9", "commit": None})
+    with pytest.raises(UserError, match=r"made by an earlier version of unsay \(0\.0\.9\): finish"):
+        check_format(tmp_path)
+    (tmp_path / "environment.json").write_text("{")
+    check_format(tmp_path)
+
+
+def test_directories_tell_their_format(tmp_path):
+    Run.open(tmp_path, RunConfig())
+    assert read_json(tmp_path / "environment.json")["format"] == FORMAT
+    write_json(tmp_path / "stages" / "suites.json", {})
+    check_format(tmp_path)
