@@ -24,7 +24,7 @@ def _tiny_models() -> dict[str, VLM]:
 
 @pytest.fixture
 def tiny_vlm(_tiny_models: dict[str, VLM]) -> VLM:
-    """A tiny random VLM of the pocket VLM's family; each test gets its own, for adapters change it in place."""
+    """A tiny random VLM of the pocket VLM's family; each test gets its own, because adapters change it in place."""
     return copy.deepcopy(_tiny_models["llava"])
 
 
@@ -57,7 +57,7 @@ def pocket_vlm(_pocket: VLM) -> VLM:
 
 @pytest.fixture(scope="module")
 def unmeasured_judge():
-    """The judge's agreement with people takes seconds to measure and is of no account here."""
+    """The judge's agreement with people takes seconds to measure and is not needed here."""
     patch = pytest.MonkeyPatch()
     patch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
     patch.setattr("unsay.run.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile

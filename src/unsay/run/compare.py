@@ -303,7 +303,7 @@ def _cost(side: Side, phase: Phase) -> list[CostRow]:
 def _cautions(sides: dict[Phase, Side], suites: Suites, differences: dict[str, str]) -> list[Caution]:
     cautions = []
     if differences:
-        text = f"Left out, for the two were not asked the same there: {_listed(differences)}."
+        text = f"Left out, because the two were not asked the same there: {_listed(differences)}."
         cautions.append(Caution(text=text, severe=True))
     one, other = (_versions(side.run) for side in sides.values())
     if differing := [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]:
