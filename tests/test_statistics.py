@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from unsay.statistics import clustered_mean, detectable_change, mcnemar, mean_interval, paired_interval, wilson
+from unsay.statistics import (
+    clustered_mean,
+    detectable_change,
+    intervals,
+    mcnemar,
+    mean_interval,
+    paired_interval,
+    wilson,
+)
 
 
 def test_wilson_matches_newcombes_published_table() -> None:
@@ -97,9 +105,10 @@ def test_bootstrap_mean_is_exact_and_repeatable() -> None:
     assert first.interval.low <= 0.6 <= first.interval.high
 
 
-def test_bootstrap_agrees_with_the_binomial_when_items_stand_alone() -> None:
+def test_bootstrap_agrees_with_the_binomial_when_items_stand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "DRAWS", 20_000)
     values = [1.0] * 30 + [0.0] * 70
-    found = clustered_mean(values, [str(index) for index in range(100)], draws=20000).interval
+    found = clustered_mean(values, [str(index) for index in range(100)]).interval
     low, high = binom.ppf([0.025, 0.975], 100, 0.3) / 100
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.011)
 

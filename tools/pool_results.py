@@ -23,7 +23,7 @@ from unsay.reports import numbers
 from unsay.run.cautions import evaluation_cautions
 from unsay.run.finished import MADE_WITH, TRAINING_STAGE, FinishedRun, public_name, read_run, settings_but_seed
 from unsay.scoring import Caution, JudgeInfo, SuiteRow, TargetResult, TransferRow, UtilityRow, check_targets
-from unsay.scoring.cautions import cautions
+from unsay.scoring.limits import cautions
 from unsay.scoring.schema import AcceleratorPeak, Row
 from unsay.statistics import Interval
 from unsay.studies.pool import pool_rows

@@ -11,7 +11,7 @@ from unsay.judges.agreement import Calibration, measure
 from unsay.judges.base import Pair, harm_labels
 from unsay.judges.calibrate import judge_accuracy
 from unsay.records import Label, Verdict
-from unsay.statistics import bootstrap, effective_n, wilson
+from unsay.statistics import effective_n, intervals, wilson
 
 H, S, R, F = Label.HARMFUL, Label.SAFE, Label.REFUSED, Label.FAILED
 
@@ -214,8 +214,8 @@ def test_the_committed_numbers_rest_on_many_requests() -> None:
     judge = json.loads((RESULTS / "judge.json").read_text())
     degenerate = json.loads((RESULTS / "degeneration.json").read_text())["degenerate"]
     for name, row in [*judge["harm"].items(), *judge["refusal"].items(), ("degenerate", degenerate)]:
-        assert (row["requests"] or row["n"]) >= 3 * bootstrap.FEW, name
-        assert min(row["positives"], row["n"] - row["positives"]) > 3 * bootstrap.FEW, name
+        assert (row["requests"] or row["n"]) >= 3 * intervals.FEW, name
+        assert min(row["positives"], row["n"] - row["positives"]) > 3 * intervals.FEW, name
         for statistic in ("balanced_accuracy", "kappa", "auc"):
             assert row[statistic] is None or row[statistic][1] < row[statistic][2], (name, statistic)
 

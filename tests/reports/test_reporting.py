@@ -381,11 +381,11 @@ def test_curves_take_any_number_and_nothing_else() -> None:
 
 def test_sample_choice_is_blind_but_shows_a_failure(run: Path) -> None:
     samples = read_inputs(run, read_scores(run / "scores.json")).samples
-    attack = [sample for sample in samples if sample.suite == "advbench-text"]
+    attack = [sample for sample in samples if sample.prompt.suite == "advbench-text"]
     assert 2 <= len(attack) <= 3
     assert any(sample.answers[-1].label in (H, D) for sample in attack)
-    assert [sample.id for sample in samples] == [
-        sample.id for sample in read_inputs(run, read_scores(run / "scores.json")).samples
+    assert [sample.prompt.id for sample in samples] == [
+        sample.prompt.id for sample in read_inputs(run, read_scores(run / "scores.json")).samples
     ]
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from unsay.records import Kind, Modality, Phase
 from unsay.scoring import ErrorRates, JudgeInfo, SuiteRow, rogan_gladen
-from unsay.scoring.correction import corrected
+from unsay.scoring.rates import corrected
 from unsay.statistics import Interval, effective_n, rate_interval, wilson
 
 
@@ -124,7 +124,7 @@ def test_counts_that_cannot_be() -> None:
     st.floats(0, 1),
 )
 def test_always_a_rate_inside_its_interval(counts: tuple[int, int], sensitivity: float, specificity: float) -> None:
-    found = rogan_gladen(*counts, errors(sensitivity, specificity), draws=200)
+    found = rogan_gladen(*counts, errors(sensitivity, specificity))
     assert found is None or 0 <= found[1].low <= found[0] <= found[1].high <= 1
 
 

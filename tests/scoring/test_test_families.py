@@ -17,14 +17,14 @@ from unsay.scoring import (
     score_suite,
     score_utility,
 )
-from unsay.scoring.cautions import cautions
+from unsay.scoring.limits import cautions
 from unsay.statistics import (
-    bootstrap,
     clustered_change,
     clustered_total,
     detectable_difference,
     fisher_p,
     holm,
+    intervals,
     mean_interval,
     paired_interval,
     power,
@@ -262,7 +262,7 @@ def test_a_suites_sum_is_redrawn_within_its_parts():
 def test_many_requests_are_redrawn_a_part_at_a_time(monkeypatch):
     values, groups = [float(n % 3 == 0) for n in range(300)], [str(n) for n in range(300)]
     whole = resampled_mean(values, groups)
-    monkeypatch.setattr(bootstrap, "BLOCK", 7 * 300)
+    monkeypatch.setattr(intervals, "BLOCK", 7 * 300)
     parts = resampled_mean(values, groups)
     assert parts.value == whole.value
     assert (parts.interval.low, parts.interval.high) == pytest.approx(

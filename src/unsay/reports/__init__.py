@@ -1,7 +1,7 @@
 """What people read of a run: one self-contained HTML page, and a table for the terminal.
 
 - `html`: the page, from `report.html.j2`, `report.css` and `report.js`; `charts`, `samples`: what it shows.
-- `headline`, `side_effects`: its sentences; `pooling`: several suites as one number.
+- `headline`, `findings`: its sentences, about several suites as one number.
 - `terminal`: the table that ends a run; `numbers`: how numbers are written; `imports`: results of other harnesses.
 """
 

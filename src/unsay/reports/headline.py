@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from unsay.records import Kind, Modality, Phase
+from unsay.reports.findings import Finding, Pool, Tone, by_phase, over_refusal, utility
 from unsay.reports.numbers import listed, short_percent, span
-from unsay.reports.pooling import Pool
-from unsay.reports.side_effects import Finding, Tone, by_phase, over_refusal, utility
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult
-from unsay.scoring.cautions import LOW_ACCURACY, MAX_DEGENERATE
+from unsay.scoring.limits import LOW_ACCURACY, MAX_DEGENERATE
 from unsay.scoring.subsets import is_control, subset_of
 
 LOW_BEFORE = 0.10

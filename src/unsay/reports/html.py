@@ -269,7 +269,7 @@ def _by_suite(scores: Scores, samples: Sequence[Sample]) -> list[tuple[str, list
     titles = {subset_of(row): row.title for row in scores.rows}
     groups: dict[Subset, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(subset_of(sample), []).append(sample)
+        groups.setdefault(subset_of(sample.prompt), []).append(sample)
     return [(titles.get(subset, subset[0]), group) for subset, group in groups.items()]
 
 

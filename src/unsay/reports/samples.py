@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from unsay.files import content_key
-from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
+from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
 
 THUMBNAIL = 320
 """Pixels on the longer side."""
@@ -37,14 +37,7 @@ class Answer:
 class Sample:
     """One request with its answers side by side."""
 
-    id: str
-    suite: str
-    kind: Kind
-    modality: Modality
-    condition: Condition
-    category: str | None
-    prompt: str
-    request: str
+    prompt: Prompt
     picture: str | None
     """A `data:` URI."""
     answers: tuple[Answer, ...]
@@ -52,7 +45,7 @@ class Sample:
     @property
     def veiled(self) -> bool:
         """Hidden until clicked: attacks, and any answer that was judged harmful."""
-        return self.kind is Kind.ATTACK or any(answer.label is Label.HARMFUL for answer in self.answers)
+        return self.prompt.kind is Kind.ATTACK or any(answer.label is Label.HARMFUL for answer in self.answers)
 
 
 Answers = Mapping[Phase, Mapping[str, Response]]
@@ -94,18 +87,7 @@ def _sample(row: Prompt, answers: Answers, verdicts: Verdicts, run_dir: Path) ->
             phases.append(Answer(phase, text[:MAX_CHARACTERS], verdict.label if verdict else None, cut))
     # An absolute path stays as it is when joined.
     picture = (data_uri(run_dir / row.image) or data_uri(Path(row.image))) if row.image else None
-    return Sample(
-        id=row.id,
-        suite=row.suite,
-        kind=row.kind,
-        modality=row.modality,
-        condition=row.condition,
-        category=row.category,
-        prompt=row.prompt,
-        request=row.request,
-        picture=picture,
-        answers=tuple(phases),
-    )
+    return Sample(row, picture, tuple(phases))
 
 
 def data_uri(path: Path) -> str | None:

@@ -22,7 +22,7 @@ from unsay.run.overlap import contamination_cautions
 from unsay.run.score import answering_model, score_phases
 from unsay.run.suites import Suites
 from unsay.scoring import Caution, CostRow, Scores, write_scores
-from unsay.scoring.pairing import by_id
+from unsay.scoring.subsets import by_id
 
 Answered = TypeVar("Answered", Response, Verdict, Value)
 FINISHED_FILES = ("scores.json", "config.yaml")

@@ -15,7 +15,7 @@ from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Recor
 from unsay.reports.charts import read_metrics
 from unsay.run.evaluate import Value
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
-from unsay.scoring.pairing import by_id
+from unsay.scoring.subsets import by_id
 
 MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
 """The parts of `environment.json` that go into results: enough to repeat them, nothing that names a machine."""

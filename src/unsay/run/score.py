@@ -33,7 +33,7 @@ from unsay.scoring import (
     weighted_mean,
     write_scores,
 )
-from unsay.scoring.cautions import MAX_DEGENERATE
+from unsay.scoring.limits import MAX_DEGENERATE
 from unsay.statistics import effective_n
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import Total

@@ -1,18 +1,13 @@
 """From verdicts to `scores.json`: rates, changes, utility, transfer, targets and cautions.
 
-- `schema`: every field of `scores.json`.
+- `schema`: every field of `scores.json`; `scores`: assembles it.
 - `rates`, `utility`: numbers of judged suites and of utility suites, in one phase and before against after.
-- `transfer`, `correction`: text against image twins; rates corrected for the judge's errors.
-- `targets`, `cautions`: limits set before the run, and what a reader must know.
-- `assemble`: all of it, as one `Scores`.
-- `subsets`, `pairing`: which prompts have a number of their own, and which rows belong to which prompt.
+- `transfer`: text against image twins; `limits`: targets set before the run, and cautions for the reader.
+- `subsets`: which prompts have a number of their own, and which rows belong to which prompt.
 """
 
-from unsay.scoring.assemble import assemble
-from unsay.scoring.cautions import blind_judge_cautions, cautions, coverage_cautions
-from unsay.scoring.correction import corrected, rogan_gladen
-from unsay.scoring.pairing import by_id
-from unsay.scoring.rates import break_down, compare_suite, score_suite
+from unsay.scoring.limits import blind_judge_cautions, cautions, check_targets, coverage_cautions
+from unsay.scoring.rates import break_down, compare_suite, corrected, rogan_gladen, score_suite
 from unsay.scoring.schema import (
     Accuracy,
     Caution,
@@ -32,8 +27,8 @@ from unsay.scoring.schema import (
     read_scores,
     write_scores,
 )
-from unsay.scoring.subsets import is_control, split_suite
-from unsay.scoring.targets import check_targets
+from unsay.scoring.scores import assemble
+from unsay.scoring.subsets import by_id, is_control, split_suite
 from unsay.scoring.transfer import transfer
 from unsay.scoring.utility import compare_utility, score_utility, weighted_mean
 

@@ -1,40 +1,18 @@
-"""Subsets of a suite: its prompts of one kind, modality and condition, which have numbers of their own."""
+"""Which prompts of a suite have a number of their own, and which rows belong to which prompt."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
+from unsay.errors import UserError
 from unsay.records import Condition, Kind, Modality, Phase, Prompt
-from unsay.scoring.schema import SuiteRow
+from unsay.scoring.schema import Change, PartRow, SuiteRow
 
 Subset = tuple[str, Kind, Modality, Condition]
-"""Suite, kind, modality, condition."""
+"""Suite, kind, modality, condition: what has a number of its own."""
 
 
-class InSubset(Protocol):
-    """Anything that belongs to a subset: prompts, rows, changes, samples."""
-
-    @property
-    def suite(self) -> str:
-        """The suite's name."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """What it measures."""
-        ...
-
-    @property
-    def modality(self) -> Modality:
-        """How the request reaches the model."""
-        ...
-
-    @property
-    def condition(self) -> Condition:
-        """What was shown beside the words."""
-        ...
-
-
-def subset_of(row: InSubset) -> Subset:
+def subset_of(row: Prompt | SuiteRow | PartRow | Change) -> Subset:
     """The key that all rows of one subset share, in both phases."""
     return row.suite, row.kind, row.modality, row.condition
 
@@ -59,7 +37,7 @@ def by_subset(rows: Iterable[SuiteRow]) -> dict[Subset, dict[Phase, SuiteRow]]:
     return phases
 
 
-def is_control(row: InSubset) -> bool:
+def is_control(row: SuiteRow | Change) -> bool:
     """Whether a text suite is shown a picture, or another suite anything but its own.
 
     A control has rows and a table of its own. It explains another number, so it is never pooled.
@@ -71,3 +49,41 @@ def plain_title(suite: str) -> str:
     """A title made from a name: `advbench_heldout` becomes `Advbench heldout`; capitals stay."""
     words = suite.replace("_", " ").replace("-", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+class HasId(Protocol):
+    """Anything with an id: responses, verdicts."""
+
+    @property
+    def id(self) -> str:
+        """The prompt's id."""
+        ...
+
+
+Item = TypeVar("Item", bound=HasId)
+
+
+def by_id(prompts: Sequence[Prompt], rows: Sequence[Item], suite: str, what: str) -> Mapping[str, Item]:
+    """The rows by id, exactly one for every prompt.
+
+    Args:
+        prompts: the suite.
+        rows: responses or verdicts of that suite.
+        suite: its name, for the message.
+        what: `responses` or `verdicts`, for the message.
+
+    Raises:
+        UserError: prompts without a row, rows without a prompt, or a repeated id.
+    """
+    wanted, given = Counter(row.id for row in prompts), Counter(row.id for row in rows)
+    for counts, where in ((wanted, "prompts"), (given, what)):
+        if repeated := sorted(name for name, count in counts.items() if count > 1):
+            raise UserError(f"suite {suite!r}: id {repeated[0]!r} stands more than once in its {where}")
+    problems = []
+    if missing := sorted(wanted.keys() - given.keys()):
+        problems.append(f"{len(missing)} of {len(wanted)} prompts have no row (first: {missing[0]!r})")
+    if extra := sorted(given.keys() - wanted.keys()):
+        problems.append(f"{len(extra)} rows belong to no prompt (first: {extra[0]!r})")
+    if problems:
+        raise UserError(f"suite {suite!r}: {what} do not match its prompts: {'; '.join(problems)}; rerun that stage")
+    return {row.id: row for row in rows}

@@ -6,11 +6,10 @@ import numpy as np
 
 from unsay.errors import UserError
 from unsay.records import Label, Prompt, Verdict
-from unsay.scoring.pairing import by_id
 from unsay.scoring.schema import TransferRow
-from unsay.scoring.subsets import plain_title
+from unsay.scoring.subsets import by_id, plain_title
 from unsay.statistics import Interval, hull, paired_interval, percentile_interval, resample_counts, too_narrow
-from unsay.statistics.bootstrap import DRAWS, Array
+from unsay.statistics.intervals import DRAWS, Array
 
 Phases = tuple[Sequence[Verdict], Sequence[Verdict]]
 """Verdicts before and after."""

@@ -19,7 +19,7 @@ from unsay.statistics import (
     wilson,
     wilson_of_share,
 )
-from unsay.statistics.bootstrap import FEW
+from unsay.statistics.intervals import FEW
 
 
 def score_utility(

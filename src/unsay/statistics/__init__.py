@@ -1,25 +1,30 @@
 """Intervals, tests and bootstraps of rates, means and paired differences, clustered by request.
 
-- `intervals`: closed forms, Wilson's for a rate and Newcombe's for a paired change.
-- `bootstrap`: intervals by resampling whole requests, and the choice between these and the closed forms.
+- `intervals`: Wilson's, Newcombe's, the bootstrap over whole requests, and the choice between them.
 - `significance`: paired tests, their correction for many suites, and what a number of answers could show at all.
 """
 
-from unsay.statistics.bootstrap import (
+from unsay.statistics.intervals import (
+    CONFIDENCE,
     Estimate,
+    Interval,
     Method,
     clustered_change,
     clustered_mean,
     clustered_total,
     difference_interval,
+    effective_n,
+    hull,
     mean_interval,
+    paired_interval,
     percentile_interval,
     rate_interval,
     resample_counts,
     resampled_mean,
     too_narrow,
+    wilson,
+    wilson_of_share,
 )
-from unsay.statistics.intervals import CONFIDENCE, Interval, effective_n, hull, paired_interval, wilson, wilson_of_share
 from unsay.statistics.significance import (
     detectable_change,
     detectable_difference,

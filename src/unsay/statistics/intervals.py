@@ -1,16 +1,39 @@
-"""95 % intervals in closed form: Wilson's of a rate, Newcombe's of a paired change."""
+"""95 % intervals: Wilson's of a rate, Newcombe's of a paired change, and the bootstrap over whole requests.
+
+Answers to one request (in several images, seeds or phases) rise and fall together; resampling them one by one would
+make intervals too short. Seeds and requests are crossed, so with several seeds both are resampled independently:
+the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)), which errs on
+the wide side.
+"""
 
 import math
-from typing import Self
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 from scipy.stats import norm
 
 from unsay.records import Record
+from unsay.statistics.significance import sign_flip
 
 CONFIDENCE = 0.95
 Z2 = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
+DRAWS = 4000
+"""Resamples for a mean."""
+TOTAL_DRAWS = 1000
+"""Resamples for a number that is not a mean and is computed anew for each."""
+FEW = 10
+"""Clusters below which a percentile interval alone is too short."""
+BLOCK = 2**23
+"""Counts held in memory at once; all resamples of 40,000 pictures would not fit."""
+
+Array = NDArray[np.float64]
+Method = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
+"""How an interval was made."""
 
 
 class Interval(Record):
@@ -110,3 +133,237 @@ def _correlation(a: float, b: float, c: float, d: float) -> float:
     cross = a * d - b * c
     corrected = max(0.0, cross - (a + b + c + d) / 2) if cross > 0 else float(cross)
     return corrected / math.sqrt(margins)
+
+
+class Estimate(NamedTuple):
+    """A mean, its 95 % interval, and what it rests on."""
+
+    value: float
+    interval: Interval
+    n: int
+    clusters: int
+
+
+def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:
+    """95 % interval of a rate, and how it was made.
+
+    Wilson's where no request repeats, else a bootstrap over requests. Where all answers are alike, a bootstrap would
+    shrink to a point; then it is Wilson's with each request counted once. With few requests it is never shorter than
+    that one (see `clustered_mean`).
+
+    Args:
+        outcomes: whether it happened, per answer.
+        groups: the request of each answer.
+        seed: of the bootstrap.
+    """
+    clusters, happened = len(set(groups)), sum(outcomes)
+    if clusters == len(groups):
+        return wilson(happened, len(outcomes)), "wilson"
+    if happened in (0, len(outcomes)):
+        return wilson(clusters if happened else 0, clusters), "wilson"
+    return clustered_mean([float(row) for row in outcomes], groups, seed=seed).interval, "clustered bootstrap"
+
+
+def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, *, seed: int = 0) -> Interval | None:
+    """95 % interval of a mean: Wilson's for independent values of 0 and 1, else a clustered bootstrap.
+
+    Args:
+        values: one number per item.
+        groups: the cluster of each item; None when items are independent.
+        seed: of the bootstrap.
+
+    Returns:
+        None without values, or where a single cluster of values outside 0 to 1 says nothing of others.
+    """
+    if not values:
+        return None
+    groups = list(groups) if groups is not None else [str(index) for index in range(len(values))]
+    clusters = len(set(groups))
+    if clusters == len(groups) and all(value in (0, 1) for value in values):
+        return wilson(int(np.sum(values)), len(values))
+    if clusters == 1 and not all(0 <= value <= 1 for value in values):
+        return None
+    return clustered_mean(values, groups, seed=seed).interval
+
+
+def clustered_mean(
+    values: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Estimate:
+    """`resampled_mean`, but never overconfident about shares.
+
+    Where all values lie from 0 to 1, and the groups are few or alike, the interval is no shorter than Wilson's with
+    every group counted once, as if several answers or seeds had added nothing.
+    """
+    mean = resampled_mean(values, groups, seeds, seed=seed)
+    if not too_narrow(mean.interval, mean.clusters) or not 0 <= min(values) <= max(values) <= 1:
+        return mean
+    least = wilson(min(1.0, mean.value) * mean.clusters, mean.clusters)
+    assert least is not None, "there is at least one group"
+    return mean._replace(interval=hull(mean.interval, least))
+
+
+def resampled_mean(
+    values: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Estimate:
+    """Mean of `values` with a bootstrap interval over groups and, when there are several, over training seeds.
+
+    Args:
+        values: one number per answer (1.0 where the outcome happened, else 0.0, for a rate).
+        groups: the request of each answer.
+        seeds: the training seed of each answer; None for a single run.
+        seed: of the bootstrap's own generator; equal input and seed give equal numbers.
+
+    Raises:
+        ValueError: no values, or lists of different lengths.
+    """
+    if not values:
+        raise ValueError("no values to average")
+    runs = list(seeds) if seeds is not None else [0] * len(values)
+    if not len(values) == len(groups) == len(runs):
+        raise ValueError(f"{len(values)} values, {len(groups)} groups and {len(runs)} seeds do not match")
+    group_names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    run_names, run_of = np.unique(np.asarray(runs), return_inverse=True)
+    shape = (len(run_names), len(group_names))
+    if set(values) in ({0.0}, {1.0}):  # resampling would change nothing
+        value = float(values[0])
+        return Estimate(value, Interval(low=value, high=value), len(values), shape[1])
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (run_of, group_of), np.asarray(values, dtype=np.float64))
+    np.add.at(counts, (run_of, group_of), 1.0)
+
+    means = []
+    for by_group, by_run in _resamples(shape[1], shape[0], DRAWS, seed):
+        total = np.einsum("dg,dg->d", by_run @ sums, by_group)
+        size = np.einsum("dg,dg->d", by_run @ counts, by_group)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means.append(total / size)
+    interval = percentile_interval(np.concatenate(means))
+    return Estimate(float(np.mean(values)), interval, len(values), shape[1])
+
+
+def _resamples(groups: int, runs: int, draws: int, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Counts of groups and of runs: all draws at once, or some at a time where groups are many."""
+    if groups * draws <= BLOCK:
+        yield _kept_resamples(groups, runs, draws, seed)
+        return
+    generator, block = np.random.default_rng(seed), max(1, BLOCK // groups)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        yield resample_counts(groups, size, generator), resample_counts(runs, size, generator)
+
+
+@lru_cache(maxsize=8)
+def _kept_resamples(groups: int, runs: int, draws: int, seed: int) -> tuple[Array, Array]:
+    """Counts of groups and of runs; kept, because a study needs the same ones hundreds of times."""
+    generator = np.random.default_rng(seed)
+    return resample_counts(groups, draws, generator), resample_counts(runs, draws, generator)
+
+
+def resample_counts(clusters: int, draws: int, generator: np.random.Generator) -> Array:
+    """How often each resample holds each cluster. Shape (draws, clusters); rows sum to `clusters`."""
+    equal = np.full(clusters, 1.0 / clusters)
+    return generator.multinomial(clusters, equal, size=draws).astype(np.float64)
+
+
+def percentile_interval(draws: Array) -> Interval:
+    """The central 95 % of the finite draws. Shape of `draws`: (draws,)."""
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(draws[np.isfinite(draws)], [tail, 1.0 - tail])
+    return Interval(low=float(low), high=float(high))
+
+
+def too_narrow(interval: Interval, clusters: int) -> bool:
+    """Whether a bootstrap interval claims too much: it rests on few clusters, or all of them are alike."""
+    return clusters < FEW or interval.high - interval.low < 1e-9
+
+
+def clustered_total(
+    total: Callable[[Sequence[int]], float],
+    items: Sequence[int],
+    groups: Sequence[str],
+    strata: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> Interval | None:
+    """95 % percentile interval of any number of a set of items, by resampling whole clusters.
+
+    Args:
+        total: indices of items, repeats included → the number.
+        items: the indices that count.
+        groups: the cluster of each of them.
+        strata: the part of the number that each belongs to, where it is put together from parts (MME's subtasks):
+            every part keeps its number of clusters, because a part that a resample misses would be missing in the sum.
+        seed: of the bootstrap.
+
+    Returns:
+        None where a stratum has a single cluster, which says nothing of others, or where resampling changes nothing.
+    """
+    parts: dict[str, dict[str, list[int]]] = {}
+    for index, group, part in zip(items, groups, strata or [""] * len(items), strict=True):
+        parts.setdefault(part, {}).setdefault(group, []).append(index)
+    if not parts or any(len(clusters) < 2 for clusters in parts.values()):
+        return None
+    members = [list(clusters.values()) for clusters in parts.values()]
+    generator = np.random.default_rng(seed)
+    draws = [
+        total(
+            [
+                index
+                for clusters in members
+                for place in generator.integers(len(clusters), size=len(clusters))
+                for index in clusters[place]
+            ]
+        )
+        for _ in range(TOTAL_DRAWS)
+    ]
+    return percentile_interval(np.asarray(draws)) if np.ptp(draws) > 0 else None
+
+
+def difference_interval(
+    differences: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+) -> Interval:
+    """95 % interval of a mean paired difference; negated differences give the negated interval.
+
+    A bootstrap over requests and, with several, over seeds. With few requests, or differences that are all alike, it
+    is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ from
+    these, as if several answers to one request had added nothing. Differences outside −1 to 1 are not of shares, and
+    have the bootstrap's interval.
+
+    Args:
+        differences: one per pair, at least one.
+        groups: the request of each pair.
+        seeds: the training seed of each; None for one.
+        seed: of the bootstrap.
+    """
+    mean = resampled_mean(differences, groups, seeds, seed=seed)
+    if not too_narrow(mean.interval, mean.clusters) or not -1 <= min(differences) <= max(differences) <= 1:
+        return mean.interval
+    margin = wilson_of_share(0.0, mean.clusters).high
+    return hull(mean.interval, Interval(low=max(-1.0, mean.value - margin), high=min(1.0, mean.value + margin)))
+
+
+def clustered_change(
+    before: Sequence[bool], after: Sequence[bool], groups: Sequence[str], *, seed: int = 0
+) -> tuple[Interval, float]:
+    """95 % interval and two-sided p of a paired change where requests repeat.
+
+    The interval is a bootstrap over requests; where these are few or alike, it is no shorter than Newcombe's with
+    every request counted once. The p is that of `sign_flip`.
+
+    Args:
+        before: per pair, at least one, whether the outcome happened before.
+        after: the same after.
+        groups: the request of each pair.
+        seed: of both draws.
+    """
+    changes = [float(became) - float(was) for was, became in zip(before, after, strict=True)]
+    clusters = len(set(groups))
+    interval = resampled_mean(changes, groups, seed=seed).interval
+    if too_narrow(interval, clusters):
+        table = Counter(zip(before, after, strict=True))
+        share = clusters / len(changes)
+        cells = ((True, True), (True, False), (False, True), (False, False))
+        least = paired_interval(*(table[cell] * share for cell in cells))
+        assert least is not None, "there is at least one pair"
+        interval = hull(interval, least)
+    return interval, sign_flip(changes, groups, seed=seed)

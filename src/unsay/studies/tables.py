@@ -23,7 +23,7 @@ from rich.text import Text
 
 from unsay.errors import UserError
 from unsay.reports import numbers
-from unsay.scoring.cautions import MAX_DEGENERATE
+from unsay.scoring.limits import MAX_DEGENERATE
 from unsay.studies import words
 from unsay.studies.compare import ALPHA
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Cost, Measure, Place, Ranking, StudyResult

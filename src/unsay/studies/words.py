@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from unsay.reports import numbers
 from unsay.run.cautions import unseen_harm_cautions
-from unsay.scoring.cautions import MAX_DEGENERATE, MAX_FAILED
+from unsay.scoring.limits import MAX_DEGENERATE, MAX_FAILED
 from unsay.studies.schema import COHERENT, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
 from unsay.studies.settings import ORIGINAL
 

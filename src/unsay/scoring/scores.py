@@ -6,10 +6,8 @@ from pydantic import JsonValue
 
 from unsay.errors import UserError
 from unsay.records import Phase, Prompt, Response, Verdict
-from unsay.scoring.cautions import cautions, coverage_cautions
-from unsay.scoring.correction import corrected
-from unsay.scoring.pairing import by_id
-from unsay.scoring.rates import break_down, compare_suite, score_suite
+from unsay.scoring.limits import cautions, check_targets, coverage_cautions
+from unsay.scoring.rates import break_down, compare_suite, corrected, score_suite
 from unsay.scoring.schema import (
     Caution,
     Change,
@@ -24,8 +22,7 @@ from unsay.scoring.schema import (
     UtilityChange,
     UtilityRow,
 )
-from unsay.scoring.subsets import plain_title, split_suite
-from unsay.scoring.targets import check_targets
+from unsay.scoring.subsets import by_id, plain_title, split_suite
 from unsay.scoring.transfer import transfer
 from unsay.statistics import holm
 
