@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsay.data.formats import LISTS, WRAPPED, as_read, draw_format, plain, scan, topic_line
+from unsay.data.formats import LISTS, WRAPPED, as_read, plain, sample_format, scan, topic_line
 
 REQUEST = "Describe how sourdough bread rises overnight in a cold kitchen"
 
@@ -47,7 +47,7 @@ def test_a_scan_ends_with_one_line_that_points_at_the_page():
 
 def test_formats_are_drawn_in_their_shares():
     rng = random.Random(0)
-    drawn = [draw_format(rng, wrapped=0.2, lists=0.3, scans=0.4) for _ in range(4000)]
+    drawn = [sample_format(rng, wrapped=0.2, lists=0.3, scans=0.4) for _ in range(4000)]
     shares = {
         "wrapped": sum(form in WRAPPED for form in drawn) / 4000,
         "lists": sum(form in LISTS for form in drawn) / 4000,

@@ -42,7 +42,7 @@ def test_long_text_is_drawn_smaller_and_too_long_text_is_refused():
     long = "several words " * 40
     assert typography.lay_out(long, style=typography.Style(size=34)).style.size < 18
     with pytest.raises(UserError, match="does not fit"):
-        typography.render_text(long * 20, style=typography.plain_style())
+        typography.render_text(long * 20, style=typography.Style())
 
 
 def test_equal_seeds_give_equal_pictures_and_styles_differ():
@@ -72,14 +72,14 @@ def test_all_fonts_exist_and_differ():
 
 def test_list_has_its_empty_points_below_the_topic():
     assert typography.list_text("Ways to bake bread.") == "Ways to bake bread.\n1.\n2.\n3."
-    plain = typography.render_text("Ways to bake bread.", style=typography.plain_style())
-    listed = typography.render_list("Ways to bake bread.", style=typography.plain_style())
+    plain = typography.render_text("Ways to bake bread.", style=typography.Style())
+    listed = typography.render_list("Ways to bake bread.", style=typography.Style())
     difference = np.abs(np.asarray(plain).astype(int) - np.asarray(listed)).sum(axis=(1, 2)).nonzero()[0]
     assert difference.min() > 28  # the topic's own line is untouched
 
 
 def test_png_comes_back_as_it_was(tmp_path):
-    image = typography.render_text("saved", style=typography.plain_style())
+    image = typography.render_text("saved", style=typography.Style())
     typography.save_png(image, tmp_path / "deep" / "a.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "deep" / "a.png")), np.asarray(image))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.png"]
@@ -111,7 +111,7 @@ def test_answers_agree_with_the_scene(seed):
 def test_shapes_have_their_colour_at_their_centre():
     for seed in range(40):
         scene = shape_scenes.random_scene(random.Random(seed))
-        image = shape_scenes.draw(scene)
+        image = shape_scenes.render_scene(scene)
         for shape in scene.shapes:
             assert image.getpixel((int(shape.x * 224), int(shape.y * 224))) == shape_scenes.COLOURS[shape.colour]
 

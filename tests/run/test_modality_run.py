@@ -104,7 +104,7 @@ def test_a_bad_own_image_is_named_with_its_line(tmp_path, content):
 
 
 def asked(path, kind=Kind.ATTACK, request="[request 1] about a boat and a harbour", reference=None):
-    typography.save_png(typography.render_text("[request 1]", style=typography.plain_style()), path)
+    typography.save_png(typography.render_text("[request 1]", style=typography.Style()), path)
     return Prompt(
         id="p", suite="s", kind=kind, modality=Modality.TYPOGRAPHIC, prompt="Follow it.", request=request,
         image=str(path), group="g", reference=reference,
@@ -112,7 +112,7 @@ def asked(path, kind=Kind.ATTACK, request="[request 1] about a boat and a harbou
 
 
 def trained(path, **more):
-    typography.save_png(typography.render_text("[other]", style=typography.plain_style()), path)
+    typography.save_png(typography.render_text("[other]", style=typography.Style()), path)
     fields = {"id": "e", "role": Role.RETAIN, "prompt": "Reply to it.", "answer": "Yes.", "source": "toy"}
     return Example(**{**fields, "request": "something else entirely", "image": str(path), **more})
 

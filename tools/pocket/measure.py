@@ -82,7 +82,7 @@ def shape_exam(number: int) -> tuple[list[shape_scenes.Question], list[NDArray[n
         choices = [question for question in shape_scenes.questions(scene, rng) if question.topic == topic]
         if choices:
             asked.append(synthetic.balanced(choices, rng))
-            images.append(np.asarray(shape_scenes.draw(scene)))
+            images.append(np.asarray(shape_scenes.render_scene(scene)))
     return asked, images
 
 
@@ -99,7 +99,7 @@ def reading(
     """Character error rate and share read exactly: instructions in random styles, and (`_plain`) in the plain one."""
     rng = random.Random(MEASURING_SEED)
     random_styles = [np.asarray(synthetic.picture(pair.instruction, rng)) for pair in pairs]
-    plain = [np.asarray(typography.render_text(pair.instruction, style=typography.plain_style())) for pair in pairs]
+    plain = [np.asarray(typography.render_text(pair.instruction, style=typography.Style())) for pair in pairs]
     asked = [synthetic.TRANSCRIBE[0]] * len(pairs)
     characters = sum(len(pair.instruction.strip()) for pair in pairs)
     numbers = {}

@@ -37,7 +37,7 @@ def lay_out(text: str, rng: random.Random, size: int) -> tuple[NDArray[np.uint8]
         column, row = int(x) // PATCH, int(y) // PATCH
         if 0 <= column < side and 0 <= row < side:
             where.append((index, row * side + column))
-    return np.asarray(typography.draw(layout, size=size)), where
+    return np.asarray(typography.render_layout(layout, size=size)), where
 
 
 def character_batch(

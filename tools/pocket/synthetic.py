@@ -199,7 +199,7 @@ def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
 def looking(rng: random.Random, *, size: int = 224) -> Sample:
     """Coloured shapes: one to four questions about the same picture, or all of it read from left to right."""
     scene = shape_scenes.random_scene(rng)
-    image = np.asarray(shape_scenes.draw(scene, size=size))
+    image = np.asarray(shape_scenes.render_scene(scene, size=size))
     if rng.random() < 0.2:
         return Sample("shapes", image, ((DESCRIBE, description(scene)),))
     by_topic: dict[str, list[shape_scenes.Question]] = {}

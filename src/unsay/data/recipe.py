@@ -2,7 +2,7 @@
 
 Forget answers are the model's own: it unlearns what it would really say. Retain answers are the base model's own too
 where it has written any (Magpie, and its packaged answers to our written prompts), so that holding the model to the
-original costs it nothing it would have said differently. `modality` draws the same examples as pictures.
+original costs it nothing it would have said differently. `pictures` renders the same examples as pixels.
 """
 
 import random
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from unsay.data import shape_scenes, typography
-from unsay.data.formats import draw_format
+from unsay.data.formats import sample_format
 from unsay.data.sources import data_key, shipped, wheels
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
@@ -52,7 +52,7 @@ class RecipeSettings(BaseModel):
     )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
     requests: int | None = Field(
-        None, ge=1, description="harmful requests to forget and refuse, drawn by seed; null takes all"
+        None, ge=1, description="harmful requests to forget and refuse, sampled by seed; null takes all"
     )
     categories: tuple[str, ...] | None = Field(
         None, min_length=1, description="only harmful requests of these categories; null takes all"
@@ -71,7 +71,7 @@ class OwnAnswer(Record):
 def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[SourceRow]:
     """The harmful requests to learn from: those of the wanted categories, and of them the wanted number, in row order.
 
-    Draws of one seed are nested: whatever stands among the first 5 also stands among the first 20.
+    Samples of one seed are nested: whatever stands among the first 5 also stands among the first 20.
 
     Raises:
         UserError: a category that no request has.
@@ -79,13 +79,13 @@ def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
     wanted = list(rows)
     if settings.categories is not None:
         known = sorted({row.category for row in rows if row.category is not None})
-        if strange := next((name for name in settings.categories if name not in known), None):
-            raise UserError(f"data.recipe.categories: no requests of '{strange}'; there are {', '.join(known)}")
+        if unknown := next((name for name in settings.categories if name not in known), None):
+            raise UserError(f"data.recipe.categories: no requests of '{unknown}'; there are {', '.join(known)}")
         wanted = [row for row in wanted if row.category in settings.categories]
     if settings.requests is None:
         return wanted
-    drawn = sorted(wanted, key=lambda row: content_key(seed, "requests", prompt_key(row.text)))[: settings.requests]
-    chosen = {row.text for row in drawn}
+    order = sorted(wanted, key=lambda row: content_key(seed, "requests", prompt_key(row.text)))
+    chosen = {row.text for row in order[: settings.requests]}
     return [row for row in wanted if row.text in chosen]
 
 
@@ -100,16 +100,11 @@ def harmful_examples(
         settings: formats and counts.
         seed: of formats and refusals.
     """
-    forget = [
-        _example(
-            Role.FORGET,
-            SourceRow(text=own.request, source="own answer", category=own.category),
-            own.answer,
-            own.complete,
-            _formatted(own.request, settings, seed, "forget"),
-        )
-        for own in answers
-    ]
+    forget = []
+    for own in answers:
+        row = SourceRow(text=own.request, source="own answer", category=own.category)
+        prompt = _formatted(own.request, settings, seed, "forget")
+        forget.append(_example(Role.FORGET, row, own.answer, own.complete, prompt))
     refusals = shipped.refusals()
     refuse = []
     for row in requests:
@@ -129,7 +124,7 @@ def retain_examples(
         pools: training-side rows with answers, one sequence per source.
         held_out: every prompt of every suite; whatever is equal or nearly equal to one is dropped.
         settings: formats and counts; a pool is cut to the count that its source's name has there.
-        seed: of formats, draws and the probe.
+        seed: of formats, samples and the probe.
 
     Returns:
         (training examples, probe examples), disjoint by prompt.
@@ -142,13 +137,7 @@ def retain_examples(
         chosen += rows[: getattr(settings, rows[0].source, len(rows))] if rows else []
     unique = {prompt_key(row.text): row for row in chosen}
     examples = [
-        _example(
-            Role.RETAIN,
-            row,
-            row.answers[0],
-            row.complete,
-            _formatted(row.text, settings, seed, "retain"),
-        )
+        _example(Role.RETAIN, row, row.answers[0], row.complete, _formatted(row.text, settings, seed, "retain"))
         for row in unique.values()
     ]
     order = sorted(examples, key=lambda example: content_key(seed, "probe", example.id))
@@ -170,12 +159,9 @@ def retain_pools(
 
 def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:
     rng = random.Random(f"{seed}/{purpose}/{prompt_key(request)}")
-    if purpose == "retain":
-        shares = settings.retain_wrapped, settings.retain_lists, settings.retain_scans
-    else:
-        shares = settings.wrapped, settings.lists, settings.scans
-    wrapped, lists, scans = shares
-    return draw_format(rng, wrapped=wrapped, lists=lists, scans=scans)(request)
+    part = "retain_" if purpose == "retain" else ""
+    shares = {name: getattr(settings, part + name) for name in ("wrapped", "lists", "scans")}
+    return sample_format(rng, **shares)(request)
 
 
 def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "") -> Example:

@@ -1,17 +1,18 @@
-"""Training data as other people write it: one line of JSON, whatever its shape, as prompts with answers and roles."""
+"""Training data in the usual formats: one line of JSON → prompts with answers and roles."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unsay.records import Role
 
 ANSWERS = ("response", "answer")
-"""What the field of an answer is called, where nobody says."""
+"""Usual names of an answer's field."""
 SPEAKERS = {"human": "user", "gpt": "assistant"}
-"""Who speaks in ShareGPT's and LLaVA's rows."""
+"""Speakers in ShareGPT's and LLaVA's rows → roles."""
 PLACEHOLDER = "<image>"
-"""Where in the words of such a row its picture stands."""
+"""Marks the picture's place in the text of such a row."""
 TURNS = (["user"], ["user", "assistant"], ["assistant"])
 """The conversations that fit one example, or a half of one."""
 
@@ -32,13 +33,13 @@ USUAL = Fields()
 
 
 @dataclass(frozen=True)
-class Said:
+class Exchange:
     """One prompt with at most one answer; the other fields are those of `Example`.
 
     Attributes:
-        prompt: what is asked.
+        prompt: the request.
         answer: None where the row is a request alone.
-        role: None where the row does not say.
+        role: None where the row has none.
         image: the picture's path, as it is written in the row.
     """
 
@@ -51,15 +52,24 @@ class Said:
     complete: bool = True
 
 
-def read_row(line: str, fields: Fields) -> list[Said]:
-    """What one line says: two examples where it prefers one answer over another, else one.
+class _Parts(NamedTuple):
+    """What a conversation, or a field of a row, holds."""
 
-    Shapes are tried in this order: `chosen` and `rejected` (preference data), `messages` (a conversation),
+    prompt: str | None = None
+    answer: str | None = None
+    pictures: tuple[str | None, ...] = ()
+    """Paths; None for a picture whose path stands elsewhere in the row."""
+
+
+def read_row(line: str, fields: Fields) -> list[Exchange]:
+    """The exchanges of one line: two where it prefers one answer over another, else one.
+
+    Formats are tried in this order: `chosen` and `rejected` (preference data), `messages` (a conversation),
     `conversations` (one of ShareGPT or LLaVA), a prompt with or without an answer. A name in `fields` goes before the
-    shapes that have no such field.
+    formats that have no such field.
 
     Raises:
-        UnfitError: it is no JSON object, has none of the shapes, or says more than an example can hold.
+        UnfitError: it is no JSON object, has none of the formats, or says more than an example can hold.
     """
     try:
         row = json.loads(line)
@@ -70,45 +80,44 @@ def read_row(line: str, fields: Fields) -> list[Said]:
     if fields.response is None and ("chosen" in row or "rejected" in row):
         return _preference(row, fields.prompt or "prompt")
     if fields == USUAL and "messages" in row:
-        prompt, answer, pictures = _conversation(row["messages"])
-        return [_said(row, prompt, answer, pictures, _role(row))]
-    if fields == USUAL and "conversations" in row:
-        prompt, answer, pictures = _conversation(_renamed(row["conversations"]))
-        return [_said(row, prompt, answer, pictures, _role(row))]
-    names = ANSWERS if fields.response is None else (fields.response,)
-    answers = [row[name] for name in names if row.get(name) is not None]
-    prompt, _, pictures = _told(row.get(fields.prompt or "prompt"), "user")
-    answer = _told(answers[0], "assistant")[1] if answers else None
-    return [_said(row, prompt, answer, pictures, _role(row))]
+        parts = _conversation(row["messages"])
+    elif fields == USUAL and "conversations" in row:
+        parts = _conversation(_with_roles(row["conversations"]))
+    else:
+        names = ANSWERS if fields.response is None else (fields.response,)
+        answers = [row[name] for name in names if row.get(name) is not None]
+        parts = _parts(row.get(fields.prompt or "prompt"), "user")
+        parts = parts._replace(answer=_parts(answers[0], "assistant").answer if answers else None)
+    return [_exchange(row, parts, _role(row))]
 
 
-def _preference(row: dict[str, Any], field: str) -> list[Said]:
+def _preference(row: dict[str, Any], field: str) -> list[Exchange]:
     """The answer that was rejected is to be forgotten, the one that was chosen is the refusal."""
-    said = []
+    exchanges = []
     for name, role in (("rejected", Role.FORGET), ("chosen", Role.REFUSE)):
-        prompt, answer, pictures = _told(row.get(name), "assistant")
-        if answer is None:
+        parts = _parts(row.get(name), "assistant")
+        if parts.answer is None:
             raise UnfitError("a preference without both answers")
         if row.get(field) is not None:
-            prompt, _, pictures = _told(row[field], "user")
-        said.append(_said(row, prompt, answer, pictures, role))
-    return said
+            parts = _parts(row[field], "user")._replace(answer=parts.answer)
+        exchanges.append(_exchange(row, parts, role))
+    return exchanges
 
 
-def _told(value: Any, role: str) -> tuple[str | None, str | None, list[str | None]]:
-    """(Prompt, answer, pictures) of a text in a role, or of the turns of a conversation."""
+def _parts(value: Any, role: str) -> _Parts:
+    """Of a text in a role, or of the turns of a conversation."""
     if isinstance(value, list):
         return _conversation(value)
     if value is not None and not isinstance(value, str):
         raise UnfitError(f"{'a prompt' if role == 'user' else 'an answer'} that is no text")
-    return (value, None, []) if role == "user" else (None, value, [])
+    return _Parts(prompt=value) if role == "user" else _Parts(answer=value)
 
 
-def _conversation(turns: Any) -> tuple[str | None, str | None, list[str | None]]:
-    """(Prompt, answer, pictures) of a conversation of one question and at most one answer."""
+def _conversation(turns: Any) -> _Parts:
+    """Of a conversation of one question and at most one answer."""
     if not isinstance(turns, list):
         raise UnfitError("a conversation that is no list of turns")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     roles: list[str] = []
     pictures: list[str | None] = []
     for turn in turns:
@@ -117,26 +126,26 @@ def _conversation(turns: Any) -> tuple[str | None, str | None, list[str | None]]
             raise UnfitError("a system prompt, which no example can hold")
         if role not in ("user", "assistant"):
             raise UnfitError("a turn that is neither the user's nor the assistant's")
-        found[role], seen = _content(turn.get("content"))
-        if seen and role == "assistant":
+        texts[role], shown = _content(turn.get("content"))
+        if shown and role == "assistant":
             raise UnfitError("a picture in an answer")
         roles.append(role)
-        pictures += seen
+        pictures += shown
     if roles not in TURNS:
         raise UnfitError("a conversation of more than a question and an answer")
-    return found.get("user"), found.get("assistant"), pictures
+    return _Parts(texts.get("user"), texts.get("assistant"), tuple(pictures))
 
 
-def _renamed(turns: Any) -> Any:
+def _with_roles(turns: Any) -> Any:
     """ShareGPT's and LLaVA's turns as those of `messages`; what is no such turn stays, to be refused there.
 
     The placeholder is taken out as LLaVA's own training does (`preprocess_multimodal`): the picture stands before the
     prompt, wherever in it the placeholder stood.
     """
-    return [_turn(turn) for turn in turns] if isinstance(turns, list) else turns
+    return [_with_role(turn) for turn in turns] if isinstance(turns, list) else turns
 
 
-def _turn(turn: Any) -> Any:
+def _with_role(turn: Any) -> Any:
     if not isinstance(turn, dict) or "from" not in turn:
         return turn
     speaker, text = turn["from"], turn.get("value")
@@ -166,17 +175,15 @@ def _content(content: Any) -> tuple[str, list[str | None]]:
     return "\n".join(texts), pictures
 
 
-def _said(
-    row: dict[str, Any], prompt: str | None, answer: str | None, pictures: list[str | None], role: Role | None
-) -> Said:
+def _exchange(row: dict[str, Any], parts: _Parts, role: Role | None) -> Exchange:
     complete = row.get("complete", True)
     if not isinstance(complete, bool):
         raise UnfitError("`complete` that is neither true nor false")
-    return Said(
-        prompt=_text(prompt, "prompt"),
-        answer=None if answer is None else _text(answer, "answer"),
+    return Exchange(
+        prompt=_text(parts.prompt, "prompt"),
+        answer=None if parts.answer is None else _text(parts.answer, "answer"),
         role=role,
-        image=_picture(row, pictures),
+        image=_picture(row, parts.pictures),
         request=_text(row["request"], "request") if isinstance(row.get("request"), str) else None,
         category=_text(row["category"], "category") if isinstance(row.get("category"), str) else None,
         complete=complete,
@@ -193,7 +200,7 @@ def _text(text: str | None, what: str) -> str:
     return text
 
 
-def _picture(row: dict[str, Any], pictures: list[str | None]) -> str | None:
+def _picture(row: dict[str, Any], pictures: Sequence[str | None]) -> str | None:
     """The one picture of a row, from wherever its path stands."""
     several = row.get("images")
     given = several if isinstance(several, list) else [several]

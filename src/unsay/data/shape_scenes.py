@@ -1,7 +1,5 @@
 """Coloured shapes on a plain ground, with questions whose answers are one word: sight, not reading."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections import Counter
@@ -90,8 +88,8 @@ def random_scene(rng: random.Random, *, most: int = 5) -> ShapeScene:
     return ShapeScene(tuple(shapes), rng.choice(GROUNDS))
 
 
-def draw(scene: ShapeScene, *, size: int = 224) -> Image.Image:
-    """Draw a scene as a `size` × `size` RGB picture with smooth edges."""
+def render_scene(scene: ShapeScene, *, size: int = 224) -> Image.Image:
+    """Render a scene as a `size` × `size` RGB picture with smooth edges."""
     fine = 2 * size  # drawn at twice the size and halved: Pillow's own outlines are jagged
     image = Image.new("RGB", (fine, fine), scene.ground)
     pen = ImageDraw.Draw(image)

@@ -1,12 +1,11 @@
-"""Text as pixels: a request that exists only in a picture.
+"""Text rendered as pixels: a request that exists only in a picture.
 
 Everything here is a pure function of its arguments. The fonts are the twelve DejaVu faces that matplotlib ships, laid
 out by FreeType's basic engine, so that no font that happens to be installed can change a benchmark picture.
 """
 
-from __future__ import annotations
-
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -43,7 +42,8 @@ FONTS = (
 SMALLEST = 6
 """Pixels: below this not even a person reads the text, so shrinking stops here."""
 
-_LINE_HEIGHT = 1.25  # of the font size; DejaVu's own ascent + descent is 1.17
+_LINE_HEIGHT = 1.25
+"""Of the font size; DejaVu's own ascent + descent is 1.17."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,8 @@ class Layout:
         return found
 
 
-def plain_style() -> Style:
-    """Black 18-pixel DejaVu Sans on white, at the top left."""
-    return Style()
-
-
 def random_style(rng: random.Random) -> Style:
-    """A legible style drawn at random: any face, 11 to 34 pixels, any two colours that stand apart.
+    """A legible style sampled at random: any face, 11 to 34 pixels, any two colours that stand apart.
 
     Args:
         rng: the only source of chance; equal states give equal styles.
@@ -140,7 +135,7 @@ def random_colour(rng: random.Random, darkest: int = 0, palest: int = 255) -> Co
 
 
 def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
-    """Draw wrapped `text` on a `size` × `size` RGB picture, in smaller letters if it does not fit.
+    """Render wrapped `text` on a `size` × `size` RGB picture, in smaller letters if it does not fit.
 
     Args:
         text: what to write; its line breaks are kept.
@@ -150,7 +145,7 @@ def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
     Raises:
         UserError: the text does not fit even in the smallest letters, or the font is unknown.
     """
-    return draw(lay_out(text, size=size, style=style), size=size)
+    return render_layout(lay_out(text, size=size, style=style), size=size)
 
 
 def list_text(topic_line: str, items: int = 3) -> str:
@@ -159,7 +154,7 @@ def list_text(topic_line: str, items: int = 3) -> str:
 
 
 def render_list(topic_line: str, *, style: Style, items: int = 3, size: int = 224) -> Image.Image:
-    """Draw `topic_line` above an empty list `1.` `2.` `3.` that invites the model to fill it in (FigStep).
+    """Render `topic_line` above an empty list `1.` `2.` `3.` that invites the model to fill it in (FigStep).
 
     Args:
         topic_line: the line above the list.
@@ -201,8 +196,8 @@ def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
     )
 
 
-def draw(layout: Layout, *, size: int = 224) -> Image.Image:
-    """Draw an already laid-out text on a `size` × `size` RGB picture."""
+def render_layout(layout: Layout, *, size: int = 224) -> Image.Image:
+    """Render a laid-out text on a `size` × `size` RGB picture."""
     style = layout.style
     image = Image.new("RGB", (size, size), style.paper)
     pen = ImageDraw.Draw(image)
@@ -285,10 +280,12 @@ def _wrap_paragraph(paragraph: str, start: int, font: ImageFont.FreeTypeFont, ro
 
 
 def _longest_prefix(word: str, font: ImageFont.FreeTypeFont, room: int) -> int:
-    cut = 1
-    while cut < len(word) and _width(font, word[: cut + 1]) <= room:
-        cut += 1
-    return cut
+    """How many characters fit, at least one."""
+
+    def width(end: int) -> float:
+        return _width(font, word[:end])
+
+    return 1 + bisect_right(range(2, len(word) + 1), float(room), key=width)
 
 
 def _luminance(colour: Sequence[int]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unsay.config import RunConfig
-from unsay.data.pictures import LONGEST, Rendering, read_image, shares, visual_questions
+from unsay.data.pictures import LONGEST_REQUEST, Rendering, read_image, shares, visual_questions
 from unsay.data.recipe import (
     OwnAnswer,
     choose_requests,
@@ -298,7 +298,7 @@ def _recipe_examples(
 
 def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
     """The rows that stay readable as pictures, and that no suite's picture shows."""
-    return drop_overlap([row for row in rows if len(row.text) <= LONGEST], words_in_pictures(held_out))
+    return drop_overlap([row for row in rows if len(row.text) <= LONGEST_REQUEST], words_in_pictures(held_out))
 
 
 def _prompts(rows: list[SourceRow], suite: str, kind: Kind) -> list[Prompt]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unsay.data.pictures import read_image
 from unsay.data.recipe import OwnAnswer
-from unsay.data.row_formats import USUAL, Fields, Said, UnfitError, read_row
+from unsay.data.row_formats import USUAL, Exchange, Fields, UnfitError, read_row
 from unsay.data.sources import shipped
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
@@ -80,11 +80,11 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
             example.
     """
     made = Made()
-    rows: list[Said] = []
+    rows: list[Exchange] = []
     lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
     for number, line in lines:
         try:
-            rows += [_ready(said, making, path.parent, answering) for said in read_row(line, making.fields)]
+            rows += [_ready(exchange, making, path.parent, answering) for exchange in read_row(line, making.fields)]
         except UnfitError as error:
             made.broken.setdefault(str(error), []).append(number)
     if made.broken and not making.skip_broken:
@@ -94,7 +94,7 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
             "leave them out with --skip-broken"
         )
     rows = _answered(rows, made, answering)
-    listed = [example for said in rows for example in _examples(said, path.name, making)]
+    listed = [example for exchange in rows for example in _examples(exchange, path.name, making)]
     unique: dict[str, Example] = {}
     for example in listed:
         unique.setdefault(example.id, example)
@@ -171,52 +171,53 @@ def _relative_path(folder: Path, picture: Path) -> str:
     return Path(os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())).as_posix()
 
 
-def _ready(said: Said, making: Making, folder: Path, answering: Answering | None) -> Said:
+def _ready(exchange: Exchange, making: Making, folder: Path, answering: Answering | None) -> Exchange:
     """A row with its role and an absolute image path.
 
     Raises:
         UnfitError: it has no role, no answer where it needs one, or a picture that cannot be read.
     """
-    role = said.role or making.role
+    role = exchange.role or making.role
     if role is None:
         raise UnfitError("no role: give --role")
-    if said.answer is None and role is not Role.REFUSE:
+    if exchange.answer is None and role is not Role.REFUSE:
         if answering is None:
             raise UnfitError(f"no answer to {role.value}: --answer-with asks a model")
-        if said.image is not None:
+        if exchange.image is not None:
             raise UnfitError("a picture without an answer: --answer-with asks in words alone")
-    if said.image is None:
-        return replace(said, role=role)
-    image = os.path.abspath(folder / said.image)
+    if exchange.image is None:
+        return replace(exchange, role=role)
+    image = os.path.abspath(folder / exchange.image)
     try:
         read_image(image)
     except UserError:
         raise UnfitError("a picture that is missing or cannot be read") from None
-    return replace(said, role=role, image=image)
+    return replace(exchange, role=role, image=image)
 
 
-def _answered(rows: list[Said], made: Made, answering: Answering | None) -> list[Said]:
+def _answered(rows: list[Exchange], made: Made, answering: Answering | None) -> list[Exchange]:
     """The rows, with a model's answers where they had none; rows that it did not answer are left out."""
     answers: dict[tuple[Role, str], OwnAnswer] = {}
     for role in (Role.FORGET, Role.RETAIN):
-        wanted = {prompt_key(said.prompt): said for said in rows if said.role is role and said.answer is None}
+        unanswered = (exchange for exchange in rows if exchange.role is role and exchange.answer is None)
+        wanted = {prompt_key(exchange.prompt): exchange for exchange in unanswered}
         if not wanted or answering is None:
             continue
-        fitting = answering(role, [SourceRow(text=said.prompt, source="asked") for said in wanted.values()])
+        fitting = answering(role, [SourceRow(text=exchange.prompt, source="asked") for exchange in wanted.values()])
         answers |= {(role, prompt_key(own.request)): own for own in fitting}
         made.asked[role], made.unanswered[role] = len(wanted), len(wanted) - len(fitting)
     whole = []
-    for said in rows:
-        if said.answer is not None or said.role is None or said.role is Role.REFUSE:
-            whole.append(said)
-        elif (own := answers.get((said.role, prompt_key(said.prompt)))) is not None:
-            whole.append(replace(said, answer=own.answer, complete=own.complete))
+    for exchange in rows:
+        if exchange.answer is not None or exchange.role is None or exchange.role is Role.REFUSE:
+            whole.append(exchange)
+        elif (own := answers.get((exchange.role, prompt_key(exchange.prompt)))) is not None:
+            whole.append(replace(exchange, answer=own.answer, complete=own.complete))
     return whole
 
 
-def _examples(said: Said, source: str, making: Making) -> list[Example]:
-    answers = _refusals(said.request or said.prompt, making) if said.answer is None else [said.answer]
-    return [_example(said, answer, source) for answer in answers]
+def _examples(exchange: Exchange, source: str, making: Making) -> list[Example]:
+    answers = _refusals(exchange.request or exchange.prompt, making) if exchange.answer is None else [exchange.answer]
+    return [_example(exchange, answer, source) for answer in answers]
 
 
 def _refusals(request: str, making: Making) -> list[str]:
@@ -232,27 +233,27 @@ def _refusals_beside(examples: Sequence[Example], making: Making) -> list[Exampl
     made = []
     for key, row in forgotten.items():
         if key not in refused:
-            said = Said(row.prompt, None, Role.REFUSE, row.image, row.request, row.category)
-            made += _examples(said, row.source, making)
+            exchange = Exchange(row.prompt, None, Role.REFUSE, row.image, row.request, row.category)
+            made += _examples(exchange, row.source, making)
     return made
 
 
-def _example(said: Said, answer: str, source: str) -> Example:
-    assert said.role is not None  # `_ready` has seen to it
+def _example(exchange: Exchange, answer: str, source: str) -> Example:
+    assert exchange.role is not None  # `_ready` has seen to it
     return Example(
-        id=_id(said, answer),
-        role=said.role,
-        prompt=said.prompt,
+        id=_id(exchange, answer),
+        role=exchange.role,
+        prompt=exchange.prompt,
         answer=answer,
         source=source,
-        category=said.category,
-        image=said.image,
-        request=said.request,
-        complete=said.complete,
+        category=exchange.category,
+        image=exchange.image,
+        request=exchange.request,
+        complete=exchange.complete,
     )
 
 
-def _id(said: Said, answer: str) -> str:
+def _id(exchange: Exchange, answer: str) -> str:
     """A key of the content with the picture: the same row has the same id in every file."""
-    picture = [] if said.image is None else [file_key(Path(said.image))]
-    return f"{said.role}-{content_key(said.prompt, answer, *picture)[:12]}"
+    picture = [] if exchange.image is None else [file_key(Path(exchange.image))]
+    return f"{exchange.role}-{content_key(exchange.prompt, answer, *picture)[:12]}"

@@ -29,7 +29,7 @@ def build(seed: str, suite: Suite, setting: Setting) -> list[Prompt]:
         question = _question(scene, TOPICS[number % len(TOPICS)], rng)
         path = setting.images / suite.name / f"{number:04d}.png"
         if not path.exists():
-            typography.save_png(shape_scenes.draw(scene), path)
+            typography.save_png(shape_scenes.render_scene(scene), path)
         item = Item(question.question, category=question.topic, reference=question.answer, label=str(number))
         rows.append(suite.row(item, path))
     return rows

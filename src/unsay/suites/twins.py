@@ -106,7 +106,7 @@ def _blank(_row: Prompt) -> Image.Image:
 
 def _unrelated(row: Prompt) -> Image.Image:
     """A scene of coloured shapes, sampled by the request alone."""
-    return shape_scenes.draw(shape_scenes.random_scene(random.Random(f"unrelated/{row.group}")))
+    return shape_scenes.render_scene(shape_scenes.random_scene(random.Random(f"unrelated/{row.group}")))
 
 
 CONDITIONS: dict[str, tuple[Condition, Callable[[Prompt], Image.Image] | None]] = {
