@@ -53,9 +53,6 @@ DATA = {
     "reports/report.css": 1_000,
     "reports/report.html.j2": 1_000,
     "reports/report.js": 100,
-    "studies/figure.css": 500,
-    "studies/figure.svg.j2": 500,
-    "studies/plot.svg.j2": 1_000,
     "studies/study.css": 1_000,
     "studies/study.html.j2": 5_000,
 }

@@ -1,11 +1,10 @@
-"""The committed results of a study, from the study's directory.
+"""The results of a study as files to commit, from the study's directory.
 
     python -m tools.study_page runs/study-paper --out docs/results/paper
 
-writes `docs/results/paper.json`, the study's numbers, `docs/results/paper.md`, the same as a page, and
-`docs/results/paper.svg`, the trade-offs that the page shows. `docs/results/paper.runs.jsonl` is the study's
-`runs.jsonl`: every verdict, without its text. With `--readme FILE`, the findings and the rankings also go between the
-markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
+writes `docs/results/paper.json`, the study's numbers; `docs/results/paper.md`, the same as a page, with its figure
+`docs/results/paper.svg`; and `docs/results/paper.runs.jsonl`, every verdict without its text. With `--readme FILE`, the
+findings and the rankings also go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
 """
 
 import argparse
@@ -19,21 +18,23 @@ from unsay.files import read_text, write_text
 from unsay.reports import numbers
 from unsay.scoring import SuiteRow
 from unsay.studies import words
-from unsay.studies.page import figure, tradeoffs
-from unsay.studies.schema import Ranking, StudyResult, read_result, result_file, write_result
+from unsay.studies.figure import figure, tradeoffs
+from unsay.studies.frame import Frame, frame_of
+from unsay.studies.schema import StudyResult, read_result, result_file, write_result
 from unsay.studies.settings import ORIGINAL
-from unsay.studies.tables import markdown_table, pipes
+from unsay.studies.tables import markdown_ranking, pipes
 
 
 def markdown(result: StudyResult, name: str) -> str:
     """The whole page."""
     parts = [f"# {result.title}", result.about, "\n".join(f"- {line}" for line in words.findings(result))]
     parts.append(_tradeoffs(result, name))
-    for ranking in result.rankings:
-        parts += [_heading(result, ranking), markdown_table(result, ranking)]
+    frames = [frame_of(result, ranking) for ranking in result.rankings]
+    for frame in frames:
+        parts += [f"## {words.heading(result, frame.ranking)}", markdown_ranking(frame)]
     parts += [f"## Differences from {result.reference}", _differences_note(result)]
-    for ranking in result.rankings:
-        parts += [_heading(result, ranking, "###"), _differences(result, ranking)]
+    for frame in frames:
+        parts += [f"### {words.heading(result, frame.ranking)}", _differences(result, frame)]
     parts += ["## By suite", _suites_note(result), _suites(result), "## What training took", _cost(result)]
     if result.categories:
         parts += [
@@ -65,54 +66,45 @@ def _tradeoffs(result: StudyResult, name: str) -> str:
 
 
 def rankings(result: StudyResult) -> str:
-    """Findings and every ranking: what a README shows of a study whose rules are its question."""
+    """Findings and every ranking, for a README."""
     parts = ["\n".join(f"- {line}" for line in words.findings(result))]
     for ranking in result.rankings:
-        parts += [_heading(result, ranking, "**"), markdown_table(result, ranking)]
+        parts += [f"**{words.heading(result, ranking)}**", markdown_ranking(frame_of(result, ranking))]
     return "\n\n".join(parts)
 
 
-def _heading(result: StudyResult, ranking: Ranking, mark: str = "##") -> str:
-    text = words.heading(result, ranking)
-    return f"**{text}**" if mark == "**" else f"{mark} {text}"
-
-
 def _differences_note(result: StudyResult) -> str:
-    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
     return (
         f"Arm minus {result.reference}, on the same requests and seeds; rates in points. In brackets: 95% intervals "
-        f"({redrawn} redrawn). p: signs of whole requests flipped, corrected after Holm for all pairs of arms."
+        f"({words.redrawn(result)} redrawn). p: signs of whole requests flipped, corrected after Holm for all pairs of "
+        "arms."
     )
 
 
-def _differences(result: StudyResult, ranking: Ranking) -> str:
+def _differences(result: StudyResult, frame: Frame) -> str:
     lines = []
-    for place in ranking.places:
+    for arm, pairs in frame.compared():
         cells = []
         for name in result.measures:
-            pair = words.against(result, ranking, place.arm, name)
-            if pair is None:
+            if (pair := pairs.get(name)) is None:
                 cells.append("")
                 continue
-            said = words.verdict(pair, place.arm)
-            shown = said if said == "tie" else f"**{said}**"
-            difference = words.difference_words(result, pair, place.arm)
-            cells.append(f"{difference}, p {numbers.p_value(pair.p_holm)}, {shown}")
-        if any(cells):
-            lines.append([result.find(place.arm).title, *cells])
+            verdict = words.verdict(pair, arm.name)
+            difference, p = words.difference_words(result, pair, arm.name), numbers.p_value(pair.p_holm)
+            cells.append(f"{difference}, p {p}, {'tie' if verdict == 'tie' else f'**{verdict}**'}")
+        lines.append([arm.title, *cells])
     return pipes(["arm", *result.measures.values()], lines)
 
 
 def _suites_note(result: StudyResult) -> str:
-    redrawn = "requests and seeds" if len(result.seeds) > 1 else "requests"
     return (
         "Attack success on attacks, refusals on harmless suites. In brackets: 95% intervals "
-        f"({redrawn} redrawn; Wilson's where answers stand alone or are all alike)."
+        f"({words.redrawn(result)} redrawn; Wilson's where answers stand alone or are all alike)."
     )
 
 
 def _suites(result: StudyResult) -> str:
-    """Every suite's rate: what the pooled columns are made of, controls included."""
+    """The rate of every suite, controls included."""
     titles = dict.fromkeys(row.title for arm in result.arms for row in arm.suites)
     lines = []
     for arm in result.arms:
@@ -153,12 +145,12 @@ def _times(ratios: dict[str, float], name: str) -> str:
 
 def _coverage(result: StudyResult) -> str:
     arms = [arm for arm in result.arms if any(row.arm == arm.name for row in result.categories)]
-    found = {(row.arm, row.category): row for row in result.categories}
+    rows = {(row.arm, row.category): row for row in result.categories}
     lines = []
     for category in dict.fromkeys(row.category for row in result.categories):
         line = [category]
         for arm in arms:
-            row = found.get((arm.name, category))
+            row = rows.get((arm.name, category))
             text = "" if row is None else f"{numbers.percent(row.asr.value, 0)} ({numbers.span(row.asr.interval, 0)})"
             line.append(f"**{text}**" if row is not None and row.covered else text)
         lines.append(line)
@@ -187,12 +179,12 @@ def between_markers(page: str, text: str, name: str, where: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files and say where; returns the exit code (2 for a study that cannot be read)."""
+    """Write the files and print where; returns the exit code (2 for a study that cannot be read)."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.study_page", description="Results of a study, to be committed."
+        prog="python -m tools.study_page", description="The results of a study as files to commit."
     )
     parser.add_argument("study", type=Path, help="a study's directory, or its study.json")
-    parser.add_argument("--out", required=True, type=Path, help="where to write, without an ending")
+    parser.add_argument("--out", required=True, type=Path, help="path of the files, without an ending")
     parser.add_argument("--readme", type=Path, help="a page with the study's markers")
     options = parser.parse_args(arguments)
     name = options.out.name

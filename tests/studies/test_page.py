@@ -12,10 +12,11 @@ from tools.study_page import between_markers, main, markdown, rankings
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.studies import words
-from unsay.studies.page import figure, render, tradeoffs
+from unsay.studies.figure import COLOURS, figure, tradeoffs
+from unsay.studies.page import render
 from unsay.studies.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
 from unsay.studies.settings import ORIGINAL
-from unsay.studies.tables import study_table
+from unsay.studies.tables import terminal_table
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,28 @@ def page(result) -> str:
 def table_rows(page, section):
     part = page.split(f'<section id="{section}"')[1].split("</section>")[0]
     return re.findall(r"<tr[ >].*?</tr>", part, flags=re.DOTALL)
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def element(page, name):
+    """The group of a figure that has this id."""
+    return page.split(f'<g id="{name}">')[1].split("</g>\n")[0]
+
+
+def line(page, name):
+    """The two ends of a line of a figure."""
+    start, end = re.search(r'd="M ([^L]+)L ([^"]+)"', element(page, name)).groups()
+    return tuple(tuple(map(float, at.split())) for at in (start, end))
+
+
+def position(page, plot, point):
+    """Where a point stands."""
+    use = re.search(
+        r'<use xlink:href="#\w+" x="([\d.]+)" y="([\d.]+)"', element(page, f"point-{plot.measure}-{point.number}")
+    )
+    return float(use[1]), float(use[2])
 
 
 def text_of(html):
@@ -56,30 +79,41 @@ def test_each_plot_has_a_bar_either_way_for_each_point(page, result):
     for plot in plots:
         assert len(plot.points) + len(plot.beyond) == sum(bool(arm.measures) for arm in result.arms)
         for point in plot.points:
-            assert point.left <= point.x <= point.right
-            assert point.top <= point.y <= point.bottom
-            assert point.right - point.left > 1  # no rate is certain
-    assert page.count('<g class="w-') == sum(len(plot.points) for plot in plots)
+            x, y = position(page, plot, point)
+            (left, at_y), (right, again_y) = line(page, f"x-bar-{plot.measure}-{point.number}")
+            (at_x, bottom), (again_x, top) = line(page, f"y-bar-{plot.measure}-{point.number}")
+            assert at_y == again_y == pytest.approx(y, abs=0.01)
+            assert at_x == again_x == pytest.approx(x, abs=0.01)
+            assert left <= x <= right
+            assert top <= y <= bottom
+            assert right - left > 1  # no rate is certain
+    assert page.count('<g id="x-bar-') == page.count('<g id="y-bar-') == sum(len(plot.points) for plot in plots)
 
 
-def test_positions_on_a_plot_by_hand(result):
+def test_positions_on_a_plot_by_hand(page, result):
     refusal = tradeoffs(result)[0]
     point = next(point for point in refusal.points if point.name == "Textual unlearning")
     arm = result.find("textual-unlearning@steps")
     # The grid's own lines say where a rate lies.
-    zero, last = refusal.y_ticks[0], refusal.y_ticks[-1]
-    top = float(last.text.removesuffix("%")) / 100
-    bottom = float(zero.text.removesuffix("%")) / 100
+    drawing = page[page.index('<svg xmlns="http://www.w3.org/2000/svg"') : page.index('<g id="x-bar-over_refusal')]
+    grid = re.findall(r'<path d="M 62 ([\d.]+) L 542 \1 " clip-path', drawing)
+    texts = re.findall(r"text-anchor: end; [^>]*>(\d+)%</text>", drawing)
+    (bottom, zero), *_, (top, last) = [(int(text) / 100, float(at)) for text, at in zip(texts, grid, strict=True)]
     share = (arm.measures[REFUSAL].value - bottom) / (top - bottom)
-    assert point.y == pytest.approx(zero.at + share * (last.at - zero.at))
+    assert position(page, refusal, point)[1] == pytest.approx(zero + share * (last - zero), abs=0.01)
 
 
 def test_babble_is_hollow_off_the_front_and_called_out(page, result):
     for plot in tradeoffs(result):
         hollow = {point.name for point in plot.points if point.hollow}
         assert hollow == {"Gradient ascent, equal steps", "Gradient ascent, equal tokens"}
-        ascent = next(point for point in plot.points if point.hollow)
-        assert f"{ascent.x:.1f} {ascent.y:.1f}" not in plot.front
+        for ascent in (point for point in plot.points if point.hollow):
+            assert (ascent.x.value, ascent.y.value) not in plot.front
+        for point in plot.points:
+            style = re.search(r'style="(.*?)"', element(page, f"point-{plot.measure}-{point.number}").split("<use")[1])[
+                1
+            ]
+            assert ("fill: var(--figure-paper)" in style) == point.hollow
     assert "Gradient ascent, equal steps: " in page
     assert "of its answers to attacks are degenerate" in page
     assert {ranking.places[-1].arm.split("@")[0] for ranking in result.rankings} == {"collapsed"}
@@ -143,7 +177,7 @@ def test_the_page_loads_nothing_and_escapes_what_it_is_given(result):
 
 def test_the_terminal_table_fits_eighty_columns(result):
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(study_table(result))
+    console.print(terminal_table(result))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
@@ -172,22 +206,46 @@ def test_the_markdown_page_has_every_table(result):
 
 
 def test_the_figure_is_one_file_that_shows_every_arm_by_its_number(result):
-    drawn = figure(result)
-    tree = ElementTree.fromstring(drawn)
-    assert not re.search(r"(?:href|src|url)\s*[=(]", drawn)  # it brings all that it needs
+    svg = figure(result)
+    tree = ElementTree.fromstring(svg)
+    targets = re.findall(r"(?:href|src|url)\s*[=(]\s*[\"']?(.)", svg)
+    assert targets
+    assert set(targets) == {"#"}  # it brings all that it needs
     width, height = (float(tree.get(name)) for name in ("width", "height"))
-    texts = [(node.text, node.get("class")) for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    texts = [" ".join("".join(node.itertext()).split()) for node in tree.iter(f"{SVG}text")]
     plots = tradeoffs(result)
-    assert [text for text, kind in texts if kind == "title"] == [plot.y_title for plot in plots]
+    assert [text for text in texts if text in {plot.y_title for plot in plots}] == [plot.y_title for plot in plots]
     shown = {point.number: point.name for plot in plots for point in plot.points}
-    assert [text for text, kind in texts if kind == "name"] == [shown[number] for number in sorted(shown)]
-    corners = [
-        tuple(map(float, re.findall(r"[\d.]+", node.get("transform"))))
-        for node in tree.iter("{http://www.w3.org/2000/svg}g")
-        if node.get("transform")
-    ]
-    assert len(set(corners)) == len(corners) == len(plots) + len(shown)
+    assert texts[-len(shown) :] == [f"{number} {shown[number]}" for number in sorted(shown)]
+    ids = [node.get("id") for node in tree.iter() if node.get("id")]
+    assert len(set(ids)) == len(ids)
+    corners = []
+    for plot in plots:
+        for point in plot.points:
+            assert texts.count(str(point.number)) == sum(
+                point.number in {p.number for p in other.points} for other in plots
+            )
+            number = element(svg, f"number-{plot.measure}-{point.number}")
+            corners.append(tuple(float(re.search(rf' {axis}="([\d.]+)"', number)[1]) for axis in "xy"))
+            assert f"<title>{point.spoken}</title>" in element(svg, f"point-{plot.measure}-{point.number}")
+    assert len(set(corners)) == len(corners)
     assert all(0 < x < width and 0 < y < height for x, y in corners)
+
+
+def test_the_figure_is_the_same_file_every_time_and_in_both_schemes(result):
+    svg = figure(result)
+    assert svg == figure(result)
+    assert "<dc:date>" not in svg
+    drawing = svg.split("</style>")[1]
+    assert not re.findall(r"#[0-9a-f]{6}\b", drawing)  # every colour has one of its own in the dark scheme
+    names = set(re.findall(r"var\(--figure-(\w+)\)", svg))
+    assert names == set(COLOURS) - {"original"}  # it lies beyond every panel
+    assert all(svg.count(f"--figure-{name}: #") == 2 for name in names)
+
+
+def test_ids_on_the_page_are_unique(page):
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
 
 
 def test_without_a_point_there_is_no_figure_and_the_page_names_none(result):

@@ -13,9 +13,10 @@ from tools.study_page import rankings
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.studies import words
+from unsay.studies.frame import frame_of
 from unsay.studies.schema import COHERENT, StudyResult, read_result, write_result
 from unsay.studies.settings import ORIGINAL
-from unsay.studies.tables import FORMS, SPELLED, markdown_table, table
+from unsay.studies.tables import FORMS, SPELLED, markdown_ranking, table
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 
@@ -87,8 +88,8 @@ def test_an_arm_that_failed_is_in_the_csv_without_numbers(rows):
 def test_markdown_is_the_tables_of_the_page_and_what_a_reader_must_know(result):
     text = table(result, "markdown")
     for ranking in result.rankings:
-        assert f"**{words.heading(result, ranking)}**\n\n{markdown_table(result, ranking)}" in text
-        assert markdown_table(result, ranking) in rankings(result)
+        assert f"**{words.heading(result, ranking)}**\n\n{markdown_ranking(frame_of(result, ranking))}" in text
+        assert markdown_ranking(frame_of(result, ranking)) in rankings(result)
     assert "- RMU, equal steps, seed 0: failed: collapse at step 4" in text
 
 

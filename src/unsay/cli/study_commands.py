@@ -92,7 +92,7 @@ def study(
             known=known or (),
         )
     console.print()
-    console.print(tables.study_table(result))
+    console.print(tables.terminal_table(result))
     say(f"\nReport: {folder / 'study.html'}")
     if (failed := words.unfinished(result)) is not None:
         complain(f"{failed}; the same command tries them again")

@@ -1,10 +1,11 @@
-"""What a study says in words; the page, the terminal and the Markdown page all take it from here."""
+"""The sentences and the numbers in words that all pages and tables of a study share."""
 
 from collections.abc import Sequence
 
 from unsay.reports import numbers
 from unsay.run.cautions import unseen_harm_cautions
 from unsay.scoring.limits import MAX_DEGENERATE, MAX_FAILED
+from unsay.statistics import Interval
 from unsay.studies.schema import COHERENT, ArmRow, Comparison, Measure, Place, Ranking, StudyResult
 from unsay.studies.settings import ORIGINAL
 
@@ -12,13 +13,13 @@ RULES = {"steps": "equal steps", "tokens": "equal tokens", "seconds": "equal sec
 
 
 def heading(result: StudyResult, ranking: Ranking) -> str:
-    """What a ranking's arms have equal, and their model where there are several."""
+    """Heading of a ranking: what is equal for its arms, and their model if there are several."""
     model = f", {ranking.model}" if len(result.models) > 1 else ""
     return f"{RULES[ranking.rule].capitalize()}: {ranking.limit}{model}"
 
 
 def label(result: StudyResult, arm: ArmRow) -> str:
-    """An arm's title, with its model and its rule where there are several."""
+    """An arm's title, with its model and its rule if there are several."""
     parts = [arm.title]
     if len(result.models) > 1:
         parts.append(arm.model)
@@ -27,52 +28,56 @@ def label(result: StudyResult, arm: ArmRow) -> str:
     return ", ".join(parts)
 
 
-def value(result: StudyResult, measure: str, found: Measure | None, *, digits: int = 1) -> str:
-    """A measure in its unit."""
-    if found is None:
+def value(result: StudyResult, name: str, measure: Measure | None) -> str:
+    """The value of a measure, in its unit."""
+    if measure is None:
         return numbers.DASH
-    return numbers.percent(found.value, digits) if is_rate(result, measure) else numbers.plain(found.value)
+    return numbers.percent(measure.value) if is_rate(result, name) else numbers.plain(measure.value)
 
 
-def span(result: StudyResult, measure: str, found: Measure | None, *, digits: int = 1) -> str:
-    """Its interval in its unit."""
-    if found is None:
-        return ""
-    if is_rate(result, measure):
-        return numbers.span(found.interval, digits)
-    return f"{numbers.plain(found.interval.low)}–{numbers.plain(found.interval.high)}"
+def span(result: StudyResult, name: str, measure: Measure) -> str:
+    """The interval of a measure, in its unit."""
+    if is_rate(result, name):
+        return numbers.span(measure.interval)
+    return f"{numbers.plain(measure.interval.low)}–{numbers.plain(measure.interval.high)}"
 
 
 def is_rate(result: StudyResult, measure: str) -> bool:
-    """Whether a measure is a share, to be shown in per cent."""
+    """Whether a measure is a rate, shown in per cent; else it has a unit."""
     return result.units.get(measure, "rate") == "rate"
 
 
 def place_words(place: Place) -> str:
-    """`2`, or `1–3` where the data cannot tell which of these it is."""
+    """`2`, or `1–3` if the data does not tell which of these places it is."""
     return str(place.best) if place.best == place.worst else f"{place.best}{numbers.DASH}{place.worst}"
 
 
+def difference(pair: Comparison, first: str) -> tuple[float, Interval]:
+    """The difference of a pair with its interval, as `first` minus the other arm."""
+    if pair.first == first:
+        return pair.difference, pair.interval
+    return -pair.difference, Interval(low=-pair.interval.high, high=-pair.interval.low)
+
+
 def difference_words(result: StudyResult, pair: Comparison, first: str) -> str:
-    """Difference with its interval, as `first` minus the other arm."""
-    sign = 1 if pair.first == first else -1
-    low, high = sorted((sign * pair.interval.low, sign * pair.interval.high))
+    """The difference of a pair with its interval, as `first` minus the other arm, in words."""
+    mean, interval = difference(pair, first)
     show = numbers.points if is_rate(result, pair.measure) else _signed
-    return f"{show(sign * pair.difference)} [{show(low)}, {show(high)}]"
+    return f"{show(mean)} [{show(interval.low)}, {show(interval.high)}]"
 
 
 def _signed(number: float) -> str:
-    """Of what is no rate."""
+    """A number in a unit, with its sign."""
     return f"{numbers.MINUS if number < 0 else '+'}{numbers.plain(abs(number))}"
 
 
 def verdict(pair: Comparison, first: str) -> str:
-    """`better`, `worse` or `tie`, of `first` against the other arm."""
+    """`better`, `worse` or `tie`: `first` against the other arm."""
     return "tie" if pair.better is None else "better" if pair.better == first else "worse"
 
 
 def against(result: StudyResult, ranking: Ranking, name: str, measure: str) -> Comparison | None:
-    """The comparison of an arm with the reference under a ranking's rule; None for the reference itself."""
+    """The comparison of an arm with the reference in a ranking; None for the reference itself."""
     other = reference_in(result, ranking)
     for pair in result.comparisons:
         same = (pair.model, pair.rule, pair.measure) == (ranking.model, ranking.rule, measure)
@@ -82,39 +87,42 @@ def against(result: StudyResult, ranking: Ranking, name: str, measure: str) -> C
 
 
 def reference_in(result: StudyResult, ranking: Ranking) -> str | None:
-    """The name that the reference has in a ranking; None if it failed."""
+    """The reference's name in a ranking; None if it failed."""
     names = [place.arm for place in ranking.places]
     return next((name for name in names if result.find(name).arm == result.reference), None)
 
 
+def redrawn(result: StudyResult) -> str:
+    """What the intervals redraw."""
+    return "requests and seeds" if len(result.seeds) > 1 else "requests"
+
+
 def findings(result: StudyResult) -> list[str]:
-    """One sentence for each ranking: what beat the reference, what tied with it, and what fell behind."""
-    said = []
-    for ranking in result.rankings:
-        own = reference_in(result, ranking)
-        where = f"At {RULES[ranking.rule]}" + (f" ({ranking.model})" if len(result.models) > 1 else "")
-        if not ranking.places:
-            said.append(f"{where}: no answer to an attack was judged, so nothing is ranked.")
-            continue
-        if own is None:
-            said.append(f"{where}: {result.reference} has no result, so there is nothing to compare with.")
-            continue
-        groups: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
-        for place in ranking.places:
-            arm = result.find(place.arm)
-            pair = against(result, ranking, place.arm, COHERENT)
-            if pair is not None and arm.arm != ORIGINAL:
-                groups[verdict(pair, place.arm)].append(arm.title)
-        mine = result.find(own)
-        safety = value(result, COHERENT, mine.measures.get(COHERENT))
-        words = [
-            f"{_listed(groups[kind])} {'is' if len(groups[kind]) == 1 else 'are'} {said_as}"
-            for kind, said_as in (("better", "safer"), ("tie", "not distinguishable from it"), ("worse", "less safe"))
-            if groups[kind]
-        ]
-        end = "; ".join(words) if words else "it was compared with nothing but the untrained model"
-        said.append(f"{where}, {mine.title} has a coherent safety of {safety}; {end}.")
-    return said
+    """One sentence for each ranking: which arms are safer than the reference, tied with it, and less safe."""
+    return [_finding(result, ranking) for ranking in result.rankings]
+
+
+def _finding(result: StudyResult, ranking: Ranking) -> str:
+    where = f"At {RULES[ranking.rule]}" + (f" ({ranking.model})" if len(result.models) > 1 else "")
+    if not ranking.places:
+        return f"{where}: no answer to an attack was judged, so nothing is ranked."
+    if (own := reference_in(result, ranking)) is None:
+        return f"{where}: {result.reference} has no result, so there is nothing to compare with."
+    groups: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
+    for place in ranking.places:
+        arm = result.find(place.arm)
+        pair = against(result, ranking, place.arm, COHERENT)
+        if pair is not None and arm.arm != ORIGINAL:
+            groups[verdict(pair, place.arm)].append(arm.title)
+    clauses = [
+        f"{_listed(groups[kind])} {'is' if len(groups[kind]) == 1 else 'are'} {clause}"
+        for kind, clause in (("better", "safer"), ("tie", "not distinguishable from it"), ("worse", "less safe"))
+        if groups[kind]
+    ]
+    reference = result.find(own)
+    safety = value(result, COHERENT, reference.measures.get(COHERENT))
+    end = "; ".join(clauses) if clauses else "it was compared with nothing but the untrained model"
+    return f"{where}, {reference.title} has a coherent safety of {safety}; {end}."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -122,7 +130,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def unfinished(result: StudyResult) -> str | None:
-    """How many arms have runs without a result, and which; None if none has."""
+    """How many arms have failed runs, and which; None if none has."""
     lost = [arm for arm in result.arms if arm.failed]
     if not lost:
         return None
@@ -137,7 +145,7 @@ def unfinished(result: StudyResult) -> str | None:
 
 
 def judged(result: StudyResult) -> str:
-    """How often the judge agrees with people."""
+    """The judge's measured agreement with human labels."""
     if (measured := result.judge.headline()) is None:
         return "never compared with human labels"
     what, agreed = measured
@@ -146,52 +154,52 @@ def judged(result: StudyResult) -> str:
 
 
 def cautions(result: StudyResult) -> list[str]:
-    """What a reader must know before believing a number, one sentence each."""
+    """Everything to know before believing a number, one sentence each."""
     return [*failures(result), *babblers(result)]
 
 
 def failures(result: StudyResult) -> list[str]:
-    """One sentence for each run without a result, each that ended early, and each suite that was not wholly judged."""
-    said = []
+    """One sentence for each failed run, each that ended early, and each suite with unjudged answers."""
+    lines = []
     for arm in result.arms:
-        said += [f"{label(result, arm)}, seed {run.seed}: failed: {run.reason}" for run in arm.failed]
-        said += [f"{label(result, arm)}, {note}" for note in arm.notes]
+        lines += [f"{label(result, arm)}, seed {run.seed}: failed: {run.reason}" for run in arm.failed]
+        lines += [f"{label(result, arm)}, {note}" for note in arm.notes]
         for suite in arm.suites:
             if suite.n and suite.failed / suite.n > MAX_FAILED:
                 where = f"{label(result, arm)}, {suite.title}"
-                said.append(
+                lines.append(
                     f"{where}: the judge gave no answer for {suite.failed} of {suite.n}; its rates leave these out."
                 )
         for graded in arm.utility:
             if graded.n and graded.failed / graded.n > MAX_FAILED:
                 where = f"{label(result, arm)}, {graded.title}"
-                said.append(
+                lines.append(
                     f"{where}: {graded.failed} of {graded.n} answers were not graded; its number leaves them out."
                 )
     blind = unseen_harm_cautions((row.suite for arm in result.arms for row in arm.suites), result.judge)
-    return said + [caution.text for caution in blind]
+    return lines + [caution.text for caution in blind]
 
 
 def babbles(result: StudyResult, arm: ArmRow) -> bool:
-    """Whether its low attack success is bought with coherence: it babbles, and more than its model did untrained."""
+    """Whether an arm's low attack success comes with babble: too much, and more than that of the original model."""
     return (
         arm.arm != ORIGINAL
         and arm.degenerate is not None
-        and arm.degenerate.value > max(MAX_DEGENERATE, untrained_babble(result, arm))
+        and arm.degenerate.value > max(MAX_DEGENERATE, _original_babble(result, arm))
     )
 
 
-def untrained_babble(result: StudyResult, arm: ArmRow) -> float:
-    """Share of babble among the answers that an arm's model gave untrained; 0 where that is not known."""
-    found = (row.degenerate for row in result.arms if row.arm == ORIGINAL and row.model == arm.model)
-    return next((share.value for share in found if share is not None), 0.0)
+def _original_babble(result: StudyResult, arm: ArmRow) -> float:
+    """Share of babble among the original model's answers; 0 if it is not known."""
+    shares = (row.degenerate for row in result.arms if row.arm == ORIGINAL and row.model == arm.model)
+    return next((share.value for share in shares if share is not None), 0.0)
 
 
 def babblers(result: StudyResult) -> list[str]:
     """One sentence for each arm whose answers to attacks are partly babble."""
     return [
         f"{label(result, arm)}: {numbers.percent(arm.degenerate.value)} of its answers to attacks are degenerate, "
-        f"untrained {numbers.percent(untrained_babble(result, arm))}; its attack success is low partly for that, and "
+        f"untrained {numbers.percent(_original_babble(result, arm))}; its attack success is low partly for that, and "
         "its coherent safety counts them against it."
         for arm in result.arms
         if arm.degenerate is not None and babbles(result, arm)
