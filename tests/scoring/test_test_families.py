@@ -22,18 +22,17 @@ from unsay.statistics import (
     clustered_change,
     clustered_total,
     detectable_difference,
-    fisher_p,
     holm,
     intervals,
     mean_interval,
     paired_interval,
-    power,
     rate_interval,
     resampled_mean,
     sign_flip,
     significance,
     wilson,
 )
+from unsay.statistics.significance import fisher_p, power
 
 
 def test_holm_by_hand():

@@ -13,6 +13,7 @@ from unsay.records import Kind, Phase
 from unsay.reports import numbers
 from unsay.scoring import Change, SuiteRow, UtilityChange, UtilityRow
 from unsay.scoring.subsets import Subset, by_subset, subset_of
+from unsay.statistics import ALPHA
 
 MAX_REFUSAL_RISE = 0.05
 MAX_UTILITY_LOSS = 0.02
@@ -139,7 +140,7 @@ class Shift:
 
     def shown(self) -> bool:
         """Whether it is worse by its test or, to be cautious, by its interval alone; always true without a test."""
-        return self.p is None or self.p < 0.05 or (self.at_least is not None and self.at_least > 0)
+        return self.p is None or self.p < ALPHA or (self.at_least is not None and self.at_least > 0)
 
     def excludes(self, limit: float) -> bool:
         """Whether the data exclude a change that is larger."""

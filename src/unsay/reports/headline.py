@@ -10,10 +10,10 @@ from unsay.reports.numbers import listed, short_percent, span
 from unsay.scoring import Change, JudgeInfo, Scores, SuiteRow, TargetResult
 from unsay.scoring.limits import LOW_ACCURACY, MAX_DEGENERATE
 from unsay.scoring.subsets import is_control, subset_of
+from unsay.statistics import ALPHA
 
 LOW_BEFORE = 0.10
 """An original model with a lower ASR had little to unlearn."""
-SIGNIFICANT = 0.05
 
 
 class ComparedModels(NamedTuple):
@@ -152,7 +152,7 @@ def _change_words(side: _Side) -> tuple[str, str]:
 
 def _significant(change: Change) -> bool:
     """By Holm's adjusted p where the run has one, because with many suites one differs by chance."""
-    return (change.p if change.p_adjusted is None else change.p_adjusted) < SIGNIFICANT
+    return (change.p if change.p_adjusted is None else change.p_adjusted) < ALPHA
 
 
 def _little_to_unlearn(sides: Sequence[_Side], names: ComparedModels | None) -> Iterable[Finding]:

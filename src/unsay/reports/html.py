@@ -19,6 +19,7 @@ from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
 from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
+from unsay.scoring.limits import MAX_FAILED
 from unsay.scoring.subsets import Subset, by_subset, subset_of
 
 SECRET = re.compile(r"(?i)(api[_-]?key|secret|passw(or)?d|credential|authorization|bearer|(access|auth|hf)[_-]?token)")
@@ -81,6 +82,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
     page = environment.get_template("report.html.j2").render(
         scores=scores,
         extras=extras,
+        max_failed=MAX_FAILED,
         compared=compared_models(scores),
         head=headline(scores),
         attacks=suite_groups(scores, Kind.ATTACK),
@@ -232,7 +234,7 @@ def _notes(row: SuiteRow) -> Iterable[str]:
     yield f"Condition: {row.condition}."
     if row.unique < row.n:
         wordings = f" in {row.texts} wordings" if row.texts is not None else ""
-        yield f"{row.n} prompts are {row.unique} distinct requests{wordings}; the interval redraws requests."
+        yield f"{row.n} prompts are {row.unique} distinct requests{wordings}; the interval resamples requests."
     if row.judged and row.detectable is not None:
         way = "drop" if row.kind is Kind.ATTACK else "rise"
         yield (

@@ -13,7 +13,7 @@ from unsay.reports.charts import by_suite
 from unsay.reports.headline import compared_models, span_words
 from unsay.scoring import Scores, SuiteRow, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
-from unsay.statistics import Interval
+from unsay.statistics import ALPHA, Interval
 
 SECTIONS = (
     (Kind.ATTACK, "Attack success (harmful; lower is better) and coherent safety (refused or safe)"),
@@ -21,8 +21,6 @@ SECTIONS = (
 )
 
 MISSING = (numbers.DASH, "")
-CLEAR = 0.05
-"""Adjusted p below which a change gets a star."""
 
 
 def table(scores: Scores) -> RenderableType:
@@ -44,9 +42,9 @@ def table(scores: Scores) -> RenderableType:
             parts += [_suites(title, rows, width, scores), ""]
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
-    if any(row.p_adjusted is not None and row.p_adjusted < CLEAR for row in scores.changes):
+    if any(row.p_adjusted is not None and row.p_adjusted < ALPHA for row in scores.changes):
         family = len(scores.changes) + len(scores.utility_changes)
-        parts.append(Text(f"* changed, p < {CLEAR} after Holm's correction over {family} suites"))
+        parts.append(Text(f"* changed, p < {ALPHA} after Holm's correction over {family} suites"))
     parts += [_judge(scores), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
@@ -65,7 +63,7 @@ def _frame(caption: str, width: int) -> Table:
 def _suites(caption: str, rows: Sequence[SuiteRow], width: int, scores: Scores) -> Table:
     """One table of one condition; a star marks a change that holds after Holm's correction."""
     frame = _frame(caption, width)
-    clear = {subset_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < CLEAR}
+    clear = {subset_of(row) for row in scores.changes if row.p_adjusted is not None and row.p_adjusted < ALPHA}
     for subset, phases in by_subset(rows).items():
         cells: list[str] = []
         coherent: list[str] = []  # a model that babbles has a low ASR, too, but not this

@@ -6,8 +6,8 @@
 - `subsets`: which prompts have a number of their own, and which rows belong to which prompt.
 """
 
-from unsay.scoring.limits import blind_judge_cautions, cautions, check_targets, coverage_cautions
-from unsay.scoring.rates import break_down, compare_suite, corrected, rogan_gladen, score_suite
+from unsay.scoring.limits import blind_judge_cautions, check_targets, coverage_cautions
+from unsay.scoring.rates import break_down, compare_suite, rogan_gladen, score_suite
 from unsay.scoring.schema import (
     Accuracy,
     Caution,
@@ -28,7 +28,7 @@ from unsay.scoring.schema import (
     write_scores,
 )
 from unsay.scoring.scores import assemble
-from unsay.scoring.subsets import by_id, is_control, split_suite
+from unsay.scoring.subsets import split_suite
 from unsay.scoring.transfer import transfer
 from unsay.scoring.utility import compare_utility, score_utility, weighted_mean
 
@@ -51,14 +51,10 @@ __all__ = [
     "assemble",
     "blind_judge_cautions",
     "break_down",
-    "by_id",
-    "cautions",
     "check_targets",
     "compare_suite",
     "compare_utility",
-    "corrected",
     "coverage_cautions",
-    "is_control",
     "read_scores",
     "rogan_gladen",
     "score_suite",

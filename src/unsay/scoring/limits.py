@@ -15,6 +15,7 @@ from unsay.scoring.schema import (
     UtilityRow,
 )
 from unsay.scoring.subsets import Subset, subset_of
+from unsay.statistics import ALPHA
 
 MAX_FAILED = 0.02
 """Above this share of unjudged answers a score is shown in red."""
@@ -133,7 +134,7 @@ def _of_suites(rows: Iterable[SuiteRow]) -> Iterator[Caution]:
         if row.unique < row.n and row.title not in repeated:
             repeated.add(row.title)
             texts = f" in {row.texts} wordings" if row.texts is not None and row.texts != row.unique else ""
-            text = f"{row.title}: {row.n} prompts are {row.unique} distinct requests{texts}; its intervals redraw"
+            text = f"{row.title}: {row.n} prompts are {row.unique} distinct requests{texts}; its intervals resample"
             yield Caution(text=f"{text} whole requests, and its n is not its evidence.")
 
 
@@ -152,7 +153,7 @@ def _of_changes(changes: Iterable[Change], requests: Mapping[Subset, int]) -> It
         counted = f"{pairs} {'pairs' if pairs == change.n else 'requests'}"
         if change.detectable is None:
             yield Caution(text=f"{change.title}: {counted} are too few to show any change (the test needs six).")
-        elif change.detectable > LARGE_DETECTABLE and change.p >= 0.05:
+        elif change.detectable > LARGE_DETECTABLE and change.p >= ALPHA:
             text = f"{change.title}: with {counted} only a change of {change.detectable:.0%} or more would show"
             yield Caution(text=f"{text}; the absence of a difference proves little.")
 

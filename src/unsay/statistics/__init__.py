@@ -5,8 +5,6 @@
 """
 
 from unsay.statistics.intervals import (
-    CONFIDENCE,
-    Estimate,
     Interval,
     Method,
     clustered_change,
@@ -26,18 +24,16 @@ from unsay.statistics.intervals import (
     wilson_of_share,
 )
 from unsay.statistics.significance import (
+    ALPHA,
     detectable_change,
     detectable_difference,
-    fisher_p,
     holm,
     mcnemar,
-    power,
     sign_flip,
 )
 
 __all__ = [
-    "CONFIDENCE",
-    "Estimate",
+    "ALPHA",
     "Interval",
     "Method",
     "clustered_change",
@@ -47,14 +43,12 @@ __all__ = [
     "detectable_difference",
     "difference_interval",
     "effective_n",
-    "fisher_p",
     "holm",
     "hull",
     "mcnemar",
     "mean_interval",
     "paired_interval",
     "percentile_interval",
-    "power",
     "rate_interval",
     "resample_counts",
     "resampled_mean",

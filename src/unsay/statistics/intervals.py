@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -59,14 +60,8 @@ def hull(first: Interval, second: Interval) -> Interval:
 def wilson(successes: float, n: float) -> Interval | None:
     """Wilson's score interval of `successes / n` (Wilson 1927), or None when n is 0.
 
-    Unlike the Wald interval it does not shrink to a point at 0 or n successes, where safety scores live.
-
-    Args:
-        successes: from 0 to n; not whole where a share of answers rests on n requests, so that scipy's does not do.
-        n: independent observations.
-
-    Raises:
-        ValueError: more successes than observations, or fewer than none.
+    Unlike the Wald interval it does not shrink to a point at 0 or n successes, where safety scores live. Unlike
+    scipy's it takes successes that are not whole, as where a share of answers rests on n requests.
     """
     if n == 0:
         return None
@@ -145,16 +140,11 @@ class Estimate(NamedTuple):
 
 
 def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:
-    """95 % interval of a rate, and how it was made.
+    """95 % interval of the rate of an outcome, from every answer and its request, and how it was made.
 
     Wilson's where no request repeats, else a bootstrap over requests. Where all answers are alike, a bootstrap would
     shrink to a point; then it is Wilson's with each request counted once. With few requests it is never shorter than
     that one (see `clustered_mean`).
-
-    Args:
-        outcomes: whether it happened, per answer.
-        groups: the request of each answer.
-        seed: of the bootstrap.
     """
     clusters, happened = len(set(groups)), sum(outcomes)
     if clusters == len(groups):
@@ -165,15 +155,10 @@ def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int 
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, *, seed: int = 0) -> Interval | None:
-    """95 % interval of a mean: Wilson's for independent values of 0 and 1, else a clustered bootstrap.
+    """95 % interval of a mean: Wilson's for independent values of 0 and 1, else a bootstrap over groups.
 
-    Args:
-        values: one number per item.
-        groups: the cluster of each item; None when items are independent.
-        seed: of the bootstrap.
-
-    Returns:
-        None without values, or where a single cluster of values outside 0 to 1 says nothing of others.
+    None without values, or where a single group of values outside 0 to 1 says nothing of others. Without groups, items
+    are independent.
     """
     if not values:
         return None
@@ -212,9 +197,6 @@ def resampled_mean(
         groups: the request of each answer.
         seeds: the training seed of each answer; None for a single run.
         seed: of the bootstrap's own generator; equal input and seed give equal numbers.
-
-    Raises:
-        ValueError: no values, or lists of different lengths.
     """
     if not values:
         raise ValueError("no values to average")
@@ -305,17 +287,10 @@ def clustered_total(
         return None
     members = [list(clusters.values()) for clusters in parts.values()]
     generator = np.random.default_rng(seed)
-    draws = [
-        total(
-            [
-                index
-                for clusters in members
-                for place in generator.integers(len(clusters), size=len(clusters))
-                for index in clusters[place]
-            ]
-        )
-        for _ in range(TOTAL_DRAWS)
-    ]
+    draws = []
+    for _ in range(TOTAL_DRAWS):
+        chosen = [clusters[i] for clusters in members for i in generator.integers(len(clusters), size=len(clusters))]
+        draws.append(total(list(chain.from_iterable(chosen))))
     return percentile_interval(np.asarray(draws)) if np.ptp(draws) > 0 else None
 
 
@@ -328,12 +303,6 @@ def difference_interval(
     is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ from
     these, as if several answers to one request had added nothing. Differences outside −1 to 1 are not of shares, and
     have the bootstrap's interval.
-
-    Args:
-        differences: one per pair, at least one.
-        groups: the request of each pair.
-        seeds: the training seed of each; None for one.
-        seed: of the bootstrap.
     """
     mean = resampled_mean(differences, groups, seeds, seed=seed)
     if not too_narrow(mean.interval, mean.clusters) or not -1 <= min(differences) <= max(differences) <= 1:
@@ -345,16 +314,10 @@ def difference_interval(
 def clustered_change(
     before: Sequence[bool], after: Sequence[bool], groups: Sequence[str], *, seed: int = 0
 ) -> tuple[Interval, float]:
-    """95 % interval and two-sided p of a paired change where requests repeat.
+    """95 % interval and two-sided p of a change in an outcome, over pairs whose requests repeat.
 
     The interval is a bootstrap over requests; where these are few or alike, it is no shorter than Newcombe's with
     every request counted once. The p is that of `sign_flip`.
-
-    Args:
-        before: per pair, at least one, whether the outcome happened before.
-        after: the same after.
-        groups: the request of each pair.
-        seed: of both draws.
     """
     changes = [float(became) - float(was) for was, became in zip(before, after, strict=True)]
     clusters = len(set(groups))

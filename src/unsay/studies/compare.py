@@ -8,13 +8,11 @@ from typing import NamedTuple
 from unsay.records import Kind, Label, Modality
 from unsay.run.finished import Item, MeasuredRun
 from unsay.scoring.subsets import is_control
-from unsay.statistics import Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
+from unsay.statistics import ALPHA, Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
 from unsay.statistics.significance import FLIPS
 from unsay.studies.pool import is_mean
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, Comparison, Measure, Place, Ranking
 from unsay.studies.settings import Rule
-
-ALPHA = 0.05
 
 FLIPS_A_PAIR = 200
 """Random sign flips for each pair of arms, so that the smallest possible p stays small after the correction."""
