@@ -15,8 +15,8 @@ from rich.text import Text
 from unsay.errors import UserError
 from unsay.reports import numbers
 from unsay.scoring.limits import MAX_DEGENERATE
+from unsay.statistics import ALPHA
 from unsay.studies import words
-from unsay.studies.compare import ALPHA
 from unsay.studies.frame import RATIOS, Cell, Column, Frame, Row, frame_of
 from unsay.studies.schema import COHERENT, REFUSAL, Comparison, StudyResult
 
