@@ -45,12 +45,12 @@ def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
 
     Args:
         folder: the directory; created if it does not exist, unless it is only read.
-        reading: nothing is written there, so the directory may be read-only. If another process has the lock, wait
-            `READ_TIMEOUT` seconds, since it may only read too; release the lock as soon as everything is read.
+        reading: nothing is written there, so it may be read-only. Another process may only read too and is given
+            `READ_TIMEOUT` seconds; release the lock as soon as everything is read.
 
     Returns:
-        None where the disk has no locks, or where a directory that is only read cannot be written. There is no fallback
-        to a file that stands for a lock: it would outlive a killed run.
+        None if the disk has no locks (a file in place of one would outlive a killed run), or if a directory that is
+        only read cannot be written.
 
     Raises:
         UserError: another process has the lock, or the folder cannot be written.
@@ -163,26 +163,16 @@ def outside_images(folder: Path, rows: Iterable[Row]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter in PEFT format.
-
-    Attributes:
-        folder: where its files are.
-        key: its content key.
-    """
+    """The folder of a trained adapter in PEFT format, and its content key."""
 
     folder: Path
     key: str
 
     @classmethod
     def open(cls, folder: Path) -> "Adapter":
-        """Compute the key of an adapter's files.
-
-        Raises:
-            UserError: a file is missing.
-        """
-        for name in ADAPTER_FILES:
-            if not (folder / name).is_file():
-                raise UserError(f"{folder}: no PEFT adapter there ({name} is missing)")
+        """Compute the key of an adapter's files; a `UserError` if one is missing."""
+        if missing := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
+            raise UserError(f"{folder}: no PEFT adapter there ({missing[0]} is missing)")
         return cls(folder, adapter_key(folder))
 
 
@@ -308,10 +298,9 @@ class Run:
     def reuse_loaded(self, earlier: "Run") -> None:
         """Take over the model and the judge of an earlier run of this process, where this run would load the same."""
         mine, theirs = self.config, earlier.config
-        if (mine.model, mine.device, mine.model_settings) == (theirs.model, theirs.device, theirs.model_settings):
+        if all(getattr(mine, name) == getattr(theirs, name) for name in ("model", "device", "model_settings")):
             self._vlm = earlier._vlm
-        judged, judging = earlier.config.evaluation, self.config.evaluation
-        if (judged.judge, judged.judge_settings) == (judging.judge, judging.judge_settings):
+        if all(getattr(mine.evaluation, n) == getattr(theirs.evaluation, n) for n in ("judge", "judge_settings")):
             self._judge = earlier._judge
 
     @property
@@ -351,14 +340,10 @@ def earlier_precision(folder: Path, config: RunConfig) -> ModelSettings | None:
     """
     if config.model_settings.dtype != "fastest" or (begun := stored_config(folder)) is None:
         return None
-    same = begun.model_settings.model_copy(update={"dtype": "fastest"}) == config.model_settings
-    same = same and begun.model == config.model
-    return begun.model_settings if same and _device_type(begun) == _device_type(config) else None
-
-
-def _device_type(config: RunConfig) -> str:
-    """`cuda`, of `cuda:1`."""
-    return config.device.partition(":")[0]
+    settings = begun.model_settings.model_copy(update={"dtype": "fastest"})
+    theirs = begun.model, settings, begun.device.partition(":")[0]  # `cuda`, of `cuda:1`
+    mine = config.model, config.model_settings, config.device.partition(":")[0]
+    return begun.model_settings if theirs == mine else None
 
 
 def check_device(name: str) -> None:

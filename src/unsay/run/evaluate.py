@@ -198,14 +198,9 @@ def answer_conditions(results: Sequence[PhaseResult]) -> dict[str, str]:
 
 
 def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str, str]:
-    """The parameters that servers do not take, and what was done instead.
+    """The parameters that the answering server and the judge's servers did not take → what was done instead.
 
-    Args:
-        server: the server that answered, if one did.
-        judge: any judge; of a panel, the members behind servers count.
-
-    Returns:
-        `answers.` or `verdicts.` and the parameter → what was done: `answers.temperature` → "left to the server".
+    `answers.temperature` → "left to the server", for example; those of a judge begin with `verdicts.`.
     """
     ignored = {} if server is None else {f"answers.{name}": done for name, done in server.ignored_parameters.items()}
     for member in (judge, *getattr(judge, "members", ())):
@@ -215,11 +210,6 @@ def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str
 
 def grade_answers(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
     """A judge model's grades, in order; an error with one row costs only that row.
-
-    Args:
-        judge: the run's judge; it must have a `client` that completes chats.
-        grade: makes the request and reads the reply.
-        pairs: prompts and answers.
 
     Raises:
         UserError: the judge is no judge model, or its server accepts no requests.

@@ -1,6 +1,5 @@
 """The training examples of a run: the user's own, or the built-in recipe's with the model's own harmful answers."""
 
-import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unsay.config import RunConfig
-from unsay.data.pictures import LONGEST_REQUEST, Rendering, read_image, shares, visual_questions
+from unsay.data.pictures import LONGEST_REQUEST, Rendering, shares, visual_questions
 from unsay.data.recipe import (
     OwnAnswer,
     choose_requests,
@@ -19,7 +18,7 @@ from unsay.data.recipe import (
 )
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_json, read_numbered_rows, read_rows, write_json, write_rows
+from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import judge_all
 from unsay.methods import build_method
@@ -28,7 +27,7 @@ from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role
 from unsay.run.directory import Run, absolute_image, outside_images, relative_image
 from unsay.run.evaluate import add_answer_cost
 from unsay.run.overlap import check_disjoint, words_in_pictures
-from unsay.run.suites import Suites
+from unsay.run.suites import Suites, read_user_rows
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, find_suite
 from unsay.training import plan_training
@@ -38,17 +37,13 @@ from unsay.training.plan import methods_without
 
 @dataclass(frozen=True)
 class Compliance:
-    """How often the original model complied with the harmful requests of the training data.
-
-    Attributes:
-        harmful: answers that the judge found harmful.
-        requests: requests that it was asked.
-        failed: answers without a verdict.
-    """
+    """How often the original model complied with the harmful requests of the training data."""
 
     harmful: int
+    """Answers that the judge found harmful."""
     requests: int
     failed: int
+    """Answers without a verdict."""
 
     def __str__(self) -> str:
         unjudged = f" ({self.failed:,} were not judged)" if self.failed else ""
@@ -219,27 +214,10 @@ def normal_answers(run: Run, rows: list[SourceRow]) -> list[OwnAnswer]:
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
     """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list.
 
-    Image paths in the file are relative to it.
-
     Raises:
-        UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image.
+        UserError: as `read_user_rows`.
     """
-    numbered = read_numbered_rows(path, Example)
-    if not numbered:
-        raise UserError(f"{path}: holds no examples")
-    seen: set[str] = set()
-    examples = []
-    for line, example in numbered:
-        if example.id in seen:
-            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
-        seen.add(example.id)
-        if example.image is not None:
-            example = example.model_copy(update={"image": os.path.abspath(path.parent / example.image)})
-            try:
-                read_image(str(example.image))
-            except UserError as error:
-                raise UserError(f"{path}:{line}: image: {error}") from None
-        examples.append(example)
+    examples = [example for _, example in read_user_rows(path, Example, "examples")]
     retain = [example.id for example in examples if example.role is Role.RETAIN]
     aside = set(random.Random(seed).sample(retain, min(probe, len(retain) // 10)))
     return [e for e in examples if e.id not in aside], [e for e in examples if e.id in aside]

@@ -74,9 +74,8 @@ def export(
     run_dir = Path(run_dir)
     config = read_config(run_dir / "config.yaml")
     adapter = run_dir / "adapter"
-    for name in ADAPTER_FILES:
-        if not (adapter / name).is_file():
-            raise UserError(f"{adapter / name}: missing; only a run that has unlearned can be exported")
+    if missing := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
+        raise UserError(f"{adapter / missing[0]}: missing; only a run that has unlearned can be exported")
     scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
     with atomic_folder(Path(out)) as folder:
         if not merge:
@@ -178,15 +177,15 @@ def model_card(
 
 
 def _header(config: RunConfig, merged: bool) -> str:
+    licence = BASE_LICENCES.get(config.model)
     lines = [
-        "---",
         f"base_model: {public_name(config.model)}",
         f"library_name: {'transformers' if merged else 'peft'}",
+        "pipeline_tag: image-text-to-text",
+        *([f"license: {licence}"] if licence else []),
+        "tags:\n- unlearning\n- safety\n- unsay",
     ]
-    lines.append("pipeline_tag: image-text-to-text")
-    if config.model in BASE_LICENCES:
-        lines.append(f"license: {BASE_LICENCES[config.model]}")
-    return "\n".join([*lines, "tags:", "- unlearning", "- safety", "- unsay", "---"])
+    return "\n".join(["---", *lines, "---"])
 
 
 def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
@@ -213,10 +212,8 @@ def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
 
 
 def _data(config: RunConfig) -> str:
-    if config.data.examples is not None:
-        return (
-            f"The user's own examples (`{config.data.examples.name}`), checked against every suite below for overlap."
-        )
+    if (given := config.data.examples) is not None:
+        return f"The user's own examples (`{given.name}`), checked against every suite below for overlap."
     return f"{_recipe(config)} No prompt of a suite below, nor a near duplicate of one, was trained on."
 
 
@@ -260,30 +257,23 @@ def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
     for row in scores.rows:  # a suite of several kinds, modalities or conditions has a row for each
         pieces.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
     for phases in pieces.values():
-        title, kind = next((row.title, row.kind) for row in phases.values())
-        cells = [phases.get(phase) for phase in (Phase.BEFORE, Phase.AFTER)]
-        rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in cells]
+        first = next(phases[phase] for phase in Phase if phase in phases)
+        attack, rows = first.kind is Kind.ATTACK, [phases.get(phase) for phase in Phase]
+        rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in rows]
         safety = [
-            _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and kind is Kind.ATTACK else ""
-            for row in cells
+            _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and attack else "" for row in rows
         ]
-        count = next(row.n for row in cells if row)
-        name = "ASR" if kind is Kind.ATTACK else "refused"
-        lines.append("| " + " | ".join([title, str(count), name, *rates, *safety]) + " |")
+        cells = [first.title, str(first.n), "ASR" if attack else "refused", *rates, *safety]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += _utility(scores)
-    headline = scores.judge.headline()
-    judge = f"Judge `{scores.judge.name}`: "
-    if headline is None:
-        judge += "**never compared with people.**"
-    else:
+    agreement = "**never compared with people.**"
+    if (headline := scores.judge.headline()) is not None:
         name, accuracy = headline
-        low, high = percent(accuracy.low), percent(accuracy.high)
-        judge += (
-            f"{name.replace('_', ' ')} {percent(accuracy.value)} ({low}–{high}) against {accuracy.n} human labels "
-            f"({accuracy.dataset})."
+        agreement = (
+            f"{name.replace('_', ' ')} {percent(accuracy.value)} ({percent(accuracy.low)}–{percent(accuracy.high)}) "
+            f"against {accuracy.n} human labels ({accuracy.dataset})."
         )
-    lines += ["", judge]
-    lines += _missed(config, scores)
+    lines += ["", f"Judge `{scores.judge.name}`: {agreement}", *_missed(config, scores)]
     return "\n".join([*lines, *(f"\nCaution: {caution.text}" for caution in scores.warnings)])
 
 
@@ -324,8 +314,7 @@ def _utility(scores: Scores) -> list[str]:
         rows = {row.phase: row for row in scores.utility if row.suite == suite}
         one = next(iter(rows.values()))
         cells = [
-            _cell(measure(row, row.value), measure_span(row)) if (row := rows.get(phase)) else "–"
-            for phase in (Phase.BEFORE, Phase.AFTER)
+            _cell(measure(row, row.value), measure_span(row)) if (row := rows.get(phase)) else "–" for phase in Phase
         ]
         better = "higher" if one.higher_is_better else "lower"
         lines.append(f"| {one.title} ({better} is better) | {one.n} | {cells[0]} | {cells[1]} |")

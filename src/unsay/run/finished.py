@@ -50,33 +50,27 @@ class Step(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRun:
-    """The results of a run.
-
-    Attributes:
-        name: its directory, or wherever it was read from, for messages.
-        seed: of its data and training.
-        alike: equal for runs that may be pooled.
-        scores: its `scores.json`, or a part of it.
-        environment: what it was made with.
-        items: its prompts, by suite.
-        verdicts: by suite and phase, in the order of the items.
-        values: of utility suites, likewise; None where an answer could not be graded.
-        asked_steps: the steps of training in its settings.
-        steps: the cost of training after each step.
-        stopped: why training ended; None if that is not known, or if nothing was trained.
-    """
+    """The results of a run."""
 
     name: str
+    """Its directory, or wherever it was read from, for messages."""
     seed: int
     alike: str
+    """Equal for runs that may be pooled."""
     scores: Scores
+    """Its `scores.json`, or a part of it."""
     environment: dict[str, Any]
     items: dict[str, tuple[Item, ...]]
+    """Its prompts, by suite."""
     verdicts: dict[tuple[str, Phase], tuple[Label, ...]]
+    """By suite and phase, in the order of the items."""
     values: dict[tuple[str, Phase], tuple[float | None, ...]]
+    """Of utility suites, likewise; None where an answer could not be graded."""
     asked_steps: int
+    """The steps of training in its settings."""
     steps: tuple[Step, ...] = ()
     stopped: str | None = None
+    """Why training ended; None if that is not known, or if nothing was trained."""
 
     def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
         """The items behind a row; in a suite that mixes kinds, modalities or conditions, those of the row."""
@@ -109,11 +103,7 @@ class MeasuredRun:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun(MeasuredRun):
-    """A run directory with scores.
-
-    Attributes:
-        config: its settings.
-    """
+    """A run directory with scores."""
 
     config: RunConfig
 

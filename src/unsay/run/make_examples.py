@@ -31,40 +31,32 @@ NAMED_LINES = 5
 
 @dataclass(frozen=True)
 class Making:
-    """How examples are made.
-
-    Attributes:
-        role: of rows without one.
-        fields: names of the fields to read.
-        refusals: packaged refusals per request to refuse that has no answer, like `data.recipe.refusals_per_prompt`.
-        refuse_too: also make refuse examples for requests to forget that have none.
-        skip_broken: leave out rows that cannot be used instead of raising an error.
-    """
+    """How examples are made."""
 
     role: Role | None = None
+    """Of rows without one."""
     fields: Fields = USUAL
     refusals: int = 3
+    """Packaged refusals per request to refuse that has no answer, like `data.recipe.refusals_per_prompt`."""
     refuse_too: bool = False
+    """Also make refuse examples for requests to forget that have none."""
     skip_broken: bool = False
+    """Leave out rows that cannot be used instead of raising an error."""
 
 
 @dataclass
 class Made:
-    """The examples and what was left out; image paths are absolute.
-
-    Attributes:
-        examples: in the order of the file.
-        repeated: exact duplicates that were dropped.
-        broken: problem → the numbers of the lines that were left out because of it.
-        asked: requests that a model was asked, by role.
-        unanswered: how many of them gave no example.
-    """
+    """The examples and what was left out; image paths are absolute."""
 
     examples: list[Example] = field(default_factory=list)
     repeated: int = 0
+    """Exact duplicates that were dropped."""
     broken: dict[str, list[int]] = field(default_factory=dict)
+    """Problem → the numbers of the lines that were left out because of it."""
     asked: Counter[Role] = field(default_factory=Counter)
+    """Requests that a model was asked."""
     unanswered: Counter[Role] = field(default_factory=Counter)
+    """How many of them gave no example."""
 
 
 def make(path: Path, making: Making, answering: Answering | None = None) -> Made:
@@ -216,8 +208,22 @@ def _answered(rows: list[Exchange], made: Made, answering: Answering | None) -> 
 
 
 def _examples(exchange: Exchange, source: str, making: Making) -> list[Example]:
+    assert exchange.role is not None  # `_ready` has seen to it
     answers = _refusals(exchange.request or exchange.prompt, making) if exchange.answer is None else [exchange.answer]
-    return [_example(exchange, answer, source) for answer in answers]
+    return [
+        Example(
+            id=_id(exchange, answer),
+            role=exchange.role,
+            prompt=exchange.prompt,
+            answer=answer,
+            source=source,
+            category=exchange.category,
+            image=exchange.image,
+            request=exchange.request,
+            complete=exchange.complete,
+        )
+        for answer in answers
+    ]
 
 
 def _refusals(request: str, making: Making) -> list[str]:
@@ -236,21 +242,6 @@ def _refusals_beside(examples: Sequence[Example], making: Making) -> list[Exampl
             exchange = Exchange(row.prompt, None, Role.REFUSE, row.image, row.request, row.category)
             made += _examples(exchange, row.source, making)
     return made
-
-
-def _example(exchange: Exchange, answer: str, source: str) -> Example:
-    assert exchange.role is not None  # `_ready` has seen to it
-    return Example(
-        id=_id(exchange, answer),
-        role=exchange.role,
-        prompt=exchange.prompt,
-        answer=answer,
-        source=source,
-        category=exchange.category,
-        image=exchange.image,
-        request=exchange.request,
-        complete=exchange.complete,
-    )
 
 
 def _id(exchange: Exchange, answer: str) -> str:

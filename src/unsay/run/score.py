@@ -125,17 +125,8 @@ def score_phases(
 ) -> Scores:
     """Score the results of one or two phases; nothing is read or written.
 
-    Args:
-        suites: prompts by suite.
-        results: of each phase.
-        judge: who gave the verdicts.
-        seed: of the bootstraps.
-        asked: how much of each suite was asked.
-        settings: what explains the numbers.
-        cost: of each stage.
-        targets: limits set before the run.
-        left_out: suites that were chosen and could not be asked → why.
-        cautions: beside those that follow from the numbers, the suites and the judge.
+    The arguments are those of `scoring.assemble`; `cautions` come beside those that follow from the suites and the
+    judge.
 
     Raises:
         UserError: rows that do not match the prompts.

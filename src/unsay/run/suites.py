@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -13,7 +13,7 @@ from unsay.data.published import Published, data_dir
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_rows
-from unsay.records import Condition, Kind, Modality, Prompt, Record, Turn
+from unsay.records import Condition, Example, Kind, Modality, Prompt, Record, Turn
 from unsay.run.directory import Run, absolute_image, relative_image
 from unsay.stages import Spent
 from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite, suites_key
@@ -163,7 +163,7 @@ class Question(Record):
 
     id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
-    image: Path | None = None
+    image: str | None = None
     kind: Kind
     request: str | None = None
     """The request in words, where the picture makes it; a judge reads this. The prompt itself by default."""
@@ -176,6 +176,31 @@ class Question(Record):
     """What the image shows; by default `real image`, or `no image` where there is none."""
 
 
+UserRow = TypeVar("UserRow", Example, Question)
+
+
+def read_user_rows(path: Path, row_type: type[UserRow], what: str) -> list[tuple[int, UserRow]]:
+    """The rows of a user's JSONL file with their lines; image paths are relative to the file, and returned absolute.
+
+    Raises:
+        UserError: names the file and the line: no rows, a malformed one, a repeated id, a missing or unreadable image.
+    """
+    rows: dict[str, tuple[int, UserRow]] = {}
+    for line, row in read_numbered_rows(path, row_type):
+        if row.id in rows:
+            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
+        if row.image is not None:
+            row = row.model_copy(update={"image": os.path.abspath(path.parent / row.image)})
+            try:
+                read_image(str(row.image))
+            except UserError as error:
+                raise UserError(f"{path}:{line}: image: {error}") from None
+        rows[row.id] = line, row
+    if not rows:
+        raise UserError(f"{path}: holds no {what}")
+    return list(rows.values())
+
+
 def read_suite_file(path: Path) -> Suites:
     """Read the user's own suites from a JSONL file of `Question` rows.
 
@@ -183,34 +208,21 @@ def read_suite_file(path: Path) -> Suites:
     suites, `<file>-attack` and `<file>-benign`; if a packaged suite has that name, `<file>-file-…`.
 
     Raises:
-        UserError: names the file and the line: a malformed row, a repeated id, a missing or unreadable image,
-            turns that do not alternate, a condition that contradicts the image.
+        UserError: as `read_user_rows`; or turns that do not alternate, or a condition that contradicts the image.
     """
-    questions = read_numbered_rows(path, Question)
-    if not questions:
-        raise UserError(f"{path}: holds no questions")
     suites: Suites = {}
-    seen: set[str] = set()
-    for line, question in questions:
+    for line, question in read_user_rows(path, Question, "questions"):
         if question.kind is Kind.UTILITY:
             raise UserError(f"{path}:{line}: kind: Input should be 'attack' or 'benign'")
-        if question.id in seen:
-            raise UserError(f"{path}:{line}: id: an earlier row has the same one")
-        seen.add(question.id)
-        image = None if question.image is None else Path(os.path.abspath(path.parent / question.image))
-        if image is not None:
-            try:
-                read_image(image)
-            except UserError as error:
-                raise UserError(f"{path}:{line}: image: {error}") from None
         if problem := _turn_problem(question.turns) or _condition_problem(question):
             raise UserError(f"{path}:{line}: {problem}")
+        image = question.image
         condition = question.condition or (Condition.NO_IMAGE if image is None else Condition.REAL)
         name = _suite_name(path.stem, question.kind)
         request = question.request or question.prompt
         # A blank or unrelated picture does not change the request.
         real = image if condition is Condition.REAL else None
-        group = prompt_key(request if real is None else f"{request} {file_key(real)}")
+        group = prompt_key(request if real is None else f"{request} {file_key(Path(real))}")
         suites.setdefault(name, []).append(
             Prompt(
                 id=question.id,
@@ -219,7 +231,7 @@ def read_suite_file(path: Path) -> Suites:
                 modality=Modality.TEXT if real is None else Modality.IMAGE,
                 prompt=question.prompt,
                 request=request,
-                image=None if image is None else str(image),
+                image=image,
                 group=group,
                 category=question.category,
                 system=question.system,
