@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from helpers import tiny
-from tests.run.test_holding import HOLDS, tried
+from tests.run.test_directory import HOLDS, tried
 from unsay import api, cli
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
