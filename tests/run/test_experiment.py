@@ -5,6 +5,7 @@ import multiprocessing
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,15 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
+from unsay.models.lora import adapter_key
 from unsay.processes import Processes
 from unsay.records import Phase, Response, Role
 from unsay.run.directory import Run
+from unsay.run.evaluate import evaluate_phase
+from unsay.run.examples import prepare_examples
 from unsay.run.experiment import unlearn_run
+from unsay.run.suites import build_suites
+from unsay.run.train import plan_run, train_adapter
 from unsay.scoring import read_scores
 
 QUESTIONS = [
@@ -49,6 +55,46 @@ def config(folder, examples=None, steps=3):
         "evaluation: {judge: rules, suites: [contrast, answer-loss], limit: 3, generation: {max_new_tokens: 4}}\n",
         "test",
     )
+
+
+def test_a_run_from_top_to_bottom_and_what_its_stages_hand_on_is_what_their_files_say(tiny_folder, examples, tmp_path):
+    settings, out = config(tiny_folder, examples), tmp_path / "run"
+    run = Run.open(out, settings)
+
+    suites = build_suites(run)
+    assert {name: len(prompts) for name, prompts in suites.items()} == {"contrast": 3, "answer-loss": 3}
+
+    training = prepare_examples(run, suites)
+    assert {row.role for row in training.train} == set(Role)
+    assert not {row.id for row in training.train} & {row.id for row in training.probe}
+
+    plan = plan_run(run, training)
+    assert [len(rows) for rows in plan.steps] == [6, 6, 6]
+
+    before = evaluate_phase(run, suites, Phase.BEFORE)
+    assert (before.verdicts.keys(), before.values.keys()) == ({"contrast"}, {"answer-loss"})
+
+    adapter = train_adapter(run, plan)
+    assert adapter.steps == 3
+    assert adapter == replace(adapter, folder=out / "adapter", key=adapter_key(out / "adapter"))
+
+    after = evaluate_phase(run, suites, Phase.AFTER, adapter)
+    assert after.values != before.values
+
+    again = Run.open(out, settings)
+    assert build_suites(again) == suites
+    assert prepare_examples(again, suites) == training
+    assert plan_run(again, training).key == plan.key
+    assert evaluate_phase(again, suites, Phase.BEFORE) == before
+    assert train_adapter(again, plan) == adapter
+    assert evaluate_phase(again, suites, Phase.AFTER, adapter) == after
+    assert all(reused for _, reused in again.stages.records)
+
+    scores = unlearn_run(Run.open(out, settings))
+    assert all(row.reused for row in scores.cost)
+    assert [(row.suite, row.phase) for row in scores.rows] == [("contrast", Phase.BEFORE), ("contrast", Phase.AFTER)]
+    assert read_scores(out / "scores.json") == scores
+    assert "<html" in (out / "report.html").read_text()
 
 
 def test_own_questions_with_pictures(tiny_folder, questions, tmp_path):
