@@ -139,7 +139,7 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: not readable JSON: a number is too long or the nesting too deep") from None
+        raise UserError(f"{path}: not JSON that can be read: a number is too long or the nesting too deep") from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
