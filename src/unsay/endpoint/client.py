@@ -9,14 +9,48 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unsay.endpoint.faults import HELP, PASSING, EndpointError, Fault, refusal, refused_parameter, without_ignored
+from pydantic import BaseModel, ConfigDict, Field
+
+from unsay.endpoint.faults import EndpointError, Fault, Health, refusal, refused_parameter, without_ignored
 from unsay.endpoint.parallel import Pace
-from unsay.endpoint.settings import EndpointSettings, Meter
 from unsay.errors import UserError
 from unsay.records import Record
 
 NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
 """Errors of the HTTP transport when no connection is made; after others, a server was there."""
+
+
+DECISIVE = ("url", "model")
+"""The settings that decide an answer; the others decide only how it is requested."""
+
+
+class EndpointSettings(BaseModel):
+    """An OpenAI-compatible chat server. The key itself is never a setting, because settings files are shared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(
+        pattern=r"^https?://", description="base URL of the server, with its version: http://localhost:8000/v1"
+    )
+    model: str = Field(min_length=1, description="the model's name on that server")
+    key_variable: str = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the key; servers of your own often need none"
+    )
+    timeout: float = Field(120.0, gt=0, description="seconds after which one attempt is given up")
+    retries: int = Field(
+        4, ge=0, description="further attempts after a timeout, a lost connection, 408, 409, 429 or 5xx; waits double"
+    )
+    concurrency: int = Field(8, ge=1, description="requests at the same time")
+    requests_per_minute: float | None = Field(None, gt=0, description="most requests a minute; null sets no limit")
+    give_up_after: int = Field(
+        10, ge=1, description="requests that may fail in a row before the server counts as down and the run ends"
+    )
+    price_in: float = Field(0.0, ge=0, description="price of a million prompt tokens, in your currency")
+    price_out: float = Field(0.0, ge=0, description="price of a million answer tokens, in your currency")
+
+    def decisive(self) -> dict[str, str]:
+        """The part of the settings that belongs in an answer's content key."""
+        return {name: getattr(self, name) for name in DECISIVE}
 
 
 class Completion(Record):
@@ -55,7 +89,7 @@ class ChatClient:
         self.settings = settings
         self.meter = Meter(settings)
         self._pace = Pace(settings.requests_per_minute)
-        self._health = Health(settings)
+        self._health = Health(settings.give_up_after, settings.key_variable)
         self.ignored: frozenset[str] = frozenset()
         self._learning = threading.Lock()
         self._openai = openai
@@ -167,66 +201,47 @@ class ChatClient:
         return EndpointError(f"{url} sent an invalid answer ({type(error).__name__})")
 
 
-class Health:
-    """Counts failures in a row, over many threads, and gives up a server that answers none of them.
-
-    Attributes:
-        known: whether the server has ever answered.
-        down: why nothing more is sent; None while the server is up.
-    """
+class Meter:
+    """Counts requests, tokens and their cost; safe to use from several threads."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self.known = False
-        self.down: EndpointError | None = None
-        self._in_a_row = 0
-        self._reached = False
-        self._away: EndpointError | None = None
+        self.requests = 0
+        self.failed = 0
+        self.tokens_in = 0
+        self.tokens_out = 0
 
-    def begin(self) -> None:
-        """Forget failures: a server that was down may be up now."""
+    def answered(self, tokens_in: int, tokens_out: int) -> None:
+        """Count a request that got an answer."""
         with self._lock:
-            self.down, self._in_a_row = None, 0
-            self._reached, self._away = False, None
+            self.requests += 1
+            self.tokens_in += tokens_in
+            self.tokens_out += tokens_out
 
-    def answered(self) -> None:
-        """Count a request that was answered."""
+    def failed_request(self) -> None:
+        """Count a request that got none."""
         with self._lock:
-            self.known = self._reached = True
-            self._in_a_row = 0
+            self.requests += 1
+            self.failed += 1
 
-    def failed(self, error: EndpointError) -> None:
-        """Count a request that failed.
+    @property
+    def cost(self) -> float:
+        """Price of all tokens so far, in the currency of the settings."""
+        return (self.tokens_in * self._settings.price_in + self.tokens_out * self._settings.price_out) / 1e6
 
-        A fault of one prompt does not count. Nor does a rejection by a server that has answered other requests; a
-        server that rejects everything from the start is given up.
-        """
-        with self._lock:
-            if error.fault is Fault.AWAY:
-                self._away = error
-            else:
-                self._reached = True
-            if error.fault is Fault.ACCESS:
-                self._give_up(str(error), error.fault)
-            elif error.fault is not Fault.CONTENT and (error.fault in PASSING or not self.known):
-                self._in_a_row += 1
-                if self._in_a_row >= self._settings.give_up_after:
-                    self._give_up(f"{self._in_a_row} requests failed in a row, the last with: {error}", error.fault)
+    @property
+    def tokens(self) -> int:
+        """All tokens so far, prompts and answers."""
+        return self.tokens_in + self.tokens_out
 
-    def trouble(self) -> EndpointError | None:
-        """What the user must fix before more can be sent; None if all went well, or only single requests failed.
-
-        A few requests do not make a row of failures; but if none of them reached a server, the fault is not theirs.
-        """
-        with self._lock:
-            if self.down is None and self._away is not None and not self._reached:
-                return EndpointError(f"{self._away}: {HELP[Fault.AWAY]}", Fault.AWAY)
-            return self.down
-
-    def _give_up(self, reason: str, fault: Fault) -> None:
-        if self.down is None:
-            self.down = EndpointError(f"{reason}: {HELP[fault].format(key=self._settings.key_variable)}", fault)
+    @property
+    def text(self) -> str:
+        """One line that a person reads: requests, tokens and cost so far."""
+        line = f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        if self.failed:
+            line += f", {self.failed:,} failed"
+        return line + (f", cost {self.cost:.2f}" if self.cost else "")
 
 
 def _completion(answer: Any, *, reasons: bool) -> Completion:

@@ -1,4 +1,4 @@
-"""Why a request gets no answer, and which of its parameters a server ignores.
+"""Why a request gets no answer, when a server is given up, and which parameters a server ignores.
 
 Some failures pass, some only the user can fix, some belong to one prompt. Of a server's error, only code and field are
 quoted: its message may repeat the prompt.
@@ -56,7 +56,7 @@ HELP = {
 
 NO_ACCESS = frozenset({401, 402, 404})
 FORBIDDEN = 403
-NO_TIME = frozenset({429, 502, 503, 504})
+OVERLOADED = frozenset({429, 502, 503, 504})
 TRY_AGAIN = frozenset({408, 409})
 """The other statuses below 500 that do not blame the request."""
 
@@ -71,7 +71,6 @@ USED_UP = "model output limit was reached"
 
 WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,48}")
 """What a code or a field name looks like; anything else may be words of a prompt, which no message may quote."""
-
 
 SUBSTITUTES: Final[Mapping[str, str | None]] = {"max_tokens": "max_completion_tokens", "temperature": None}
 """Parameters that some servers ignore, each with its substitute; None leaves the value to the server."""
@@ -123,7 +122,7 @@ def _fault(status: int, details: Mapping[str, Any], known: bool) -> Fault:
         return Fault.ACCESS
     if status == FORBIDDEN:
         return Fault.CONTENT if known else Fault.ACCESS
-    if status in NO_TIME:
+    if status in OVERLOADED:
         return Fault.AWAY
     return Fault.FORM if 400 <= status < 500 and status not in TRY_AGAIN else Fault.SERVER
 
@@ -132,6 +131,68 @@ def _filtered(details: Mapping[str, Any]) -> bool:
     """Whether the server blames the prompt's content; OpenRouter gives a moderator's reasons."""
     more = details.get("metadata")
     return str(details.get("code")) in FILTERED or (isinstance(more, Mapping) and bool(more.get("reasons")))
+
+
+class Health:
+    """Counts failures in a row, over many threads, and gives up a server that answers none of them.
+
+    Attributes:
+        known: whether the server has ever answered.
+        down: why nothing more is sent; None while the server is up.
+    """
+
+    def __init__(self, give_up_after: int, key_variable: str) -> None:
+        self._give_up_after, self._key_variable = give_up_after, key_variable
+        self._lock = threading.Lock()
+        self.known = False
+        self.down: EndpointError | None = None
+        self._in_a_row = 0
+        self._reached = False
+        self._away: EndpointError | None = None
+
+    def begin(self) -> None:
+        """Forget failures: a server that was down may be up now."""
+        with self._lock:
+            self.down, self._in_a_row = None, 0
+            self._reached, self._away = False, None
+
+    def answered(self) -> None:
+        """Count a request that was answered."""
+        with self._lock:
+            self.known = self._reached = True
+            self._in_a_row = 0
+
+    def failed(self, error: EndpointError) -> None:
+        """Count a request that failed.
+
+        A fault of one prompt does not count. Nor does a rejection by a server that has answered other requests; a
+        server that rejects everything from the start is given up.
+        """
+        with self._lock:
+            if error.fault is Fault.AWAY:
+                self._away = error
+            else:
+                self._reached = True
+            if error.fault is Fault.ACCESS:
+                self._give_up(str(error), error.fault)
+            elif error.fault is not Fault.CONTENT and (error.fault in PASSING or not self.known):
+                self._in_a_row += 1
+                if self._in_a_row >= self._give_up_after:
+                    self._give_up(f"{self._in_a_row} requests failed in a row, the last with: {error}", error.fault)
+
+    def trouble(self) -> EndpointError | None:
+        """What the user must fix before more can be sent; None if all went well, or only single requests failed.
+
+        A few requests do not make a row of failures; but if none of them reached a server, the fault is not theirs.
+        """
+        with self._lock:
+            if self.down is None and self._away is not None and not self._reached:
+                return EndpointError(f"{self._away}: {HELP[Fault.AWAY]}", Fault.AWAY)
+            return self.down
+
+    def _give_up(self, reason: str, fault: Fault) -> None:
+        if self.down is None:
+            self.down = EndpointError(f"{reason}: {HELP[fault].format(key=self._key_variable)}", fault)
 
 
 def refused_parameter(body: object, sent: Collection[str]) -> str | None:

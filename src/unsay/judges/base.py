@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from unsay.endpoint.settings import EndpointSettings
+from unsay.endpoint import EndpointSettings
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.journal import Journal
