@@ -1,4 +1,4 @@
-"""Pictures: reading them, comparing them, and putting training examples into the modality that is asked for.
+"""Pictures: reading them, comparing them, and putting training examples into a modality.
 
 Modality is a property of the data. Methods and the trainer know nothing of it, so that multimodal unlearning and
 multimodal fine-tuning are the text-only methods with other examples: same requests, same answers, same ids and, through

@@ -108,28 +108,28 @@ def questions(scene: ShapeScene, rng: random.Random | None = None) -> list[Quest
 
     Args:
         scene: what the picture shows.
-        rng: draws what is asked about absent things; without it the first absent kind and colour are asked about.
+        rng: chooses the absent thing of a question; without it the first absent colour and kind.
     """
     kinds = Counter(shape.kind for shape in scene.shapes)
     colours = Counter(shape.colour for shape in scene.shapes)
     pairs = Counter((shape.colour, shape.kind) for shape in scene.shapes)
-    asked: list[Question] = []
+    listed: list[Question] = []
     for kind, number in kinds.items():
-        asked.append(Question(f"How many {plural(kind)} are there?", NUMBERS[number], "count"))
-    asked.append(Question("How many shapes are there?", NUMBERS[len(scene.shapes)], "count"))
+        listed.append(Question(f"How many {plural(kind)} are there?", NUMBERS[number], "count"))
+    listed.append(Question("How many shapes are there?", NUMBERS[len(scene.shapes)], "count"))
     for shape in scene.shapes:
         if kinds[shape.kind] == 1:
-            asked.append(Question(f"What color is the {shape.kind}?", shape.colour, "colour"))
+            listed.append(Question(f"What color is the {shape.kind}?", shape.colour, "colour"))
             if len(scene.shapes) > 1 and abs(shape.x - 0.5) > 0.12:
                 side = "left" if shape.x < 0.5 else "right"
-                asked.append(Question(f"Is the {shape.kind} on the left or on the right?", side, "side"))
+                listed.append(Question(f"Is the {shape.kind} on the left or on the right?", side, "side"))
         if colours[shape.colour] == 1:
-            asked.append(Question(f"What shape is {shape.colour}?", shape.kind, "kind"))
+            listed.append(Question(f"What shape is {shape.colour}?", shape.kind, "kind"))
     for colour, kind in pairs:
-        asked.append(Question(f"Is there {_article(colour)} {colour} {kind}?", "yes", "exists"))
+        listed.append(Question(f"Is there {_article(colour)} {colour} {kind}?", "yes", "exists"))
     colour, kind = _absent(pairs, rng)
-    asked.append(Question(f"Is there {_article(colour)} {colour} {kind}?", "no", "exists"))
-    return asked
+    listed.append(Question(f"Is there {_article(colour)} {colour} {kind}?", "no", "exists"))
+    return listed
 
 
 def plural(kind: str) -> str:

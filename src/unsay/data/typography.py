@@ -97,14 +97,14 @@ class Layout:
         """`(index in the text, x, y)` of every character's centre, in pixels, blanks included."""
         font = load_font(self.style.font, self.style.size)
         middle = _line_height(self.style.size) / 2
-        found = []
+        centres = []
         for line in self.lines:
             left = line.x
             for offset, character in enumerate(line.text):
                 width = _width(font, character)
-                found.append((line.start + offset, left + width / 2, line.y + middle))
+                centres.append((line.start + offset, left + width / 2, line.y + middle))
                 left += width
-        return found
+        return centres
 
 
 def random_style(rng: random.Random) -> Style:

@@ -1,18 +1,11 @@
-"""Scores of utility answers: graded, multiple choice, VQA accuracy, yes or no.
+"""Scores of utility answers: graded by a judge model, multiple choice, VQA accuracy, yes or no.
 
-What a judge model is asked of open answers, and how its reply is read. The wording is our own.
+Graded: the message to a judge model, in our own words, and how its JSON reply is read. A reply that is no JSON, lacks a
+number or has one out of range is a failure of that row and in no score.
 
-Replies are JSON. One that is not, or lacks a number, or has one out of range, is a failure of that row and in no score.
-
-Multiple choice: the letter that an answer names, and scores from the likelihood of the choices.
-
-VQA accuracy (Antol et al. 2015, arXiv 1505.00468): how many of ten annotators said the same.
-
-An answer is worth min(1, n ÷ 3), n the annotators that gave it, averaged over all ways to leave one annotator out, as
-the official evaluation does. Answers are compared after its normalisation of case, punctuation, articles, number words
-and contractions.
-
-Yes-or-no questions: how POPE and MME read an answer, and what they make of all of them.
+VQA accuracy (Antol et al. 2015, arXiv 1505.00468): an answer is worth min(1, n ÷ 3), n the annotators that gave it,
+averaged over all ways to leave one annotator out, as the official evaluation does. Answers are compared after its
+normalisation of case, punctuation, articles, number words and contractions.
 """
 
 import json
@@ -24,7 +17,42 @@ from itertools import product
 
 from unsay.records import Prompt, Response
 
+LETTERS = "ABCDEFGHIJ"
+"""Of the choices, in their order."""
+NEEDED = 3
+"""Annotators that make an answer fully right."""
+MME_PERCEPTION = (
+    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
+)  # fmt: skip
+MME_COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+_MARKS = re.compile(r"[*_`\"]+")
+"""Of Markdown, and quotation marks."""
+_ENDS = r"(?=$|[).,:;!?\n]|\s+(?:because|since|is|and)\b)"
+_NAMED = rf"\(?([B-HJ]\b|[A-Ja-j]{_ENDS})"
+"""A letter in a sentence. A, I and small letters may be words: they must end the clause, or a reason must follow."""
+_VERDICT = r"(?i:\b(?:answer|option|choice)(?:(?:\s+is|\s+would\s+be)\b\s*:?|\s*:))"
+_FIRST = re.compile(r"\(?([A-Ja-j])\)?[.:,]?(?=\n|$)|\(?([A-J])(?:[).:,]|\s+is\b)|\(?([a-j])[).:]\s")
+_SAID = re.compile(rf"{_VERDICT}\s*(?i:option\s+|choice\s+)?{_NAMED}")
+_OPTION = re.compile(rf"(?i:\b(?:option|choice))\s+\(?([A-J]\b|[a-j]{_ENDS})")
+_LEAD = re.compile(rf"^(?i:the\s+)?(?i:(?:correct|right|best)\s+)?{_VERDICT}\s*")
+_ARTICLES = frozenset(("a", "an", "the"))
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
+_NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())}
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_COMMA_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
+_PERIOD = re.compile(r"\.(?!\d)")
+_WRITTEN = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
+    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
+    needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
+    somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's
+    there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
+    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've
+    why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll
+    you're you've
+"""
 
 
 def ask_pair(prompt: Prompt, response: Response) -> str:
@@ -44,8 +72,8 @@ def read_pair(reply: str) -> tuple[float, float]:
     Raises:
         ValueError: the reply is not such JSON, or a rating is not from 1 to 10.
     """
-    found = _object(reply)
-    first, second = _number(found, "answer_1", 1, 10), _number(found, "answer_2", 1, 10)
+    ratings = _object(reply)
+    first, second = _number(ratings, "answer_1", 1, 10), _number(ratings, "answer_2", 1, 10)
     return 100 * second / first, first
 
 
@@ -69,17 +97,17 @@ def read_score(reply: str) -> tuple[float, float]:
 
 
 def _object(reply: str) -> dict[str, object]:
-    found = _OBJECT.search(reply)
-    if found is None:
+    match = _OBJECT.search(reply)
+    if match is None:
         raise ValueError("no JSON object")
-    value = json.loads(found[0])
+    value = json.loads(match[0])
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     return value
 
 
-def _number(found: dict[str, object], name: str, low: float, high: float) -> float:
-    value = found.get(name)
+def _number(values: dict[str, object], name: str, low: float, high: float) -> float:
+    value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name}: no number")
     if not low <= value <= high:
@@ -87,20 +115,7 @@ def _number(found: dict[str, object], name: str, low: float, high: float) -> flo
     return float(value)
 
 
-LETTERS = "ABCDEFGHIJ"
-_MARKS = re.compile(r"[*_`\"]+")
-"""Of Markdown, and quotation marks."""
-_ENDS = r"(?=$|[).,:;!?\n]|\s+(?:because|since|is|and)\b)"
-_NAMED = rf"\(?([B-HJ]\b|[A-Ja-j]{_ENDS})"
-"""A letter in a sentence. A, I and small letters may be words: they must end the clause, or a reason must follow."""
-_VERDICT = r"(?i:\b(?:answer|option|choice)(?:(?:\s+is|\s+would\s+be)\b\s*:?|\s*:))"
-_FIRST = re.compile(r"\(?([A-Ja-j])\)?[.:,]?(?=\n|$)|\(?([A-J])(?:[).:,]|\s+is\b)|\(?([a-j])[).:]\s")
-_SAID = re.compile(rf"{_VERDICT}\s*(?i:option\s+|choice\s+)?{_NAMED}")
-_OPTION = re.compile(rf"(?i:\b(?:option|choice))\s+\(?([A-J]\b|[a-j]{_ENDS})")
-_LEAD = re.compile(rf"^(?i:the\s+)?(?i:(?:correct|right|best)\s+)?{_VERDICT}\s*")
-
-
-def chosen_letter(said: str, choices: Sequence[str]) -> str | None:
+def chosen_letter(answer: str, choices: Sequence[str]) -> str | None:
     """The letter that an answer names, or None: ScienceQA counts an answer without one as wrong.
 
     ScienceQA's own evaluation reads `The answer is B.`, LLaVA's also `B` and `B. words`; here these count and what says
@@ -109,13 +124,13 @@ def chosen_letter(said: str, choices: Sequence[str]) -> str | None:
     are not several; the words of exactly one choice, alone or called the answer.
 
     Args:
-        said: the answer.
+        answer: the answer.
         choices: the words of the choices, in the order of their letters.
     """
-    text = _MARKS.sub("", said).strip()
+    text = _MARKS.sub("", answer).strip()
     letters = LETTERS[: len(choices)]
-    if found := _FIRST.match(text):
-        letter = next(filter(None, found.groups())).upper()
+    if first := _FIRST.match(text):
+        letter = next(filter(None, first.groups())).upper()
         return letter if letter in letters else None
     for pattern in (_SAID, _OPTION):
         named = {letter.upper() for letter in pattern.findall(text)}
@@ -155,35 +170,33 @@ def true_share(prompt: Prompt, scores: Sequence[float]) -> float:
     return true / sum(weights)
 
 
-NEEDED = 3
-"""Annotators that make an answer fully right."""
-_ARTICLES = frozenset(("a", "an", "the"))
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
-_NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())}
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_COMMA_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
-_PERIOD = re.compile(r"\.(?!\d)")
-_WRITTEN = """
-    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
-    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
-    needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
-    somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's
-    there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
-    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've
-    why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll
-    you're you've
-"""
+def vqa_accuracy(answer: str, annotators: Sequence[str], spoken: bool = False) -> float:
+    """The share of a full point that an answer earns; 0 without annotators.
+
+    Args:
+        answer: the model's answer.
+        annotators: the answer of each person, ten in the official data.
+        spoken: see `normalise`.
+    """
+    if not annotators:
+        return 0.0
+    own = normalise(answer, spoken)
+    same = [normalise(other, spoken) == own for other in annotators]
+    if len(same) == 1:
+        return float(same[0])
+    agreeing = sum(same)
+    # Without one who agrees, one fewer is left.
+    return sum(min(1.0, (agreeing - one) / NEEDED) for one in same) / len(same)
 
 
-def _misspelt(word: str) -> Iterator[str]:
-    """Every spelling of a contraction that lacks at least one of its apostrophes."""
-    parts = word.split("'")
-    for marks in product(("'", ""), repeat=len(parts) - 1):
-        if "" in marks:
-            yield "".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True))
+def vqa_value(prompt: Prompt, response: Response) -> float:
+    """VQAv2's rule for one item."""
+    return vqa_accuracy(response.response, prompt.answers)
 
 
-_CONTRACTIONS = {wrong: word for word in _WRITTEN.split() for wrong in _misspelt(word)}
+def textvqa_value(prompt: Prompt, response: Response) -> float:
+    """TextVQA's rule for one item."""
+    return vqa_accuracy(response.response, prompt.answers, spoken=True)
 
 
 def normalise(text: str, spoken: bool = False) -> str:
@@ -210,53 +223,29 @@ def _without_punctuation(text: str) -> str:
     return _PERIOD.sub("", out)
 
 
-def vqa_accuracy(said: str, annotators: Sequence[str], spoken: bool = False) -> float:
-    """The share of a full point that an answer earns; 0 without annotators.
-
-    Args:
-        said: the answer.
-        annotators: what each person said, ten in the official data.
-        spoken: see `normalise`.
-    """
-    if not annotators:
-        return 0.0
-    answer = normalise(said, spoken)
-    same = [normalise(person, spoken) == answer for person in annotators]
-    if len(same) == 1:
-        return float(same[0])
-    agreeing = sum(same)
-    # Without one who agrees, one fewer is left.
-    return sum(min(1.0, (agreeing - one) / NEEDED) for one in same) / len(same)
+def _misspelt(word: str) -> Iterator[str]:
+    """Every spelling of a contraction that lacks at least one of its apostrophes."""
+    parts = word.split("'")
+    for marks in product(("'", ""), repeat=len(parts) - 1):
+        if "" in marks:
+            yield "".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True))
 
 
-def measured(prompt: Prompt, response: Response) -> float:
-    """VQAv2's rule for one item."""
-    return vqa_accuracy(response.response, prompt.answers)
+_CONTRACTIONS = {wrong: word for word in _WRITTEN.split() for wrong in _misspelt(word)}
 
 
-def measured_spoken(prompt: Prompt, response: Response) -> float:
-    """TextVQA's rule for one item."""
-    return vqa_accuracy(response.response, prompt.answers, spoken=True)
-
-
-MME_PERCEPTION = (
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
-)  # fmt: skip
-MME_COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-
-
-def pope_answer(said: str) -> str:
+def pope_answer(answer: str) -> str:
     """POPE's reading (Li et al. 2023, arXiv 2305.10355): `no` if the first sentence has the word no or not, else `yes`.
 
     An empty answer is therefore a yes, as in the official evaluation.
     """
-    words = said.split(".")[0].replace(",", "").split(" ")
+    words = answer.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
-def mme_answer(said: str) -> str:
+def mme_answer(answer: str) -> str:
     """MME's reading (Fu et al. 2023, arXiv 2306.13394): yes or no among the first four letters, else `other`."""
-    text = said.lower().strip().replace(".", "")
+    text = answer.lower().strip().replace(".", "")
     if len(text) == 1:
         return {"y": "yes", "n": "no"}.get(text, "other")
     return "yes" if "yes" in text[:4] else "no" if "no" in text[:4] else "other"
@@ -273,7 +262,7 @@ def mme_value(prompt: Prompt, response: Response) -> float:
 
 
 def _confusion(prompts: Sequence[Prompt], values: Sequence[float]) -> tuple[int, int, int, int]:
-    """(true yes, false yes, true no, false no): whoever is wrong about a yes said no, and the other way round."""
+    """(true yes, false yes, true no, false no): whoever is wrong about a yes answer no, and the other way round."""
     counts = [0, 0, 0, 0]
     for prompt, value in zip(prompts, values, strict=True):
         if prompt.reference == "yes":

@@ -88,7 +88,7 @@ VQAV2 = Suite(
     items=_vqav2,
     size=214_354,
     by_category=True,
-    measure=Measure(scorers.measured),
+    measure=Measure(scorers.vqa_value),
     files=(QUESTIONS, ANNOTATIONS, VAL2014),
 )
 TEXTVQA = Suite(
@@ -100,6 +100,6 @@ TEXTVQA = Suite(
     licence="CC BY 4.0",
     items=_textvqa,
     size=5000,
-    measure=Measure(scorers.measured_spoken),
+    measure=Measure(scorers.textvqa_value),
     files=(TEXTVQA_QUESTIONS, TEXTVQA_PICTURES),
 )
