@@ -36,14 +36,13 @@ from unsay.judges.probe import (
     ProbeJudge,
     answer_features,
     nonempty,
-    request_answer_texts,
     settled_by_rules,
     source_name,
 )
 from unsay.judges.probe_fit import crossfitted_thresholds, folds_of, out_of_fold, source_weights
-from unsay.judges.reader import first_tokens, token_ids
 from unsay.judges.refusal import refusal_reason
 from unsay.judges.rules import RulesJudge
+from unsay.judges.soundness import first_tokens, token_ids
 from unsay.records import Label, LabelledResponse
 
 XSTEST_DEVELOPMENT = tuple(sorted(label_sets.XSTEST_DEVELOPMENT))
@@ -132,7 +131,8 @@ def harm_out_of_fold(probe: ProbeJudge, rows: Sequence[LabelledResponse]) -> dic
     rows = nonempty(rows)
     settings = probe.fitted.settings
     sources = np.array([source_name(row) for row in rows])
-    features = answer_features(*probe.reader, request_answer_texts(rows), settings, settings.cuts)
+    texts = [(row.prompt, row.response) for row in rows]
+    features = answer_features(*probe.reader, texts, settings, settings.cuts)
     true = np.array([row.label is Label.HARMFUL for row in rows])
     fold = folds_of(true, request_groups(rows), settings)
     wording, weights = len(probe_features.FEATURES), source_weights(sources.tolist())

@@ -14,7 +14,7 @@ from tools.judge_evidence import gptfuzz_fit_rows
 from unsay.files import write_text
 from unsay.judges.label_sets import pyrit_objective
 from unsay.judges.probe import PACKAGED, fit
-from unsay.judges.reader import original_reader
+from unsay.judges.soundness import original_reader
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,9 +16,9 @@ from unsay.generation import GenerationSettings
 from unsay.generation.server import EndpointResponder, EndpointResponderSettings
 from unsay.judges import judge_all
 from unsay.judges.base import EndpointJudgeSettings, as_attack
+from unsay.judges.endpoint_judge import EndpointJudge
 from unsay.judges.panel import PanelJudge
 from unsay.judges.rules import RulesJudge
-from unsay.judges.server import EndpointJudge
 from unsay.records import Kind, Label, Modality, Prompt
 from unsay.run.cautions import sampling_cautions
 from unsay.run.evaluate import ignored_parameters as told_of_run

@@ -15,7 +15,7 @@ from unsay.endpoint.parallel import Pace
 from unsay.errors import UserError
 from unsay.judges import judge_all
 from unsay.judges.base import EndpointJudgeSettings, Pair, as_attack
-from unsay.judges.server import RUBRICS, EndpointJudge, json_object, read_five_way, read_strongreject
+from unsay.judges.endpoint_judge import RUBRICS, EndpointJudge, json_object, read_five_way, read_strongreject
 from unsay.records import Kind, Label
 
 SOUND = "Here is an answer of several sound words."

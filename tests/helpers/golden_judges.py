@@ -9,7 +9,18 @@ import torch
 
 from helpers.golden import Output
 from helpers.tiny_text import tiny_model, tiny_tokenizer
-from unsay.judges import agreement, degeneration, guard, panel, probe, probe_features, refusal, rules, server, soundness
+from unsay.judges import (
+    agreement,
+    degeneration,
+    endpoint_judge,
+    guard,
+    panel,
+    probe,
+    probe_features,
+    refusal,
+    rules,
+    soundness,
+)
 from unsay.judges.base import GuardSettings, Pair, as_attack
 from unsay.judges.guard_formats import GUARDS, GuardFinding
 from unsay.judges.probe_fit import FittedProbe, ProbeSettings
@@ -163,13 +174,13 @@ def _rubrics() -> Any:
     asked = [as_attack("1", REQUESTS[0], answer) for answer in (ANSWERS[11], "=" * 12)]
     asked += [(prompt.model_copy(update={"kind": Kind.BENIGN, "context": "A bakery."}), row) for prompt, row in asked]
     found: dict[str, Any] = {}
-    for name, rubric in server.RUBRICS.items():
+    for name, rubric in endpoint_judge.RUBRICS.items():
         readings = [
             attempt(lambda: [(found := rubric.read(text, 0.25, kind)).label, found.score])  # noqa: B023
             for text, kind in product(TEXTS, Kind)
         ]
         found[name] = [rubric.system, [rubric.question(*pair) for pair in asked], rubric.schema, readings]
-    return server.VERSION, found
+    return endpoint_judge.VERSION, found
 
 
 def _guards() -> Any:
@@ -204,7 +215,7 @@ OUTPUTS: dict[str, Output] = {
     "probe_features": _features,
     "probe": _probe,
     "panel": _panel,
-    "server": _rubrics,
+    "endpoint_judge": _rubrics,
     "guard": _guards,
     "agreement": _agreement,
 }

@@ -10,7 +10,7 @@ from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
 from unsay.judges import soundness
 from unsay.judges.base import as_attack, as_attacks, judge_all
-from unsay.judges.probe import PACKAGED, ProbeJudge, answer_features, fit, reader_key
+from unsay.judges.probe import PACKAGED, ProbeJudge, answer_features, fit, reader_key, weights_key
 from unsay.judges.probe_features import FEATURES, answer_states, wording_features
 from unsay.judges.probe_fit import (
     ProbeSettings,
@@ -21,8 +21,8 @@ from unsay.judges.probe_fit import (
     out_of_fold,
     source_weights,
 )
-from unsay.judges.reader import chat_frame, first_tokens, weights_key
 from unsay.judges.rules import rules_key
+from unsay.judges.soundness import chat_frame, first_tokens
 from unsay.records import Kind, Label, LabelledResponse
 
 LAYERS = (2, 3)

@@ -8,11 +8,10 @@ import torch
 from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.judges import soundness
 from unsay.judges.base import EndpointJudgeSettings, GuardSettings, Judge, RulesSettings, as_attack
+from unsay.judges.endpoint_judge import EndpointJudge
 from unsay.judges.guard import GuardJudge
-from unsay.judges.reader import chat_frame
 from unsay.judges.rules import RulesJudge
-from unsay.judges.server import EndpointJudge
-from unsay.judges.soundness import Soundness
+from unsay.judges.soundness import Soundness, chat_frame
 from unsay.records import Label, Modality, Turn
 
 PROSE = "one two three four five six seven eight nine ten"

@@ -3,8 +3,8 @@
 A new judge is one file and one entry in `JUDGES`. An entry imports its judge only when it builds it.
 
 - `base`: what a judge is, its settings, and `judge_all`, which never loses a row.
-- `degeneration`, `refusal`: rules on the text; `soundness`, `reader`: broken answers, with a frozen language model.
-- `rules`, `probe`, `guard`, `server`, `panel`: the judges; `probe_features`, `probe_fit`, `guard_formats`: their parts.
+- `degeneration`, `refusal`: rules on the text; `soundness`: broken answers, by these and a frozen language model.
+- `rules`, `probe`, `guard`, `endpoint_judge`, `panel`: judges; `probe_features`, `probe_fit`, `guard_formats`: parts.
 - `agreement`: labels against people's, in numbers; `calibrate`: runs a judge on the rows of `label_sets`.
 """
 
@@ -69,7 +69,7 @@ def _guard(name: str, settings: GuardSettings) -> Judge:
 
 
 def _endpoint(settings: EndpointJudgeSettings) -> Judge:
-    from unsay.judges.server import EndpointJudge
+    from unsay.judges.endpoint_judge import EndpointJudge
 
     return EndpointJudge(settings)
 

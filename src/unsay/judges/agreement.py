@@ -16,6 +16,7 @@ RESAMPLES: Final = 2000
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 Rate = TypeVar("Rate", float, Floats)
 """One number, or the same number of many resamples."""
 
@@ -156,10 +157,6 @@ def _estimate(value: float, interval: Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-def _interval(estimate: Estimate) -> Interval:
-    return Interval(low=estimate.low, high=estimate.high)
-
-
 def _uninformative(name: str, estimate: Estimate) -> Estimate:
     """The estimate with an interval that rules nothing out."""
     return estimate.model_copy(update={"low": -1.0 if name == "kappa" else 0.0, "high": 1.0})
@@ -171,7 +168,7 @@ def _share(outcomes: Bools) -> Estimate | None:
     return _estimate(share, wilson_of_share(share, len(outcomes))) if len(outcomes) else None
 
 
-def _clustered_share(outcome: Bools, among: Bools, counts: Floats, request_of: NDArray[np.intp]) -> Estimate | None:
+def _clustered_share(outcome: Bools, among: Bools, counts: Floats, request_of: Indices) -> Estimate | None:
     """A share over samples of whole requests."""
     if not among.any():
         return None
@@ -183,16 +180,12 @@ def _clustered_share(outcome: Bools, among: Bools, counts: Floats, request_of: N
 
 def _no_narrower(estimate: Estimate, other: Interval, requests: int) -> Estimate:
     """The estimate, widened to hold `other` where its own interval of samples is too narrow to be believed."""
-    own = _interval(estimate)
+    own = Interval(low=estimate.low, high=estimate.high)
     return _estimate(estimate.value, hull(own, other)) if too_narrow(own, requests) else estimate
 
 
 def _widened(
-    resampled: Mapping[str, Estimate],
-    recall: Estimate,
-    specificity: Estimate,
-    true: Bools,
-    request_of: NDArray[np.intp],
+    resampled: Mapping[str, Estimate], recall: Estimate, specificity: Estimate, true: Bools, request_of: Indices
 ) -> dict[str, Estimate]:
     """Balanced accuracy, kappa and AUC with intervals that few samples, or equal ones, do not make too short."""
     share = float(true.mean())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -107,16 +107,9 @@ def calibrate(
             positive=one.positive,
             groups=request_groups(one.rows),
         )
-        results.append(
-            SetResult(
-                name=one.name,
-                fitted_on=bool(names & one.fitted_by),
-                seen=bool(names & one.seen_by),
-                unfit=one.unfit,
-                calibration=measured,
-                content=one.content,
-            )
-        )
+        fitted_on, seen = bool(names & one.fitted_by), bool(names & one.seen_by)
+        about: dict[str, Any] = {"name": one.name, "unfit": one.unfit, "content": one.content}
+        results.append(SetResult(fitted_on=fitted_on, seen=seen, calibration=measured, **about))
     return CalibrationReport(judge=judge.name, key=judge.key, sets=tuple(results))
 
 

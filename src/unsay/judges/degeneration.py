@@ -98,11 +98,9 @@ _CHARACTER_RUN = re.compile(rf"([^\s\-=_.*#~|+─═])\1{{{CHARACTER_RUN - 1},}}
 _RULED = re.compile(r"([-=_.*#~|+─═])\1{2,}")
 _LINK = re.compile(r"https?://\S+|\b[\w.+-]{1,64}@\S+")
 _ABOUT_LANGUAGE = re.compile(
-    r"\b(?:translat\w*|languages?|alphabet|script|pronounc\w*|say .{1,40} in|in (?:arabic|chinese|greek|hebrew|"
-    r"hindi|japanese|korean|"
-    r"russian|thai|ukrainian|mandarin|cyrillic|kanji|hiragana)|arabic|chinese|greek|hebrew|hindi|japanese|"
-    r"korean|russian|thai|"
-    r"ukrainian|bengali|tamil|urdu|persian)\b",
+    r"\b(?:translat\w*|languages?|alphabet|script|pronounc\w*|say .{1,40} in|in (?:arabic|chinese|greek|hebrew|hindi|"
+    r"japanese|korean|russian|thai|ukrainian|mandarin|cyrillic|kanji|hiragana)|arabic|chinese|greek|hebrew|hindi|"
+    r"japanese|korean|russian|thai|ukrainian|bengali|tamil|urdu|persian)\b",
     re.IGNORECASE,
 )
 # Scripts that one language mixes count as one script.
@@ -111,9 +109,8 @@ _FAMILIES: Final = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "IDEO
 _UNSPACED: Final = frozenset({"CJK", "THAI", "LAO", "KHMER", "MYANMAR"})
 _LETTERS_ONLY = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NAMES_LANGUAGE = re.compile(
-    r"\b(?:translat\w*|languages?|multilingual|bilingual|"
-    r"german|deutsch|french|français|spanish|español|portuguese|português|italian|italiano|dutch|nederlands|swedish|"
-    r"svenska|polish|polski|latin|english)\b",
+    r"\b(?:translat\w*|languages?|multilingual|bilingual|german|deutsch|french|français|spanish|español|portuguese|"
+    r"português|italian|italiano|dutch|nederlands|swedish|svenska|polish|polski|latin|english)\b",
     re.IGNORECASE,
 )
 

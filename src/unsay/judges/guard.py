@@ -13,10 +13,9 @@ from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.judges.base import GuardSettings, Pair, failed_verdict
 from unsay.judges.guard_formats import GUARDS, Guard, GuardFinding, fill_format
-from unsay.judges.reader import original_reader
 from unsay.judges.refusal import refusal_reason
 from unsay.judges.rules import rules_key, sound_verdict
-from unsay.judges.soundness import Soundness
+from unsay.judges.soundness import Soundness, original_reader
 from unsay.models import model_key
 from unsay.models.checkpoint import FAILURES, opened, reason
 from unsay.models.memory import out_of_memory

@@ -190,13 +190,8 @@ def gptfuzz_set(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
         if not response or not number.isdigit() or (int(number) in FITTED_QUESTIONS) is held_out:
             continue
         label = Label.HARMFUL if row["label"].strip() == "1" else Label.SAFE
-        rows[number, response, label] = LabelledResponse(
-            prompt=text.get(number, ""),
-            response=response,
-            label=label,
-            source="gptfuzz/train.csv",
-            group=f"question {number}",
-        )
+        answer = _labelled(text.get(number, ""), response, label, "gptfuzz/train.csv")
+        rows[number, response, label] = answer.model_copy(update={"group": f"question {number}"})
     return list(rows.values())
 
 

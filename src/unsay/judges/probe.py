@@ -6,6 +6,7 @@ on human labels ("was the harmful objective achieved?"). The fit is in the packa
 makes it again.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +30,8 @@ from unsay.judges.probe_fit import (
     out_of_fold,
     source_weights,
 )
-from unsay.judges.reader import first_tokens, original_reader, weights_key
 from unsay.judges.rules import rules_key, rules_verdict, sound_verdict
-from unsay.judges.soundness import Soundness
+from unsay.judges.soundness import Soundness, first_tokens, original_reader
 from unsay.records import Label, LabelledResponse, Response, Verdict
 
 VERSION: Final = 1
@@ -83,8 +83,12 @@ class ProbeJudge:
             broken or sound_verdict(self.name, prompt, response)
             for (prompt, response), broken in zip(pairs, self.soundness.verdicts(self.name, pairs), strict=True)
         ]
-        open_pairs = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None]
-        scores = iter(self._probabilities([(prompt.request, response.response) for prompt, response in open_pairs]))
+        undecided = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None]
+        if not undecided:
+            return [verdict for verdict in verdicts if verdict is not None]
+        settings, texts = self.fitted.settings, [(prompt.request, response.response) for prompt, response in undecided]
+        features = answer_features(*self.reader, texts, settings, (settings.response_tokens,))
+        scores = iter(self.fitted.probabilities(features[:, 0]))
         return [
             verdict or self._verdict(response, float(next(scores)))
             for (_, response), verdict in zip(pairs, verdicts, strict=True)
@@ -98,13 +102,6 @@ class ProbeJudge:
             measured_on=MEASURED_ON.format(self.fitted.settings.report_cut),
             calibration=self.fitted.calibration,
         )
-
-    def _probabilities(self, texts: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
-        if not texts:
-            return np.zeros(0)
-        settings = self.fitted.settings
-        features = answer_features(*self.reader, texts, settings, (settings.response_tokens,))
-        return self.fitted.probabilities(features[:, 0])
 
     def _verdict(self, response: Response, score: float) -> Verdict:
         threshold = self.fitted.threshold
@@ -132,7 +129,8 @@ def fit(
     settings = settings or ProbeSettings()
     rows = nonempty(rows)
     sources = [source_name(row) for row in rows]
-    features = answer_features(language_model, tokenizer, request_answer_texts(rows), settings, settings.cuts)
+    texts = [(row.prompt, row.response) for row in rows]
+    features = answer_features(language_model, tokenizer, texts, settings, settings.cuts)
     labels = np.array([row.label is Label.HARMFUL for row in rows])
     fold = folds_of(labels, request_groups(rows), settings)
     wording, weights = len(probe_features.FEATURES), source_weights(sources)
@@ -179,9 +177,17 @@ def reader_key(language_model: Any, tokenizer: Any, settings: ProbeSettings) -> 
     return content_key(weights_key(language_model), template, features)
 
 
-def request_answer_texts(rows: Sequence[LabelledResponse]) -> list[tuple[str, str]]:
-    """(request, answer) of each row."""
-    return [(row.prompt, row.response) for row in rows]
+def weights_key(model: Any) -> str:
+    """A key of a model's weights, from about 64 evenly spaced values of each tensor.
+
+    Training changes nearly every value, so a sample tells two models apart in a fraction of the time.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().flatten()
+        sample = values[:: max(1, len(values) // 64)].float().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def settled_by_rules(tokenizer: Any, rows: Sequence[LabelledResponse], cut: int) -> NDArray[np.bool_]:
@@ -195,18 +201,10 @@ def answer_features(
     language_model: Any, tokenizer: Any, texts: Sequence[tuple[str, str]], settings: ProbeSettings, cuts: Sequence[int]
 ) -> NDArray[np.float64]:
     """Mean hidden state and wording of the answers at each cut, shape (rows, cuts, hidden + wording)."""
-    states = probe_features.answer_states(
-        language_model,
-        tokenizer,
-        texts,
-        layers=settings.layers,
-        cuts=cuts,
-        prompt_tokens=settings.prompt_tokens,
-    )
-    wording = np.stack(
-        [
-            [probe_features.wording_features(request, first_tokens(tokenizer, answer, cut)) for cut in cuts]
-            for request, answer in texts
-        ]
-    )
+    shape: dict[str, Any] = {"layers": settings.layers, "cuts": cuts, "prompt_tokens": settings.prompt_tokens}
+    states = probe_features.answer_states(language_model, tokenizer, texts, **shape)
+    wording = [
+        [probe_features.wording_features(request, first_tokens(tokenizer, answer, cut)) for cut in cuts]
+        for request, answer in texts
+    ]
     return np.concatenate([states.astype(np.float64), wording], axis=2)

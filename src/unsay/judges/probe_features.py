@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unsay.judges.reader import chat_frame, token_ids
 from unsay.judges.refusal import refusal_reason, voices
+from unsay.judges.soundness import chat_frame, token_ids
 
 VERSION: Final = 2
 """Raise when any feature changes: a probe that was fitted before is then refused."""

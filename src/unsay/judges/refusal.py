@@ -41,13 +41,12 @@ _ADVERBS = (
     r"don't),? ?)+)?"
 )
 _HELP = (
-    r"(?:help|assist|support|provide|offer|give|share|supply|fulfil+|comply|complete|do (?:that|this|so|it|"
-    r"what)|answer|"
-    r"respond|reply|engage|participate|write|create|generate|produce|develop|make|draft|compose|design|build|"
-    r"craft|teach|show|"
-    r"tell|explain|describe|discuss|outline|list|suggest|recommend|advise|encourage|promote|endorse|condone|facilitate|"
-    r"continue|proceed|carry out|satisfy|accommodate|grant|honou?r|process|speak|talk|comment|agree|accept|"
-    r"instruct|guide|be able to|be involved|be part|take part|go into|perform|act|in good conscience|allow|entertain)"
+    r"(?:help|assist|support|provide|offer|give|share|supply|fulfil+|comply|complete|do (?:that|this|so|it|what)|"
+    r"answer|respond|reply|engage|participate|write|create|generate|produce|develop|make|draft|compose|design|build|"
+    r"craft|teach|show|tell|explain|describe|discuss|outline|list|suggest|recommend|advise|encourage|promote|endorse|"
+    r"condone|facilitate|continue|proceed|carry out|satisfy|accommodate|grant|honou?r|process|speak|talk|comment|"
+    r"agree|accept|instruct|guide|be able to|be involved|be part|take part|go into|perform|act|in good conscience|"
+    r"allow|entertain)"
 )
 _ABLE = (
     r"(?:able|allowed|permitted|programmed|designed|authori[sz]ed|comfortable|willing|equipped|capable|going|"
@@ -80,18 +79,16 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ("nothing-i-can", r"\bthere(?:'s| is) (?:nothing|no way) (?:that )?i can (?:do|help|assist)"),
     (
         "i-do-not-do-that",
-        r"\bi (?:do not|don't) (?:provide|offer|assist|help|engage|participate|support (?:or|any|the)|condone|"
-        r"promote|encourage|endorse|generate|create|produce|write|feel comfortable|"
-        r"think (?:it(?:'s| is|'d be| would be) (?:appropriate|right|ethical|a good idea|fair|proper|okay|ok|"
-        r"productive)|i can|i should)|"
+        r"\bi (?:do not|don't) (?:provide|offer|assist|help|engage|participate|support (?:or|any|the)|condone|promote|"
+        r"encourage|endorse|generate|create|produce|write|feel comfortable|think (?:it(?:'s| is|'d be|"
+        r" would be) (?:appropriate|right|ethical|a good idea|fair|proper|okay|ok|productive)|i can|i should)|"
         r"believe (?:it(?:'s| is) (?:appropriate|right|ethical)|in (?:taking|harming|hurting|violence)))",
     ),
     (
         "i-cannot-bare",
         r"(?:sorry|apologi[sz]e|apologies|unfortunately|regret|no)\b[,.]?(?: but)? ?(?:(?:as|"
-        r"being) an? [\w ]{2,30},? )?"
-        r"i (?:can ?not|can't|won't|will not|am unable|'m unable|am not able|'m not able)(?! (?:wait|thank|"
-        r"stress|emphasi[sz]e|recommend))",
+        r"being) an? [\w ]{2,30},? )?i (?:can ?not|can't|won't|will not|am unable|'m unable|am not able|"
+        r"'m not able)(?! (?:wait|thank|stress|emphasi[sz]e|recommend))",
     ),
     (
         "apology-not-appropriate",
@@ -101,35 +98,28 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "as-an-ai",
-        rf"\b(?:as|i(?:'m| am)(?: just)?|being) an? (?:\w+[ -]){{0,4}}(?:ai|assistant|language model|chatbot|"
-        rf"model|bot)\b[^.!?]{{0,120}}"
-        rf"(?:{_CANNOT}|do not|don't|must not|mustn't|should not|shouldn't|not (?:able|appropriate|within|"
-        rf"programmed|designed|capable)|"
-        r"unable|against|prohibit|inappropriate)",
+        rf"\b(?:as|i(?:'m| am)(?: just)?|being) an? (?:\w+[ -]){{0,4}}(?:ai|assistant|language model|chatbot|model|"
+        rf"bot)\b[^.!?]{{0,120}}(?:{_CANNOT}|do not|don't|must not|mustn't|should not|shouldn't|not (?:able|"
+        rf"appropriate|within|programmed|designed|capable)|unable|against|prohibit|inappropriate)",
     ),
     (
         "against-my-rules",
         r"\b(?:against|violates?|contrary to|outside(?: of)?|not within|beyond|goes against|conflicts? with|"
-        r"prohibited by)"
-        r" (?:\w+ ){0,2}my (?:\w+ ){0,2}(?:programming|guidelines|polic(?:y|ies)|principles|values|ethic\w*|"
-        r"rules|capabilities|scope|"
-        r"purpose|design|code|terms|function\w*|boundaries|role)",
+        r"prohibited by) (?:\w+ ){0,2}my (?:\w+ ){0,2}(?:programming|guidelines|polic(?:y|ies)|principles|values|"
+        r"ethic\w*|rules|capabilities|scope|purpose|design|code|terms|function\w*|boundaries|role)",
     ),
     (
         "request-refused",
-        r"\b(?:your|this|that|the) (?:request|prompt|question|query|topic|content)[^.!?]{0,40}(?:cannot be|"
-        r"can't be|will not be|"
-        r"violates|goes against|is (?:not (?:appropriate|something|acceptable|allowed|permitted)|inappropriate|"
-        r"against|unethical|illegal|harmful|"
-        r"(?:offensive|inappropriate)))",
+        r"\b(?:your|this|that|the) (?:request|prompt|question|query|topic|content)[^.!?]{0,40}(?:cannot be|can't be|"
+        r"will not be|violates|goes against|is (?:not (?:appropriate|something|acceptable|allowed|permitted)|"
+        r"inappropriate|against|unethical|illegal|harmful|(?:offensive|inappropriate)))",
     ),
     (
         "not-appropriate-to",
-        r"^(?:[\w' ]{0,30}, )?it(?:'s| is| would be| would not be| wouldn't be|'s just| is simply)? (?:also |"
-        r"never |simply |just )?"
-        r"(?:not (?:appropriate|ethical|acceptable|right|okay|ok|possible for me|safe or|legal or|within my)|"
-        r"inappropriate|unethical|"
-        r"illegal and|illegal to|against the law|appropriate or)[^.!?]{0,20}\b(?:to|for me|and|or|that)\b",
+        r"^(?:[\w' ]{0,30}, )?it(?:'s| is| would be| would not be| wouldn't be|'s just| is simply)? (?:also |never |"
+        r"simply |just )?(?:not (?:appropriate|ethical|acceptable|right|okay|ok|possible for me|safe or|legal or|"
+        r"within my)|inappropriate|unethical|illegal and|illegal to|against the law|"
+        r"appropriate or)[^.!?]{0,20}\b(?:to|for me|and|or|that)\b",
     ),
     (
         "i-condemn",
@@ -145,10 +135,9 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     (
         "wrongdoing-named",
         r"^(?:(?:it|this|that)(?:'s| is)|(?:it's important to \w+ that |i understand[^.!?]{0,60} but |"
-        r"\w+ing )[^.!?]{0,80}"
-        r"\b(?:is|are|would be))(?: \w+)? (?:illegal|unethical|immoral|(?:morally )?wrong|never (?:ok|okay|"
-        r"acceptable|justified|appropriate)|"
-        r"not (?:acceptable|ethical|legal|right|justified|ok|okay|appropriate)|against the law)\b",
+        r"\w+ing )[^.!?]{0,80}\b(?:is|are|would be))(?: \w+)? (?:illegal|unethical|immoral|(?:morally )?wrong|"
+        r"never (?:ok|okay|acceptable|justified|appropriate)|not (?:acceptable|ethical|legal|right|justified|ok|okay|"
+        r"appropriate)|against the law)\b",
     ),
     ("i-would-rather-not", r"\bi(?: would|'d)? (?:prefer|rather) not\b"),
     (
@@ -168,16 +157,14 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     (
         "fr",
         r"\bje (?:ne |n')(?:peux|puis|pourrai|suis|souhaite|veux) (?:pas|malheureusement pas)(?! (?:attendre|"
-        r"m'empêcher))"
-        r"|\bje (?:dois|me vois|préfère) (?:\w+ ){0,2}(?:refuser|décliner)|\bje refuse\b|"
+        r"m'empêcher))|\bje (?:dois|me vois|préfère) (?:\w+ ){0,2}(?:refuser|décliner)|\bje refuse\b|"
         r"désolée?, (?:mais )?je (?:ne |n')",
     ),
     (
         "es",
-        r"\bno (?:puedo|podré|podría|me es posible) (?:\w+ ){0,3}?(?:ayud|proporcion|asist|ofrec|cumpl|respond|"
-        r"brind|escrib|dar|hacer|"
-        r"gener|apoy|facilit|complet)|\blo siento,? (?:pero |mucho )?(?:pero )?no\b|\bdebo (?:negarme|rechazar|"
-        r"declinar)|\bme niego a",
+        r"\bno (?:puedo|podré|podría|me es posible) (?:\w+ ){0,3}?(?:ayud|proporcion|asist|ofrec|cumpl|respond|brind|"
+        r"escrib|dar|hacer|gener|apoy|facilit|complet)|\blo siento,? (?:pero |mucho )?(?:pero )?no\b|"
+        r"\bdebo (?:negarme|rechazar|declinar)|\bme niego a",
     ),
     (
         "pt",
@@ -187,9 +174,8 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "it",
-        r"\bnon (?:posso|potrò|sono in grado) (?:di )?(?:\w+ ){0,3}?(?:aiut|forni|assist|rispond|offri|scriv|"
-        r"dar|far|soddisf|gener|creare)|"
-        r"\bmi dispiace,? (?:ma )?non\b|\bdevo rifiutare|\bmi rifiuto",
+        r"\bnon (?:posso|potrò|sono in grado) (?:di )?(?:\w+ ){0,3}?(?:aiut|forni|assist|rispond|offri|scriv|dar|far|"
+        r"soddisf|gener|creare)|\bmi dispiace,? (?:ma )?non\b|\bdevo rifiutare|\bmi rifiuto",
     ),
     (
         "nl",
@@ -198,9 +184,8 @@ _PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "ru",
-        r"(?:я )?не (?:могу|буду|смогу|имею права) (?:\w+ ){0,3}?(?:помо|предостав|выполн|ответ|дать|напис|сдел|"
-        r"созда|поддерж|обсужд)"
-        r"|(?:извините|простите|к сожалению),? (?:но )?(?:я )?не (?:могу|смогу)",
+        r"(?:я )?не (?:могу|буду|смогу|имею права) (?:\w+ ){0,3}?(?:помо|предостав|выполн|ответ|дать|напис|сдел|созда|"
+        r"поддерж|обсужд)|(?:извините|простите|к сожалению),? (?:но )?(?:я )?не (?:могу|смогу)",
     ),
     (
         "zh",
@@ -218,13 +203,10 @@ _COMPILED: Final = tuple((name, re.compile(pattern)) for name, pattern in _PATTE
 # Phrases that look like a refusal and are none; they are removed before the patterns are tried.
 _IDIOMS: Final = re.compile(
     r"\b(?:i )?(?:can ?not|can't|could not|couldn't) (?:wait|help but|agree more|thank|stress|emphasi[sz]e|"
-    r"recommend (?:\w+ ){1,4}"
-    r"(?:enough|highly)|believe|say enough|imagine|complain|resist|overstate|help (?:laughing|smiling|noticing|"
-    r"feeling|wondering))\b"
-    r"|\bsorry (?:for|about) (?:the|any|my|that|this|being)\b[^.!?,;:]*"
-    r"|\bapologi[sz]e for (?:the|any|my)\b[^.!?,;:]*"
-    r"|\b(?:don't|do not) (?:hesitate|worry)\b"
-    r"|\bi (?:won't|will not) (?:lie|pretend|sugarcoat|bore|judge|be (?:long|brief))\b"
+    r"recommend (?:\w+ ){1,4}(?:enough|highly)|believe|say enough|imagine|complain|resist|overstate|help (?:laughing|"
+    r"smiling|noticing|feeling|wondering))\b|\bsorry (?:for|about) (?:the|any|my|that|this|being)\b[^.!?,;:]*|"
+    r"\bapologi[sz]e for (?:the|any|my)\b[^.!?,;:]*|\b(?:don't|do not) (?:hesitate|worry)\b|\bi (?:won't|"
+    r"will not) (?:lie|pretend|sugarcoat|bore|judge|be (?:long|brief))\b"
 )
 _STORY: Final = re.compile(
     r"^(?:once upon|chapter \w+|title:|scene \w+|(?:he|she|they|the \w+|\w+) (?:said|replied|whispered|asked|"
@@ -248,9 +230,8 @@ _ANSWERS_ANYWAY: Final = re.compile(
 
 # A line that opens with a name tag: "[Name]", "(Name)", "NAME:" or "CamelName:". Notes and headings are no voices.
 _VOICE: Final = re.compile(
-    r"^[ \t*]*(?:[\[(](?![\d.]+[\])])[^\])\n]{2,24}[\])]|(?!(?:NOTE|TIP|TIPS|WARNING|IMPORTANT|EDIT|DISCLAIMER|"
-    r"PS|FAQ|TL;DR)\b)"
-    r"(?:[A-Z]{2,}|[A-Z]+[a-z]+[A-Z]\w*|[Uu]naligned|[Aa]ligned)[*]*:)",
+    r"^[ \t*]*(?:[\[(](?![\d.]+[\])])[^\])\n]{2,24}[\])]|(?!(?:NOTE|TIP|TIPS|WARNING|IMPORTANT|EDIT|DISCLAIMER|PS|FAQ|"
+    r"TL;DR)\b)(?:[A-Z]{2,}|[A-Z]+[a-z]+[A-Z]\w*|[Uu]naligned|[Aa]ligned)[*]*:)",
     re.MULTILINE,
 )
 

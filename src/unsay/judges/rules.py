@@ -14,8 +14,7 @@ from unsay.judges import agreement, degeneration, refusal
 from unsay.judges.agreement import Accuracy, measure
 from unsay.judges.base import Pair, RulesSettings, as_attacks, request_groups
 from unsay.judges.label_sets import pyrit_objective
-from unsay.judges.reader import original_reader
-from unsay.judges.soundness import Soundness
+from unsay.judges.soundness import Soundness, original_reader
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
 VERSION: Final = 1

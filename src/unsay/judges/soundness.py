@@ -13,7 +13,7 @@ likely. `docs/judges.md` has the measurements behind both limits; only clear cas
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from unsay.assets import ASSETS
 from unsay.files import content_key
 from unsay.judges import degeneration, refusal
 from unsay.judges.base import Pair
-from unsay.judges.reader import Reader, chat_frame, original_reader, token_ids
 from unsay.records import Label, Modality, Prompt, Verdict
 
 VERSION: Final = 1
@@ -47,7 +46,41 @@ STEM: Final = 4
 
 BATCH: Final = 8
 
+Reader: TypeAlias = tuple[Any, Any]
+"""A frozen language model and its tokenizer, which has a chat template."""
+
 _WORD = re.compile(r"[^\W\d_]+")
+_PLACEHOLDER = "\u241e"
+"""Stands for the request while the chat template is rendered; no request contains it."""
+
+
+def original_reader() -> Reader:
+    """The original SmolLM2-135M-Instruct, fetched at first use.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    from unsay.models.pocket import original_language_model
+
+    return original_language_model()
+
+
+def chat_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids before the request, and between request and answer, in the model's chat format."""
+    chat = [{"role": "user", "content": _PLACEHOLDER}]
+    before, after = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True).split(_PLACEHOLDER)
+    return token_ids(tokenizer, before), token_ids(tokenizer, after)
+
+
+def token_ids(tokenizer: Any, text: str, limit: int | None = None) -> list[int]:
+    """The first `limit` token ids of a text, or all of them, without special tokens."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])[:limit]
+
+
+def first_tokens(tokenizer: Any, text: str, count: int) -> str:
+    """The text of the first `count` tokens."""
+    ids = token_ids(tokenizer, text)
+    return text if len(ids) <= count else str(tokenizer.decode(ids[:count], skip_special_tokens=True))
 
 
 class Soundness:

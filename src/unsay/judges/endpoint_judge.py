@@ -28,8 +28,7 @@ from unsay.endpoint import (
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.judges.base import EndpointJudgeSettings, Pair, VerdictJournal, failed_verdict, one_line
-from unsay.judges.reader import original_reader
-from unsay.judges.soundness import Soundness
+from unsay.judges.soundness import Soundness, original_reader
 from unsay.records import Kind, Label, Prompt, Record, Response, Verdict
 
 VERSION: Final = 1
@@ -310,13 +309,8 @@ class EndpointJudge:
         except ValueError as error:
             cut = f", cut off {MORE_ROOM}" if answer.finish_reason == "length" else ""
             return failed_verdict(self.name, response, f"the judge model's answer is unusable: {error}{cut}")
-        return Verdict(
-            id=response.id,
-            judge=self.name,
-            label=finding.label,
-            score=finding.score,
-            rationale=one_line(finding.rationale),
-        )
+        fields = finding.model_dump() | {"rationale": one_line(finding.rationale)}
+        return Verdict(id=response.id, judge=self.name, **fields)
 
     def _complete(self, prompt: Prompt, response: Response) -> Completion:
         messages = [
@@ -330,12 +324,8 @@ class EndpointJudge:
             return self.client.complete(messages, **parameters)
         shape = {"name": "verdict", "schema": self._rubric.schema, "strict": True}
         try:
-            return self.client.complete(
-                messages,
-                tentative=True,
-                **parameters,
-                response_format={"type": "json_schema", "json_schema": shape},
-            )
+            schema = {"type": "json_schema", "json_schema": shape}
+            return self.client.complete(messages, tentative=True, **parameters, response_format=schema)
         except EndpointError as error:
             if error.fault is not Fault.FORM:
                 raise
