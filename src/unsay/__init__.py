@@ -1,5 +1,6 @@
 """unsay: make a vision-language model unsay harmful answers, with text alone (arXiv 2406.02575)."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -13,7 +14,5 @@ __all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_conf
 def __getattr__(name: str) -> Any:
     # Loaded at first use: `import unsay` must not take the seconds that importing torch takes.
     if name in __all__:
-        from unsay import api
-
-        return getattr(api, name)
+        return getattr(import_module("unsay.api"), name)
     raise AttributeError(f"module 'unsay' has no attribute '{name}'")
