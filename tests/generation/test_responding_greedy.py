@@ -16,10 +16,10 @@ from unsay.generation.greedy import RoomyLayer, greedy, greedy_is_exact, plain_c
 from unsay.generation.prompts import (
     EncodedPrompt,
     PictureFeatures,
-    common_prefix,
     encode_prompts,
     feature_store,
     model_inputs,
+    shared_prefix,
 )
 from unsay.generation.responses import generate
 from unsay.models import LoraSettings, attach
@@ -149,7 +149,7 @@ def through(vlm, work):
 def test_the_prefix_passes_once_and_rows_that_are_done_leave(tiny_vlm):
     vlm = often_ending(tiny_vlm)
     asked = rows(vlm)
-    prefix = common_prefix(asked, None)
+    prefix = shared_prefix(asked, None)
     longest = max(len(row.ids) for row in asked)
     answers = greedy(vlm, asked, 14)
     seen = through(vlm, lambda: greedy(vlm, asked, 14))
@@ -266,15 +266,15 @@ def asked_row(*ids, image=None):
     return EncodedPrompt(None, "", ids, image)
 
 
-def test_common_prefix_by_hand():
+def test_shared_prefix_by_hand():
     first, long = tuple(range(10, 20)), tuple(range(10, 30))
-    assert common_prefix([asked_row(*first, 1), asked_row(*first, 2, 3)], None) == 10
-    assert common_prefix([asked_row(*long)], None) == 19  # the last position predicts: it stays the row's own
-    assert common_prefix([asked_row(*first[:7], 1, 2), asked_row(*first[:7], 3)], None) == 0  # too short to pay
-    assert common_prefix([asked_row(*long), asked_row(*first)], None) == 9
+    assert shared_prefix([asked_row(*first, 1), asked_row(*first, 2, 3)], None) == 10
+    assert shared_prefix([asked_row(*long)], None) == 19  # the last position predicts: it stays the row's own
+    assert shared_prefix([asked_row(*first[:7], 1, 2), asked_row(*first[:7], 3)], None) == 0  # too short to pay
+    assert shared_prefix([asked_row(*long), asked_row(*first)], None) == 9
     # Token 18 is a piece of a picture: shared only where the picture is the same.
-    assert common_prefix([asked_row(*long, image="a"), asked_row(*long, image="b")], 18) == 8
-    assert common_prefix([asked_row(*long, image="a"), asked_row(*long, image="a")], 18) == 19
+    assert shared_prefix([asked_row(*long, image="a"), asked_row(*long, image="b")], 18) == 8
+    assert shared_prefix([asked_row(*long, image="a"), asked_row(*long, image="a")], 18) == 19
 
 
 def test_the_roomy_cache_holds_what_the_growing_one_holds():

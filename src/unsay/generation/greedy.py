@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from unsay.generation.prompts import EncodedPrompt, common_prefix, feature_store, model_inputs
+from unsay.generation.prompts import EncodedPrompt, feature_store, model_inputs, shared_prefix
 from unsay.models.memory import out_of_memory
 from unsay.models.vlm import VLM
 
@@ -129,7 +129,7 @@ def _prefill(vlm: VLM, rows: Sequence[EncodedPrompt], more: int) -> _State:
     """Read the prompts, what they have in common once."""
     placeholder = getattr(vlm.base.config, "image_token_id", None) if rows[0].image is not None else None
     features = feature_store(vlm).of(vlm, rows) if rows[0].image is not None else {}
-    prefix = common_prefix(rows, placeholder)
+    prefix = shared_prefix(rows, placeholder)
     width = max(len(row.ids) for row in rows) - prefix
     room = prefix + width + more
     mask = torch.zeros(len(rows), room, dtype=torch.long)

@@ -20,11 +20,9 @@ from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.files import file_key
 from unsay.generation.settings import GenerationSettings
+from unsay.models.packing import common_prefix
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
-
-MIN_PREFIX = 8
-"""Tokens: a shorter common prefix is not worth a forward pass of its own."""
 
 FEATURE_BYTES = 512 * 2**20
 """Bytes of picture features that are kept per model."""
@@ -107,21 +105,17 @@ def batches(rows: Sequence[EncodedPrompt], settings: GenerationSettings) -> Iter
         yield batch
 
 
-def common_prefix(rows: Sequence[EncodedPrompt], placeholder: int | None) -> int:
+def shared_prefix(rows: Sequence[EncodedPrompt], placeholder: int | None) -> int:
     """Positions that begin every row alike, pictures included, and leave each row at least one of its own.
 
     Args:
         rows: the prompts of one batch.
         placeholder: token id that stands for a part of a picture: equal only where the pictures are.
     """
-    limit = min(len(row.ids) for row in rows) - 1
-    first = rows[0]
-    same_picture = all(row.image == first.image for row in rows)
-    for position in range(limit):
-        token = first.ids[position]
-        if any(row.ids[position] != token for row in rows) or (token == placeholder and not same_picture):
-            return position if position >= MIN_PREFIX else 0
-    return limit if limit >= MIN_PREFIX else 0
+    longest = min(len(row.ids) for row in rows) - 1
+    if len({row.image for row in rows}) > 1 and placeholder in rows[0].ids:
+        longest = min(longest, rows[0].ids.index(placeholder))
+    return common_prefix([row.ids for row in rows], longest)
 
 
 class NotPlainError(ValueError):

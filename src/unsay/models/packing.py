@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -28,6 +29,17 @@ KERNEL = "sdpa"
 
 IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
 """What attention may be told beside queries, keys and values without changing its result."""
+
+
+MIN_PREFIX = 8
+"""Tokens: a shorter common prefix is not worth a forward pass of its own."""
+
+
+def common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
+    """The number of token ids that begin every row alike, at most `longest`; 0 if fewer than `MIN_PREFIX`."""
+    columns = zip(*(row[:longest] for row in rows), strict=False)
+    length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return length if length >= MIN_PREFIX else 0
 
 
 @dataclass(frozen=True)
