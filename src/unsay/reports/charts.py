@@ -282,9 +282,9 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
     series: dict[str, list[tuple[float, float]]] = {}
     for index, row in enumerate(rows):
         step = row.get("step", index)
-        x = float(step) if _number(step) else float(index)
+        x = float(step) if numbers.is_number(step) else float(index)
         for key, value in row.items():
-            if key not in NOT_CURVES and _number(value):
+            if key not in NOT_CURVES and numbers.is_number(value):
                 series.setdefault(key, []).append((x, float(value)))
     known = list(CURVE_TITLES)
 
@@ -292,10 +292,6 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
         return not panel.main, known.index(panel.key) if panel.key in known else len(known)
 
     return tuple(sorted((_panel(key, points) for key, points in series.items() if len(points) > 1), key=rank))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _panel(key: str, points: list[tuple[float, float]]) -> Panel:

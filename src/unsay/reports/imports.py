@@ -6,7 +6,6 @@ are by task; `lm_eval_version` or `lmms_eval_version` names the harness.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, read_rows, write_rows
+from unsay.reports.numbers import is_number
 from unsay.scoring.schema import Row
 
 FOLDER = "imported"
@@ -70,9 +70,7 @@ def read_results(path: Path) -> list[ImportedRow]:
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise UserError(f"{path}: results: an object was expected; is it a results file of lm-eval or lmms-eval?")
-    rows = [
-        row for task, numbers in results.items() if isinstance(numbers, dict) for row in _task(content, task, numbers)
-    ]
+    rows = [row for task, values in results.items() if isinstance(values, dict) for row in _task(content, task, values)]
     if not rows:
         raise UserError(f"{path}: results: holds no number")
     return rows
@@ -82,10 +80,11 @@ def _task(content: Mapping[str, Any], task: str, numbers: Mapping[str, Any]) -> 
     rows = []
     for key, value in numbers.items():
         metric, comma, filtered = key.partition(",")
-        if not comma or STDERR in metric or not _finite(value):
+        if not comma or STDERR in metric or not is_number(value):
             continue
         error = numbers.get(f"{metric}{STDERR},{filtered}")
         better, counts, shots = (_of(content, name, task) for name in ("higher_is_better", "n-samples", "n-shot"))
+        direction = better.get(metric) if isinstance(better, dict) else None
         effective = counts.get("effective") if isinstance(counts, dict) else None
         rows.append(
             ImportedRow(
@@ -95,21 +94,13 @@ def _task(content: Mapping[str, Any], task: str, numbers: Mapping[str, Any]) -> 
                 metric=metric,
                 filter=filtered,
                 value=float(value),
-                stderr=float(error) if error is not None and _finite(error) else None,
+                stderr=float(error) if error is not None and is_number(error) else None,
                 n=effective if isinstance(effective, int) and effective >= 0 else None,
                 shots=shots if isinstance(shots, int) else None,
-                higher_is_better=_known(better.get(metric)) if isinstance(better, dict) else None,
+                higher_is_better=direction if isinstance(direction, bool) else None,
             )
         )
     return rows
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _known(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
 
 
 def _of(content: Mapping[str, Any], name: str, task: str) -> Any:

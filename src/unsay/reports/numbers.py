@@ -1,6 +1,8 @@
 """Numbers as people read them: few digits, a true minus sign, units."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from unsay.scoring import Change, UtilityChange, UtilityRow
 from unsay.statistics import Interval
@@ -121,6 +123,11 @@ def measure_span(row: UtilityRow) -> str:
     if row.interval is None:
         return ""
     return span(row.interval) if row.unit == "rate" else f"{plain(row.interval.low)}{DASH}{plain(row.interval.high)}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON holds a finite number here."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def listed(parts: Sequence[str], last: str = "and") -> str:

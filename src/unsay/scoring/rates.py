@@ -98,14 +98,7 @@ def score_suite(
 
 
 def break_down(prompts: Sequence[Prompt], verdicts: Sequence[Verdict], phase: Phase, *, seed: int = 0) -> list[PartRow]:
-    """The rate of every category and type of picture, by name; nothing where all prompts name the same one.
-
-    Args:
-        prompts: a suite, all of one kind, modality and condition.
-        verdicts: one per prompt.
-        phase: which model answered.
-        seed: of the bootstrap, where requests repeat within a part.
-    """
+    """The rate of every category and type of picture, by name; nothing where all prompts name the same one."""
     label_of = {verdict.id: verdict.label for verdict in verdicts}
     rows = []
     for by, name in PARTS:

@@ -76,8 +76,8 @@ def score_utility(
     elif total is None:
         value, interval = sum(numbers) / len(numbers), mean_interval(numbers, clusters, seed=seed)
     else:
-        known_strata = None if strata is None else [strata[index] for index in known]
-        value, interval = total(known), clustered_total(total, known, clusters, known_strata, seed=seed)
+        of_known = strata and [strata[index] for index in known]
+        value, interval = total(known), clustered_total(total, known, clusters, of_known, seed=seed)
     return UtilityRow(
         suite=suite,
         title=title or plain_title(suite),
@@ -161,8 +161,8 @@ def compare_utility(
             def change(indices: Sequence[int]) -> float:
                 return number(indices, Phase.AFTER) - number(indices, Phase.BEFORE)
 
-            item_strata = None if strata is None else [strata[index] for index in items]
-            difference, interval = change(items), clustered_total(change, items, clusters, item_strata, seed=seed)
+            of_items = strata and [strata[index] for index in items]
+            difference, interval = change(items), clustered_total(change, items, clusters, of_items, seed=seed)
     return UtilityChange(
         suite=suite,
         title=title or plain_title(suite),
