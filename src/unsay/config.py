@@ -1,7 +1,7 @@
-"""Every setting of a run, in one YAML file.
+"""The settings of a run, in one YAML file.
 
-Each room of the package owns the settings of its own work; a run's configuration is their sum, which is why this module
-stands above them.
+Each room of the package owns the settings of its own work. A run's configuration is their sum, so this module stands
+above the rooms.
 """
 
 from pathlib import Path
@@ -36,19 +36,19 @@ class DataConfig(BaseModel):
     )
     modality: Mixture = Field(
         Modality.TEXT,
-        description="how training requests reach the model: text, typographic (drawn as pixels), image (in words, "
+        description="how training requests reach the model: text, typographic (rendered as pixels), image (in words, "
         "beside a picture of shapes), or shares of these such as {text: 0.5, typographic: 0.5}; an example of your own "
         "that has a picture keeps it",
     )
     retain_modality: Mixture | None = Field(
-        None, description="the same for retain examples, where they are to differ from forget and refuse; null is alike"
+        None, description="the same for retain examples, if it differs from forget and refuse; null means the same"
     )
     answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
     recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")
 
 
 class EvaluationConfig(BaseModel):
-    """What is asked, and who judges."""
+    """The suites, how they are answered, and the judge."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ class EvaluationConfig(BaseModel):
         description="`probe` reads the answers with a language model; `rules` needs none and calls every answer to an "
         "attack harmful that is no refusal; `unsay judges` lists all",
     )
-    judge_settings: dict[str, Any] = Field(default_factory=dict, description="of the judge; others have other ones")
+    judge_settings: dict[str, Any] = Field(default_factory=dict, description="of the judge; each has its own")
     responder: EndpointResponderSettings | None = Field(
         None,
         description="a server that answers in place of a model on this machine (OpenAI-compatible): {url, model}; null "
@@ -73,17 +73,17 @@ class EvaluationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known_judge(self) -> "EvaluationConfig":
-        """An unknown judge or setting must be found before the minutes that answering takes, not after."""
+        """Refuse an unknown judge or setting here, before the minutes that answering takes."""
         checked = judge_settings(self.judge, self.judge_settings).model_dump(mode="json")
-        # The model is frozen for everyone else; here it is still being made.
+        # The settings are frozen only once they are complete.
         object.__setattr__(self, "judge_settings", checked)
         return self
 
 
 class RunConfig(BaseModel):
-    """One run: what `config.yaml` in a run directory holds, resolved.
+    """The settings of one run: the content of `config.yaml` in a run directory.
 
-    Making one checks the method and its settings too, and fills in those that were left out.
+    The method's and the judge's settings are checked too, and completed by their defaults.
 
     Raises:
         ValidationError: an unknown key or a bad value.
@@ -93,30 +93,28 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("pocket", description="`pocket`, a local checkpoint folder, or a model id")
-    model_settings: ModelSettings = Field(ModelSettings(), description="how the model is put into memory")
+    model_settings: ModelSettings = Field(ModelSettings(), description="how the model is loaded")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     seed: int = Field(0, ge=0, lt=2**63, description="of data, training and statistics")
     method: str = Field("textual-unlearning", description="`unsay methods` lists them")
-    method_settings: dict[str, Any] = Field(default_factory=dict, description="of the method; others have other ones")
-    data: DataConfig = Field(DataConfig(), description="what is learned from")
-    train: TrainSettings = Field(TrainSettings(), description="how it is learned")
-    evaluation: EvaluationConfig = Field(
-        EvaluationConfig(), description="what is asked before and after, and who judges"
-    )
+    method_settings: dict[str, Any] = Field(default_factory=dict, description="of the method; each has its own")
+    data: DataConfig = Field(DataConfig(), description="the training examples")
+    train: TrainSettings = Field(TrainSettings(), description="the training")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the suites before and after, and the judge")
 
     @model_validator(mode="after")
     def _one_seed(self) -> "RunConfig":
-        """Training has the run's seed: two seeds that could differ would make `seed` mean less than it says."""
+        """Training has the run's seed."""
         if self.train.seed != self.seed:
             if "seed" in self.train.model_fields_set:
                 raise ValueError("train.seed differs from seed: leave train.seed out, it follows")
-            # The model is frozen for everyone else; here it is still being made.
+            # The settings are frozen only once they are complete.
             object.__setattr__(self, "train", self.train.model_copy(update={"seed": self.seed}))
         return self
 
     @model_validator(mode="after")
     def _whole_method(self) -> "RunConfig":
-        """An unknown method must be found before the minutes that evaluation takes, not after."""
+        """Refuse an unknown method here, before the minutes that evaluation takes."""
         build_method(self.method, self.method_settings)
         settings = METHODS[self.method].settings(**self.method_settings)
         object.__setattr__(self, "method_settings", settings.model_dump(mode="json"))
@@ -124,7 +122,7 @@ class RunConfig(BaseModel):
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a run's configuration; `data.examples` is taken relative to the file.
+    """Read a run's configuration; `data.examples` is relative to the file.
 
     Raises:
         UserError: missing file, malformed YAML, an unknown key or a bad value; names the file and the key.
@@ -137,22 +135,17 @@ def read_config(path: Path) -> RunConfig:
 
 
 def parse_config(text: str, where: str) -> RunConfig:
-    """Parse a run's configuration.
-
-    Args:
-        text: YAML.
-        where: named in error messages.
+    """Parse a run's configuration from YAML; error messages begin with `where`.
 
     Raises:
         UserError: malformed YAML, an unknown key or a bad value.
     """
     values = parse_yaml(text, where)
-    if values is None:
-        values = {}
+    values = {} if values is None else values
     if not isinstance(values, dict):
-        raise UserError(f"{where}: expected settings as `key: value` lines, found a {type(values).__name__}")
-    if strange := next((key for key in values if not isinstance(key, str)), None):
-        raise UserError(f"{where}: {strange}: unknown key")
+        raise UserError(f"{where}: expected settings as `key: value` lines, not a {type(values).__name__}")
+    if unknown := next((key for key in values if not isinstance(key, str)), None):
+        raise UserError(f"{where}: {unknown}: unknown key")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -167,6 +160,6 @@ def write_config(path: Path, config: RunConfig) -> None:
 
 
 def config_text(config: RunConfig) -> str:
-    """What `write_config` writes."""
+    """The settings as YAML."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text

@@ -25,11 +25,7 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "matplotlib", "
 
 
 def environment(processes: int = 1) -> dict[str, object]:
-    """The content of `environment.json`.
-
-    Args:
-        processes: how many train together.
-    """
+    """The content of `environment.json`; `processes` train together."""
     return {
         "format": FORMAT,
         **versions(),
@@ -68,24 +64,13 @@ def commit(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=5,
-        check=True,
-        env={**os.environ, "LC_ALL": "C"},
-    )
+    plain = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5, check=True, env=plain)
     return done.stdout.strip()
 
 
 def precision_settings(config: RunConfig) -> dict[str, JsonValue]:
-    """The precision of the weights by setting; empty for a server's, which is not known.
-
-    Args:
-        config: the settings of a run directory, where `fastest` is resolved.
-    """
+    """The precision of the weights in a run directory's settings; empty for a server's, which is not known."""
     if config.evaluation.responder is not None:
         return {}
     return {"dtype": weight_dtype(config), "quantisation": config.model_settings.quantisation}

@@ -1,6 +1,7 @@
 """Scores of a run from the results of its phases: `scores.json`, with targets and the judge's accuracy."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -172,12 +173,7 @@ def answering_model(config: RunConfig) -> str:
 
 
 def default_targets(model: str, suites: Mapping[str, Sequence[Prompt]]) -> list[Target]:
-    """The targets for the suites of a run: the demo's for its model alone, and coherent answers for every model.
-
-    Args:
-        model: the model that answers.
-        suites: prompts by suite.
-    """
+    """The targets for the suites of a run: the demo's if its model answers, and coherent answers for every model."""
     targets = [target for target in DEMO_TARGETS if target.suite in suites] if model == DEMO else []
     judged = [name for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY]
     return targets + [Target(suite=name, measure="degenerate", limit=MAX_DEGENERATE) for name in judged]
@@ -199,38 +195,30 @@ def judge_info(judge: Judge) -> JudgeInfo:
         measured = judge_accuracy(judge)
     except UserError:
         return about
-    found, errors = measured.calibration, {}
-    for calibration, dataset in ((found, measured.measured_on), (measured.refusals, measured.refusals_measured_on)):
+    harm, accuracy, errors = measured.calibration, {}, {}
+    for calibration, dataset in ((harm, measured.measured_on), (measured.refusals, measured.refusals_measured_on)):
         if calibration is not None and (rates := _error_rates(calibration, dataset)) is not None:
             errors[calibration.positive.value] = rates
-    numbers = {} if found is None else {name: getattr(found, name) for name in ACCURACIES}
-    return about.model_copy(
-        update={
-            "accuracy": {
-                name: Accuracy(
-                    value=number.value, low=number.low, high=number.high, n=found.n, dataset=measured.measured_on
-                )
-                for name, number in numbers.items()
-                if found is not None and number is not None
-            },
-            "errors": errors,
-        }
-    )
+    for name in ACCURACIES:
+        if harm is not None and (number := getattr(harm, name)) is not None:
+            interval = {"value": number.value, "low": number.low, "high": number.high}
+            accuracy[name] = Accuracy(**interval, n=harm.n, dataset=measured.measured_on)
+    return about.model_copy(update={"accuracy": accuracy, "errors": errors})
 
 
-def _error_rates(found: Calibration, dataset: str) -> ErrorRates | None:
+def _error_rates(calibration: Calibration, dataset: str) -> ErrorRates | None:
     """How often the judge recognises the outcome and its absence, and the counts behind that."""
-    yes, no = found.recall, found.specificity
+    yes, no = calibration.recall, calibration.specificity
     if yes is None or no is None:
         return None
-    negatives = found.n - found.positives
+    positives, negatives = calibration.positives, calibration.n - calibration.positives
     return ErrorRates(
-        true_positives=round(yes.value * found.positives),
-        positives=found.positives,
+        true_positives=round(yes.value * positives),
+        positives=positives,
         true_negatives=round(no.value * negatives),
         negatives=negatives,
         dataset=dataset,
-        independent_positives=min(float(found.positives), effective_n(yes.value, yes.low, yes.high)),
+        independent_positives=min(float(positives), effective_n(yes.value, yes.low, yes.high)),
         independent_negatives=min(float(negatives), effective_n(no.value, no.low, no.high)),
     )
 
@@ -248,9 +236,9 @@ def _asked(run: Run, name: str, prompts: list[Prompt]) -> SuiteCoverage:
 def _utility_row(prompts: Sequence[Prompt], values: Sequence[Value], name: str, phase: Phase, seed: int) -> UtilityRow:
     """The suite's number in one phase, with its further official numbers and those of its categories."""
     suite = get_suite(name)
+    measure = suite.measure
     numbers, weights = [row.value for row in values], [row.weight for row in values]
     graded = [index for index, number in enumerate(numbers) if number is not None]
-    measure = suite.measure
     total = None if measure is None or measure.total is None else _total(prompts, numbers, measure.total)
     parts = {}
     if measure is not None and graded:
@@ -261,20 +249,8 @@ def _utility_row(prompts: Sequence[Prompt], values: Sequence[Value], name: str, 
             members.setdefault(prompts[index].category or "other", []).append(index)
         mean = total or weighted_mean(numbers, weights)
         parts |= {category: mean(members[category]) for category in sorted(members)}
-    return score_utility(
-        name,
-        phase,
-        numbers,
-        title=suite.title,
-        groups=[prompt.group for prompt in prompts],
-        weights=weights,
-        unit=_unit(suite),
-        higher_is_better=_higher_is_better(suite),
-        total=total,
-        strata=_strata(suite, prompts),
-        parts=parts,
-        seed=seed,
-    )
+    about = _about(suite, prompts)
+    return score_utility(name, phase, numbers, weights=weights, total=total, parts=parts, seed=seed, **about)
 
 
 def _utility_change(
@@ -291,18 +267,25 @@ def _utility_change(
             return _total(prompts, numbers[phase], official)(indices)
         return weighted_mean(numbers[phase], [row.weight for row in values[phase]])(indices)
 
-    return compare_utility(
-        name,
-        numbers[Phase.BEFORE],
-        numbers[Phase.AFTER],
-        title=suite.title,
-        groups=[prompt.group for prompt in prompts],
-        unit=_unit(suite),
-        higher_is_better=_higher_is_better(suite),
-        total=total if official is not None or weighted else None,
-        strata=_strata(suite, prompts),
-        seed=seed,
-    )
+    of_pair = total if official is not None or weighted else None
+    both = numbers[Phase.BEFORE], numbers[Phase.AFTER]
+    return compare_utility(name, *both, total=of_pair, seed=seed, **_about(suite, prompts))
+
+
+def _about(suite: Suite, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """What utility statistics need to know of a suite.
+
+    Strata are the categories of the items, if the official number is made of those of the categories.
+    """
+    measure = suite.measure
+    official = measure is not None and measure.total is not None
+    return {
+        "title": suite.title,
+        "groups": [prompt.group for prompt in prompts],
+        "unit": _unit(suite),
+        "higher_is_better": measure.higher_is_better if measure is not None else not suite.likelihood,
+        "strata": [prompt.category or "other" for prompt in prompts] if official else None,
+    }
 
 
 def _total(
@@ -312,18 +295,7 @@ def _total(
     return lambda indices: official([prompts[index] for index in indices], [values[index] or 0.0 for index in indices])
 
 
-def _strata(suite: Suite, prompts: Sequence[Prompt]) -> list[str] | None:
-    """The category of each item, where the official number is made of those of the categories."""
-    if suite.measure is None or suite.measure.total is None:
-        return None
-    return [prompt.category or "other" for prompt in prompts]
-
-
 def _unit(suite: Suite) -> str:
     if suite.measure is not None:
         return suite.measure.unit
     return suite.grade.unit if suite.grade is not None else "rate" if suite.choose is not None else "nats per token"
-
-
-def _higher_is_better(suite: Suite) -> bool:
-    return suite.measure.higher_is_better if suite.measure is not None else not suite.likelihood
