@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from helpers import tiny
 from helpers.training import train
 from tests.data.test_modality import encoded
-from tests.generation.test_responding_greedy import plainest, rows
+from tests.generation.test_greedy import plainest, rows
 from tests.models.test_models import acting
 from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
