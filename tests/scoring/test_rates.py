@@ -1,8 +1,6 @@
-"""Holm, power, clusters and parts, against hand-worked numbers."""
+"""Parts, conditions, repeated requests and targets, against hand-worked numbers."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.scoring import (
@@ -18,115 +16,6 @@ from unsay.scoring import (
     score_utility,
 )
 from unsay.scoring.limits import cautions
-from unsay.statistics import (
-    clustered_change,
-    clustered_total,
-    detectable_difference,
-    holm,
-    intervals,
-    mean_interval,
-    paired_interval,
-    rate_interval,
-    resampled_mean,
-    sign_flip,
-    significance,
-    wilson,
-)
-from unsay.statistics.significance import fisher_p, power
-
-
-def test_holm_by_hand():
-    # Holm's own kind of example: sorted .005 .01 .03 .04 times 4 3 2 1 is .02 .03 .06 .04, and never falls: .06
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.7, 0.9]) == [1.0, 1.0]
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_never_lowers_a_p(values):
-    adjusted = holm(values)
-    assert all(p <= a <= 1 for p, a in zip(values, adjusted, strict=True))
-
-
-def test_fisher_by_hand():
-    table = fisher_p(4)
-    assert table[4, 0] == pytest.approx(2 / 70)  # 1 ÷ C(8, 4), twice
-    assert table[4, 1] == pytest.approx(2 * 4 / 56)
-    assert table[2, 2] == pytest.approx(1)
-    assert table[3, 1] == table[1, 3]
-
-
-def test_the_smallest_difference_by_hand():
-    # Of 4 and 4, only 4 against 0 is below 0.05. From a rate of 1 the first is always 4, so the power is (1 − p)⁴:
-    # 80 % at p = 1 − 0.8^¼ = 0.0543, a drop of 0.9457.
-    assert power(4, 1.0, 0.0) == pytest.approx(1)
-    assert detectable_difference(4, 1.0, rise=False) == pytest.approx(0.8**0.25, abs=1e-6)
-    assert detectable_difference(4, 0.0, rise=True) == pytest.approx(0.8**0.25, abs=1e-6)
-    assert detectable_difference(3, 1.0, rise=False) is None  # 3 against 0 has p = 0.1
-    assert detectable_difference(20, 0.0, rise=False) is None  # there is nothing to fall
-    assert detectable_difference(101, 0.5, rise=False) is None  # not small
-    assert detectable_difference(0, 0.5, rise=False) is None
-
-
-def test_more_answers_show_less():
-    found = [detectable_difference(n, 0.8, rise=False) for n in (10, 20, 40)]
-    assert None not in found
-    assert found[0] > found[1] > found[2] > 0
-
-
-def test_intervals_know_repeats():
-    alone = rate_interval([True, False, True, False], ["a", "b", "c", "d"])
-    assert alone == (wilson(2, 4), "wilson")
-    repeated, method = rate_interval([True] * 8 + [False] * 8, ["a"] * 8 + ["b"] * 8)
-    assert method == "clustered bootstrap"
-    assert (repeated.low, repeated.high) == (0, 1)  # two requests: both, one or neither is drawn
-    # All alike: as many as there are requests, not answers.
-    assert rate_interval([True] * 8, ["a"] * 4 + ["b"] * 4) == (wilson(2, 2), "wilson")
-    assert rate_interval([False] * 8, ["a"] * 4 + ["b"] * 4) == (wilson(0, 2), "wilson")
-    assert rate_interval([], [])[0] is None
-
-
-def test_a_change_within_one_request_is_one_change():
-    # 40 pairs changed, but all of one request: signs come out the same in half of all flips of the single cluster...
-    _, p = clustered_change([True] * 40, [False] * 40, ["a"] * 40)
-    assert p == pytest.approx(1)  # ...and |sum| is as large in every one of them
-    # Six requests, all down: |sum| is as large in 2 of 64 sign patterns, and every pattern is tried.
-    _, p = clustered_change([True] * 12, [False] * 12, [str(n // 2) for n in range(12)])
-    assert p == 2 / 64
-
-
-def test_one_request_asked_four_times_is_one_observation():
-    # Wilson at ¼ of 1, z = 1.96: middle (¼ + z²/2) ÷ (1 + z²) = .4484, half z √(3/16 + z²/4) ÷ (1 + z²) = .4337
-    interval, method = rate_interval([True, False, False, False], ["a"] * 4)
-    assert (interval.low, interval.high) == pytest.approx((0.0147, 0.8821), abs=1e-4)
-    assert method == "clustered bootstrap"
-    assert mean_interval([0.25], ["a"]) == mean_interval([0.25, 0.25], ["a", "a"]) == interval
-    assert mean_interval([3.0, 5.0], ["a", "a"]) is None  # no share, and one cluster says nothing of others
-    assert clustered_total(lambda items: 7.0, [0, 1, 2], ["a", "b", "c"]) is None
-
-
-def test_requests_that_are_all_alike_are_no_certainty():
-    # 20 requests, each harmful in one of two answers: a bootstrap knows no spread; Wilson at 10 of 20 does.
-    groups = [str(n // 2) for n in range(40)]
-    interval, _ = rate_interval([True, False] * 20, groups)
-    assert interval == wilson(10, 20)
-
-
-def test_a_change_of_few_requests_is_no_shorter_than_newcombes_for_as_many():
-    # One request: its four answers all became harmless. As one pair: Newcombe's of b = 1.
-    one = paired_interval(0, 1, 0, 0)
-    assert clustered_change([True] * 4, [False] * 4, ["a"] * 4)[0] == one
-    assert one.high > -0.6  # one request shows little
-    # Nothing moved in 20 answers to five requests: five pairs' interval, and not a point.
-    assert clustered_change([False] * 20, [False] * 20, list("abcde") * 4) == (paired_interval(0, 0, 0, 5), 1.0)
-
-
-def test_a_sign_flip_by_hand():
-    # Sums 3, 1 and −1: of 8 sign patterns |±3 ±1 ∓1| ≥ 3 in 6 (3, 5, 1, 3 and their mirrors).
-    assert sign_flip([2.0, 1.0, 1.0, -1.0], ["a", "a", "b", "c"]) == 6 / 8
-    assert sign_flip([0.0, 0.0], ["a", "b"]) == 1.0
-    many = sign_flip([0.1] * 200, [str(n) for n in range(200)])
-    assert many == 1 / 20_001
 
 
 def prompts(groups, suite="adv", kind=Kind.ATTACK, **more):
@@ -212,12 +101,6 @@ def test_conditions_are_never_one_row():
     assert [(row.condition, row.n) for row in scores.rows] == [(Condition.REAL, 1), (Condition.BLANK, 3)]
 
 
-def test_a_number_that_is_no_mean_is_redrawn_whole():
-    interval = clustered_total(lambda indices: float(len(set(indices))), [0, 1, 2, 3], ["a", "a", "b", "b"])
-    assert (interval.low, interval.high) == (2, 4)  # one cluster twice, or both
-    assert clustered_total(lambda indices: 1.0, [0, 1], ["a", "a"]) is None
-
-
 def test_ungraded_items_are_in_no_number():
     row = score_utility("mm-vet", Phase.AFTER, [0.2, None, 0.6], groups=["a", "b", "c"])
     assert (row.value, row.n, row.failed, row.unique) == (pytest.approx(0.4), 3, 1, 2)
@@ -226,27 +109,7 @@ def test_ungraded_items_are_in_no_number():
     assert weighted.value == pytest.approx(70)
 
 
-def test_a_sum_over_parts_is_redrawn_within_each_of_them():
-    # Two parts of two clusters each, the number being the sum of the parts' means: 1 + 0 or .5 + .5 in every draw
-    # where both are there. A draw of four clusters from all would miss a part one time in eight, and halve the sum.
-    values, parts = [1.0, 1.0, 1.0, 1.0], ["x", "x", "y", "y"]
-
-    def total(indices):
-        found = {part: [values[i] for i in indices if parts[i] == part] for part in set(parts)}
-        return sum(sum(some) / len(some) for some in found.values() if some)
-
-    clusters = ["a", "b", "c", "d"]
-    free = clustered_total(total, [0, 1, 2, 3], clusters)
-    assert (free.low, free.high) == (1, 2)
-    assert clustered_total(total, [0, 1, 2, 3], clusters, parts) is None  # nothing varies where no part is missed
-    values[0] = 0.0
-    within = clustered_total(total, [0, 1, 2, 3], clusters, parts)
-    assert (within.low, within.high) == (1, 2)  # x: 0, .5 or 1, and y always 1
-    alone = clustered_total(total, [0, 1, 2, 3], ["a", "b", "c", "c"], parts)
-    assert alone is None  # one cluster of y says nothing of others
-
-
-def test_a_suites_sum_is_redrawn_within_its_parts():
+def test_a_suites_sum_is_resampled_within_its_parts():
     values = [1.0, 0.0, 1.0, 1.0]
 
     def number(indices, _phase=None):
@@ -256,21 +119,6 @@ def test_a_suites_sum_is_redrawn_within_its_parts():
     assert (row.value, row.interval) == (2.0, None)
     change = compare_utility("sum", values, values[::-1], unit="points", total=number, strata=["x", "x", "y", "y"])
     assert (change.difference, change.interval) == (0.0, None)
-
-
-def test_many_requests_are_redrawn_a_part_at_a_time(monkeypatch):
-    values, groups = [float(n % 3 == 0) for n in range(300)], [str(n) for n in range(300)]
-    whole = resampled_mean(values, groups)
-    monkeypatch.setattr(intervals, "BLOCK", 7 * 300)
-    parts = resampled_mean(values, groups)
-    assert parts.value == whole.value
-    assert (parts.interval.low, parts.interval.high) == pytest.approx(
-        (whole.interval.low, whole.interval.high), abs=0.01
-    )
-    signs = [0.1 * (1 + n % 7) * (-1) ** (n % 3 == 0) for n in range(60)]
-    at_once = sign_flip(signs, groups[:60])
-    monkeypatch.setattr(significance, "SIGN_BLOCK", 60 * 1001)
-    assert sign_flip(signs, groups[:60]) == at_once
 
 
 def row_of(condition, **counts):
