@@ -230,7 +230,7 @@ def test_a_suite_that_comes_out_empty_is_named(tiny_folder, tmp_path, monkeypatc
 
     from unsay.suites import SUITES
 
-    monkeypatch.setitem(SUITES, "contrast", replace(SUITES["contrast"], prompts=lambda setting: []))
+    monkeypatch.setitem(SUITES, "contrast", replace(SUITES["contrast"], build=lambda suite, setting: []))
     with pytest.raises(UserError, match="suite 'contrast': no prompts at a limit of 2"):
         api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "run")
 
