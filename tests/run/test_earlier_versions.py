@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import tiny
+from helpers import study_of_tiny, tiny
 from unsay import api
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
@@ -18,6 +18,7 @@ from unsay.run.directory import Run, check_format
 from unsay.run.environment import FORMAT
 from unsay.run.export import export
 from unsay.scoring import read_scores
+from unsay.studies import launcher, run_study
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -74,6 +75,15 @@ def test_it_is_not_done_again_without_a_word(earlier, unfinished):
         with pytest.raises(UserError, match=REFUSED):
             api.evaluate(settings, earlier)
     assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
+
+
+def test_a_study_with_its_runs_is_refused_before_any_run_fails(earlier, tiny_folder, examples, tmp_path):
+    original = tmp_path / "study" / "originals" / tiny_folder.name
+    shutil.copytree(earlier, original)
+    with pytest.raises(UserError, match=r"tiny: made by an earlier version of unsay .*choose another --out$"):
+        run_study(study_of_tiny.study(tiny_folder, examples), tmp_path / "study", launcher("sequential"))
+    assert not (original / "arm.json").exists()
+    assert not (tmp_path / "study" / "study.json").exists()
 
 
 def test_a_directory_in_which_no_stage_was_finished_is_taken_over(earlier):

@@ -11,7 +11,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_text
 from unsay.models.precision import Fast
-from unsay.run.directory import lock_directory
+from unsay.run.directory import check_format, lock_directory
 from unsay.run.environment import hardware, versions
 from unsay.run.finished import TRAINING_STAGE, MeasuredRun
 from unsay.stages import Progress, Silent
@@ -97,6 +97,8 @@ class _StudyRunner:
         missing = [model for model in models if not self._is_complete(model)]
         known = [keyed.run for candidates in self.known.values() for keyed in candidates]
         check_versions([(run.name, run.environment) for run in known], versions() if missing else None)
+        for model in missing:
+            check_format(self.runs.folders.original(model))
         self._launch([self._original_job(model) for model in missing])
         self.done_before |= {self.runs.folders.original(model) for model in missing}
         if len(self.failed) == len(models):
