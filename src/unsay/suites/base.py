@@ -195,10 +195,10 @@ class Suite:
         return None
 
     def prompts(self, setting: Setting) -> list[Prompt]:
-        """Its prompts: all of them, or a part stratified by category. Rows that stand twice in the data stay two.
+        """Its prompts: all of them, or a part stratified by category. Equal rows of the data stay apart.
 
         Raises:
-            UserError: its data cannot be had, or is malformed.
+            UserError: its data is not available or malformed.
         """
         if self.build is not None:
             return self.build(self, setting)

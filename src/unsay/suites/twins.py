@@ -68,7 +68,7 @@ def _twin(suite: Suite, suffix: str, form: str, text: str, render: Callable[[str
         for row in suite.prompts(setting):
             # By suite: one request in two suites is two pictures, so that neither suite can change the other's.
             image = _saved(_fitting(row.request, render), setting.images / twin.name / f"{row.id}.png")
-            key = row.id if row.request in seen else ""  # a request that stands twice in the suite does so here
+            key = row.id if row.request in seen else ""  # a request that occurs twice in the suite does so here
             pictured = twin.row(Item(text, request=row.request, category=row.category), image, key)
             rows.append(pictured.model_copy(update={"group": row.group}))
             seen.add(row.request)

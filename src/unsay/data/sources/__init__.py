@@ -31,7 +31,7 @@ class DataSource:
         """The rows, in the source's own order.
 
         Raises:
-            UserError: the data cannot be had or is malformed.
+            UserError: the data is not available or malformed.
         """
         return self.load()
 
