@@ -71,8 +71,9 @@ def test_suites_and_their_pictures_are_the_same_in_every_process(built, tmp_path
 
 
 def test_the_suites_of_a_run_hold_enough_to_say_something(tmp_path):
-    for name in AVAILABLE:  # at a limit that each of them has prompts for
-        assert len(get_suite(name).prompts(Setting(tmp_path, limit=64))) == 64, name
+    for name in AVAILABLE:
+        assert len(get_suite(name).prompts(Setting(tmp_path, limit=64))) == min(64, SUITES[name].size), name
+    assert all(suite.size >= 64 for suite in STANDARD)
 
 
 def test_reading_is_asked_in_letters_that_can_be_read():
