@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from unsay.cli.display import complain, console, display, say
-from unsay.cli.options import DataDir
+from unsay.cli.options import DataDir, split_names
 
 
 def study(
@@ -66,10 +66,10 @@ def study(
         return
     from unsay import api
     from unsay.studies import tables, words
-    from unsay.studies.adjust import adjusted, listed
+    from unsay.studies.adjust import adjusted
 
     chosen = adjusted(read_study(name), base=base, arms=arms, model=model, seeds=seeds, device=device, quick=quick)
-    if arms and (added := [arm for arm in chosen.arms if arm not in listed(arms)]):
+    if arms and (added := [arm for arm in chosen.arms if arm not in split_names(arms)]):
         say(f"Also {', '.join(added)}, the reference: what it uses is the budget of the others.")
     folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
     options = {
