@@ -125,8 +125,8 @@ def test_a_rows_own_fault_is_told_from_the_servers() -> None:
 
 def test_a_meter_by_hand() -> None:
     meter = Meter(EndpointSettings(url="http://x", model="m", price_in=2.0, price_out=10.0))
-    meter.answered(1000, 100)
-    meter.answered(500_000, 0)
-    meter.failed_request()
+    meter.count(1000, 100)
+    meter.count(500_000, 0)
+    meter.count()
     assert meter.cost == pytest.approx((501_000 * 2 + 100 * 10) / 1e6)
-    assert meter.text == "3 requests, 501,000 tokens in, 100 out, 1 failed, cost 1.00"
+    assert (meter.requests, meter.tokens_in, meter.tokens_out, meter.tokens) == (3, 501_000, 100, 501_100)

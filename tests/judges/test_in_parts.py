@@ -84,7 +84,7 @@ def test_other_answers_and_another_judge_are_judged_anew(tmp_path: Path) -> None
 def test_what_a_judges_server_took() -> None:
     meter = Meter(EndpointSettings(url="http://x", model="m", price_in=2.0))
     member = SimpleNamespace(client=SimpleNamespace(meter=meter))
-    meter.answered(1_000_000, 7)
+    meter.count(1_000_000, 7)
     assert evaluate.judge_usage(member) == (1, 1_000_007, 2.0)
     assert evaluate.judge_usage(SimpleNamespace(members=(member, Counts(1)))) == (1, 1_000_007, 2.0)
     assert evaluate.judge_usage(Counts(1)) == (0, 0, 0)

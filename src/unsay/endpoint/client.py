@@ -137,11 +137,11 @@ class ChatClient:
             error = self._endpoint_error(raised)
         else:
             self._health.answered()
-            self.meter.answered(completion.tokens_in, completion.tokens_out)
+            self.meter.count(completion.tokens_in, completion.tokens_out)
             return completion
         if not (tentative and error.fault is Fault.FORM):
             self._health.failed(error)
-            self.meter.failed_request()
+            self.meter.count()
         raise error from None
 
     def _create(self, messages: Sequence[dict[str, Any]], parameters: Mapping[str, Any]) -> Any:
@@ -208,27 +208,15 @@ class Meter:
         self._settings = settings
         self._lock = threading.Lock()
         self.requests = 0
-        self.failed = 0
         self.tokens_in = 0
         self.tokens_out = 0
 
-    def answered(self, tokens_in: int, tokens_out: int) -> None:
-        """Count a request that got an answer."""
+    def count(self, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        """Count a request; one without an answer has no tokens."""
         with self._lock:
             self.requests += 1
             self.tokens_in += tokens_in
             self.tokens_out += tokens_out
-
-    def failed_request(self) -> None:
-        """Count a request that got none."""
-        with self._lock:
-            self.requests += 1
-            self.failed += 1
-
-    @property
-    def cost(self) -> float:
-        """Price of all tokens so far, in the currency of the settings."""
-        return (self.tokens_in * self._settings.price_in + self.tokens_out * self._settings.price_out) / 1e6
 
     @property
     def tokens(self) -> int:
@@ -236,12 +224,9 @@ class Meter:
         return self.tokens_in + self.tokens_out
 
     @property
-    def text(self) -> str:
-        """One line that a person reads: requests, tokens and cost so far."""
-        line = f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
-        if self.failed:
-            line += f", {self.failed:,} failed"
-        return line + (f", cost {self.cost:.2f}" if self.cost else "")
+    def cost(self) -> float:
+        """Price of all tokens so far, in the currency of the settings."""
+        return (self.tokens_in * self._settings.price_in + self.tokens_out * self._settings.price_out) / 1e6
 
 
 def _completion(answer: Any, *, reasons: bool) -> Completion:
