@@ -26,7 +26,7 @@ from unsay.scoring import Caution, JudgeInfo, SuiteRow, TargetResult, TransferRo
 from unsay.scoring.limits import cautions
 from unsay.scoring.schema import AcceleratorPeak, Row
 from unsay.statistics import Interval
-from unsay.studies.pool import pool_rows
+from unsay.studies.ranking import pool_rows
 from unsay.studies.tables import pipes
 from unsay.suites import find_suite
 

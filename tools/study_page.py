@@ -19,10 +19,10 @@ from unsay.reports import numbers
 from unsay.scoring import SuiteRow
 from unsay.studies import words
 from unsay.studies.figure import figure, tradeoffs
-from unsay.studies.frame import Frame, frame_of
 from unsay.studies.schema import StudyResult, read_result, result_file, write_result
 from unsay.studies.settings import ORIGINAL
 from unsay.studies.tables import markdown_ranking, pipes
+from unsay.studies.words import Frame, frame_of
 
 
 def markdown(result: StudyResult, name: str) -> str:

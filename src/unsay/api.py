@@ -16,7 +16,7 @@ from unsay.run.suites import read_suite_file
 from unsay.scoring import Scores
 from unsay.stages import Progress
 from unsay.studies import StudyResult, StudySettings, launcher, read_runs, read_study, run_study
-from unsay.studies.adjust import quickened
+from unsay.studies.study_plan import quickened
 
 __all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 

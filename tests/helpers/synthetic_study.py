@@ -5,7 +5,7 @@ import random
 from unsay.records import Modality
 from unsay.scoring import Accuracy, JudgeInfo, SuiteRow, UtilityRow
 from unsay.studies.collect import TITLES
-from unsay.studies.compare import AnswerId, ArmAnswers, compare, rank
+from unsay.studies.ranking import AnswerId, ArmAnswers, compare, rank
 from unsay.studies.schema import ASR, COHERENT, REFUSAL, ArmRow, Cost, FailedSeed, StudyResult
 from unsay.studies.settings import ORIGINAL
 

@@ -14,12 +14,11 @@ from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.studies import launcher, read_result, read_runs, read_study, run_study
-from unsay.studies.adjust import adjusted, part
 from unsay.studies.collect import collect
 from unsay.studies.job import Job, job_key, resolve_precision
 from unsay.studies.known import StudyRuns
-from unsay.studies.plan import plan_study
 from unsay.studies.settings import StudyDirectory
+from unsay.studies.study_plan import adjusted, part, plan_study
 
 
 class Told:

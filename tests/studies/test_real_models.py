@@ -6,9 +6,8 @@ import yaml
 from unsay.errors import UserError
 from unsay.methods import default_settings
 from unsay.presets import preset
-from unsay.studies.adjust import adjusted, part, quickened, rebased
-from unsay.studies.plan import plan_study
 from unsay.studies.settings import StudySettings, packaged, parse_study, read_study
+from unsay.studies.study_plan import adjusted, part, plan_study, quickened, rebased
 
 OTHER = "llava-hf/llava-1.5-7b-hf"
 

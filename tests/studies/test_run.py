@@ -20,7 +20,7 @@ from unsay.run.finished import read_run
 from unsay.studies import launcher, read_result, run_study
 from unsay.studies.job import RESULT_FILES, Job, JobStatus, Worker, copy_shared_stages, job_key, read_status
 from unsay.studies.known import StudyRuns
-from unsay.studies.run import used_budget
+from unsay.studies.runner import used_budget
 from unsay.studies.settings import StudyDirectory
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")

@@ -9,8 +9,6 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import METHODS, default_settings
 from unsay.presets import preset
-from unsay.studies.adjust import adjusted, quickened
-from unsay.studies.plan import CEILING, plan_study
 from unsay.studies.settings import (
     StudyDirectory,
     StudySettings,
@@ -20,6 +18,7 @@ from unsay.studies.settings import (
     parse_study,
     read_study,
 )
+from unsay.studies.study_plan import CEILING, adjusted, plan_study, quickened
 from unsay.suites import find_suite
 
 

@@ -10,7 +10,7 @@ from unsay.run.finished import Item, MeasuredRun
 from unsay.scoring import Scores, SuiteRow
 from unsay.statistics import difference_interval, holm, mcnemar, sign_flip
 from unsay.studies.collect import with_cost_ratios
-from unsay.studies.compare import AnswerId, ArmAnswers, compare, rank
+from unsay.studies.ranking import AnswerId, ArmAnswers, compare, rank
 from unsay.studies.schema import ASR, COHERENT, ArmRow, Cost
 
 

@@ -13,10 +13,10 @@ from tools.study_page import rankings
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.studies import words
-from unsay.studies.frame import frame_of
 from unsay.studies.schema import COHERENT, StudyResult, read_result, write_result
 from unsay.studies.settings import ORIGINAL
 from unsay.studies.tables import FORMS, SPELLED, markdown_ranking, table
+from unsay.studies.words import frame_of
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 

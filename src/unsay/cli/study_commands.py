@@ -66,7 +66,7 @@ def study(
         return
     from unsay import api
     from unsay.studies import tables, words
-    from unsay.studies.adjust import adjusted
+    from unsay.studies.study_plan import adjusted
 
     chosen = adjusted(read_study(name), base=base, arms=arms, model=model, seeds=seeds, device=device, quick=quick)
     if arms and (added := [arm for arm in chosen.arms if arm not in split_names(arms)]):

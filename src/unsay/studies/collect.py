@@ -6,10 +6,8 @@ from unsay.errors import UserError
 from unsay.records import Modality
 from unsay.run.finished import MADE_WITH, MeasuredRun, public_name
 from unsay.scoring import Scores
-from unsay.studies.compare import ArmAnswers, compare, rank
 from unsay.studies.known import StudyRuns
-from unsay.studies.plan import Plan, Variant, modality_name
-from unsay.studies.pool import pool_rows
+from unsay.studies.ranking import ArmAnswers, compare, pool_rows, rank
 from unsay.studies.schema import (
     ASR,
     COHERENT,
@@ -23,6 +21,7 @@ from unsay.studies.schema import (
     StudyResult,
 )
 from unsay.studies.settings import ORIGINAL
+from unsay.studies.study_plan import Plan, Variant, modality_name
 
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
 

@@ -17,8 +17,8 @@ from unsay.records import Label, Phase, Record
 from unsay.run.finished import VERSIONS, Item, MeasuredRun, Step, read_run
 from unsay.scoring import Scores
 from unsay.studies.job import RESULT_FILES, evaluation_key, read_status
-from unsay.studies.plan import Plan
 from unsay.studies.settings import ORIGINAL, StudyDirectory, folder_name
+from unsay.studies.study_plan import Plan
 
 LETTERS = {label.value[0]: label for label in Label}
 """`r`efused, `s`afe, `h`armful, `d`egenerate, `f`ailed."""

@@ -9,9 +9,9 @@ from unsay.reports import numbers
 from unsay.reports.html import flatten
 from unsay.studies import words
 from unsay.studies.figure import figure, tradeoffs
-from unsay.studies.frame import frame_of
 from unsay.studies.schema import COHERENT, REFUSAL, StudyResult
 from unsay.studies.settings import ORIGINAL
+from unsay.studies.words import frame_of
 
 
 def write_page(path: Path, result: StudyResult) -> Path:

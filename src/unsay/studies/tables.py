@@ -17,8 +17,8 @@ from unsay.reports import numbers
 from unsay.scoring.limits import MAX_DEGENERATE
 from unsay.statistics import ALPHA
 from unsay.studies import words
-from unsay.studies.frame import RATIOS, Cell, Column, Frame, Row, frame_of
 from unsay.studies.schema import COHERENT, REFUSAL, Comparison, StudyResult
+from unsay.studies.words import RATIOS, Cell, Column, Frame, Row, frame_of
 
 
 def table(result: StudyResult, form: str, rule: str | None = None) -> str:

@@ -29,9 +29,9 @@ from unsay.studies.job import (
 from unsay.studies.known import KeyedRun, RunId, StudyRuns, check_versions, of_plan, write_runs
 from unsay.studies.launch import Launcher
 from unsay.studies.page import write_page
-from unsay.studies.plan import Plan, Variant, plan_study
 from unsay.studies.schema import StudyResult, write_result
 from unsay.studies.settings import StudyDirectory, StudySettings
+from unsay.studies.study_plan import Plan, Variant, plan_study
 
 
 def run_study(
@@ -64,18 +64,13 @@ def run_study(
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     runner = _StudyRunner(plan, StudyRuns(StudyDirectory(out)), launcher, of_plan(plan, known), progress or Silent())
     runner.run_originals()
-    runner.run_variants([variant for variant in plan.variants if _is_measured(plan, variant)])
-    runner.run_variants([variant for variant in plan.variants if not _is_measured(plan, variant)])
+    runner.run_variants([variant for variant in plan.variants if plan.is_measured(variant)])
+    runner.run_variants([variant for variant in plan.variants if not plan.is_measured(variant)])
     write_runs(out / "runs.jsonl", runner.runs.every(plan))
     result = collect(plan, runner.runs, command=command)
     write_result(out / "study.json", result)
     write_page(out / "study.html", result)
     return result
-
-
-def _is_measured(plan: Plan, variant: Variant) -> bool:
-    """Whether the tokens and seconds that a variant uses are the budget of others."""
-    return plan.is_reference(variant) and variant.rule == "steps"
 
 
 @dataclass
@@ -191,7 +186,7 @@ class _StudyRunner:
         self.runs.known[RunId.original(model)] = original
         earlier = original.key not in {run.key for run in self.known[RunId.original(model)]}
         variants = [variant for variant in self.plan.variants if variant.model == model]
-        for variant in sorted(variants, key=lambda variant: not _is_measured(self.plan, variant)):
+        for variant in sorted(variants, key=lambda variant: not self.plan.is_measured(variant)):
             for seed in self.plan.study.seeds:
                 try:
                     taken = self._take_over(variant, seed, self._job(variant, seed), original.evaluated)
