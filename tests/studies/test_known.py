@@ -15,10 +15,11 @@ from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.studies import launcher, read_result, read_runs, read_study, run_study
 from unsay.studies.collect import collect
-from unsay.studies.job import Job, job_key, resolve_precision
-from unsay.studies.known import StudyRuns
+from unsay.studies.job import Job, earlier_key, job_key, resolve_precision
+from unsay.studies.known import RunId, StudyRuns
 from unsay.studies.settings import StudyDirectory
 from unsay.studies.study_plan import adjusted, part, plan_study
+from unsay.suites import SUITES
 
 
 class Told:
@@ -236,6 +237,74 @@ def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     runs = StudyRuns(StudyDirectory(tmp_path))
     runs.known = dict(read_runs(path))
     assert collect(plan_study(study), runs, command=committed.command) == committed
+
+
+EARLIER = Path(__file__).with_name("earlier.runs.jsonl")
+"""Of the tiny study with one seed, made when a job's key had a hash of the suites' code in it."""
+
+
+def test_runs_of_an_earlier_version_give_every_number_again(tiny_folder, examples, tmp_path, no_model):
+    told, study = Told(), study_of_tiny.study(tiny_folder, examples, seeds=[0])
+    known, out = read_runs(EARLIER), tmp_path / "out"
+    result = run_study(study, out, launcher("sequential"), known=known, progress=told)
+    assert {(arm.name, arm.state) for arm in result.arms} == {
+        (name, "finished") for name in ("original", "unlearn@steps", "sft@steps", "sft@tokens")
+    }
+    assert told.notes == ["Runs from elsewhere: 1 taken over", "Runs from elsewhere: 2 taken over"]
+    runs = read_runs(out / "runs.jsonl")  # with the keys of today
+    assert [run_id for run_id, _ in runs] == [run_id for run_id, _ in known]
+    assert not {keyed.key for _, keyed in runs} & {keyed.key for _, keyed in known}
+    assert run_study(study, tmp_path / "again", launcher("sequential"), known=runs) == result
+
+
+def test_nothing_is_added_to_runs_of_an_earlier_version(tiny_folder, examples, tmp_path, no_model):
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1])
+    with pytest.raises(UserError, match=r"earlier\.runs\.jsonl:\d+: made by an earlier version.*do without this file"):
+        run_study(study, tmp_path / "out", launcher("sequential"), known=read_runs(EARLIER))
+
+
+def test_a_changed_suite_is_another_job_for_runs_of_an_earlier_version(tmp_path, monkeypatch):
+    job = Job("t", tmp_path, None, {})
+    assert earlier_key(job) is not None
+    monkeypatch.setattr("unsay.studies.job.SUITES", {"advbench": SUITES["advbench"]})
+    assert earlier_key(job) is None
+
+
+def test_a_study_directory_of_an_earlier_version_is_refused(finished, tiny_folder, examples, tmp_path, no_model):
+    """Once, and not as the failure of every arm; nothing in it is touched."""
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    for path in out.rglob("environment.json"):
+        path.write_text(json.dumps({name: v for name, v in json.loads(path.read_text()).items() if name != "format"}))
+    before = {path: path.read_bytes() for path in out.rglob("arm.json")}
+    with pytest.raises(
+        UserError, match=r"originals/tiny: made by an earlier version.*--known .*/out/runs\.jsonl takes over"
+    ):
+        run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
+    assert {path: path.read_bytes() for path in out.rglob("arm.json")} == before
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs/results").glob("*.runs.jsonl")), ids=str)
+def test_the_committed_runs_have_the_keys_of_their_study(path, tmp_path):
+    """So `--known` takes them over; where a suite's or a method's version was raised, they must be made again."""
+    known = dict(read_runs(path))
+    seeds = ",".join(map(str, sorted({run_id.seed for run_id in known if run_id.seed is not None})))
+    plan = plan_study(adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=seeds))
+    original = known[RunId.original("pocket")]
+    for variant in plan.variants:
+        keyed = known[RunId.trained("pocket", variant.name, 0)]
+        limit = {"steps": None, "tokens": 1, "seconds": 1}[variant.rule]
+        if limit is None:
+            keys = {
+                job_key(Job("t", tmp_path, tmp_path, in_precision(plan.config(variant, 0), dtype)), original.evaluated)
+                for dtype in ("float32", "bfloat16")
+            }
+            assert keyed.key in keys, variant.name
+
+
+def in_precision(config, dtype):
+    """Its settings as a run keeps them."""
+    values = config.model_dump(mode="json", exclude={"train": {"seed"}})
+    return values | {"model_settings": values["model_settings"] | {"dtype": dtype}}
 
 
 def edited(lines, change):

@@ -233,8 +233,19 @@ class _StudyRunner:
             if status.state == "failed":
                 self._fail(job.folder, status.reason)
 
+        for job in jobs:
+            self._check_format(job.folder)
         if jobs:
             self.launcher.run(jobs, ended)
+
+    def _check_format(self, folder: Path) -> None:
+        """Refuse to work in a run directory of an earlier version."""
+        runs = self.runs.folders.root / "runs.jsonl"
+        try:
+            check_format(folder)
+        except UserError as error:
+            hint = f"; --known {runs} takes over its finished runs" if runs.exists() else ""
+            raise UserError(f"{error}{hint}") from None
 
     def _fail(self, folder: Path, reason: str) -> None:
         self.failed[folder] = reason
