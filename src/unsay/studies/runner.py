@@ -92,12 +92,21 @@ class _StudyRunner:
         missing = [model for model in models if not self._is_complete(model)]
         known = [keyed.run for candidates in self.known.values() for keyed in candidates]
         check_versions([(run.name, run.environment) for run in known], versions() if missing else None)
-        for model in missing:
-            check_format(self.runs.folders.original(model))
+        self._check_format(missing)
         self._launch([self._original_job(model) for model in missing])
         self.done_before |= {self.runs.folders.original(model) for model in missing}
         if len(self.failed) == len(models):
             raise UserError(f"study: the original model cannot be evaluated: {next(iter(self.failed.values()))}")
+
+    def _check_format(self, models: Sequence[str]) -> None:
+        """Refuse to go on in a study directory of an earlier version."""
+        runs = self.runs.folders.root / "runs.jsonl"
+        try:
+            for model in models:
+                check_format(self.runs.folders.original(model))
+        except UserError as error:
+            hint = f"; --known {runs} takes over its finished runs" if runs.exists() else ""
+            raise UserError(f"{error}{hint}") from None
 
     def run_variants(self, variants: Sequence[Variant]) -> None:
         """Do one run for each seed of each variant; a run whose budget cannot be determined fails with that reason."""
@@ -233,19 +242,8 @@ class _StudyRunner:
             if status.state == "failed":
                 self._fail(job.folder, status.reason)
 
-        for job in jobs:
-            self._check_format(job.folder)
         if jobs:
             self.launcher.run(jobs, ended)
-
-    def _check_format(self, folder: Path) -> None:
-        """Refuse to work in a run directory of an earlier version."""
-        runs = self.runs.folders.root / "runs.jsonl"
-        try:
-            check_format(folder)
-        except UserError as error:
-            hint = f"; --known {runs} takes over its finished runs" if runs.exists() else ""
-            raise UserError(f"{error}{hint}") from None
 
     def _fail(self, folder: Path, reason: str) -> None:
         self.failed[folder] = reason

@@ -279,7 +279,7 @@ def adjusted(
     if quick:
         study = quickened(study)
     if arms.strip():
-        study = part(study, listed(arms))
+        study = part(study, list(dict.fromkeys(name.strip() for name in arms.split(",") if name.strip())))
     more: dict[str, Any] = {}
     if model is not None:
         more["models"] = (model,)
@@ -400,8 +400,3 @@ def rebased(study: StudySettings, base: str) -> StudySettings:
 
 def _method(study: StudySettings) -> str:
     return str(base_values(study).get("method", RunConfig.model_fields["method"].default))
-
-
-def listed(names: str) -> list[str]:
-    """Names, comma-separated, each once."""
-    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
