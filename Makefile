@@ -59,7 +59,7 @@ $(BIN)/python:
 		exit 1; \
 	fi
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "unsay needs Python 3.11 or later; $(PYTHON) is none." >&2; exit 1; }
+		echo "unsay needs Python 3.11 or later; $(PYTHON) is too old." >&2; exit 1; }
 	@echo "Making $(VENV) with $$("$(PYTHON)" --version)."
 	@"$(PYTHON)" -m venv $(VENV)
 
