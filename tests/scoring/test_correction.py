@@ -111,7 +111,7 @@ def test_fewer_labels_mean_a_wider_interval() -> None:
 
 
 def test_counts_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="no count"):
+    with pytest.raises(ValueError, match="not a count"):
         rogan_gladen(3, 2, errors(0.9, 0.9))
     with pytest.raises(ValueError, match="more answers found"):
         ErrorRates(true_positives=2, positives=1, true_negatives=0, negatives=1, dataset="made")

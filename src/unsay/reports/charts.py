@@ -297,9 +297,9 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
 def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
     points = sorted(points, key=lambda point: point[0])
     stride = max(1, math.ceil(len(points) / MAX_POINTS))
-    kept = points[::stride]
-    if kept[-1] != points[-1]:
-        kept.append(points[-1])
+    shown = points[::stride]
+    if shown[-1] != points[-1]:
+        shown.append(points[-1])
     left, right = points[0][0], points[-1][0]
     low, high = min(y for _, y in points), max(y for _, y in points)
 
@@ -308,7 +308,7 @@ def _panel(key: str, points: list[tuple[float, float]]) -> Panel:
         y = 100 - (point[1] - low) / (high - low) * 100 if high > low else 50.0
         return x, y
 
-    path = " ".join(f"{'L' if index else 'M'}{x:.2f} {y:.2f}" for index, (x, y) in enumerate(map(place, kept)))
+    path = " ".join(f"{'L' if index else 'M'}{x:.2f} {y:.2f}" for index, (x, y) in enumerate(map(place, shown)))
     return Panel(
         key=key,
         title=CURVE_TITLES.get(key, key.replace("_", " ").replace("/", ": ")),

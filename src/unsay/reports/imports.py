@@ -61,7 +61,7 @@ def imported(run_dir: Path) -> list[ImportedRow]:
 
 
 def read_results(path: Path) -> list[ImportedRow]:
-    """The numbers of a results file, without words, standard errors of no metric and values that are not finite.
+    """The numbers of a results file, without words, standard errors without a metric and values that are not finite.
 
     Raises:
         UserError: not JSON, no `results`, or not a single number in them.

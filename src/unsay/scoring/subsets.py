@@ -78,7 +78,7 @@ def by_id(prompts: Sequence[Prompt], rows: Sequence[Item], suite: str, what: str
     wanted, given = Counter(row.id for row in prompts), Counter(row.id for row in rows)
     for counts, where in ((wanted, "prompts"), (given, what)):
         if repeated := sorted(name for name, count in counts.items() if count > 1):
-            raise UserError(f"suite {suite!r}: id {repeated[0]!r} stands more than once in its {where}")
+            raise UserError(f"suite {suite!r}: id {repeated[0]!r} occurs more than once in its {where}")
     problems = []
     if missing := sorted(wanted.keys() - given.keys()):
         problems.append(f"{len(missing)} of {len(wanted)} prompts have no row (first: {missing[0]!r})")

@@ -9,7 +9,8 @@ from unsay.records import Label, Prompt, Verdict
 from unsay.scoring.schema import TransferRow
 from unsay.scoring.subsets import by_id, plain_title
 from unsay.statistics import Interval, hull, paired_interval, percentile_interval, resample_counts, too_narrow
-from unsay.statistics.intervals import DRAWS, Array
+from unsay.statistics.intervals import DRAWS
+from unsay.statistics.significance import Array
 
 Phases = tuple[Sequence[Verdict], Sequence[Verdict]]
 """Verdicts before and after."""

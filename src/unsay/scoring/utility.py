@@ -49,7 +49,7 @@ def score_utility(
         title: for people.
         groups: the cluster of each item, when items are not independent.
         weights: of each item in the mean; None for equal ones.
-        unit: `rate` for a fraction (shown in per cent), else what stands beside the number.
+        unit: `rate` for a fraction (shown in per cent), else the text beside the number.
         higher_is_better: False for error rates and losses.
         total: indices of items → the suite's number, where that is not a mean.
         strata: the part of that number that each item belongs to, where it is put together from parts.
@@ -128,7 +128,7 @@ def compare_utility(
         after: the same after.
         title: for people.
         groups: the cluster of each item; None where items are independent.
-        unit: `rate` for values from 0 to 1, else what stands beside the number.
+        unit: `rate` for values from 0 to 1, else the text beside the number.
         higher_is_better: False for error rates and losses.
         total: indices of items, and the phase → the suite's number, where that is not a mean.
         strata: the part of that number that each item belongs to, where it is put together from parts.

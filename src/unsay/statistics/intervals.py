@@ -14,12 +14,11 @@ from itertools import chain
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 from scipy.stats import norm
 
 from unsay.records import Record
-from unsay.statistics.significance import sign_flip
+from unsay.statistics.significance import Array, sign_flip
 
 CONFIDENCE = 0.95
 Z2 = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2
@@ -32,7 +31,6 @@ FEW = 10
 BLOCK = 2**23
 """Counts held in memory at once; all resamples of 40,000 pictures would not fit."""
 
-Array = NDArray[np.float64]
 Method = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
 """How an interval was made."""
 
@@ -157,8 +155,8 @@ def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int 
 def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, *, seed: int = 0) -> Interval | None:
     """95 % interval of a mean: Wilson's for independent values of 0 and 1, else a bootstrap over groups.
 
-    None without values, or where a single group of values outside 0 to 1 says nothing of others. Without groups, items
-    are independent.
+    Items without groups are independent. None without values, or where a single group of values outside 0 to 1 says
+    nothing about others.
     """
     if not values:
         return None
@@ -278,7 +276,7 @@ def clustered_total(
         seed: of the bootstrap.
 
     Returns:
-        None where a stratum has a single cluster, which says nothing of others, or where resampling changes nothing.
+        None where a stratum has a single cluster, which says nothing about others, or where resampling changes nothing.
     """
     parts: dict[str, dict[str, list[int]]] = {}
     for index, group, part in zip(items, groups, strata or [""] * len(items), strict=True):
