@@ -48,14 +48,7 @@ def training_note(config: RunConfig, examples: TrainingExamples, plan: TrainingP
 
 
 def training_cautions(config: RunConfig, examples: TrainingExamples, plan: TrainingPlan, steps: int) -> list[Caution]:
-    """The limits of the training data that a reader of the scores must know.
-
-    Args:
-        config: the run's settings.
-        examples: the examples.
-        plan: the training plan.
-        steps: the steps that were made.
-    """
+    """The limits of the training data that a reader of the scores must know, after so many steps."""
     cautions = []
     worn = _worn(plan, steps)
     if examples.compliance is not None and Role.FORGET in _used(plan.needs):
@@ -145,13 +138,7 @@ def _cut_words(role: Role, cut: int, among: int, settings: TrainSettings) -> str
 
 
 def evaluation_cautions(judged: Iterable[str], asked: Sequence[SuiteCoverage], judge: JudgeInfo) -> list[Caution]:
-    """Cautions that follow from the suites and the judge, not from the numbers.
-
-    Args:
-        judged: names of the attack and benign suites.
-        asked: how much of each suite was asked.
-        judge: the judge of the run.
-    """
+    """Cautions that follow from the suites and the judge, not from the numbers; `judged` have verdicts."""
     return [*partial_sum_cautions(asked), *unseen_harm_cautions(judged, judge)]
 
 
@@ -184,9 +171,7 @@ def _is_sum(name: str) -> bool:
 def sampling_cautions(conditions: Mapping[str, str], generation: GenerationSettings) -> list[Caution]:
     """Cautions where a server kept its own temperature, so that its answers or verdicts may be sampled.
 
-    Args:
-        conditions: of the answers, with the result of `evaluate.ignored_parameters`.
-        generation: the run's settings.
+    The conditions are those of `evaluate.answer_conditions`, with the parameters that servers ignored.
     """
     cautions = []
     if "answers.temperature" in conditions:
@@ -202,12 +187,8 @@ def sampling_cautions(conditions: Mapping[str, str], generation: GenerationSetti
 def vision_cautions(adapter: Path, model: str) -> list[Caution]:
     """A caution for an adapter that changes the vision side, as one on all linear layers does; `unsay` trains none.
 
-    It is told from the names of the weights: no model is loaded where all answers are there.
-
-    Args:
-        adapter: its folder, in PEFT format.
-        model: the model that it was put on. If its configuration can no longer be read, as after a cache was cleared,
-            the caution says so: answers that are there must not be lost because of that.
+    The names of the weights tell, so that no model is loaded. If the model's configuration can no longer be read, as
+    after a cache was cleared, the caution says so: a finished evaluation must not fail because of that.
     """
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
         names = list(weights.keys())

@@ -32,15 +32,7 @@ PRECISION = ("dtype", "quantisation")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two evaluations.
-
-    Attributes:
-        folder: its run directory, as given.
-        phase: the phase of that run.
-        run: its numbers and settings.
-        suites: the prompts of that phase; image paths are absolute.
-        result: the answers of that phase.
-    """
+    """One of the two evaluations: a phase of a finished run, with its prompts and answers."""
 
     folder: Path
     phase: Phase
@@ -51,14 +43,16 @@ class Side:
     @property
     def adapter(self) -> str | None:
         """The adapter that was evaluated; None for the original model, and for a run that trained its own."""
-        given = self.run.scores.settings.get("adapter") if self.phase is Phase.AFTER else None
-        return None if given is None else str(given)
+        return self._setting_after("adapter")
 
     @property
     def method(self) -> str | None:
         """The method of a run that trained its own adapter; None otherwise."""
-        given = self.run.scores.settings.get("method") if self.phase is Phase.AFTER else None
-        return None if given is None else str(given)
+        return self._setting_after("method")
+
+    def _setting_after(self, name: str) -> str | None:
+        value = self.run.scores.settings.get(name) if self.phase is Phase.AFTER else None
+        return None if value is None else str(value)
 
     @property
     def name(self) -> str:
@@ -133,11 +127,7 @@ def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = 
 
 
 def _parse_place(given: Path | str) -> tuple[Path, Phase | None]:
-    """The directory and the phase of `DIR` or `DIR:phase`.
-
-    Raises:
-        UserError: no finished run there.
-    """
+    """The directory and the phase of `DIR` or `DIR:phase`."""
     start, _, end = str(given).rpartition(":")
     named = bool(start) and end in set(Phase) and not Path(given).exists()
     folder = Path(start if named else given)
@@ -164,11 +154,7 @@ def _read_side(folder: Path, phase: Phase | None) -> Side:
 
 
 def _check_alike(one: Side, other: Side) -> None:
-    """Assert that generation settings and judge are the same.
-
-    Raises:
-        UserError: they differ.
-    """
+    """Assert that generation settings and judge are the same."""
     # How many prompts share a batch does not change the request.
     first, second = (
         side.run.config.evaluation.generation.model_dump(exclude={"batch_tokens"}) for side in (one, other)
@@ -259,10 +245,8 @@ def _score(
     conditions = {result.phase: answer_conditions([result]) for result in results}
     both = conditions[Phase.BEFORE].keys() & conditions[Phase.AFTER].keys()
     # A condition of only one side stands beside that side's name.
-    own = {
-        phase: {name: value for name, value in of_phase.items() if name not in both}
-        for phase, of_phase in conditions.items()
-    }
+    own = {phase: {k: v for k, v in of_phase.items() if k not in both} for phase, of_phase in conditions.items()}
+    sampling = (_with_name(names[phase], sampling_cautions(conditions[phase], generation)) for phase in sides)
     return score_phases(
         suites,
         results,
@@ -277,14 +261,7 @@ def _score(
         },
         cost=[row for phase, side in sides.items() for row in _cost(side, phase)],
         left_out={name: why for name, why in first.left_out.items() if name in second.left_out},
-        cautions=[
-            *cautions,
-            *(
-                row
-                for phase in sides
-                for row in _with_name(names[phase], sampling_cautions(conditions[phase], generation))
-            ),
-        ],
+        cautions=[*cautions, *(row for rows in sampling for row in rows)],
     )
 
 

@@ -74,8 +74,7 @@ def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
 def check_format(folder: Path) -> None:
     """Assert that the finished stages of a directory, if it has any, can be reused by this version.
 
-    Raises:
-        UserError: they were made by a version with other stage keys, so that all of them would be done again.
+    Those of a version with other stage keys would all be done again, which takes hours: a `UserError`.
     """
     path = folder / "environment.json"
     if not path.exists() or not any((folder / "stages").glob("*.json")):
@@ -269,11 +268,7 @@ class Run:
         return self._vlm if self._vlm is not None else reader(self.config.model)
 
     def adapted(self, adapter: Adapter) -> VLM:
-        """The model with an adapter on; nothing is loaded if it is that one already.
-
-        Raises:
-            UserError: the adapter does not fit the model.
-        """
+        """The model with an adapter on; nothing is loaded if it is that one already."""
         if self._vlm is None or self._vlm.adapter_key != adapter.key:
             self._vlm = load_adapter(self.original(), adapter.folder)
         return self._vlm
@@ -315,8 +310,7 @@ class Run:
 def device_of(config: RunConfig, processes: Processes) -> torch.device:
     """The device of a process: of several processes, each has the accelerator of its local rank.
 
-    Raises:
-        UserError: settings that would put several processes on the same device.
+    Settings that would put several processes on one device are a `UserError`.
     """
     if processes.world == 1:
         return torch.device(config.device)
@@ -347,11 +341,7 @@ def earlier_precision(folder: Path, config: RunConfig) -> ModelSettings | None:
 
 
 def check_device(name: str) -> None:
-    """Assert that tensors can be put on a device.
-
-    Raises:
-        UserError: there is no such device, or it cannot be used.
-    """
+    """Assert that tensors can be put on a device, or raise a `UserError`."""
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

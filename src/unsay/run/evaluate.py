@@ -49,29 +49,21 @@ class Value(Record):
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """The answers of one phase and how they were judged, by suite.
-
-    Attributes:
-        phase: before or after.
-        responses: of every suite that is answered in words.
-        verdicts: of attack and benign suites.
-        values: of utility suites.
-        conditions: what else decided the answers, by name (see `answer_conditions`).
-    """
+    """The answers of one phase and how they were judged, by suite."""
 
     phase: Phase
     responses: dict[str, list[Response]] = field(default_factory=dict)
+    """Of every suite that is answered in words."""
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    """Of attack and benign suites."""
     values: dict[str, list[Value]] = field(default_factory=dict)
+    """Of utility suites."""
     conditions: dict[str, str] = field(default_factory=dict)
+    """What else decided the answers, by name (see `answer_conditions`)."""
 
 
 def read_phase(folder: Path, suites: Mapping[str, Sequence[Prompt]], phase: Phase, judge: str) -> PhaseResult:
-    """The result of a phase from the files of a run directory.
-
-    Raises:
-        UserError: a file is missing or malformed.
-    """
+    """The result of a phase from the files of a run directory; a `UserError` if one is missing or malformed."""
     result = PhaseResult(phase, conditions=read_conditions(folder, phase))
     for name, prompts in suites.items():
         file, utility = f"{name}.{phase.value}.jsonl", _is_utility(prompts)
@@ -85,15 +77,10 @@ def read_phase(folder: Path, suites: Mapping[str, Sequence[Prompt]], phase: Phas
 
 
 def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | None = None) -> PhaseResult:
-    """Answer every suite with one model, or let the settings' server answer, and judge the answers.
+    """Answer every suite with the original model, or with an adapter on it, and judge the answers.
 
-    Writes `responses/`, `verdicts/<judge>/` and `values/` files of the phase, and its `conditions_path`.
-
-    Args:
-        run: the run.
-        suites: prompts by suite.
-        phase: before or after.
-        adapter: the adapter of the model that answers; None for the original.
+    Where the settings name a server, it answers instead. Writes the phase's files in `responses/`, `verdicts/<judge>/`
+    and `values/`, and its `conditions_path`.
 
     Raises:
         UserError: an unreadable image, before anything is generated.
@@ -252,10 +239,9 @@ def _is_utility(prompts: Sequence[Prompt]) -> bool:
 
 
 def _chat_conditions(vlm: VLM | None) -> dict[str, str]:
-    """The hash of what the chat template makes of one short chat, and the version of the library that made it.
+    """The hash of one short chat as the template renders it (what the model reads), and the library's version.
 
-    The rendered chat is hashed and not the template's text, since it is what the model reads. A server (None) does not
-    tell its template.
+    A server (None) does not tell its template.
     """
     return {
         "chat_template": "the server's own" if vlm is None else content_key(vlm.render("Hi"), vlm.answer_end),

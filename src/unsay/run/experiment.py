@@ -85,11 +85,7 @@ def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter |
 
 
 def evaluate_original(run: Run) -> Scores:
-    """Evaluate the original model, and collect its own harmful answers, for the arms of a study to reuse.
-
-    Raises:
-        UserError: an unknown suite, or one without data.
-    """
+    """Evaluate the original model, and collect its own harmful answers, for the arms of a study to reuse."""
     suites = build_suites(run)
     if run.config.data.examples is None:
         own_answers(run, harmful_requests(run, suites))

@@ -27,12 +27,7 @@ class Overlap(Record):
 
 
 def check_disjoint(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]], listing: Path) -> None:
-    """Assert that no suite asks what is trained on (see `find_overlaps`).
-
-    Args:
-        examples: the training examples.
-        suites: prompts by suite.
-        listing: the file for the ids of whatever overlaps; removed if nothing does.
+    """Assert that no suite asks what is trained on (see `find_overlaps`); ids of overlaps go to the file `listing`.
 
     Raises:
         UserError: says how many examples overlap with which suites; no text is repeated.
@@ -104,11 +99,8 @@ def words_in_pictures(prompts: Iterable[Prompt]) -> list[SourceRow]:
 def contamination_cautions(adapter: Path, suites: Mapping[str, Sequence[Prompt]]) -> list[Caution]:
     """A severe caution for each suite that asks, or nearly asks, what an adapter's own run trained on.
 
-    A run keeps its training examples disjoint from its own suites, but not from suites that are asked later.
-
-    Args:
-        adapter: its folder; the training examples are known while it lies in its run directory.
-        suites: prompts by suite.
+    A run keeps its training examples disjoint from its own suites, but not from suites that are asked later. They are
+    known while the adapter's folder lies in its run directory.
     """
     try:
         examples = read_rows(adapter.parent / "train" / "examples.jsonl", Example)

@@ -96,11 +96,7 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
 
 
 def join_training(run: Run) -> None:
-    """The part of the other processes in a run: wait for the first one's plan, and train with it.
-
-    Raises:
-        UserError: as `train`.
-    """
+    """The part of the other processes in a run: wait for the first one's plan, and train with it."""
     plan: TrainingPlan | None = run.processes.broadcast(None)
     if plan is not None:
         _train(run, plan)
