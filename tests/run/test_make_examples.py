@@ -15,10 +15,10 @@ from unsay.files import read_rows, write_rows
 from unsay.records import Example, Role, SourceRow
 from unsay.run import directory as pipeline_run
 from unsay.run.examples import read_examples
-from unsay.run.make_examples import Making, count_cut, drop_overlaps, make, relative_to
+from unsay.run.make_examples import MakeSettings, count_cut, drop_overlaps, make_examples, relative_to
 from unsay.suites import Setting, get_suite
 
-FORGET = Making(role=Role.FORGET)
+FORGET = MakeSettings(role=Role.FORGET)
 
 
 def written(folder, *rows):
@@ -57,7 +57,7 @@ def spoken(speaker, value):
     ],
 )
 def test_a_prompt_with_an_answer_in_every_shape(tmp_path, row):
-    made = make(written(tmp_path, row), FORGET)
+    made = make_examples(written(tmp_path, row), FORGET)
     assert said(made.examples) == [("forget", "[request 1]", "[answer]")]
     (one,) = made.examples
     assert one.source == "in.jsonl"
@@ -77,35 +77,37 @@ def test_a_prompt_with_an_answer_in_every_shape(tmp_path, row):
     ],
 )
 def test_of_preference_pairs_one_is_forgotten_and_one_refuses(tmp_path, row):
-    made = make(written(tmp_path, row), Making(role=Role.RETAIN))
+    made = make_examples(written(tmp_path, row), MakeSettings(role=Role.RETAIN))
     assert said(made.examples) == [("forget", "[request 1]", "[yes]"), ("refuse", "[request 1]", "[no]")]
 
 
 def test_fields_of_other_names_are_read(tmp_path):
     row = {"question": "[request 1]", "best": "[answer]", "prompt": "x", "response": "y", "messages": []}
-    made = make(written(tmp_path, row), Making(role=Role.RETAIN, fields=Fields("question", "best")))
+    made = make_examples(written(tmp_path, row), MakeSettings(role=Role.RETAIN, fields=Fields("question", "best")))
     assert said(made.examples) == [("retain", "[request 1]", "[answer]")]
     pair = {"question": "[request 1]", "chosen": "[no]", "rejected": "[yes]"}
-    made = make(written(tmp_path, pair), Making(fields=Fields("question")))
+    made = make_examples(written(tmp_path, pair), MakeSettings(fields=Fields("question")))
     assert [row.prompt for row in made.examples] == ["[request 1]"] * 2
 
 
 def test_a_request_alone_is_refused_as_the_recipe_refuses_it(tmp_path):
-    made = make(written(tmp_path, {"prompt": "[request 1]"}), Making(role=Role.REFUSE))
+    made = make_examples(written(tmp_path, {"prompt": "[request 1]"}), MakeSettings(role=Role.REFUSE))
     recipe = harmful_examples([SourceRow(text="[request 1]", source="toy")], [], RecipeSettings(), 0)
     assert [row.answer for row in made.examples] == [row.answer for row in recipe]
     forget = {"prompt": "[request 1]", "response": "[answer]"}
-    both = make(written(tmp_path, forget), Making(role=Role.FORGET, refuse_too=True, refusals=2))
+    both = make_examples(written(tmp_path, forget), MakeSettings(role=Role.FORGET, refuse_too=True, refusals=2))
     assert [row.role.value for row in both.examples] == ["forget", "refuse", "refuse"]
     refused = [forget, {**forget, "role": "refuse", "response": "[no]"}]
-    assert len(make(written(tmp_path, *refused), Making(role=Role.FORGET, refuse_too=True)).examples) == 2
+    assert (
+        len(make_examples(written(tmp_path, *refused), MakeSettings(role=Role.FORGET, refuse_too=True)).examples) == 2
+    )
 
 
 def test_ids_are_of_the_content_and_exact_duplicates_are_dropped(tmp_path):
     rows = [{"prompt": "a", "response": "b"}, {"prompt": "a", "response": "c"}]
-    made = make(written(tmp_path, *rows, *rows), FORGET)
+    made = make_examples(written(tmp_path, *rows, *rows), FORGET)
     assert (len(made.examples), made.repeated) == (2, 2)
-    again = make(written(tmp_path, *reversed(rows)), FORGET)
+    again = make_examples(written(tmp_path, *reversed(rows)), FORGET)
     assert {row.id for row in again.examples} == {row.id for row in made.examples}
     assert len({row.id for row in made.examples}) == 2
 
@@ -125,7 +127,7 @@ def test_pictures_are_read_and_named_from_where_the_file_goes(tmp_path):
         {"conversations": [spoken("human", "[request 6]\n<image>"), spoken("gpt", "[answer]")], "images": [picture]},
         {"conversations": [spoken("human", "[request 7]"), spoken("gpt", "[answer]")], "image": picture},
     ]  # fmt: skip
-    made = make(written(tmp_path / "data", *rows), FORGET)
+    made = make_examples(written(tmp_path / "data", *rows), FORGET)
     assert [row.prompt for row in made.examples] == [f"[request {n}]" for n in range(1, 8)]
     assert [row.request for row in made.examples] == [None, "[what it says]", *[None] * 5]
     assert {row.image for row in relative_to(tmp_path, made.examples)} == {"data/pictures/a.png"}
@@ -140,7 +142,7 @@ def test_pictures_are_found_again_whatever_links_lead_to_the_file(tmp_path):
     (tmp_path / "there").symlink_to(tmp_path / "pictures")
     rows = [{"prompt": f"[request {n}]", "response": "[answer]", "image": f"{folder}/{name}"}
             for n, (folder, name) in enumerate([("pictures", "a.png"), ("there", "b.png")])]  # fmt: skip
-    made = make(written(tmp_path, *rows), FORGET)
+    made = make_examples(written(tmp_path, *rows), FORGET)
     out = tmp_path / "here" / "examples.jsonl"
     write_rows(out, relative_to(out.parent, made.examples))
     examples, _ = read_examples(out.resolve(), 1, 0)  # as a run's settings lead there
@@ -184,10 +186,10 @@ BROKEN = {
 def test_a_broken_row_is_named_by_its_line_and_never_shown(tmp_path, reason):
     path = written(tmp_path, {"prompt": "a", "response": "b"}, "", BROKEN[reason])
     with pytest.raises(UserError, match=r"1 of 2 rows cannot be used: .*\(line 3\)") as caught:
-        make(path, FORGET)
+        make_examples(path, FORGET)
     assert reason in str(caught.value)
     assert "SECRET" not in str(caught.value)
-    made = make(path, Making(role=Role.FORGET, skip_broken=True))
+    made = make_examples(path, MakeSettings(role=Role.FORGET, skip_broken=True))
     assert len(made.examples) == 1
     assert list(made.broken.values()) == [[3]]
 
@@ -195,11 +197,11 @@ def test_a_broken_row_is_named_by_its_line_and_never_shown(tmp_path, reason):
 def test_what_is_broken_alike_is_counted_and_only_some_lines_are_named(tmp_path):
     rows = [{"messages": [turn("user", "a"), turn("assistant", "b")] * 2}] * 12
     with pytest.raises(UserError, match=r"12 of 13 rows .*\(12 rows: lines 2, 3, 4, 5, 6, …\)"):
-        make(written(tmp_path, {"prompt": "a", "response": "b"}, *rows), FORGET)
+        make_examples(written(tmp_path, {"prompt": "a", "response": "b"}, *rows), FORGET)
     with pytest.raises(UserError, match="no role: give --role"):
-        make(written(tmp_path, {"prompt": "a", "response": "b"}), Making())
+        make_examples(written(tmp_path, {"prompt": "a", "response": "b"}), MakeSettings())
     with pytest.raises(UserError, match="its 0 rows give no example"):
-        make(written(tmp_path), FORGET)
+        make_examples(written(tmp_path), FORGET)
 
 
 TEXTS = st.text(max_size=5) | st.sampled_from(
@@ -267,7 +269,7 @@ def test_a_model_is_asked_for_what_has_no_answer_and_only_for_that(tmp_path):
         {"prompt": "[request 1]"}, {"prompt": "[request 2]"}, {"prompt": "[request 3]", "response": "[given]"},
         {"prompt": "[request 4]", "role": "retain"}, {"prompt": "[Request 1]"},
     ]  # fmt: skip
-    made = make(written(tmp_path, *rows), FORGET, answering)
+    made = make_examples(written(tmp_path, *rows), FORGET, answering)
     assert asked == {Role.FORGET: ["[Request 1]", "[request 2]"], Role.RETAIN: ["[request 4]"]}  # alike: asked once
     assert said(made.examples) == [
         ("forget", "[request 1]", "[own]"), ("forget", "[request 3]", "[given]"), ("retain", "[request 4]", "[own]"),
@@ -280,7 +282,7 @@ def test_a_model_is_asked_for_what_has_no_answer_and_only_for_that(tmp_path):
 def test_what_a_suite_asks_is_dropped_and_counted(tmp_path):
     asked = [prompt.prompt for prompt in get_suite("contrast").prompts(Setting(tmp_path, 3))]
     rows = [{"prompt": prompt, "response": "b"} for prompt in [*asked, "[request 1]"]]
-    made = make(written(tmp_path, *rows), Making(role=Role.RETAIN))
+    made = make_examples(written(tmp_path, *rows), MakeSettings(role=Role.RETAIN))
     kept, found = drop_overlaps(made.examples, ["contrast"])
     assert [row.prompt for row in kept] == ["[request 1]"]
     assert {(row.suite, row.by) for row in found} == {("contrast", "request")}
@@ -292,7 +294,7 @@ def test_what_a_suite_asks_is_dropped_and_counted(tmp_path):
 def test_long_answers_are_counted_by_the_tokenizer_alone(tiny_folder, tmp_path, monkeypatch):
     rows = [{"prompt": "a", "response": "x" * length} for length in (1, 7, 8, 9)]
     rows.append({**rows[-1], "response": "y" * 9, "complete": False})  # it has no end to lose
-    made = make(written(tmp_path, *rows), Making(role=Role.REFUSE))
+    made = make_examples(written(tmp_path, *rows), MakeSettings(role=Role.REFUSE))
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
     assert count_cut(made.examples, str(tiny_folder), 8) == {Role.REFUSE: 2}  # with the end, 8 letters are 9 tokens
     with pytest.raises(UserError, match="none: its tokenizer cannot be loaded"):
@@ -300,7 +302,7 @@ def test_long_answers_are_counted_by_the_tokenizer_alone(tiny_folder, tmp_path, 
 
 
 def test_a_tokenizer_with_code_of_its_own_is_refused_without_advice_that_nobody_can_take(tmp_path):
-    made = make(written(tmp_path, {"prompt": "a", "response": "b"}), FORGET)
+    made = make_examples(written(tmp_path, {"prompt": "a", "response": "b"}), FORGET)
     code = {"model_type": "of_its_own", "auto_map": {"AutoConfig": "own.Own"}}
     (tmp_path / "config.json").write_text(json.dumps(code))
     code = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}

@@ -15,7 +15,7 @@ from unsay.errors import UserError
 if TYPE_CHECKING:
     from unsay.data.recipe import OwnAnswer
     from unsay.records import Example, Role, SourceRow
-    from unsay.run.make_examples import Answering, Made
+    from unsay.run.make_examples import Answering, MadeExamples
     from unsay.stages import Progress
 
 
@@ -84,7 +84,7 @@ def examples(
         raise UserError("--suites: without --drop-overlaps no suite is read: add it")
     if max_answer_tokens is not None and model is None and answer_with is None:
         raise UserError("--max-answer-tokens: without --model no tokens are counted: add it")
-    making = make_examples.Making(
+    making = make_examples.MakeSettings(
         role=_role(role),
         fields=Fields(prompt_field, response_field),
         refusals=refusals,
@@ -93,7 +93,7 @@ def examples(
     )
     with display() as progress:
         answering = None if answer_with is None else _answering(answer_with, out, progress)
-        made = make_examples.make(path, making, answering)
+        made = make_examples.make_examples(path, making, answering)
     names = split_names(suites)
     rows, overlaps = make_examples.drop_overlaps(made.examples, names) if drop_overlaps else (made.examples, [])
     tokenizer, limit = _tokenizer(model, answer_with, max_answer_tokens)
@@ -171,9 +171,9 @@ def _table(rows: "list[Example]", cut: "dict[Role, int] | None", limit: int) -> 
     return table
 
 
-def _lines(made: "Made") -> list[str]:
+def _lines(made: "MadeExamples") -> list[str]:
     """What was left out, in counts and line numbers."""
-    from unsay.run.make_examples import broken_words
+    from unsay.run.make_examples import describe_broken
 
     lines = []
     for role, asked in made.asked.items():
@@ -182,5 +182,5 @@ def _lines(made: "Made") -> list[str]:
     if made.repeated:
         lines.append(f"Dropped as exact duplicates: {made.repeated:,}")
     if made.broken:
-        lines.append(f"Left out as broken: {broken_words(made.broken)}")
+        lines.append(f"Left out as broken: {describe_broken(made.broken)}")
     return lines

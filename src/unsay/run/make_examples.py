@@ -30,7 +30,7 @@ NAMED_LINES = 5
 
 
 @dataclass(frozen=True)
-class Making:
+class MakeSettings:
     """How examples are made."""
 
     role: Role | None = None
@@ -45,7 +45,7 @@ class Making:
 
 
 @dataclass
-class Made:
+class MadeExamples:
     """The examples and what was left out; image paths are absolute."""
 
     examples: list[Example] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Made:
     """How many of them gave no example."""
 
 
-def make(path: Path, making: Making, answering: Answering | None = None) -> Made:
+def make_examples(path: Path, making: MakeSettings, answering: Answering | None = None) -> MadeExamples:
     """Make examples from a JSONL file whose rows have any of the shapes that `read_row` knows.
 
     Args:
@@ -71,7 +71,7 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
         UserError: the file cannot be read, has rows that cannot be used (named by line, never repeated), or gives no
             example.
     """
-    made = Made()
+    made = MadeExamples()
     rows: list[Exchange] = []
     lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
     for number, line in lines:
@@ -82,7 +82,7 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
     if made.broken and not making.skip_broken:
         wrong = len({number for numbers in made.broken.values() for number in numbers})
         raise UserError(
-            f"{path}: {wrong:,} of {len(lines):,} rows cannot be used: {broken_words(made.broken)}; fix them, or "
+            f"{path}: {wrong:,} of {len(lines):,} rows cannot be used: {describe_broken(made.broken)}; fix them, or "
             "leave them out with --skip-broken"
         )
     rows = _answered(rows, made, answering)
@@ -99,7 +99,7 @@ def make(path: Path, making: Making, answering: Answering | None = None) -> Made
     return made
 
 
-def broken_words(broken: dict[str, list[int]]) -> str:
+def describe_broken(broken: dict[str, list[int]]) -> str:
     """The problems and their lines: `not JSON (line 3), an empty prompt (12 rows: lines 4, 5, 8, 9, 11, …)`."""
     parts = []
     for problem, lines in broken.items():
@@ -120,9 +120,8 @@ def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[l
         UserError: an unknown suite, or one whose data is not here.
     """
     with tempfile.TemporaryDirectory() as folder:
-        overlaps = find_overlaps(
-            examples, {suite.name: suite.prompts(Setting(Path(folder))) for suite in select_suites(suites)}
-        )
+        prompts = {suite.name: suite.prompts(Setting(Path(folder))) for suite in select_suites(suites)}
+        overlaps = find_overlaps(examples, prompts)
     overlapping = {row.id for row in overlaps}
     return [example for example in examples if example.id not in overlapping], overlaps
 
@@ -150,25 +149,18 @@ def relative_to(folder: Path, examples: Sequence[Example]) -> list[Example]:
 
     Links to folders are resolved first: through a link, `..` would lead elsewhere.
     """
-    return [
-        example
-        if example.image is None
-        else example.model_copy(update={"image": _relative_path(folder, Path(example.image))})
-        for example in examples
-    ]
+    rows = []
+    for row in examples:
+        if row.image is not None:
+            picture = Path(row.image)  # keeps its name if it is a link itself
+            path = os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())
+            row = row.model_copy(update={"image": Path(path).as_posix()})
+        rows.append(row)
+    return rows
 
 
-def _relative_path(folder: Path, picture: Path) -> str:
-    """The path from a folder to a picture; a picture that is a link itself keeps its name."""
-    return Path(os.path.relpath(picture.parent.resolve() / picture.name, folder.resolve())).as_posix()
-
-
-def _ready(exchange: Exchange, making: Making, folder: Path, answering: Answering | None) -> Exchange:
-    """A row with its role and an absolute image path.
-
-    Raises:
-        UnfitError: it has no role, no answer where it needs one, or a picture that cannot be read.
-    """
+def _ready(exchange: Exchange, making: MakeSettings, folder: Path, answering: Answering | None) -> Exchange:
+    """A row with its role and an absolute image path; an `UnfitError` if it cannot become an example."""
     role = exchange.role or making.role
     if role is None:
         raise UnfitError("no role: give --role")
@@ -187,7 +179,7 @@ def _ready(exchange: Exchange, making: Making, folder: Path, answering: Answerin
     return replace(exchange, role=role, image=image)
 
 
-def _answered(rows: list[Exchange], made: Made, answering: Answering | None) -> list[Exchange]:
+def _answered(rows: list[Exchange], made: MadeExamples, answering: Answering | None) -> list[Exchange]:
     """The rows, with a model's answers where they had none; rows that it did not answer are left out."""
     answers: dict[tuple[Role, str], OwnAnswer] = {}
     for role in (Role.FORGET, Role.RETAIN):
@@ -207,7 +199,7 @@ def _answered(rows: list[Exchange], made: Made, answering: Answering | None) -> 
     return whole
 
 
-def _examples(exchange: Exchange, source: str, making: Making) -> list[Example]:
+def _examples(exchange: Exchange, source: str, making: MakeSettings) -> list[Example]:
     assert exchange.role is not None  # `_ready` has seen to it
     answers = _refusals(exchange.request or exchange.prompt, making) if exchange.answer is None else [exchange.answer]
     return [
@@ -226,13 +218,13 @@ def _examples(exchange: Exchange, source: str, making: Making) -> list[Example]:
     ]
 
 
-def _refusals(request: str, making: Making) -> list[str]:
+def _refusals(request: str, making: MakeSettings) -> list[str]:
     """Packaged refusals, sampled by the request as in the recipe of a run with seed 0."""
     known = shipped.refusals()
     return random.Random(f"0/refusal/{prompt_key(request)}").sample(known, min(making.refusals, len(known)))
 
 
-def _refusals_beside(examples: Sequence[Example], making: Making) -> list[Example]:
+def _refusals_beside(examples: Sequence[Example], making: MakeSettings) -> list[Example]:
     """Refuse examples for the requests to forget that have none."""
     refused = {(row.prompt, row.image) for row in examples if row.role is Role.REFUSE}
     forgotten = {(row.prompt, row.image): row for row in examples if row.role is Role.FORGET}
