@@ -241,7 +241,7 @@ def _bar(row: SuiteRow) -> Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One curve. `points` is an SVG path of x and y from 0 to 100, y downwards."""
+    """One curve. `path` is an SVG path of x and y from 0 to 100, y downwards."""
 
     key: str
     title: str
@@ -257,12 +257,13 @@ class Panel:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file, without a last line that a kill cut off.
+    """Rows of a metrics file, without a last line that a kill cut off; none if there is no file.
 
     Raises:
         UserError: a malformed line that is not the last, or a row that is not an object.
     """
-    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
+    text = read_text(path) if path.exists() else ""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in lines:
         try:

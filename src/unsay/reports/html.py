@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import JsonValue
@@ -21,6 +21,8 @@ from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
 from unsay.scoring.limits import MAX_FAILED
 from unsay.scoring.subsets import Subset, by_subset, subset_of
+
+Item = TypeVar("Item", Response, Verdict)
 
 SECRET = re.compile(r"(?i)(api[_-]?key|secret|passw(or)?d|credential|authorization|bearer|(access|auth|hf)[_-]?token)")
 HIDDEN = "(hidden)"
@@ -111,12 +113,11 @@ def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
     Raises:
         UserError: a file that exists but is malformed; names the file and the line.
     """
-    metrics, config = run_dir / "train/metrics.jsonl", run_dir / "config.yaml"
-    path = run_dir / "environment.json"
+    config, path = run_dir / "config.yaml", run_dir / "environment.json"
     environment = read_json(path) if path.exists() else {}
     return ReportInputs(
         name=run_dir.resolve().name,
-        metrics=read_metrics(metrics) if metrics.exists() else [],
+        metrics=read_metrics(run_dir / "train/metrics.jsonl"),
         samples=_samples(run_dir, scores),
         environment=redact(environment if isinstance(environment, dict) else {"environment": environment}),
         config=redact_yaml(read_text(config)) if config.exists() else "",
@@ -128,20 +129,18 @@ def _samples(run_dir: Path, scores: Scores) -> list[Sample]:
     judge_dir = _judge_dir(run_dir, scores.judge.name)
     samples: list[Sample] = []
     for suite in dict.fromkeys(row.suite for row in scores.rows):
-        path = run_dir / "suites" / f"{suite}.jsonl"
-        if not path.exists():
-            continue
-        answers: dict[Phase, dict[str, Response]] = {}
-        verdicts: dict[Phase, dict[str, Verdict]] = {}
-        for phase in Phase:
-            answered = run_dir / "responses" / f"{suite}.{phase}.jsonl"
-            if answered.exists():
-                answers[phase] = {row.id: row for row in read_rows(answered, Response)}
-            judged = judge_dir / f"{suite}.{phase}.jsonl"
-            if judged.exists():
-                verdicts[phase] = {row.id: row for row in read_rows(judged, Verdict)}
-        samples += choose(read_rows(path, Prompt), answers, verdicts, run_dir)
+        prompts = run_dir / "suites" / f"{suite}.jsonl"
+        if prompts.exists():
+            answers = _by_phase(run_dir / "responses", suite, Response)
+            verdicts = _by_phase(judge_dir, suite, Verdict)
+            samples += choose(read_rows(prompts, Prompt), answers, verdicts, run_dir)
     return samples
+
+
+def _by_phase(folder: Path, suite: str, kind: type[Item]) -> dict[Phase, dict[str, Item]]:
+    """The rows of a suite by phase and id, of the phases that have a file."""
+    files = {phase: folder / f"{suite}.{phase}.jsonl" for phase in Phase}
+    return {phase: {row.id: row for row in read_rows(file, kind)} for phase, file in files.items() if file.exists()}
 
 
 def _judge_dir(run_dir: Path, judge: str) -> Path:

@@ -137,8 +137,7 @@ def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exporte
     versions = read_json(environment) if environment.exists() else {}
     result = run_dir / "train" / "result.json"
     ended = read_json(result) if result.exists() else {}
-    metrics = run_dir / "train" / "metrics.jsonl"
-    pictured = metrics.exists() and any(row.get("image_tokens") for row in read_metrics(metrics))
+    pictured = any(row.get("image_tokens") for row in read_metrics(run_dir / "train" / "metrics.jsonl"))
     return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)
 
 

@@ -215,7 +215,7 @@ def _values(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -
 
 
 def _steps(metrics: Path) -> tuple[Step, ...]:
-    rows = read_metrics(metrics) if metrics.exists() else []
+    rows = read_metrics(metrics)
     try:
         return tuple(
             Step(step=row["step"], tokens=row["tokens"] + row.get("image_tokens", 0), seconds=row["seconds"])
