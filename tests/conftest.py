@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from helpers import tiny
 from unsay import cli
@@ -15,6 +16,9 @@ from unsay.models import VLM, load
 
 Said = tuple[object, str, str]
 """Exit code, standard output, standard error."""
+
+settings.register_profile("unsay", deadline=None)  # a busy machine is no failure
+settings.load_profile("unsay")
 
 
 @pytest.fixture(scope="session")
