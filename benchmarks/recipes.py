@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from unsay.methods import METHODS, Method, build_method
 from unsay.models import VLM, attach
 from unsay.records import Example, Role
-from unsay.training.encode import Encoded, collate, common_prefix, encode, read_lengths
+from unsay.training.encode import Encoded, collate, encode, read_lengths, shared_prefix
 from unsay.training.plan import TrainingPlan, steps_of
 from unsay.training.settings import TrainSettings
 from unsay.training.trainer import Trainer
@@ -194,7 +194,7 @@ def operations(rows: Sequence[Encoded], method: Method = METHOD) -> int:
 
     Forward and activation gradients of the current model, and the original's forward on the rows that it must read.
     """
-    prefix = common_prefix(rows)
+    prefix = shared_prefix(rows)
 
     def passed(part: Sequence[Encoded]) -> int:
         return prefix + sum(length - prefix for length in read_lengths(part)) if part else 0

@@ -17,15 +17,14 @@ from unsay.errors import UserError
 from unsay.methods import Needs, build_method
 from unsay.methods.base import block_numbers
 from unsay.models import load
-from unsay.models.flops import forward_flops
+from unsay.models.layers import recording_blocks
 from unsay.models.vision import injects, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
-from unsay.training.encode import collate, common_prefix, encode
+from unsay.training.encode import collate, encode, shared_prefix
+from unsay.training.flops import forward_flops, step_flops
 from unsay.training.head import role_views
-from unsay.training.hidden import keeping_each
-from unsay.training.metrics import step_flops
-from unsay.training.vision import Seen, Vision, joined, pixel_groups
+from unsay.training.picture_inputs import Seen, Vision, joined, pixel_groups
 
 ONLY_REFUSE = Needs(roles=frozenset({Role.REFUSE}))
 LIMITS = {"max_prompt_tokens": 256, "max_answer_tokens": 64}
@@ -190,7 +189,7 @@ def test_losses_and_gradients_are_those_of_the_whole_model(any_vlm, pictures, tm
 
 def naive_blocks(vlm, row):
     """One example through the whole model: what every block puts out where its answer is predicted, [T, blocks, H]."""
-    with keeping_each(vlm, range(len(vlm.layers))) as kept:
+    with recording_blocks(vlm, range(len(vlm.layers))) as kept:
         vlm.base(**whole_inputs(vlm, row))
     return torch.stack([out[0][len(row.prompt_ids) - 1 : -1] for (out,) in kept], dim=1)
 
@@ -275,7 +274,7 @@ def test_answers_beside_pictures_are_scored_as_they_are_written(name, pictures, 
 
 def test_a_model_that_sees_the_rest_of_an_answer_beside_a_picture_is_refused(pictures, tmp_path, monkeypatch):
     vlm = family("PaliGemma", tmp_path)
-    monkeypatch.setattr("unsay.training.vision.special_case", lambda _config: None)
+    monkeypatch.setattr("unsay.training.picture_inputs.special_case", lambda _config: None)
     rows = [row.model_copy(update={"image": pictures[0]}) for row in tiny.examples()]
     with pytest.raises(UserError, match="beside a picture it reads answers in both directions") as caught:
         train(vlm, rows, METHOD, QUICK, tmp_path / "run")
@@ -309,7 +308,7 @@ def test_a_block_that_text_does_not_pass_hands_on_what_it_was_given(pictures, tm
 def test_a_method_of_hidden_states_trains_alike_by_features_and_by_pixels(tiny_vlm, pictures, tmp_path, monkeypatch):
     method = build_method("circuit-breaker")
     features = train(copy.deepcopy(tiny_vlm), mixed(pictures, 4), method, QUICK, tmp_path / "features")
-    monkeypatch.setattr("unsay.training.vision.injects", lambda *_: False)
+    monkeypatch.setattr("unsay.training.picture_inputs.injects", lambda *_: False)
     pixels = train(tiny_vlm, mixed(pictures, 4), method, QUICK, tmp_path / "pixels")
     assert 0 < features.flops < pixels.flops  # where the tower ran in every step
     for one, other in zip(metrics(tmp_path / "features"), metrics(tmp_path / "pixels"), strict=True):
@@ -352,7 +351,7 @@ def test_the_picture_matters_and_so_does_which(tiny_vlm, pictures, tmp_path):
 def test_the_shared_prefix_ends_before_a_picture(tiny_vlm, pictures, tmp_path):
     """Placeholder tokens are alike in all rows; what stands there is not."""
     rows = encoded(tiny_vlm, [row.model_copy(update={"image": pictures[0]}) for row in tiny.examples(2)])
-    prefix = common_prefix(rows)
+    prefix = shared_prefix(rows)
     assert 0 < prefix == rows[0].picture.columns[0]
 
 

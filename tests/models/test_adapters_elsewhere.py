@@ -24,8 +24,8 @@ from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_
 from unsay.models.merge import write_merged
 from unsay.models.vision import on_device
 from unsay.run.export import export
+from unsay.training.picture_inputs import Vision
 from unsay.training.settings import TrainSettings
-from unsay.training.vision import Vision
 
 KINDS = {
     "all linears": {"target_modules": "all-linear"},

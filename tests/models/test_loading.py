@@ -22,9 +22,8 @@ from unsay.judges.base import GuardSettings
 from unsay.judges.guard import GuardModel
 from unsay.judges.guard_formats import GUARDS
 from unsay.models import ModelSettings, load, load_adapter, save_adapter
-from unsay.models.checkpoint import opened
-from unsay.models.load import stored_precision
-from unsay.models.memory import advice, out_of_memory
+from unsay.models.failures import memory_advice, out_of_memory
+from unsay.models.load import open_checkpoint, stored_precision
 from unsay.planning import plan
 
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"
@@ -98,10 +97,10 @@ def test_a_buffer_may_be_missing(tmp_path):
         def from_pretrained(cls, _source, **_options):
             return Model(), {"missing_keys": {cls.lacking}, "unexpected_keys": set(), "mismatched_keys": set()}
 
-    assert isinstance(opened(Auto, "here", "it"), Model)
+    assert isinstance(open_checkpoint(Auto, "here", "it"), Model)
     Auto.lacking = "weight"
     with pytest.raises(UserError, match="it: the checkpoint lacks 1 of Model's 1 weights"):
-        opened(Auto, "here", "it")
+        open_checkpoint(Auto, "here", "it")
 
 
 def test_other_shapes_are_named(checkpoint):
@@ -185,11 +184,14 @@ def test_a_model_that_is_spread_finds_no_room_either(tiny_folder, monkeypatch):
 
 
 def test_only_what_is_not_done_already_is_said_to_help():
-    everything = re.findall(r"model_settings\.(\w+): ([\w-]+)", advice(ModelSettings(), "cuda:0"))
+    everything = re.findall(r"model_settings\.(\w+): ([\w-]+)", memory_advice(ModelSettings(), "cuda:0"))
     assert [name for name, _ in everything] == ["dtype", "quantisation", "device_map"]
     done = ModelSettings.model_validate(dict(everything))  # they are settings
-    assert advice(done, "cuda") == "What helps, in this order: a device with more memory, or one that nobody else uses"
-    assert re.findall(r"model_settings\.(\w+)", advice(ModelSettings(), "cpu")) == ["dtype"]
+    assert (
+        memory_advice(done, "cuda")
+        == "What helps, in this order: a device with more memory, or one that nobody else uses"
+    )
+    assert re.findall(r"model_settings\.(\w+)", memory_advice(ModelSettings(), "cpu")) == ["dtype"]
 
 
 @pytest.mark.parametrize("error", tiny.OUT_OF_MEMORY.values(), ids=tiny.OUT_OF_MEMORY)

@@ -19,12 +19,12 @@ from helpers import tiny
 from unsay.errors import UserError
 from unsay.models import LoraSettings, ModelSettings, attach, detach, load, load_adapter, model_key, save_adapter
 from unsay.models.checks import check_head
-from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
 from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID
 from unsay.models.vlm import VLM
 from unsay.records import Kind, Modality, Prompt
+from unsay.training.flops import backward_flops, forward_flops
 from unsay.training.head import fusible
 from unsay.training.likelihood import answer_losses
 

@@ -16,7 +16,7 @@ from unsay.planning.estimate import FOUR_BIT_BYTES, HEAD_BUFFERS, UTILISATION
 from unsay.records import Role
 from unsay.training.companions import part_of
 from unsay.training.encode import Encoded, collate
-from unsay.training.metrics import step_flops
+from unsay.training.flops import step_flops
 from unsay.training.plan import steps_of
 
 # Tiny Llava: 4 layers, hidden 32, 4 heads of 8 (2 for keys and values), inner 48, tied head.

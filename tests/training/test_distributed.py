@@ -17,8 +17,7 @@ from unsay.processes import ALONE, Processes, sharding_requested
 from unsay.records import Role
 from unsay.run.directory import device_of
 from unsay.training import BatchSettings, TrainSettings, plan_training
-from unsay.training.batches import split
-from unsay.training.encode import Encoded
+from unsay.training.encode import Encoded, split
 
 
 def rows(folder):

@@ -8,9 +8,9 @@ from helpers import tiny
 from unsay.methods import Needs, build_method
 from unsay.methods.base import RoleBatch
 from unsay.models import LoraSettings, attach, detach
-from unsay.models.packing import packs
+from unsay.models.packing import MIN_PREFIX, length_groups, packs
 from unsay.records import Role
-from unsay.training.encode import MIN_PREFIX, Encoded, collate, common_prefix, encode, length_groups
+from unsay.training.encode import Encoded, collate, encode, shared_prefix
 from unsay.training.head import head_pass, role_views
 
 EVERYTHING = Needs(roles=frozenset(Role), reference=frozenset(Role), kl=frozenset(Role))
@@ -271,14 +271,14 @@ def test_sharing_is_given_up_where_layers_do_not_take_it(tiny_vlm):
 
 
 def prefix_of(*rows):
-    return common_prefix([Encoded(str(number), Role.RETAIN, *row) for number, row in enumerate(rows)])
+    return shared_prefix([Encoded(str(number), Role.RETAIN, *row) for number, row in enumerate(rows)])
 
 
 def test_common_prefix_by_hand(monkeypatch):
     long = tuple(range(MIN_PREFIX))
     assert prefix_of(((*long, 1), (9,)), ((*long, 2), (9,))) == MIN_PREFIX
     assert prefix_of(((*long[1:], 1), (9,)), ((*long[1:], 2), (9,))) == 0  # too short to be worth anything
-    monkeypatch.setattr("unsay.training.encode.MIN_PREFIX", 1)
+    monkeypatch.setattr("unsay.models.packing.MIN_PREFIX", 1)
     assert prefix_of(((1, 2, 3, 4), (9,)), ((1, 2, 5, 6, 7), (9,))) == 2
     assert prefix_of(((8, 2, 3), (9,)), ((1, 2, 3), (9,))) == 0
     # The last prompt token predicts the answer's first: it must go through with its row even where all rows agree.
@@ -303,7 +303,7 @@ def positions_through(vlm, rows):
 
 def test_the_common_prefix_passes_once_and_padding_is_bounded(tiny_vlm):
     rows = encoded_examples(tiny_vlm)
-    prefix = common_prefix(rows)
+    prefix = shared_prefix(rows)
     assert prefix >= MIN_PREFIX
     real = sum(row.length - 1 - prefix for row in rows)  # from the last token of a row nothing is predicted
     tiny_vlm.packs = True

@@ -19,10 +19,9 @@ from unsay.training import BatchSettings, TrainSettings, trainer
 from unsay.training.companions import Companions, part_of, surroundings
 from unsay.training.encode import collate
 from unsay.training.head import role_views
-from unsay.training.hidden import check_blocks
 from unsay.training.likelihood import answer_losses
 from unsay.training.optimizer import multiplied, multiply
-from unsay.training.plan import steps_of
+from unsay.training.plan import plan_training, steps_of
 
 QUICK = TrainSettings(
     steps=4, batch=BatchSettings(forget=2, refuse=2, retain=2), learning_rate=1e-2, warmup_steps=0, checkpoint_every=2
@@ -137,7 +136,7 @@ def test_blocks_that_cannot_be_read_or_changed_are_one_line(tiny_vlm, tmp_path, 
         train(tiny_vlm, paired(), build_method(name, settings), changed, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "adapter").exists()
-    check_blocks(detach(tiny_vlm), build_method("rmu", {"layer": 3}).needs, LoraSettings())  # the model is whole again
+    plan_training(build_method("rmu", {"layer": 3}), QUICK, paired(), vlm=detach(tiny_vlm))  # the model is whole again
 
 
 # ----------------------------------------------------------------------------------------------------------- companions

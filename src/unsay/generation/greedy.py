@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.generation.prompts import EncodedPrompt, feature_store, model_inputs, shared_prefix
-from unsay.models.memory import out_of_memory
+from unsay.models.failures import out_of_memory
 from unsay.models.vlm import VLM
 
 LEAVE = 0.25

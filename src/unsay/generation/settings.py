@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pydantic import BaseModel, ConfigDict, Field
 
 from unsay.errors import UserError
-from unsay.models.memory import out_of_memory
+from unsay.models.failures import out_of_memory
 
 
 class GenerationSettings(BaseModel):

@@ -17,8 +17,8 @@ from unsay.judges.refusal import refusal_reason
 from unsay.judges.rules import rules_key, sound_verdict
 from unsay.judges.soundness import Soundness, original_reader
 from unsay.models import model_key
-from unsay.models.checkpoint import FAILURES, opened, reason
-from unsay.models.memory import out_of_memory
+from unsay.models.failures import FAILURES, out_of_memory, reason
+from unsay.models.load import open_checkpoint
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
 VERSION: Final = 1
@@ -152,7 +152,7 @@ class GuardModel:
         name = f"judge: the guard {source}"
         try:
             processor = processor_class.from_pretrained(source, trust_remote_code=False)
-            model = opened(model_class, source, name, dtype=getattr(torch, settings.dtype))
+            model = open_checkpoint(model_class, source, name, dtype=getattr(torch, settings.dtype))
         except UserError:
             raise
         except FAILURES as error:

@@ -177,6 +177,19 @@ class Needs:
         """Parts that the original model must read too."""
         return self.reference | self.kl | self.reference_hidden
 
+    def blocks(self, depth: int) -> list[int]:
+        """The numbers of all blocks that some part needs, lowest first, in a decoder of `depth` blocks.
+
+        Raises:
+            UserError: the decoder has no such block.
+        """
+        return sorted({number for blocks in self.hidden.values() for number in block_numbers(blocks, depth)})
+
+    def block_places(self, part: Part, depth: int) -> list[int]:
+        """Where the blocks of one part stand in `blocks`, in the order in which the part names them."""
+        numbers = self.blocks(depth)
+        return [numbers.index(number) for number in block_numbers(self.hidden.get(part, ()), depth)]
+
 
 class MethodSettings(BaseModel):
     """Settings of a method; unknown keys are refused."""

@@ -5,7 +5,7 @@
 A model's modules without their weights: enough to see what is where.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -21,10 +21,9 @@ from transformers.utils import logging as transformers_logging
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.models import pocket
-from unsay.models.checkpoint import FAILURES, opened, reason
+from unsay.models.failures import FAILURES, memory_advice, out_of_memory, reason
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
-from unsay.models.memory import advice, out_of_memory
 from unsay.models.precision import ModelSettings, precision_of_weights, settled
 from unsay.models.vlm import VLM
 
@@ -91,7 +90,7 @@ def load(
             # Left to itself, transformers puts every linear but the head into 4 bits, the vision tower's too.
             whole = left_whole(skeleton(name_or_path, config, case.auto_class))
             options["quantization_config"].llm_int8_skip_modules = whole
-        model = opened(getattr(transformers, case.auto_class), source, name_or_path, **options)
+        model = open_checkpoint(getattr(transformers, case.auto_class), source, name_or_path, **options)
         processor = _processor(source, name_or_path, case)
     except UserError:
         raise
@@ -109,6 +108,58 @@ def load(
     if case.one_way:
         make_one_way(vlm.decoder)
     return load_adapter(vlm, adapter) if adapter is not None else vlm
+
+
+def open_checkpoint(auto: Any, source: str, name: str, **options: Any) -> Any:
+    """A checkpoint's model with every weight that its class has.
+
+    transformers initialises missing weights at random and only logs it, so that a fine-tune saved under other names
+    would be evaluated, unlearned and exported as noise. Code that comes with the checkpoint is never run.
+
+    Args:
+        auto: one of transformers' auto classes.
+        source: folder or model id.
+        name: what an error calls the checkpoint.
+        options: of `from_pretrained`, whose own errors pass.
+
+    Raises:
+        UserError: weights are missing, or have other shapes than the configuration gives them.
+    """
+    # Other shapes pass here and are refused below: transformers' own error would name none of them.
+    model, info = auto.from_pretrained(
+        source, **options, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    _check_shapes(model, info, name)
+    _check_complete(model, info, name)
+    return model
+
+
+def _check_shapes(model: Any, info: Any, name: str) -> None:
+    wrong = sorted((weight, list(stored), list(expected)) for weight, stored, expected in info["mismatched_keys"])
+    if wrong:
+        listed = _first_few([f"{weight} {stored} instead of {expected}" for weight, stored, expected in wrong])
+        raise UserError(
+            f"{name}: the checkpoint has {len(wrong)} of {type(model).__name__}'s weights in another shape than its "
+            f"config.json says ({listed}): take configuration and weights of one and the same checkpoint"
+        )
+
+
+def _check_complete(model: Any, info: Any, name: str) -> None:
+    # transformers has taken out tied weights and those that a family does without. Buffers are made by the class.
+    parameters = {weight for weight, _ in model.named_parameters(remove_duplicate=False)}
+    missing = sorted(parameters.intersection(info["missing_keys"]))
+    if missing:
+        unused = sorted(info["unexpected_keys"])
+        instead = f"; of what it has, {len(unused)} fit nowhere ({_first_few(unused)})" if unused else ""
+        raise UserError(
+            f"{name}: the checkpoint lacks {len(missing)} of {type(model).__name__}'s {len(parameters)} weights, which "
+            f"would be random ({_first_few(missing)}){instead}: it may have been saved out of a wrapper, as PEFT's, or "
+            "under another prefix; open it with what has saved it, and write the model itself with save_pretrained"
+        )
+
+
+def _first_few(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join([*names[:count], *(["…"] if len(names) > count else [])])
 
 
 def stored_precision(name_or_path: str) -> str:
@@ -235,7 +286,7 @@ def _said(error: BaseException, name: str, settings: ModelSettings, device: str,
     """What a failure comes to: memory that ran out, or what the caller says of any other."""
     if out_of_memory(error):
         where = f"device_map '{settings.device_map}'" if settings.device_map is not None else f"'{device}'"
-        return UserError(f"{name}: out of memory while it was loaded onto {where}. {advice(settings, device)}")
+        return UserError(f"{name}: out of memory while it was loaded onto {where}. {memory_advice(settings, device)}")
     return UserError(f"{otherwise}: {reason(error)}")
 
 

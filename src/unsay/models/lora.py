@@ -32,10 +32,9 @@ from torch.nn.functional import linear
 
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
-from unsay.models.checkpoint import reason
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
-from unsay.models.memory import out_of_memory
-from unsay.models.shared_layers import shared_layers
+from unsay.models.failures import out_of_memory, reason
+from unsay.models.layers import shared_layers
 from unsay.models.vision import picture_logits
 from unsay.models.vlm import VLM
 

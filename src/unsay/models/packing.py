@@ -27,12 +27,14 @@ from unsay.models.vlm import VLM
 KERNEL = "sdpa"
 """The attention implementation that is replaced while packed rows pass; a model that uses another one is not packed."""
 
-IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
-"""What attention may be told beside queries, keys and values without changing its result."""
-
-
 MIN_PREFIX = 8
 """Tokens: a shorter common prefix is not worth a forward pass of its own."""
+
+PADDING = 0.15
+"""Padding that a group of rows may have, as a share of its size, before another group is begun."""
+
+IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
+"""What attention may be told beside queries, keys and values without changing its result."""
 
 
 def common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
@@ -40,6 +42,28 @@ def common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
     columns = zip(*(row[:longest] for row in rows), strict=False)
     length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     return length if length >= MIN_PREFIX else 0
+
+
+def attention_groups(lengths: Sequence[int], on_cpu: bool) -> list[list[int]]:
+    """Rows that go through attention side by side.
+
+    A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
+    """
+    return length_groups(lengths) if on_cpu else [list(range(len(lengths)))]
+
+
+def length_groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows by descending length, cut into groups whose padding stays below `PADDING` of the group's size."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if groups:
+            group = groups[-1]
+            size = lengths[group[0]] * (len(group) + 1)
+            if size - sum(lengths[member] for member in group) - lengths[row] <= PADDING * size:
+                group.append(row)
+                continue
+        groups.append([row])
+    return groups
 
 
 @dataclass(frozen=True)
@@ -144,7 +168,7 @@ def decode_packed(vlm: VLM, packing: Layout, **entering: Tensor) -> Tensor:
     return hidden
 
 
-def attending_again() -> AbstractContextManager[None]:
+def repeating_attention() -> AbstractContextManager[None]:
     """For a forward that is run again in the backward pass: attention as it is now, while this holds then."""
     return _attending_by(ALL_ATTENTION_FUNCTIONS[KERNEL])
 

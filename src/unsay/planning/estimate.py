@@ -24,7 +24,7 @@ from unsay.models.vlm import VLM
 from unsay.records import Example, Modality, Role
 from unsay.training import plan_training
 from unsay.training.encode import Encoded, MixedBatch, collate
-from unsay.training.metrics import step_flops
+from unsay.training.flops import step_flops
 
 GB = 10**9
 GIB = 2**30

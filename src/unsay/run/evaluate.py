@@ -17,13 +17,13 @@ from unsay.generation.server import EndpointResponder
 from unsay.judges import judge_all
 from unsay.judges.base import Pair, VerdictJournal
 from unsay.models import VLM
-from unsay.models.flops import forward_flops
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
 from unsay.run.directory import Adapter, Run, outside_images, relative_image
 from unsay.run.suites import Suites
 from unsay.stages import Spent
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import GRADER, Grade
+from unsay.training.flops import forward_flops
 from unsay.training.likelihood import answer_losses, choice_scores
 
 GRADE_TOKENS = 256

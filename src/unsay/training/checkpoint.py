@@ -1,16 +1,19 @@
-"""Checkpoints of a training run: whole or absent, and enough to continue bit for bit."""
+"""What a training run writes as it goes: checkpoints, enough to continue bit for bit, and a row of metrics per step."""
 
 import io
+import json
 import pickle
 import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unsay.files import atomic_path
+from unsay.errors import UserError
+from unsay.files import atomic_path, write_text
 
 KEEP = 2
 
@@ -88,3 +91,41 @@ def _read(path: Path) -> Checkpoint | None:
         KeyError,
     ):
         return None
+
+
+class Metrics:
+    """The file of a run's meters; a torn last line of a killed run is dropped.
+
+    Of several processes that train together one `writes`.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
+
+    def keep_until(self, step: int) -> None:
+        """Drop rows after `step`: they belong to work that is done again, or that was given up."""
+        if not self._writes:
+            return
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row["step"] <= step:
+                rows.append(line + "\n")
+        write_text(self.path, "".join(rows))
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append one step's meters.
+
+        Raises:
+            UserError: the disk is full or the file cannot be written.
+        """
+        if not self._writes:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error

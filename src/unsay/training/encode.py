@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ from torch import Tensor
 from unsay.data.pictures import pixel_key, read_image
 from unsay.errors import UserError
 from unsay.methods.base import Part
+from unsay.models.packing import common_prefix
 from unsay.models.vlm import VLM
 from unsay.records import Example
 from unsay.training.companions import part_of
-from unsay.training.vision import Picture, Seen
+from unsay.training.picture_inputs import Picture, Seen
+from unsay.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -246,49 +249,82 @@ def _seen(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None) ->
     return tuple(None if example.picture is None else see(example.picture) for example in examples)
 
 
-WASTE = 0.15
-"""Padding that a group may have, as a share of its size, before another group is begun."""
-
-MIN_PREFIX = 8
-"""Tokens: a shorter common prefix is not worth a forward of its own."""
-
-
-def common_prefix(rows: Sequence[Encoded]) -> int:
-    """Tokens that begin every row alike, and that come before any picture and the first predicting position.
-
-    Zero where they are too few to be worth anything.
-    """
-    limit = min(len(row.prompt_ids) - 1 for row in rows)
-    limit = min([limit, *(min(row.picture.columns) for row in rows if row.picture is not None and row.picture.columns)])
-    for place, tokens in enumerate(zip(*(row.prompt_ids[:limit] for row in rows), strict=True)):
-        if len(set(tokens)) > 1:
-            limit = place
-            break
-    return limit if limit >= MIN_PREFIX else 0
-
-
-def length_groups(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows by descending length, cut into groups whose padding stays below `WASTE` of the group's size."""
-    groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if groups:
-            group = groups[-1]
-            size = lengths[group[0]] * (len(group) + 1)
-            if size - sum(lengths[member] for member in group) - lengths[row] <= WASTE * size:
-                group.append(row)
-                continue
-        groups.append([row])
-    return groups
+def shared_prefix(rows: Sequence[Encoded]) -> int:
+    """Tokens that begin every row, before any picture and the first predicting position; 0 where too few to pay."""
+    limits = [len(row.prompt_ids) - 1 for row in rows]
+    limits += [min(row.picture.columns) for row in rows if row.picture is not None and row.picture.columns]
+    return common_prefix([row.prompt_ids for row in rows], min(limits))
 
 
 def read_lengths(rows: Sequence[Encoded]) -> list[int]:
-    """How much of each row is read: all but its last token, which is only predicted."""
+    """Tokens of each row that the model reads: all but the last, which is only predicted."""
     return [row.length - 1 for row in rows]
 
 
-def attention_groups(lengths: Sequence[int], on_cpu: bool) -> list[list[int]]:
-    """Rows that go through attention side by side.
+class Encoder:
+    """A run's examples as token ids; each is encoded once.
 
-    A group costs little arithmetic but many launches: worth it on a CPU, not on an accelerator.
+    Text is encoded at once, so that mistakes show before training starts. A picture is laid out when its step comes,
+    while the run's clock is running: that takes time, and a budget may end the run before.
     """
-    return length_groups(lengths) if on_cpu else [list(range(len(lengths)))]
+
+    def __init__(self, vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> None:
+        """Encode the examples without a picture.
+
+        Raises:
+            UserError: an example cannot be encoded.
+        """
+        self.vlm, self.settings = vlm, settings
+        self._known: dict[str, Encoded] = {}
+        for example in examples:
+            if example.image is None:
+                self.of(example)
+
+    def of(self, example: Example) -> Encoded:
+        """One example.
+
+        Raises:
+            UserError: it cannot be encoded.
+        """
+        if example.id not in self._known:
+            self._known[example.id] = encode(
+                self.vlm,
+                example,
+                max_prompt_tokens=self.settings.max_prompt_tokens,
+                max_answer_tokens=self.settings.max_answer_tokens,
+            )
+        return self._known[example.id]
+
+
+class Batches(Sequence[list[Encoded]]):
+    """Batches of examples, encoded when one is looked at."""
+
+    def __init__(self, encoder: Encoder, batches: Sequence[Sequence[Example]]) -> None:
+        self._encoder, self._batches = encoder, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Encoded]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Encoded]]: ...
+    def __getitem__(self, index: int | slice) -> list[Encoded] | list[list[Encoded]]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return [self._encoder.of(example) for example in self._batches[index]]
+
+
+def split(examples: Sequence[Encoded], count: int) -> list[list[Encoded]]:
+    """`count` equal parts of a batch: row i of every role, and of every companion, goes to part i % count.
+
+    Row i of a companion belongs to row i of its role, so what is compared stays together. Every loss is a mean over the
+    rows of its role, so the mean over the parts is the loss of the whole batch.
+    """
+    parts: list[list[Encoded]] = [[] for _ in range(count)]
+    seen: dict[Part, int] = {}
+    for example in examples:
+        place = seen.get(example.role, 0)
+        parts[place % count].append(example)
+        seen[example.role] = place + 1
+    return parts

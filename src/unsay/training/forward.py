@@ -29,13 +29,12 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.methods.base import Part
-from unsay.models.packing import Layout, decode_packed, layout, packs
-from unsay.models.shared_layers import keeping, starting_after
+from unsay.models.layers import recording_blocks, recording_output, skipping
+from unsay.models.packing import Layout, attention_groups, decode_packed, layout, packs
 from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
-from unsay.training.encode import MixedBatch, attention_groups, common_prefix, read_lengths
-from unsay.training.hidden import keeping_each
-from unsay.training.vision import joined, pixel_groups
+from unsay.training.encode import MixedBatch, read_lengths, shared_prefix
+from unsay.training.picture_inputs import joined, pixel_groups
 
 
 class AnswerStates(NamedTuple):
@@ -86,9 +85,9 @@ def read_by(batch: MixedBatch, roles: frozenset[Part], states: Sequence[Tensor])
 def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
     """`answer_hidden` of rows without pixels, by padded groups."""
     lengths = read_lengths(batch.examples)
-    prefix = 0 if vlm.uniform else common_prefix(batch.examples)
+    prefix = 0 if vlm.uniform else shared_prefix(batch.examples)
     shared = vlm.layers[: vlm.shared_layers]
-    with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
+    with recording_output(shared) as kept, recording_blocks(vlm, blocks) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix else None
         if cache is not None and any(layer.keys is None for layer in cache.layers):
             cache = None  # cross attention, without a picture, keeps nothing
@@ -105,9 +104,9 @@ def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
     below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
     chosen: list[list[int]] = []
     outputs = []
-    with torch.no_grad(), vlm.model.disable_adapter(), keeping_each(vlm, blocks) as outs:
+    with torch.no_grad(), vlm.model.disable_adapter(), recording_blocks(vlm, blocks) as outs:
         if cache is not None:
-            with starting_after(shared, kept[0] if shared else None):
+            with skipping(shared, kept[0] if shared else None):
                 original_cache = _prefix_states(vlm, batch.input_ids[:1, :prefix])
             assert original_cache is not None  # the same model gave a plain cache just now
             original_cache.layers[: len(shared)] = cache.layers[: len(shared)]
@@ -118,7 +117,7 @@ def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
                 continue
             chosen.append([group[place] for place in places])
             longest = max(lengths[row] for row in chosen[-1])
-            with starting_after(shared, under[places, : longest - prefix] if shared else None):
+            with skipping(shared, under[places, : longest - prefix] if shared else None):
                 outputs.append(_decoded(vlm, batch, chosen[-1], prefix, cache))
         original = scored(batch, chosen, prefix, outputs)
         if states is None:
@@ -173,10 +172,10 @@ def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
 
 def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
     """`answer_hidden` of rows without pixels, packed."""
-    prefix = common_prefix(batch.examples)
+    prefix = shared_prefix(batch.examples)
     shared = vlm.layers[: vlm.shared_layers]
     packing = _packing(vlm, batch, list(range(len(batch.examples))), prefix)
-    with keeping(shared) as kept, keeping_each(vlm, blocks) as outs:
+    with recording_output(shared) as kept, recording_blocks(vlm, blocks) as outs:
         current = _scored(batch, packing, decode_packed(vlm, packing, **_entering_packed(vlm, batch, packing)))
     seen = [_scored(batch, packing, out[-1]) for out in outs]
     states = torch.stack(seen, dim=1) if seen else None
@@ -188,8 +187,8 @@ def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
     with (
         torch.no_grad(),
         vlm.model.disable_adapter(),
-        keeping_each(vlm, blocks) as outs,
-        starting_after(shared, under),
+        recording_blocks(vlm, blocks) as outs,
+        skipping(shared, under),
     ):
         original = _scored(batch, again, decode_packed(vlm, again, **_entering_packed(vlm, batch, again)))
     if states is None:
@@ -318,7 +317,7 @@ def _whole_model(
 def _whole_groups(
     vlm: VLM, batch: MixedBatch, groups: list[list[int]], blocks: Sequence[int]
 ) -> tuple[Tensor, Tensor | None]:
-    with keeping_each(vlm, blocks) as outs:
+    with recording_blocks(vlm, blocks) as outs:
         states = scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
     seen = [scored(batch, groups, 0, out) for out in outs]
     return states, torch.stack(seen, dim=1) if seen else None

@@ -30,7 +30,6 @@ from unsay.methods.base import Needs, Part, RoleView
 from unsay.models.vlm import VLM
 from unsay.training.encode import MixedBatch
 from unsay.training.forward import answer_hidden
-from unsay.training.hidden import blocks_read, places_of
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,8 @@ def role_views(
         cached: what the original model says, per role in the order of the batch's answer tokens; with None it is run.
     """
     reading = needs.original if cached is None else frozenset[Part]()
-    states = answer_hidden(vlm, batch, reading, blocks_read(vlm, needs))
+    depth = len(vlm.layers) if needs.hidden else 0
+    states = answer_hidden(vlm, batch, reading, needs.blocks(depth))
     hidden, original = states.current, states.original  # [N, H] each
     views: dict[Part, RoleView] = {}
     for role in needs.parts:
@@ -242,7 +242,7 @@ def role_views(
             batch.index([column for length in answers for column in range(length)]),
         )
         shape = (len(rows), max(answers))
-        places = places_of(vlm, needs, role) if role in needs.hidden else []
+        places = needs.block_places(role, depth)
         views[role] = RoleView(
             policy=_scatter(policy, index, shape),
             mask=_scatter(torch.ones_like(policy, dtype=torch.bool), index, shape),

@@ -12,13 +12,13 @@ from pathlib import Path
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.methods import METHODS, build_method, method_version
-from unsay.methods.base import Companion, Method, Needs, Part
+from unsay.methods.base import Companion, Method, Needs, Part, block_numbers
+from unsay.models.lora import LoraSettings, language_linears
 from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
 from unsay.training.encode import encode
-from unsay.training.hidden import check_blocks
 from unsay.training.settings import TrainSettings
 
 
@@ -107,7 +107,7 @@ def plan_training(
         _check_cacheable(steps, needs)
     if vlm is not None:
         _check_lengths(vlm, [*examples, *probe], settings)
-        check_blocks(vlm, needs, settings.lora)
+        _check_blocks(vlm, needs, settings.lora)
         if sharded:
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]
@@ -198,6 +198,22 @@ def _check_cacheable(steps: Sequence[Sequence[Example]], needs: Needs) -> None:
     read = (example for rows in steps for example in rows if part_of(example) in needs.original)
     if (pictured := next((example.id for example in read if example.image is not None), None)) is not None:
         raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
+
+
+def _check_blocks(vlm: VLM, needs: Needs, lora: LoraSettings) -> None:
+    """Assert that the model has every named block, and that an adapter with these settings can change its output."""
+    if not needs.hidden:
+        return
+    depth = len(vlm.layers)
+    named = {n for blocks in needs.hidden.values() if blocks != "all" for n in block_numbers(blocks, depth)}
+    names = set(language_linears(vlm, lora))
+    adapted = {id(module) for name, module in vlm.base.named_modules() if name in names}
+    lowest = next(number for number, layer in enumerate(vlm.layers) if any(id(m) in adapted for m in layer.modules()))
+    if named and min(named) < lowest:
+        raise UserError(
+            f"method_settings: block {min(named)} lies below the lowest adapted one, {lowest}, so training could "
+            "not change its output: name a higher block, or adapt more with train.lora.layers"
+        )
 
 
 def _check_lengths(vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> None:

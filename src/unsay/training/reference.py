@@ -23,9 +23,9 @@ from unsay.files import atomic_path, content_key
 from unsay.methods.base import Needs, Part
 from unsay.models.vlm import VLM
 from unsay.training.encode import Encoded, collate
+from unsay.training.flops import original_flops
 from unsay.training.forward import answer_hidden
 from unsay.training.head import Reference
-from unsay.training.metrics import original_flops
 from unsay.training.settings import TrainSettings
 
 FORMAT = 2

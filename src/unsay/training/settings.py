@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
 from unsay.errors import UserError
+from unsay.models.failures import out_of_memory
 from unsay.models.lora import LoraSettings
-from unsay.models.memory import out_of_memory
 from unsay.processes import process_lost
 from unsay.records import Role
 

@@ -14,25 +14,23 @@ from unsay import preemption
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.methods.base import Needs, RoleBatch
-from unsay.models.flops import forward_flops
+from unsay.models.layers import recomputing
 from unsay.models.lora import attach, detach, save_adapter
 from unsay.models.sharding import shard
 from unsay.models.vision import blind
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
 from unsay.records import Role
-from unsay.training.batches import Batches, Encoder, split
-from unsay.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from unsay.training.checkpoint import Checkpoint, Metrics, latest_checkpoint, save_checkpoint
 from unsay.training.companions import CompanionExample
-from unsay.training.encode import Encoded, MixedBatch, collate
+from unsay.training.encode import Batches, Encoded, Encoder, MixedBatch, collate, split
+from unsay.training.flops import forward_flops, probe_flops, step_flops
 from unsay.training.head import role_views
-from unsay.training.hidden import recomputing
-from unsay.training.metrics import Metrics, probe_flops, step_flops
 from unsay.training.optimizer import Pace, make_optimizer, multiplied, multiply
+from unsay.training.picture_inputs import Vision
 from unsay.training.plan import TrainingPlan
 from unsay.training.reference import ReferenceCache
 from unsay.training.settings import explained
-from unsay.training.vision import Vision
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after every step with (steps done, steps in all, the step's meters)."""

@@ -1,59 +1,13 @@
-"""`metrics.jsonl`, one row per step, and the operations that a step costs.
+"""Estimated floating-point operations of training and evaluation: two per parameter and token, the usual count."""
 
-`metrics.jsonl`: one row per step.
+from collections.abc import Iterable
 
-What a training step costs.
-"""
+from torch import nn
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-
-from unsay.errors import UserError
-from unsay.files import write_text
 from unsay.methods.base import Needs
-from unsay.models.flops import backward_flops, forward_flops
 from unsay.models.vlm import VLM
 from unsay.training.encode import MixedBatch
 from unsay.training.head import fusible
-
-
-class Metrics:
-    """The file of a run's meters; a torn last line of a killed run is dropped.
-
-    Of several processes that train together one `writes`.
-    """
-
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
-        self.path, self._writes = path, writes
-
-    def keep_until(self, step: int) -> None:
-        """Drop rows after `step`: they belong to work that is done again, or that was given up."""
-        if not self._writes:
-            return
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if row["step"] <= step:
-                rows.append(line + "\n")
-        write_text(self.path, "".join(rows))
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Append one step's meters.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written.
-        """
-        if not self._writes:
-            return
-        try:
-            with self.path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
 def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = True, recompute: bool = False) -> float:
@@ -99,3 +53,42 @@ def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: in
     body = forward_flops(vlm, tokens) * (1 - below / len(vlm.layers))
     body += forward_flops(vlm, 0, images=whole)
     return body + forward_flops(vlm, 0, head_tokens=head_passes * len(chosen))
+
+
+def forward_flops(vlm: VLM, tokens: int, *, head_tokens: int = 0, images: int = 0) -> float:
+    """Operations of forward passes.
+
+    Args:
+        vlm: the model.
+        tokens: positions that pass the language model, image positions included.
+        head_tokens: positions that pass the output head.
+        images: pictures that pass the vision tower, at the tower's full number of patches each; a model whose
+            pictures have no fixed size counts none.
+    """
+    total = 2.0 * _size(vlm.text_layers) * tokens + 2.0 * _size([vlm.lm_head]) * head_tokens
+    vision = getattr(vlm.base.config, "vision_config", None)
+    side = getattr(vision, "image_size", None)
+    if images and vision is not None and isinstance(side, int):
+        total += 2.0 * _seeing(vlm) * (side // vision.patch_size) ** 2 * images
+    return total
+
+
+def backward_flops(vlm: VLM, tokens: int) -> float:
+    """Operations of the backward pass through the decoder, from the top down to the lowest trained layer.
+
+    Weights are frozen but for the adapter, so there are gradients of activations and hardly any of weights.
+    """
+    layers = vlm.text_layers
+    trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+    lowest = trained.index(True) if True in trained else len(trained)
+    return 2.0 * _size(layers[lowest:]) * tokens
+
+
+def _size(modules: Iterable[nn.Module]) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _seeing(vlm: VLM) -> int:
+    """Parameters that are neither the decoder's nor the head's: vision tower and projector."""
+    language = {id(parameter) for module in (vlm.decoder, vlm.lm_head) for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in vlm.base.parameters() if id(parameter) not in language)
