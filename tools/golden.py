@@ -1,4 +1,4 @@
-"""Writes the golden files, hashes of what judges and suites give today on fixed inputs, and the pages' list of suites.
+"""Writes the golden files, hashes of today's outputs on fixed inputs, and the pages' list of suites.
 
     python -m tools.golden
 
@@ -15,7 +15,11 @@ from pathlib import Path
 from tools import suites_table
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = {"tests/judges/golden.json": "helpers.golden_judges", "tests/suites/golden.json": "helpers.golden_suites"}
+GOLDEN = {
+    "tests/judges/golden.json": "helpers.golden_judges",
+    "tests/methods/golden.json": "helpers.golden_methods",
+    "tests/suites/golden.json": "helpers.golden_suites",
+}
 """Each golden file, and the module whose `OUTPUTS` it is written from."""
 
 
