@@ -59,7 +59,8 @@ def write(tmp_path, monkeypatch):
 
 
 def test_a_packaged_method_has_the_version_of_its_entry_and_one_of_your_own_the_key_of_its_file(write, monkeypatch):
-    assert all(method_version(build_method(name)) == str(entry.version) for name, entry in METHODS.items())
+    versions = {name: entry.version for name, entry in METHODS.items() if entry.version is not None}
+    assert all(method_version(build_method(name)) == str(version) for name, version in versions.items())
     monkeypatch.setitem(METHODS, "npo", replace(METHODS["npo"], version=7))
     assert method_version(build_method("npo")) == "7"
     first = method_version(write(SOURCE))

@@ -315,7 +315,7 @@ MOVES = {
     "circuit-breaker": {"cosine": -1},
     "task-vector": {"forget_ce": -1},
 }
-"""What the packaged methods' own numbers must do over a few steps: +1 up, −1 down. Of any other method the loss falls."""
+"""What a packaged method's own numbers must do over a few steps: +1 up, −1 down. Of any other method the loss falls."""
 
 
 class StopError(Exception):
