@@ -166,7 +166,7 @@ def _activations(training: Trainer, batch: list[Encoded]) -> int:
     if training.vlm.device.type != "cuda":
         return 0
     before = torch.cuda.memory_allocated()
-    views = role_views(training.vlm, training._collated(batch), training.method.needs, training.settings.head_chunk)
+    views = role_views(training.vlm, training.collated(batch), training.method.needs, training.settings.head_chunk)
     kept = torch.cuda.memory_allocated() - before
     del views
     return kept

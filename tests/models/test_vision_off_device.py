@@ -24,7 +24,7 @@ def moved(monkeypatch):
 
 def test_the_parts_are_all_beside_the_language_model_and_its_head(any_vlm):
     for vlm in (any_vlm, attach(any_vlm, LoraSettings(), 0)):
-        inside = {id(p) for part in vision.seeing_parts(vlm) for p in part.parameters()}
+        inside = {id(p) for part in vision.vision_parts(vlm) for p in part.parameters()}
         read = {id(p) for part in (vlm.decoder, vlm.lm_head) for p in part.parameters()}
         assert inside
         assert not inside & read
@@ -34,8 +34,8 @@ def test_the_parts_are_all_beside_the_language_model_and_its_head(any_vlm):
 def test_away_and_back_even_where_training_fails(tiny_vlm, monkeypatch, moved):
     gpu = torch.device("cuda:1")
     monkeypatch.setattr(VLM, "device", gpu)
-    parts = vision.seeing_parts(tiny_vlm)
-    with pytest.raises(KeyError), vision.blind(tiny_vlm, True):
+    parts = vision.vision_parts(tiny_vlm)
+    with pytest.raises(KeyError), vision.vision_on_host(tiny_vlm, True):
         assert moved == [(part, vision.HOST) for part in parts]
         raise KeyError
     assert moved[len(parts) :] == [(part, gpu) for part in parts]
@@ -49,7 +49,7 @@ def test_nothing_moves_where_it_need_not_or_cannot(tiny_vlm, monkeypatch, moved,
         tiny_vlm.base.hf_device_map = {"": 0}
     if why == "quantised":
         tiny_vlm.base.is_quantized = True
-    with vision.blind(tiny_vlm, why != "not wanted"):
+    with vision.vision_on_host(tiny_vlm, why != "not wanted"):
         pass
     assert moved == []
 
@@ -60,7 +60,7 @@ def test_a_run_is_blind_exactly_where_no_example_has_a_picture(tiny_vlm, tmp_pat
 
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     monkeypatch.setattr(vision, "_movable", lambda _vlm: True)
-    seen, order = vision.seeing_parts(tiny_vlm), []
+    seen, order = vision.vision_parts(tiny_vlm), []
     plain = nn.Module.to
 
     def to(self, *args, **kwargs):

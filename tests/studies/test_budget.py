@@ -10,7 +10,7 @@ from helpers import tiny
 from tests.training.test_trainer import METHOD, StopError, adapter_hash, go, metrics, saved_steps
 from unsay.errors import UserError
 from unsay.training import BatchSettings, StopSettings, TrainSettings, trainer
-from unsay.training.optimizer import Pace
+from unsay.training.optimizer import Schedule
 from unsay.training.plan import steps_of
 
 SETTINGS = TrainSettings(
@@ -29,11 +29,11 @@ def batch_tokens(vlm, settings):
 
 
 def test_progress_is_the_limit_that_is_nearest():
-    pace = Pace(SETTINGS.model_copy(update={"steps": 10, "max_tokens": 400, "max_seconds": 80.0}))
-    assert pace.progress(2, 100, 8.0) == 0.25  # 2/10, 100/400, 8/80
-    assert pace.progress(2, 40, 72.0) == 0.9
-    assert pace.progress(5, 40, 8.0) == 0.5
-    assert pace.progress(11, 0, 0.0) == 1.0
+    schedule = Schedule(SETTINGS.model_copy(update={"steps": 10, "max_tokens": 400, "max_seconds": 80.0}))
+    assert schedule.progress(2, 100, 8.0) == 0.25  # 2/10, 100/400, 8/80
+    assert schedule.progress(2, 40, 72.0) == 0.9
+    assert schedule.progress(5, 40, 8.0) == 0.5
+    assert schedule.progress(11, 0, 0.0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,15 @@ def test_progress_is_the_limit_that_is_nearest():
     [("constant", [1, 1, 1]), ("linear", [1, 0.5, 0]), ("cosine", [1, 0.5, 0])],
 )
 def test_the_rate_falls_over_what_warm_up_left_of_the_budget(schedule, factors):
-    pace = Pace(SETTINGS.model_copy(update={"steps": 100, "max_tokens": 1000, "warmup_steps": 2, "schedule": schedule}))
-    assert [pace.factor(step, used) for step, used in ((0, 0.0), (1, 0.1))] == [0, 0.5]
-    assert [pace.factor(*now) for now in ((2, 0.2), (5, 0.6), (9, 1.0))] == pytest.approx(factors)
-    assert pace.warm_end == 0.2
+    changes = {"steps": 100, "max_tokens": 1000, "warmup_steps": 2, "schedule": schedule}
+    falling = Schedule(SETTINGS.model_copy(update=changes))
+    assert [falling.factor(step, used) for step, used in ((0, 0.0), (1, 0.1))] == [0, 0.5]
+    assert [falling.factor(*now) for now in ((2, 0.2), (5, 0.6), (9, 1.0))] == pytest.approx(factors)
+    assert falling.warm_end == 0.2
 
 
 def test_warm_up_that_takes_the_whole_budget_leaves_no_rate():
-    assert Pace(SETTINGS.model_copy(update={"schedule": "linear"})).factor(3, 1.0) == 0.0
+    assert Schedule(SETTINGS.model_copy(update={"schedule": "linear"})).factor(3, 1.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,8 @@ def test_warm_up_that_takes_the_whole_budget_leaves_no_rate():
     ],
 )
 def test_a_budget_is_spent_before_it_is_exceeded(step, tokens, seconds, following, look, spent):
-    pace = Pace(SETTINGS.model_copy(update={"max_tokens": 100, "max_seconds": 20.0}))
-    assert pace.spent(step, tokens, seconds, following, look) is spent
+    schedule = Schedule(SETTINGS.model_copy(update={"max_tokens": 100, "max_seconds": 20.0}))
+    assert schedule.spent(step, tokens, seconds, following, look) is spent
 
 
 def test_training_stops_before_the_step_that_exceeds_the_tokens(tiny_vlm, tmp_path):

@@ -20,7 +20,7 @@ from unsay.training.companions import Companions, part_of, surroundings
 from unsay.training.encode import collate
 from unsay.training.head import role_views
 from unsay.training.likelihood import answer_losses
-from unsay.training.optimizer import multiplied, multiply
+from unsay.training.optimizer import scale_adapter, scaled_adapter
 from unsay.training.plan import plan_training, steps_of
 
 QUICK = TrainSettings(
@@ -429,10 +429,10 @@ def test_multiplying_for_a_while_leaves_every_bit_as_it_was(tiny_vlm):
     vlm = trained_looking(tiny_vlm)
     parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    with multiplied(parameters, -0.3):
+    with scaled_adapter(parameters, -0.3):
         for name, p in parameters.items():
             factor = -0.3 if "lora_B" in name else 1.0
             torch.testing.assert_close(p.detach(), factor * before[name])
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
-    multiply(parameters, 1.0)
+    scale_adapter(parameters, 1.0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())

@@ -157,7 +157,7 @@ def on_device(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 HOST = torch.device("cpu")
 
 
-def seeing_parts(vlm: VLM) -> list[nn.Module]:
+def vision_parts(vlm: VLM) -> list[nn.Module]:
     """The largest parts of the model that a text does not pass: all beside its language model and output head.
 
     Found by identity, not by name. A tower that stands inside the language model, as Phi-4-multimodal's, stays there.
@@ -177,7 +177,7 @@ def seeing_parts(vlm: VLM) -> list[nn.Module]:
 
 
 @contextmanager
-def blind(vlm: VLM, wanted: bool) -> Iterator[None]:
+def vision_on_host(vlm: VLM, wanted: bool) -> Iterator[None]:
     """While this holds, what only pictures need is in the host's memory; afterwards it is where it was.
 
     Args:
@@ -185,7 +185,7 @@ def blind(vlm: VLM, wanted: bool) -> Iterator[None]:
         wanted: whether to do anything.
     """
     home = vlm.device
-    parts = seeing_parts(vlm) if wanted and _movable(vlm) else []
+    parts = vision_parts(vlm) if wanted and _movable(vlm) else []
     for part in parts:
         part.to(HOST)
     try:

@@ -1,14 +1,4 @@
-"""The adapter's optimiser, its learning rate over the budget, and scaling of the adapter.
-
-The optimiser of the adapter.
-
-How much of its budget a run has used, and the learning rate that follows from it.
-
-A run may be limited in steps, tokens and seconds at once. Its schedule runs over whichever limit is nearest, so that a
-rate that falls to zero does so when the run ends, whatever ends it: progress is the largest of the three used shares.
-
-Multiplying an adapter: a LoRA update is B·A times a constant, so it is enough to multiply B.
-"""
+"""The adapter's optimiser, its learning-rate schedule over the budget, and scaling of the adapter."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,11 +11,12 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from unsay.errors import UserError
+from unsay.processes import Processes
 from unsay.training.settings import TrainSettings
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings, device: torch.device) -> Optimizer:
-    """The optimiser that the settings name; its rate is set anew in every step.
+    """The optimiser that the settings name; the trainer sets its learning rate in every step.
 
     Raises:
         UserError: 8 bits without a CUDA GPU, or without bitsandbytes.
@@ -40,8 +31,24 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings, 
     return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)  # type: ignore[call-arg]
 
 
-class Pace:
-    """Progress on the budget, and the factor on the learning rate.
+def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+    """Replace each gradient by its mean over all processes; a parameter without one in any of them keeps none."""
+    if processes.world == 1:
+        return
+    listed = list(parameters)
+    counts = processes.sum([float(parameter.grad is not None) for parameter in listed])
+    trained = [parameter for parameter, count in zip(listed, counts, strict=True) if count]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    processes.average([parameter.grad for parameter in trained if parameter.grad is not None])
+
+
+class Schedule:
+    """Progress on the budget, and the learning rate that follows from it.
+
+    A run may be limited in steps, tokens and seconds at once. Its schedule runs over whichever limit is nearest, so
+    that a rate that falls to zero reaches it when the run ends.
 
     Attributes:
         warm_end: progress when warm-up ended; None while it lasts. The rate falls from there on, so it is part of a
@@ -54,18 +61,17 @@ class Pace:
 
     def progress(self, step: int, tokens: int, seconds: float) -> float:
         """The largest share of a limit that is used, 0 to 1."""
-        shares = [step / self.settings.steps]
+        used = [step / self.settings.steps]
         if self.settings.max_tokens is not None:
-            shares.append(tokens / self.settings.max_tokens)
+            used.append(tokens / self.settings.max_tokens)
         if self.settings.max_seconds is not None:
-            shares.append(seconds / self.settings.max_seconds)
-        return min(1.0, max(shares))
+            used.append(seconds / self.settings.max_seconds)
+        return min(1.0, max(used))
 
     def factor(self, step: int, progress: float) -> float:
-        """What the learning rate of the step after `step` steps is multiplied by, 0 to 1.
+        """The factor on the learning rate of the step after `step` steps, 0 to 1.
 
-        Warm-up counts steps, for it is the optimiser that needs them; what follows is spread over the rest of the
-        budget.
+        Warm-up counts steps, because the optimiser's moments need them; the fall is spread over the rest of the budget.
         """
         if step < self.settings.warmup_steps:
             return step / self.settings.warmup_steps
@@ -77,34 +83,34 @@ class Pace:
             self.settings.schedule
         ]
 
-    def spent(self, step: int, tokens: int, seconds: float, next_tokens: int, look: float) -> bool:
-        """Whether one more step would go over a limit.
+    def spent(self, step: int, tokens: int, seconds: float, next_tokens: int, probe_seconds: float) -> bool:
+        """Whether one more step would exceed a limit.
 
-        Tokens are counted beforehand, so that limit is exact and the same in every run. Seconds can only be foretold:
-        the next step is taken to last as long as the steps so far did on average.
+        Tokens are counted beforehand, so that this limit is exact and the same in every run. Seconds are predicted: the
+        next step is taken to last as long as the average step so far.
 
         Args:
             step: steps done.
             tokens: tokens used.
             seconds: time used.
             next_tokens: tokens of the next step's batch.
-            look: seconds that the look at the probe takes with which a run ends.
+            probe_seconds: time of one look at the probe, with which a run ends.
         """
         limits = self.settings
         if step >= limits.steps or (limits.max_tokens is not None and tokens + next_tokens > limits.max_tokens):
             return True
         if limits.max_seconds is None or step == 0:
             return False
-        return seconds + seconds / step + look > limits.max_seconds
+        return seconds + seconds / step + probe_seconds > limits.max_seconds
 
 
 @torch.no_grad()
-def multiply(parameters: Mapping[str, nn.Parameter], factor: float) -> None:
-    """Multiply the adapter's update in place; the rest of the model is untouched.
+def scale_adapter(parameters: Mapping[str, nn.Parameter], factor: float) -> None:
+    """Multiply the adapter's update B·A in place, by multiplying B.
 
     Args:
         parameters: the adapter's parameters by name.
-        factor: −1 takes away what was learnt; 1 changes nothing.
+        factor: −1 takes away what was learned; 1 changes nothing.
     """
     if factor != 1.0:
         for name, parameter in parameters.items():
@@ -113,10 +119,10 @@ def multiply(parameters: Mapping[str, nn.Parameter], factor: float) -> None:
 
 
 @contextmanager
-def multiplied(parameters: Mapping[str, nn.Parameter], factor: float) -> Iterator[None]:
-    """While this holds, the adapter is multiplied; afterwards it is what it was, bit for bit."""
+def scaled_adapter(parameters: Mapping[str, nn.Parameter], factor: float) -> Iterator[None]:
+    """Within this context the adapter is multiplied; afterwards it is what it was, bit for bit."""
     before = {name: p.detach().clone() for name, p in parameters.items() if "lora_B" in name} if factor != 1.0 else {}
-    multiply(parameters, factor)
+    scale_adapter(parameters, factor)
     try:
         yield
     finally:

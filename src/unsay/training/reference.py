@@ -69,7 +69,7 @@ class ReferenceCache:
                 self._kept.setdefault(key, {})[part] = tensor
                 self._prices[key] = price
 
-    def fill(self, vlm: VLM, examples: Sequence[Encoded], needs: Needs) -> Price:
+    def fill(self, vlm: VLM, examples: Iterable[Encoded], needs: Needs) -> Price:
         """Compute what is missing, with the adapter switched off.
 
         Returns:
@@ -78,6 +78,7 @@ class ReferenceCache:
         Raises:
             UserError: the disk is full or a file cannot be written.
         """
+        examples = _read_by_original(examples, needs)
         missing = {key: e for e in examples if (key := self._key(e, needs)) not in self._kept}
         order = sorted(missing, key=lambda key: (missing[key].length, key))
         for start in range(0, len(order), PER_FILE):
@@ -95,9 +96,9 @@ class ReferenceCache:
         self.paid(examples, needs)
         return Price(sum(price.flops for price in due), sum(price.seconds for price in due))
 
-    def paid(self, examples: Sequence[Encoded], needs: Needs) -> None:
-        """What these examples took is counted already; `fill` will not return it."""
-        self._paid |= {self._key(example, needs) for example in examples}
+    def paid(self, examples: Iterable[Encoded], needs: Needs) -> None:
+        """Mark what these examples took as counted already: `fill` will not return it."""
+        self._paid |= {self._key(example, needs) for example in _read_by_original(examples, needs)}
 
     def _write(self, part: Sequence[str], each: Price) -> None:
         flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
@@ -143,6 +144,10 @@ class ReferenceCache:
                 if kl or name == "logp":
                     self._kept.setdefault(key, {})[name] = rows.clone()
         return original_flops(vlm, batch, needs, head_passes=1)
+
+
+def _read_by_original(examples: Iterable[Encoded], needs: Needs) -> list[Encoded]:
+    return [example for example in examples if example.role in needs.original]
 
 
 def _joined(rows: Iterable[Mapping[str, Tensor]], name: str, device: torch.device) -> Tensor:

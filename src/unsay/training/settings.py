@@ -1,9 +1,4 @@
-"""Settings of one training run, and what to change in them when memory runs out.
-
-Settings of one training run.
-
-What ends a training from outside, in one line each: memory that is not there, and a process that is gone.
-"""
+"""Settings of one training run, and what to change in them when memory runs out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,19 +20,19 @@ class Section(BaseModel):
 
 
 class BatchSettings(Section):
-    """How many examples of each role stand in one mixed batch; rows that a method has made for them come on top."""
+    """Examples of each role in one mixed batch; companions that a method needs come on top."""
 
     forget: int = Field(8, ge=0, description="harmful answers in a batch")
     refuse: int = Field(8, ge=0, description="refusals in a batch")
     retain: int = Field(8, ge=0, description="normal answers in a batch")
 
     def of(self, role: Role) -> int:
-        """Examples per batch of one role."""
+        """Examples of one role per batch."""
         return int(getattr(self, role.value))
 
 
 class StopSettings(Section):
-    """When a run ends before its last step."""
+    """When training ends before its last step."""
 
     max_probe_kl: float | None = Field(
         1.0,
@@ -46,7 +41,9 @@ class StopSettings(Section):
         "held-out normal answers exceeds this many nats per token; null watches without stopping",
     )
     probe_every: int = Field(
-        10, ge=1, description="steps between two looks at the held-out normal answers; every checkpoint has one too"
+        10,
+        ge=1,
+        description="steps between two measurements of KL on the held-out normal answers; every checkpoint has one too",
     )
 
 
@@ -61,18 +58,18 @@ class TrainSettings(Section):
         "learning rate's schedule then runs over whichever limit is nearest: steps, tokens or seconds; null sets none",
     )
     max_seconds: float | None = Field(
-        None, gt=0, description="the same for training seconds, as far as a step's time can be foretold"
+        None, gt=0, description="the same for training seconds, as far as a step's time can be predicted"
     )
     batch: BatchSettings = BatchSettings()
     accumulate: int = Field(
         1,
         ge=1,
-        description="turns in which a process computes its share of the batch, where it does not fit at once; the "
-        "result is the same",
+        description="turns in which a process computes its part of the batch, if it does not fit at once; the result "
+        "is the same",
     )
     recompute: bool = Field(
         False,
-        description="compute activations again in the backward pass in place of keeping them: less memory, about a "
+        description="compute activations again in the backward pass instead of keeping them: less memory, about a "
         "third more work",
     )
     retain_mix: dict[str, NonNegativeFloat] | None = Field(
@@ -82,57 +79,57 @@ class TrainSettings(Section):
         "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
     )
     learning_rate: float = Field(
-        5e-4, gt=0, description="at its highest, after the warm-up; larger models want smaller ones, 1e-4 and below"
+        5e-4, gt=0, description="at its highest, after the warm-up; larger models need smaller ones, 1e-4 and below"
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="how the learning rate falls to 0 after the warm-up, or that it stays"
+        "linear", description="how the learning rate falls to 0 after the warm-up; constant keeps it"
     )
     warmup_steps: int = Field(3, ge=0, description="steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="of the adapter's weights (AdamW)")
+    weight_decay: float = Field(0.0, ge=0, description="of the adapter's weights")
     max_grad_norm: float = Field(1.0, gt=0, description="larger gradients are scaled down to this norm")
     max_prompt_tokens: int = Field(
         256, ge=8, description="a longer prompt is an error; a picture's tokens do not count"
     )
     max_answer_tokens: int = Field(
-        48, ge=1, description="a longer answer is cut, and what is left teaches no end: raise it for long answers"
+        48, ge=1, description="a longer answer is cut and then teaches no end: raise it for long answers"
     )
     head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
     reference: Literal["live", "cached"] = Field(
         "live",
         description="`live` runs the original model (the adapter switched off) in every step; `cached` runs it once "
-        "per example, before training, and keeps what it said: worth it where examples are seen several times",
+        "per example and keeps its log-probabilities: worth it where examples are seen several times",
     )
     reference_top_k: int = Field(
         64,
         ge=1,
-        description="of a cached original, tokens per position whose probabilities are kept for KL; the rest counts as "
-        "one token, so that KL comes out too small, never too large",
+        description="tokens per position whose probabilities a cached reference keeps for KL; the rest counts as one "
+        "token, so that KL is never too large, but may be too small",
     )
     lora: LoraSettings = LoraSettings()
     checkpoint_every: int = Field(
-        10, ge=1, description="steps between two checkpoints; a killed run goes on from the last"
+        10, ge=1, description="steps between two checkpoints; a killed run continues from the last"
     )
     stop: StopSettings = StopSettings()
     seed: int = Field(0, ge=0, lt=2**63)
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide the result: not how the work is cut up, nor what is as ever."""
+        """The settings that decide the result: not how the work is divided, nor an optimiser that is the default."""
         left_out = {"accumulate", "recompute"} | ({"optimizer"} if self.optimizer == "adamw" else set())
         return self.model_dump(mode="json", exclude=left_out)
 
 
 class Steps(Protocol):
-    """A training under way."""
+    """A training under way: steps done, and the step of the last checkpoint."""
 
     step: int
     saved: int
 
 
 @contextmanager
-def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
-    """Turn such an error into a `UserError` that says what is kept and what to do; others pass.
+def explaining_failures(run: Steps, settings: TrainSettings) -> Iterator[None]:
+    """Turn out-of-memory and lost-process errors into a `UserError` that says what is kept and what to do.
 
-    Nothing is exchanged with other processes from here on: whoever is left waits for nobody.
+    No message is exchanged with other processes from here on, so that nobody waits.
     """
     try:
         yield
@@ -149,7 +146,7 @@ def explained(run: Steps, settings: TrainSettings) -> Iterator[None]:
 
 
 def advice(settings: TrainSettings) -> str:
-    """What would need less memory, what costs least first; only what is not done already."""
+    """What would need less memory, cheapest first, without what the settings do already."""
     ways = [f"train.accumulate: {2 * settings.accumulate} (half as much at a time, the same result)"]
     if not settings.recompute:
         ways.append("train.recompute: true (a third more work)")
