@@ -1,24 +1,10 @@
-"""Gradient ascent, gradient difference and KL minimisation: the baselines of TOFU (arXiv 2401.06121).
+"""Ascent on harmful answers, alone and with an anchor: the baselines of TOFU (Maini et al. 2024, arXiv 2401.06121).
 
-Gradient ascent alone (Jang et al. 2022, arXiv 2210.01504; a baseline of TOFU, arXiv 2401.06121).
+    gradient ascent (arXiv 2210.01504)       L = − CE(harmful prompt, harmful answer)
+    gradient difference (arXiv 2203.12817)   L = − CE(harmful prompt, harmful answer) + CE(normal prompt, normal answer)
+    KL minimisation (arXiv 2401.06121)       L = − CE(harmful prompt, harmful answer) + KL(original ‖ current), normal data
 
-    L = − CE(harmful prompt, harmful answer)
-
-over answer tokens only. Nothing holds the model: it is here because every paper compares with it.
-
-Gradient difference (Liu et al. 2022, arXiv 2203.12817; as in TOFU, arXiv 2401.06121).
-
-    L = − CE(harmful prompt, harmful answer) + CE(normal prompt, normal answer)
-
-each over answer tokens only.
-
-KL minimisation (TOFU, Maini et al. 2024, arXiv 2401.06121).
-
-    L = − CE(harmful prompt, harmful answer) + KL(original ‖ current), on normal data
-
-each over answer tokens only. Textual unlearning is this with a term for refusals.
-
-Ascent on harmful answers, which several methods share: raw as published, or bounded.
+each over answer tokens only. Textual unlearning is KL minimisation with a term for refusals.
 """
 
 from pydantic import Field
@@ -53,6 +39,13 @@ def bounded(cross_entropy: Tensor, cap: float | None) -> Tensor:
     return cross_entropy if cap is None else cross_entropy.clamp_max(cap)
 
 
+def ascent(batch: RoleBatch, settings: AscentSettings) -> LossTerms:
+    """`− w · mean_i min(CE_i, cap)`; CE in nats per answer token."""
+    forget = batch[Role.FORGET].cross_entropy()
+    term = -settings.forget_weight * bounded(forget, settings.forget_cap).mean()
+    return LossTerms({"forget": term}, {"forget_ce": forget.detach().mean()})
+
+
 class GradientAscentSettings(AscentSettings):
     """Weight and bound of the one term."""
 
@@ -67,50 +60,37 @@ class GradientAscent:
 
     def loss(self, batch: RoleBatch) -> LossTerms:
         """`− w · mean_i min(CE_i, cap)`; CE in nats per answer token."""
-        forget = batch[Role.FORGET].cross_entropy()
-        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
-        return LossTerms({"forget": term}, {"forget_ce": forget.detach().mean()})
+        return ascent(batch, self.settings)
 
 
 class GradDiffSettings(AscentSettings, RetainCeSettings):
     """Weights of the two terms, and the bound of the first; both weights are 1 as published."""
 
 
-class GradDiff:
-    """Up on harmful answers, down on normal ones."""
-
-    def __init__(self, settings: GradDiffSettings) -> None:
-        self.settings = settings
-
-    @property
-    def needs(self) -> Needs:
-        """Harmful answers and normal ones."""
-        return Needs(roles=frozenset({Role.FORGET}) | self.settings.anchored, kl=self.settings.kl)
-
-    def loss(self, batch: RoleBatch) -> LossTerms:
-        """`− w · mean_i min(CE_i, cap) + retain terms`; CE in nats per answer token."""
-        forget = batch[Role.FORGET].cross_entropy()
-        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
-        return LossTerms({"forget": term, **retain_terms(batch, self.settings)}, {"forget_ce": forget.detach().mean()})
-
-
 class KlMinSettings(AscentSettings, RetainSettings):
     """Weights of the two terms, and the bound of the first; both weights are 1 as published."""
 
 
-class KlMin:
-    """Forget, and otherwise stay as you were."""
+class _AnchoredAscent:
+    """Ascent on harmful answers with the retain terms."""
 
-    def __init__(self, settings: KlMinSettings) -> None:
+    def __init__(self, settings: GradDiffSettings | KlMinSettings) -> None:
         self.settings = settings
 
     @property
     def needs(self) -> Needs:
-        """Harmful answers, and normal examples with their KL."""
+        """Harmful answers, and normal examples if a retain weight asks for them."""
         return Needs(roles=frozenset({Role.FORGET}) | self.settings.anchored, kl=self.settings.kl)
 
     def loss(self, batch: RoleBatch) -> LossTerms:
         """`− w · mean_i min(CE_i, cap) + retain terms`; CE in nats per answer token."""
-        forget = batch[Role.FORGET].cross_entropy()
-        term = -self.settings.forget_weight * bounded(forget, self.settings.forget_cap).mean()
-        return LossTerms({"forget": term, **retain_terms(batch, self.settings)}, {"forget_ce": forget.detach().mean()})
+        forget = ascent(batch, self.settings)
+        return LossTerms({**forget.terms, **retain_terms(batch, self.settings)}, forget.meters)
+
+
+class GradDiff(_AnchoredAscent):
+    """Up on harmful answers, down on normal ones."""
+
+
+class KlMin(_AnchoredAscent):
+    """Forget, and otherwise stay as you were."""

@@ -1,11 +1,4 @@
-"""What a method sees of a batch, what it returns, and the retain terms that methods share.
-
-What a method sees of a batch, and what it gives back.
-
-Which of a decoder's blocks a method reads, said as a number or as a share of the depth.
-
-The anchors that methods share: stay as the original was on normal data, or go on saying what was said there.
-"""
+"""What a method sees of a batch, what it returns, and the retain terms that methods share."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,23 +14,23 @@ from unsay.records import Role
 
 
 class Companion(StrEnum):
-    """A row that the schedule makes for every row of a role: row i of the companion belongs to row i of the role."""
+    """A row that is made for every row of a role: row i of the companion belongs to row i of the role."""
 
     REFUSAL = "refusal"
     """The row's own prompt with a safe answer to the same request: the other half of a preference pair."""
     MISMATCH = "mismatch"
     """The row's own prompt with the normal answer to some other, normal prompt."""
     DECOUPLE = "decouple"
-    """A normal example that looks like the row: the same words beside a harmless picture, or else a harmless request in
-    the very same format."""
+    """A normal example that looks like the row: the same words beside a harmless picture, or a harmless request in the
+    same format."""
 
 
 Part = Role | Companion
-"""What a row of a batch is for."""
+"""The part that a row plays in a batch."""
 
 Block = int | float
-"""One of the decoder's blocks: its number, counted from 0, or the share of the depth that lies at or below it, above 0
-and at most 1. Half of 32 blocks is block 15."""
+"""One of the decoder's blocks: its number, counted from 0, or a share of the depth, above 0 and at most 1. Half of 32
+blocks is block 15."""
 
 Blocks = tuple[Block, ...] | Literal["all"]
 
@@ -49,13 +42,13 @@ class RoleView:
     Attributes:
         policy: log-probability of each answer token under the model being trained, [n, T].
         mask: True where there is an answer token (its end token included), [n, T].
-        reference: the same as `policy` under the original model, without gradient; None unless asked for.
+        reference: the same as `policy` under the original model, without gradient; None unless needed.
         kl: KL(original ‖ current) over the whole vocabulary at each answer position, in nats, [n, T]; None unless
-            asked for.
-        hidden: what the K blocks that were asked for put out, in that order, at the positions from which the answer's
-            tokens are predicted (from the prompt's last token to the answer's last but one), [n, T, K, H], float32;
-            None unless asked for.
-        reference_hidden: the same under the original model, without gradient; None unless asked for.
+            needed.
+        hidden: outputs of the K needed blocks, in that order, at the positions from which the answer's tokens are
+            predicted (from the prompt's last token to the answer's last but one), [n, T, K, H], float32; None unless
+            needed.
+        reference_hidden: the same under the original model, without gradient; None unless needed.
     """
 
     policy: Tensor
@@ -94,10 +87,10 @@ class RoleView:
 
 @dataclass(frozen=True)
 class RoleBatch(Mapping[Part, RoleView]):
-    """One mixed batch, by role or companion; what a method did not ask for is absent.
+    """One mixed batch, by role or companion; parts that a method does not need are absent.
 
     Attributes:
-        views: what stands in the batch.
+        views: the parts.
         progress: share of the training that is done, 0 at its first step and below 1 at its last.
     """
 
@@ -134,20 +127,20 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs of a batch, and what its adapter is for; checked before training starts.
+    """What a method needs of a batch; checked before training starts.
 
     Attributes:
-        roles: the roles its examples must have.
+        roles: the roles of its examples.
         companions: rows to be made for every row of a role.
         reference: parts whose tokens need the original model's log-probabilities.
         kl: parts that need KL(original ‖ current) over the whole vocabulary.
         hidden: parts that need hidden states, and of which blocks.
         reference_hidden: those of them that need the same blocks of the original model too.
-        adapter_factor: what the trained adapter is multiplied by before it is watched, saved and used; a negative
-            factor takes away what was learnt.
+        adapter_factor: what the trained adapter is multiplied by before it is probed, saved and used; a negative factor
+            takes away what was learned.
 
     Raises:
-        ValueError: it wants something of a part that it does not ask for.
+        ValueError: something is needed of a part that is in neither `roles` nor `companions`.
     """
 
     roles: frozenset[Role]
@@ -168,7 +161,7 @@ class Needs:
 
     @property
     def parts(self) -> list[Part]:
-        """Everything that stands in a batch, always in the same order."""
+        """Every part of a batch, always in the same order."""
         roles = [role for role in Role if role in self.roles]
         return [*roles, *(companion for companion in Companion if companion in self.companions)]
 
@@ -205,7 +198,7 @@ class Method(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What it needs of a batch."""
+        """What the loss needs of a batch."""
         ...
 
     def loss(self, batch: RoleBatch) -> LossTerms:
@@ -213,7 +206,7 @@ class Method(Protocol):
         ...
 
 
-def _named(block: Block) -> Block:
+def _check_block(block: Block) -> Block:
     if isinstance(block, float) and not 0 < block <= 1:
         raise ValueError("a share of the depth lies above 0 and at most at 1; a block's number is a whole number")
     if isinstance(block, int) and block < 0:
@@ -221,16 +214,12 @@ def _named(block: Block) -> Block:
     return block
 
 
-BlockSetting = Annotated[Block, AfterValidator(_named)]
+BlockSetting = Annotated[Block, AfterValidator(_check_block)]
 """A setting that names a block: a whole number counts from 0, a fraction is a share of the depth."""
 
 
 def block_numbers(blocks: Blocks, depth: int) -> list[int]:
-    """The numbers of these blocks in a decoder that has `depth` of them, in the same order.
-
-    Args:
-        blocks: as a method declares them.
-        depth: how many blocks the decoder has.
+    """The numbers of these blocks in a decoder of `depth` blocks, in the same order.
 
     Raises:
         UserError: a number that the decoder does not have.
@@ -248,11 +237,7 @@ def block_numbers(blocks: Blocks, depth: int) -> list[int]:
 
 
 class RetainSettings(MethodSettings):
-    """How strongly the model is held to the original on normal data.
-
-    Every method has the three weights; which of them is not 0 by default is its paper's choice. With all three at 0 no
-    normal examples are needed.
-    """
+    """Weights of the terms that anchor the model on normal data; with all three at 0 no normal examples are needed."""
 
     retain_weight: float = Field(1.0, ge=0, description="weight of KL(original ‖ current), mean over answer tokens")
     decision_weight: float = Field(
@@ -267,13 +252,13 @@ class RetainSettings(MethodSettings):
 
     @property
     def anchored(self) -> frozenset[Role]:
-        """The retain role, if any weight asks for it."""
+        """The retain role, if any weight needs it."""
         weights = self.retain_weight + self.decision_weight + self.retain_ce_weight
         return frozenset({Role.RETAIN}) if weights else frozenset()
 
     @property
     def kl(self) -> frozenset[Part]:
-        """The retain role, if a weight asks for its KL."""
+        """The retain role, if a weight needs its KL."""
         return frozenset({Role.RETAIN}) if self.retain_weight + self.decision_weight else frozenset()
 
 
@@ -294,7 +279,7 @@ def retain_terms(batch: RoleBatch, settings: RetainSettings) -> dict[str, Tensor
     A term whose weight is 0 is left out.
 
     Raises:
-        ValueError: the batch carries no KL for the retain role, and a weight asks for it.
+        ValueError: a weight needs KL for the retain role, and the batch carries none.
     """
     terms: dict[str, Tensor] = {}
     if not settings.anchored:
