@@ -23,7 +23,7 @@ from unsay.judges.guard import GuardModel
 from unsay.judges.guard_formats import GUARDS
 from unsay.models import ModelSettings, load, load_adapter, save_adapter
 from unsay.models.failures import memory_advice, out_of_memory
-from unsay.models.load import open_checkpoint, stored_precision
+from unsay.models.loading import open_checkpoint, stored_precision
 from unsay.planning import plan
 
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"

@@ -496,7 +496,7 @@ def test_four_bits_are_for_the_language_models_layers_alone(family, tmp_path, mo
         raise OSError("far enough")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("unsay.models.load.find_spec", lambda _name: True)
+    monkeypatch.setattr("unsay.models.loading.find_spec", lambda _name: True)
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", caught)
     with pytest.raises(UserError, match="far enough"):
         load(str(tmp_path), device="cuda", settings=ModelSettings(quantisation="4-bit"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unsay.config import RunConfig, read_config
-from unsay.models import ModelSettings, precision, settled
+from unsay.models import ModelSettings, precision, resolved
 from unsay.run.directory import Run, earlier_precision
 
 FASTEST = ModelSettings(dtype="fastest")
@@ -22,20 +22,20 @@ def fresh():
 @pytest.mark.parametrize(("slow", "expected"), [(torch.float32, "bfloat16"), (torch.bfloat16, "float32")])
 def test_the_faster_precision_is_taken(monkeypatch, slow, expected):
     monkeypatch.setattr(precision, "linear", lambda x, _weight: time.sleep(0.01 if x.dtype is slow else 0.001))
-    assert settled(FASTEST, "cpu").dtype == expected
+    assert resolved(FASTEST, "cpu").dtype == expected
 
 
 def test_a_gain_that_is_not_worth_its_rounding_is_not_taken(monkeypatch):
     monkeypatch.setattr(
         precision, "linear", lambda x, _weight: time.sleep(0.012 if x.dtype is torch.float32 else 0.010)
     )
-    assert settled(FASTEST, "cpu").dtype == "float32"
+    assert resolved(FASTEST, "cpu").dtype == "float32"
 
 
 def test_other_choices_and_other_devices_are_not_measured(monkeypatch):
     monkeypatch.setattr(precision, "linear", None)
-    assert settled(ModelSettings(dtype="auto"), "cpu").dtype == "auto"
-    assert settled(FASTEST, "mps").dtype == "float32"
+    assert resolved(ModelSettings(dtype="auto"), "cpu").dtype == "auto"
+    assert resolved(FASTEST, "mps").dtype == "float32"
 
 
 @pytest.mark.parametrize("found", ["float32", "bfloat16"])

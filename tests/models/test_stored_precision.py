@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from unsay.config import RunConfig
-from unsay.models.load import stored_precision
+from unsay.models.loading import stored_precision
 from unsay.models.precision import precision_of_weights
 from unsay.planning import plan
 

@@ -194,7 +194,7 @@ def test_the_one_accelerator_of_a_process_needs_no_number(monkeypatch, tmp_path)
 
     monkeypatch.setattr(torch.cuda, "set_device", set_device)
     monkeypatch.setattr("unsay.run.directory.check_device", lambda name: None)
-    monkeypatch.setattr("unsay.run.directory.settled", lambda settings, device: settings)
+    monkeypatch.setattr("unsay.run.directory.resolved", lambda settings, device: settings)
     monkeypatch.setattr("unsay.run.directory.environment", lambda world: {})
     for device in ("cuda", "cuda:1"):
         Run.open(tmp_path / device[-1], RunConfig(device=device))

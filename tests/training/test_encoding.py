@@ -5,7 +5,7 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
-from unsay.models.load import reader
+from unsay.models.loading import load_skeleton
 from unsay.records import Example, Role
 from unsay.training.encode import Encoded, collate, encode
 
@@ -53,7 +53,7 @@ def test_without_weights_the_same_tokens_are_made(any_vlm, tmp_path):
     any_vlm.model.config.save_pretrained(tmp_path)
     any_vlm.model.generation_config.save_pretrained(tmp_path)
     any_vlm.processor.save_pretrained(tmp_path)
-    bare = reader(str(tmp_path))
+    bare = load_skeleton(str(tmp_path), processor=True)
     assert {parameter.device.type for parameter in bare.model.parameters()} == {"meta"}
     for prompt, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True):
         row = example(prompt=prompt, answer=answer)
@@ -63,7 +63,7 @@ def test_without_weights_the_same_tokens_are_made(any_vlm, tmp_path):
 
 def test_a_model_that_is_not_there_makes_no_tokens(tmp_path):
     with pytest.raises(UserError, match="none: its configuration cannot be read"):
-        reader(str(tmp_path / "none"))
+        load_skeleton(str(tmp_path / "none"), processor=True)
 
 
 @pytest.mark.pocket

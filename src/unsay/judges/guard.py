@@ -18,7 +18,7 @@ from unsay.judges.rules import rules_key, sound_verdict
 from unsay.judges.soundness import Soundness, original_reader
 from unsay.models import model_key
 from unsay.models.failures import FAILURES, out_of_memory, reason
-from unsay.models.load import open_checkpoint
+from unsay.models.loading import open_checkpoint
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
 VERSION: Final = 1

@@ -2,9 +2,9 @@
 
     gradient ascent (arXiv 2210.01504)       L = − CE(harmful prompt, harmful answer)
     gradient difference (arXiv 2203.12817)   L = − CE(harmful prompt, harmful answer) + CE(normal prompt, normal answer)
-    KL minimisation (arXiv 2401.06121)       L = − CE(harmful prompt, harmful answer) + KL(original ‖ current), normal data
+    KL minimisation (arXiv 2401.06121)       L = − CE(harmful prompt, harmful answer) + KL(original ‖ current)
 
-each over answer tokens only. Textual unlearning is KL minimisation with a term for refusals.
+each over answer tokens only, KL on normal data. Textual unlearning is KL minimisation with a term for refusals.
 """
 
 from pydantic import Field

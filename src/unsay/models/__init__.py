@@ -1,8 +1,8 @@
 """Load any image-text-to-text model, find its language model, and adapt that alone."""
 
-from unsay.models.load import load, model_key
+from unsay.models.loading import load, model_key
 from unsay.models.lora import LoraSettings, attach, detach, load_adapter, save_adapter
-from unsay.models.precision import ModelSettings, settled
+from unsay.models.precision import ModelSettings, resolved
 from unsay.models.vlm import VLM
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "load",
     "load_adapter",
     "model_key",
+    "resolved",
     "save_adapter",
-    "settled",
 ]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unsay.errors import UserError
-from unsay.models.load import DEFAULTS, DTYPES, load
+from unsay.models.loading import DEFAULTS, DTYPES, load
 from unsay.models.precision import ModelSettings
 from unsay.models.vision import noise
 from unsay.models.vlm import VLM

@@ -1,11 +1,4 @@
-"""The precision of a model's weights: asked for, stored, and fastest on this machine.
-
-Which precision this machine is fast in.
-
-The precision of a checkpoint's weights, by their headers: what counts where its configuration is silent.
-
-How a model is put into memory.
-"""
+"""The precision of a model's weights: as set, as stored in the checkpoint, and fastest on this machine."""
 
 import json
 import time
@@ -21,48 +14,18 @@ from torch.nn.functional import linear
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""What safetensors calls floating numbers → what torch does; those of 8 bits and less are no precision of a model."""
+"""Floating-point types by their names in safetensors → in torch; 8 bits and less are not a model's precision."""
 
+Fast = Literal["float32", "bfloat16"]
+"""What `fastest` can resolve to."""
 
-def precision_of_weights(source: str) -> str | None:
-    """What `dtype: auto` comes to by the weights: their index's word, else their first floating tensor's.
+WORTH = 1.5
+"""bfloat16 must multiply so many times as fast as float32; below that, its rounding is not worth the time saved."""
 
-    Nothing is downloaded.
+SHAPE = (256, 576, 1536)
+"""Rows, inputs and outputs of the product that is timed: a short batch in a small model's feed-forward layer."""
 
-    Args:
-        source: a checkpoint folder or a model id.
-
-    Returns:
-        None where there are no safetensors here, or none with floating numbers.
-
-    Raises:
-        OSError, SafetensorError, ValueError, KeyError: the weights or their index cannot be read.
-    """
-    weights = _here(source, SAFE_WEIGHTS_NAME)
-    if weights is None:
-        index = _here(source, SAFE_WEIGHTS_INDEX_NAME)
-        if index is None:
-            return None
-        told = json.loads(index.read_text(encoding="utf-8"))
-        if "dtype" in told.get("metadata", {}):
-            return str(told["metadata"]["dtype"]).removeprefix("torch.")
-        weights = _here(source, min(told["weight_map"].values()))
-    return None if weights is None else _first(weights)
-
-
-def _first(weights: Path) -> str | None:
-    with safe_open(weights, framework="pt") as file:
-        kinds = (file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
-        return next((KINDS[kind] for kind in kinds if kind in KINDS), None)
-
-
-def _here(source: str, name: str) -> Path | None:
-    """A file of a checkpoint's folder, or of a model id's part of the cache; None if it is not there."""
-    if Path(source).is_dir():
-        path = Path(source) / name
-        return path if path.is_file() else None
-    found = try_to_load_from_cache(source, name)
-    return Path(found) if isinstance(found, str) else None
+ROUNDS = 5
 
 
 class ModelSettings(BaseModel):
@@ -87,20 +50,47 @@ class ModelSettings(BaseModel):
     )
 
 
-Fast = Literal["float32", "bfloat16"]
-"""What `fastest` can come to."""
+def precision_of_weights(source: str) -> str | None:
+    """What `dtype: auto` resolves to by the weights: their index's entry, else their first floating-point tensor's.
 
-WORTH = 1.5
-"""bfloat16 must multiply so many times as fast as float32: below, its rounding is not worth the time it saves."""
+    Nothing is downloaded.
 
-SHAPE = (256, 576, 1536)
-"""Rows, inputs and outputs of the product that is timed: a short batch in a small model's feed-forward layer."""
+    Args:
+        source: a checkpoint folder or a model id.
 
-ROUNDS = 5
+    Returns:
+        None where there are no safetensors here, or none with floating-point numbers.
+
+    Raises:
+        OSError, SafetensorError, ValueError, KeyError: the weights or their index cannot be read.
+    """
+    weights = _local_file(source, SAFE_WEIGHTS_NAME)
+    if weights is None:
+        index = _local_file(source, SAFE_WEIGHTS_INDEX_NAME)
+        if index is None:
+            return None
+        content = json.loads(index.read_text(encoding="utf-8"))
+        if "dtype" in content.get("metadata", {}):
+            return str(content["metadata"]["dtype"]).removeprefix("torch.")
+        weights = _local_file(source, min(content["weight_map"].values()))
+    if weights is None:
+        return None
+    with safe_open(weights, framework="pt") as file:
+        kinds = (file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
+        return next((KINDS[kind] for kind in kinds if kind in KINDS), None)
 
 
-def settled(settings: ModelSettings, device: str) -> ModelSettings:
-    """The settings with `fastest` replaced by the precision that it comes to on this device; others as they are."""
+def _local_file(source: str, name: str) -> Path | None:
+    """A file of a checkpoint's folder, or of a model id's part of the cache; None if it is not there."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    cached = try_to_load_from_cache(source, name)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def resolved(settings: ModelSettings, device: str) -> ModelSettings:
+    """The settings with `fastest` replaced by the precision that is fastest on this device; others unchanged."""
     if settings.dtype != "fastest":
         return settings
     return settings.model_copy(update={"dtype": _fastest(torch.device(device).type)})
@@ -108,10 +98,10 @@ def settled(settings: ModelSettings, device: str) -> ModelSettings:
 
 @cache
 def _fastest(kind: str) -> Fast:
-    """Timed, not looked up: some processors have instructions for bfloat16 and are slower with them than without.
+    """Measured, not looked up: some processors have instructions for bfloat16 and are slower with them than without.
 
-    Decided once in a process, and far from the border on the machines that were seen: 0.6 times as fast on an Intel
-    Xeon with AVX512-BF16, 2 to 3 times on an AMD EPYC with the same.
+    Decided once in a process, and clear on the machines that were measured: 0.6 times as fast on an Intel Xeon with
+    AVX512-BF16, 2 to 3 times on an AMD EPYC with the same.
     """
     if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
@@ -119,7 +109,7 @@ def _fastest(kind: str) -> Fast:
         return "float32"
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     rows, inputs, outputs = SHAPE
-    for _ in range(ROUNDS):  # in turn, so that a busy moment hits both
+    for _ in range(ROUNDS):  # in turn, so that a busy moment affects both
         for dtype in best:
             x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
             began = time.perf_counter()

@@ -7,7 +7,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.methods.base import Needs
-from unsay.models.load import NAMED
+from unsay.models.loading import NAMED
 from unsay.planning.estimate import GIB, GPUS, Plan, outline, plan
 from unsay.presets import ENDS, launch_of, nearest, processes_of, settings_for
 from unsay.reports.numbers import count, memory

@@ -16,9 +16,9 @@ from unsay.data.pictures import shares
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.methods.base import Needs, Part
-from unsay.models.load import bare, stored_precision
+from unsay.models.loading import load_skeleton, stored_precision
 from unsay.models.lora import language_linears
-from unsay.models.precision import settled
+from unsay.models.precision import resolved
 from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Modality, Role
@@ -213,7 +213,7 @@ def _stored_dtype(config: RunConfig, on_gpu: bool) -> torch.dtype:
     elif settings.dtype == "fastest" and on_gpu:
         name = "bfloat16"
     else:
-        name = settled(settings, "cpu").dtype
+        name = resolved(settings, "cpu").dtype
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
@@ -243,7 +243,7 @@ def outline(config: RunConfig) -> VLM:
     Raises:
         UserError: its configuration cannot be read.
     """
-    vlm, lora = bare(config.model), config.train.lora
+    vlm, lora = load_skeleton(config.model), config.train.lora
     with torch.device("meta"):
         targets = language_linears(vlm, lora)
         vlm.model = get_peft_model(vlm.model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets))

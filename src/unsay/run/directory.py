@@ -17,8 +17,8 @@ from unsay.config import RunConfig, config_text, parse_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
-from unsay.models import VLM, detach, load, load_adapter, model_key, settled
-from unsay.models.load import reader
+from unsay.models import VLM, detach, load, load_adapter, model_key, resolved
+from unsay.models.loading import load_skeleton
 from unsay.models.lora import adapter_key
 from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
@@ -223,7 +223,7 @@ class Run:
             raise UserError(f"{folder}: is a file, not a run directory")
         check_format(folder)
         # Settled before anything is keyed or written: results say which precision they were made in.
-        precision = earlier_precision(folder, config) or settled(config.model_settings, config.device)
+        precision = earlier_precision(folder, config) or resolved(config.model_settings, config.device)
         config = config.model_copy(update={"model_settings": precision})
         stages = Stages(folder, progress or Silent())
         lock = None
@@ -265,7 +265,7 @@ class Run:
 
     def tokenizing(self) -> VLM:
         """A model for encoding prompts and answers: the loaded one, or else one without weights."""
-        return self._vlm if self._vlm is not None else reader(self.config.model)
+        return self._vlm if self._vlm is not None else load_skeleton(self.config.model, processor=True)
 
     def adapted(self, adapter: Adapter) -> VLM:
         """The model with an adapter on; nothing is loaded if it is that one already."""

@@ -17,7 +17,7 @@ from unsay.assets import ASSETS
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import content_key
-from unsay.models.load import stored_precision
+from unsay.models.loading import stored_precision
 
 FORMAT = 2
 """Of run directories. Raise it when finished stages of earlier directories can no longer be reused (other keys)."""

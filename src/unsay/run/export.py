@@ -14,7 +14,7 @@ from unsay.files import atomic_folder, read_json, write_text
 from unsay.methods import METHODS, build_method
 from unsay.methods.base import Companion
 from unsay.models.failures import out_of_memory
-from unsay.models.load import load, stored_precision
+from unsay.models.loading import load, stored_precision
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role

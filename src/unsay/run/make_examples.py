@@ -16,7 +16,7 @@ from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_text
 from unsay.models.failures import reason
-from unsay.models.load import NAMED
+from unsay.models.loading import NAMED
 from unsay.records import Example, Role, SourceRow
 from unsay.run.overlap import Overlap, find_overlaps
 from unsay.run.suites import select_suites

@@ -16,7 +16,7 @@ from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, read_json, write_json, write_text
 from unsay.journal import append_journal
 from unsay.methods import build_method, method_version
-from unsay.models.precision import Fast, settled
+from unsay.models.precision import Fast, resolved
 from unsay.records import Record
 from unsay.run.directory import Run, earlier_precision
 from unsay.run.environment import environment, hardware
@@ -223,7 +223,7 @@ def resolve_precision(config: RunConfig, folders: Iterable[Path], elsewhere: Fas
         return config.model_copy(update={"model_settings": begun})
     if elsewhere is not None and config.model_settings.dtype == "fastest":
         return _with_precision(config, elsewhere)
-    return config.model_copy(update={"model_settings": settled(config.model_settings, config.device)})
+    return config.model_copy(update={"model_settings": resolved(config.model_settings, config.device)})
 
 
 def known_precision(config: RunConfig, is_known: Callable[[RunConfig], bool]) -> Fast | None:

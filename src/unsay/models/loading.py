@@ -1,9 +1,4 @@
-"""`load` opens any image-text-to-text checkpoint, or the pocket VLM, by name or by folder.
-
-`load`: any image-text-to-text checkpoint, or the pocket VLM, by name or by folder.
-
-A model's modules without their weights: enough to see what is where.
-"""
+"""`load` opens any image-text-to-text checkpoint, or the pocket VLM, by name or by folder."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,31 +19,8 @@ from unsay.models import pocket
 from unsay.models.failures import FAILURES, memory_advice, out_of_memory, reason
 from unsay.models.families import SpecialCase, make_one_way, special_case
 from unsay.models.lora import load_adapter
-from unsay.models.precision import ModelSettings, precision_of_weights, settled
+from unsay.models.precision import ModelSettings, precision_of_weights, resolved
 from unsay.models.vlm import VLM
-
-
-def skeleton(name: str, config: Any, auto_class: str) -> VLM:
-    """A model of this configuration on the meta device, frozen, without a processor.
-
-    Args:
-        name: what the user called it.
-        config: a transformers configuration.
-        auto_class: of transformers, by name.
-    """
-    auto: Any = getattr(transformers, auto_class)
-    with torch.device("meta"):
-        model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False).requires_grad_(False)
-    return VLM(name, model, None, "planned")
-
-
-def left_whole(vlm: VLM) -> list[str]:
-    """Names of the linears that quantisation leaves alone: towers, projector and head, all but the language layers'."""
-    inside = {id(module) for layer in vlm.text_layers for module in layer.modules()}
-    return [
-        name for name, module in vlm.base.named_modules() if isinstance(module, nn.Linear) and id(module) not in inside
-    ]
-
 
 NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
 """Models that have a name of their own → the folder of their checkpoint, made at first use."""
@@ -56,7 +28,7 @@ NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
 DEFAULTS = ModelSettings()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 DECISIVE = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".tiktoken")
-"""Endings of the files in a checkpoint's folder that decide what it says: weights, settings, tokenizers, templates."""
+"""Endings of the files in a checkpoint's folder that decide its outputs: weights, settings, tokenizers, templates."""
 GENERAL = SpecialCase("the general rule")
 
 
@@ -72,14 +44,14 @@ def load(
     Args:
         name_or_path: `pocket`, a local checkpoint folder, or a model id that transformers resolves.
         adapter: folder of a trained adapter in PEFT format to put on top.
-        device: torch device for the whole model; not used with a device map.
+        device: torch device for the whole model; ignored with a device map.
         settings: precision, quantisation, device map and attention kernel; float32 by default.
 
     Raises:
-        UserError: no such model, the checkpoint is not an image-text-to-text model or lacks weights, or what the
-            settings or its processor need is not there.
+        UserError: no such model, the checkpoint is not an image-text-to-text model or lacks weights, or something that
+            the settings or the processor need is missing.
     """
-    settings = settled(settings, device)
+    settings = resolved(settings, device)
     options = _options(settings, device)
     source = _source(name_or_path)
     transformers_logging.disable_progress_bar()
@@ -87,8 +59,8 @@ def load(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         case = special_case(config) or GENERAL
         if settings.quantisation is not None:
-            # Left to itself, transformers puts every linear but the head into 4 bits, the vision tower's too.
-            whole = left_whole(skeleton(name_or_path, config, case.auto_class))
+            # By default, transformers puts every linear but the head into 4 bits, the vision tower's too.
+            whole = _unquantised_linears(_skeleton(name_or_path, config, case))
             options["quantization_config"].llm_int8_skip_modules = whole
         model = open_checkpoint(getattr(transformers, case.auto_class), source, name_or_path, **options)
         processor = _processor(source, name_or_path, case)
@@ -96,18 +68,74 @@ def load(
         raise
     except FAILURES as error:
         otherwise = f"{name_or_path}: cannot be loaded as an image-text-to-text model"
-        raise _said(error, name_or_path, settings, device, otherwise) from error
+        raise _load_error(error, name_or_path, settings, device, otherwise) from error
     model.requires_grad_(False)
     try:
         model.eval()
         if "device_map" not in options:
             model.to(device)
     except FAILURES as error:
-        raise _said(error, name_or_path, settings, device, f"device: '{device}' cannot be used here") from error
+        otherwise = f"device: '{device}' cannot be used here"
+        raise _load_error(error, name_or_path, settings, device, otherwise) from error
     vlm = VLM(name_or_path, model, processor, model_key(name_or_path, settings))
     if case.one_way:
         make_one_way(vlm.decoder)
     return load_adapter(vlm, adapter) if adapter is not None else vlm
+
+
+def load_skeleton(name_or_path: str, *, processor: bool = False) -> VLM:
+    """A model on the meta device, without its weights: its modules, and with its processor also token ids of prompts.
+
+    Raises:
+        UserError: there is no such model, its configuration is not of an image-text-to-text model, or its processor
+            cannot be made.
+    """
+    config, source = _configuration(name_or_path), _source(name_or_path)
+    case = special_case(config) or GENERAL
+    try:
+        vlm = _skeleton(name_or_path, config, case)
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
+    if processor:
+        try:
+            vlm.processor = _processor(source, name_or_path, case)
+        except FAILURES as error:
+            raise UserError(f"{name_or_path}: its processor cannot be made: {reason(error)}") from error
+        with suppress(OSError):  # many checkpoints have none: their configuration says what ends an answer
+            vlm.base.generation_config = GenerationConfig.from_pretrained(source)
+    return vlm
+
+
+def stored_precision(name_or_path: str) -> str:
+    """The precision of a checkpoint's weights as published; `auto` where the files here do not tell.
+
+    Raises:
+        UserError: there is no such model, or its weights cannot be read.
+    """
+    config = _configuration(name_or_path)
+    try:
+        # In the order of transformers, which does not use the language model's configuration: that is the last resort.
+        dtype = config.dtype or precision_of_weights(_source(name_or_path)) or config.get_text_config().dtype
+    except FAILURES as error:
+        raise UserError(f"{name_or_path}: its weights cannot be read: {reason(error)}") from error
+    return str(dtype or "auto").removeprefix("torch.")
+
+
+@cache
+def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
+    """Content key of a checkpoint folder, without loading it; of the name alone where the files are elsewhere.
+
+    Settings that change what the model computes are part of it. Cached for the life of the process: checkpoints are
+    large, and not edited while they run.
+    """
+    folder = Path(_source(name_or_path))
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.suffix in DECISIVE)
+        key = content_key({path.name: file_key(path) for path in files})
+    else:
+        key = content_key(name_or_path)
+    computing = settings.model_copy(update={"device_map": None})
+    return key if computing == DEFAULTS else content_key(key, computing)
 
 
 def open_checkpoint(auto: Any, source: str, name: str, **options: Any) -> Any:
@@ -162,67 +190,19 @@ def _first_few(names: Sequence[str], count: int = 3) -> str:
     return ", ".join([*names[:count], *(["…"] if len(names) > count else [])])
 
 
-def stored_precision(name_or_path: str) -> str:
-    """The precision of a checkpoint's weights as they were published; `auto` where nothing here tells.
-
-    Raises:
-        UserError: there is no such model, or its weights cannot be read.
-    """
-    config = _configuration(name_or_path)
-    try:
-        # In the order of transformers, which does not ask the language model's configuration: that is the last resort.
-        dtype = config.dtype or precision_of_weights(_source(name_or_path)) or config.get_text_config().dtype
-    except FAILURES as error:
-        raise UserError(f"{name_or_path}: its weights cannot be read: {reason(error)}") from error
-    return str(dtype or "auto").removeprefix("torch.")
+def _skeleton(name: str, config: Any, case: SpecialCase) -> VLM:
+    auto: Any = getattr(transformers, case.auto_class)
+    with torch.device("meta"):
+        model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False).requires_grad_(False)
+    return VLM(name, model, None, "planned")
 
 
-def bare(name_or_path: str) -> VLM:
-    """A model without its weights and its processor: enough to see what is where (`skeleton`).
-
-    Raises:
-        UserError: there is no such model, or its configuration is of no image-text-to-text model.
-    """
-    config = _configuration(name_or_path)
-    try:
-        return skeleton(name_or_path, config, (special_case(config) or GENERAL).auto_class)
-    except FAILURES as error:
-        raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
-
-
-def reader(name_or_path: str) -> VLM:
-    """A model without its weights, but with its processor: enough to make token ids of prompts and answers.
-
-    Raises:
-        UserError: as `bare`, or its processor cannot be made.
-    """
-    config, source = _configuration(name_or_path), _source(name_or_path)
-    case = special_case(config) or GENERAL
-    try:
-        vlm = skeleton(name_or_path, config, case.auto_class)
-        vlm.processor = _processor(source, name_or_path, case)
-    except FAILURES as error:
-        raise UserError(f"{name_or_path}: its processor cannot be made: {reason(error)}") from error
-    with suppress(OSError):  # many checkpoints have none: then what ends an answer stands in their configuration
-        vlm.base.generation_config = GenerationConfig.from_pretrained(source)
-    return vlm
-
-
-@cache
-def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
-    """Content key of a checkpoint folder, without loading it; of the bare name where the files are elsewhere.
-
-    Settings that change what the model computes are part of it. Remembered for the life of the process: checkpoints
-    are large, and nobody edits them while they run.
-    """
-    folder = Path(_source(name_or_path))
-    if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix in DECISIVE)
-        key = content_key({path.name: file_key(path) for path in files})
-    else:
-        key = content_key(name_or_path)
-    computing = settings.model_copy(update={"device_map": None})
-    return key if computing == DEFAULTS else content_key(key, computing)
+def _unquantised_linears(vlm: VLM) -> list[str]:
+    """Names of the linears that quantisation leaves alone: towers, projector and head, all but the language layers'."""
+    inside = {id(module) for layer in vlm.text_layers for module in layer.modules()}
+    return [
+        name for name, module in vlm.base.named_modules() if isinstance(module, nn.Linear) and id(module) not in inside
+    ]
 
 
 def _configuration(name_or_path: str) -> Any:
@@ -245,9 +225,9 @@ def _options(settings: ModelSettings, device: str) -> dict[str, Any]:
 
 
 def _four_bits(settings: ModelSettings) -> Any:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314); `load` names what stays as it is."""
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314)."""
     if not torch.cuda.is_available():
-        raise UserError("model_settings.quantisation: 4-bit needs a CUDA GPU, and there is none here: leave it out")
+        raise UserError("model_settings.quantisation: 4-bit needs a CUDA GPU, and this machine has none: leave it out")
     if find_spec("bitsandbytes") is None:
         raise UserError("model_settings.quantisation: 4-bit needs bitsandbytes: pip install 'unsay[qlora]'")
     compute = torch.bfloat16 if settings.dtype in ("auto", "float32") else DTYPES[settings.dtype]
@@ -282,8 +262,7 @@ def _processor(source: str, name: str, case: SpecialCase) -> Any:
     return processor
 
 
-def _said(error: BaseException, name: str, settings: ModelSettings, device: str, otherwise: str) -> UserError:
-    """What a failure comes to: memory that ran out, or what the caller says of any other."""
+def _load_error(error: BaseException, name: str, settings: ModelSettings, device: str, otherwise: str) -> UserError:
     if out_of_memory(error):
         where = f"device_map '{settings.device_map}'" if settings.device_map is not None else f"'{device}'"
         return UserError(f"{name}: out of memory while it was loaded onto {where}. {memory_advice(settings, device)}")
