@@ -22,7 +22,7 @@ from unsay.files import content_key, file_key, read_json, read_rows, write_json,
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import judge_all
 from unsay.methods import build_method
-from unsay.models.load import NAMED
+from unsay.models.loading import NAMED
 from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role, SourceRow, Verdict
 from unsay.run.directory import Run, absolute_image, outside_images, relative_image
 from unsay.run.evaluate import add_answer_cost
