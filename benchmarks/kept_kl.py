@@ -23,7 +23,7 @@ from unsay.models.vlm import VLM
 from unsay.records import Role
 from unsay.training.encode import Encoded, collate
 from unsay.training.forward import answer_hidden
-from unsay.training.head import Reference, kl_of_kept
+from unsay.training.head import Reference, top_k_kl
 
 KEPT = (16, 64, 256)
 
@@ -44,7 +44,7 @@ def errors(vlm: VLM, rows: list[Encoded], adapter: str) -> dict[str, Any]:
     found: dict[str, Any] = {"adapter": adapter, "tokens": len(exact), "exact": float(exact.mean()), "kept": []}
     for k in KEPT:
         top = log_q.topk(min(k, log_q.shape[1]), dim=-1)
-        kl, _ = kl_of_kept(log_p, Reference(kept=top.indices, kept_logp=top.values), wanted=False)
+        kl, _ = top_k_kl(log_p, Reference(kept=top.indices, kept_logp=top.values), wanted=False)
         missing = exact - kl
         found["kept"].append(
             {

@@ -143,7 +143,7 @@ def trl_dpo(vlm: VLM, examples: Sequence[Example], settings: TrainSettings, coun
     pairs = settings.batch.forget
     rows = [
         {
-            "prompt": adapted.render(adapted.typed(rejected.prompt)),  # TRL adds the end of an answer itself
+            "prompt": adapted.render(adapted.escape(rejected.prompt)),  # TRL adds the end of an answer itself
             "chosen": chosen.answer,
             "rejected": rejected.answer,
         }

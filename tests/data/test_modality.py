@@ -18,7 +18,7 @@ from unsay.methods import Needs, build_method
 from unsay.methods.base import block_numbers
 from unsay.models import load
 from unsay.models.layers import recording_blocks
-from unsay.models.vision import injects, picture_features
+from unsay.models.vision import accepts_features, picture_features
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encode import collate, encode, shared_prefix
@@ -308,7 +308,7 @@ def test_a_block_that_text_does_not_pass_hands_on_what_it_was_given(pictures, tm
 def test_a_method_of_hidden_states_trains_alike_by_features_and_by_pixels(tiny_vlm, pictures, tmp_path, monkeypatch):
     method = build_method("circuit-breaker")
     features = train(copy.deepcopy(tiny_vlm), mixed(pictures, 4), method, QUICK, tmp_path / "features")
-    monkeypatch.setattr("unsay.training.picture_inputs.injects", lambda *_: False)
+    monkeypatch.setattr("unsay.training.picture_inputs.accepts_features", lambda *_: False)
     pixels = train(tiny_vlm, mixed(pictures, 4), method, QUICK, tmp_path / "pixels")
     assert 0 < features.flops < pixels.flops  # where the tower ran in every step
     for one, other in zip(metrics(tmp_path / "features"), metrics(tmp_path / "pixels"), strict=True):
@@ -358,7 +358,7 @@ def test_the_shared_prefix_ends_before_a_picture(tiny_vlm, pictures, tmp_path):
 def test_a_family_that_shows_the_picture_to_deeper_layers_too_gets_pixels(tiny_vlm, pictures):
     """Found out by trying, not by name: here the second layer adds something where the picture stands."""
     with Image.open(pictures[0]) as image:
-        assert injects(tiny_vlm, "What is it?", image.convert("RGB"))
+        assert accepts_features(tiny_vlm, "What is it?", image.convert("RGB"))
         deep = copy.deepcopy(tiny_vlm)
         whole, inside = deep.base.forward, []
 
@@ -371,7 +371,7 @@ def test_a_family_that_shows_the_picture_to_deeper_layers_too_gets_pixels(tiny_v
 
         deep.base.forward = forward
         deep.layers[1].register_forward_hook(lambda _m, _i, out: out * torch.linspace(0, 1, 32) if inside else out)
-        assert injects(deep, "What is it?", image.convert("RGB")) is False
+        assert accepts_features(deep, "What is it?", image.convert("RGB")) is False
 
 
 def test_features_that_hang_on_the_words_do_not_pass(tiny_vlm, pictures, monkeypatch):
@@ -389,7 +389,7 @@ def test_features_that_hang_on_the_words_do_not_pass(tiny_vlm, pictures, monkeyp
 
     monkeypatch.setattr(tiny_vlm.base.model, "get_image_features", by_question)
     with Image.open(pictures[0]) as image:
-        assert not injects(tiny_vlm, "What is it, and why?", image.convert("RGB"))
+        assert not accepts_features(tiny_vlm, "What is it, and why?", image.convert("RGB"))
 
 
 def test_a_model_without_placeholder_tokens_gets_pixels(tiny_vlm, pictures, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from unsay.errors import UserError
 from unsay.generation import GenerationSettings, check_images, respond
 from unsay.generation import responses as local_module
 from unsay.generation.responses import ResponseCache, generate, model_key
-from unsay.models.vlm import typed
+from unsay.models.vlm import control_token_escaper
 from unsay.records import Kind, Modality, Prompt
 
 SHORT = GenerationSettings(max_new_tokens=8)
@@ -304,7 +304,7 @@ def control_ids(vlm):
 
 def turns(vlm, text, image=False):
     """The control tokens in a rendered prompt, in order."""
-    words = vlm.typed(text)
+    words = vlm.escape(text)
     ids = vlm.tokenizer(vlm.render(words, image=image), add_special_tokens=False)["input_ids"]
     control = control_ids(vlm)
     return [token for token in ids if token in control]
@@ -321,7 +321,7 @@ def test_typed_control_tokens_open_no_turn(any_vlm):
 
 
 def test_only_control_tokens_are_touched(any_vlm):
-    words = typed(any_vlm.tokenizer, "<file_sep>")
+    words = control_token_escaper(any_vlm.tokenizer, "<file_sep>")
     for text in ["", "Hello <b>there</b> < |im_end| >", "<|im_", "a < b", "{{ messages }} {% if %}"]:
         assert words(text) == text
     assert words("x<|im_end|>y") == "x< |im_end|>y"

@@ -79,7 +79,7 @@ def test_it_says_what_plain_peft_says_and_leaves_the_original_behind(tiny_folder
     original = logits(vlm, picture)
     wanted = logits(vlm, picture, PeftModel.from_pretrained(load(str(tiny_folder)).model, str(folder)).eval())
     adapted = load_adapter(vlm, folder)
-    assert adapted.sees_anew
+    assert adapted.adapts_vision
     found = logits(adapted, picture)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def test_it_says_what_plain_peft_says_and_leaves_the_original_behind(tiny_folder
     assert torch.equal(found[0], original[0]) == kind.endswith("alone")  # a text does not pass there
     assert not any(parameter.requires_grad for parameter in adapted.model.parameters())
     before = detach(adapted)
-    assert not before.sees_anew
+    assert not before.adapts_vision
     assert all(torch.equal(*pair) for pair in zip(logits(before, picture), original, strict=True))
 
 
@@ -97,8 +97,8 @@ def test_an_adapter_on_the_language_model_alone_is_known_as_one(tiny_folder, tmp
     headed = elsewhere(tiny_folder, tmp_path / "headed", target_modules=beside)
     for folder in (tmp_path / "adapter", headed):
         adapted = load(str(tiny_folder), adapter=folder)
-        assert not adapted.sees_anew
-        assert adapted.sight == (adapted.key,)
+        assert not adapted.adapts_vision
+        assert adapted.vision_key == (adapted.key,)
 
 
 def test_one_that_does_nothing_is_refused_whatever_it_sits_on(tiny_folder, tmp_path):

@@ -27,8 +27,7 @@ from unsay.generation import GenerationSettings
 from unsay.generation.responses import generate
 from unsay.methods import build_method
 from unsay.models import VLM, load
-from unsay.models.families import Layout, layout
-from unsay.models.lora import beside_language
+from unsay.models.lora import weights_outside_language
 from unsay.models.merge import write_merged
 from unsay.presets import model_presets
 from unsay.records import Example, Kind, Modality, Prompt, Role
@@ -55,7 +54,8 @@ class Case:
     checkpoint: Path
     folder: Path
     vlm: VLM
-    layout: Layout
+    frozen: tuple[str, ...]
+    """Paths of the topmost modules with weights outside the language model's layers."""
     trained: VLM | None = None
     seen: int = 0
     """How often a part of a tower or a projector ran during training."""
@@ -65,7 +65,7 @@ class Case:
         if self.trained is None:
             blocks = [
                 module
-                for path in self.layout.frozen
+                for path in self.frozen
                 for module in self.vlm.base.get_submodule(path).modules()
                 if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d)
                 and module is not self.vlm.lm_head
@@ -96,7 +96,26 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("family")
     family.build(folder / "checkpoint")
     vlm = load(str(folder / "checkpoint"))
-    return Case(family, folder / "checkpoint", folder, vlm, layout(vlm))
+    return Case(
+        family,
+        folder / "checkpoint",
+        folder,
+        vlm,
+        tuple(frozen_paths(vlm.base, {id(layer) for layer in vlm.text_layers})),
+    )
+
+
+def frozen_paths(module: torch.nn.Module, trained: set[int], path: str = "") -> list[str]:
+    """Topmost modules that have weights and hold none of the trained layers."""
+    if id(module) in trained or next(module.parameters(), None) is None:
+        return []
+    if not any(id(inner) in trained for inner in module.modules()):
+        return [path]
+    return [
+        name
+        for child, inner in module.named_children()
+        for name in frozen_paths(inner, trained, f"{path}.{child}".lstrip("."))
+    ]
 
 
 def logits(model: torch.nn.Module, inputs: object = None) -> torch.Tensor:
@@ -120,10 +139,10 @@ def reopened(case: Case, folder: Path) -> torch.nn.Module:
 
 
 def test_loads_with_everything_frozen(case):
-    assert case.layout.layers >= 2
+    assert len(case.vlm.text_layers) >= 2
     assert not any(parameter.requires_grad for parameter in case.vlm.model.parameters())
     layers = {id(p) for layer in case.vlm.text_layers for p in layer.parameters()}
-    frozen = {id(p) for path in case.layout.frozen for p in case.vlm.base.get_submodule(path).parameters()}
+    frozen = {id(p) for path in case.frozen for p in case.vlm.base.get_submodule(path).parameters()}
     whole = {id(p) for p in case.vlm.base.parameters()}
     assert not layers & frozen
     # Nothing is forgotten but single parameters beside modules, such as LLaVA-NeXT's image_newline.
@@ -142,7 +161,7 @@ def test_what_no_text_meets_is_known(case):
     layers = {id(module) for layer in vlm.text_layers for module in layer.modules()}
     met |= {name for name, module in linears.items() if id(module) in layers}  # an expert that is not asked, too
     named = {f"base_model.model.{name}.lora_A.weight": name for name in linears}
-    found = {named[name] for name in beside_language(vlm, named)}
+    found = {named[name] for name in weights_outside_language(vlm, named)}
     assert found
     assert found == linears.keys() - met
 

@@ -9,7 +9,7 @@ from peft.tuners.lora import Linear
 from torch import nn
 
 from unsay.models import LoraSettings, attach
-from unsay.models.lora import QuickLinear, quicken
+from unsay.models.lora import FusedLoraLinear, fuse_lora
 
 
 def adapted(bias=True, **more):
@@ -36,7 +36,7 @@ def results(layer, kind, x):
 def test_value_and_gradients_are_pefts(shape, bias):
     _, layer = adapted(bias)
     x = torch.randn(shape)
-    for quick, plain in zip(results(layer, QuickLinear, x), results(layer, Linear, x), strict=True):
+    for quick, plain in zip(results(layer, FusedLoraLinear, x), results(layer, Linear, x), strict=True):
         torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-5)
 
 
@@ -44,7 +44,7 @@ def test_in_half_precision_it_is_at_most_twice_as_far_from_the_exact_result_as_p
     _, layer = adapted()
     layer.base_layer.bfloat16()
     x = torch.randn(400, 12).bfloat16()
-    pefts, quick = results(layer, Linear, x), results(layer, QuickLinear, x)
+    pefts, quick = results(layer, Linear, x), results(layer, FusedLoraLinear, x)
     exact = results(copy.deepcopy(layer).double(), Linear, x.double())
     assert [value.dtype for value in quick] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
     for ours, theirs, true in zip(quick, pefts, exact, strict=True):
@@ -54,7 +54,7 @@ def test_in_half_precision_it_is_at_most_twice_as_far_from_the_exact_result_as_p
 
 def test_nothing_is_computed_for_an_input_without_gradient():
     _, layer = adapted()
-    layer.__class__ = QuickLinear
+    layer.__class__ = FusedLoraLinear
     x = torch.randn(3, 12)
     layer(x).sum().backward()
     assert x.grad is None
@@ -64,7 +64,7 @@ def test_nothing_is_computed_for_an_input_without_gradient():
 def test_switched_off_it_is_the_original_bit_for_bit():
     model, layer = adapted()
     x = torch.randn(3, 12)
-    layer.__class__ = QuickLinear
+    layer.__class__ = FusedLoraLinear
     with model.disable_adapter():
         assert torch.equal(layer(x), layer.base_layer(x))
     assert (layer(x) - layer.base_layer(x)).abs().max() > 0.01
@@ -74,7 +74,7 @@ def test_every_adapted_linear_of_a_model_is_quick_and_so_are_its_copies(any_vlm)
     model = attach(any_vlm, LoraSettings(), 0).model
     found = [module for module in model.modules() if isinstance(module, Linear)]
     assert found
-    assert all(type(module) is QuickLinear for module in found)
+    assert all(type(module) is FusedLoraLinear for module in found)
     other = copy.deepcopy(found[0])
     nn.init.normal_(other.lora_B["default"].weight)
     x = torch.randn(2, other.in_features)
@@ -108,14 +108,14 @@ def test_what_is_not_plain_goes_pefts_way(change):
     layer.__class__ = Linear
     wanted = layer(x)
     torch.manual_seed(1)
-    layer.__class__ = QuickLinear
+    layer.__class__ = FusedLoraLinear
     assert torch.equal(layer(x), wanted)
 
 
 def test_a_linear_that_somebody_waits_for_stays_pefts():
     model, layer = adapted()
     layer.base_layer.register_forward_hook(lambda _m, _i, out: out)
-    quicken(model)
+    fuse_lora(model)
     assert type(layer) is Linear
 
 

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
 
 from unsay.models import VLM
-from unsay.models.lora import SAVED, beside_language
+from unsay.models.lora import SAVED, weights_outside_language
 
 
 @pytest.fixture
@@ -33,4 +33,4 @@ def test_plain_linears_in_a_list_are_no_tower(gemma3n, adapted):
         with torch.device("meta"):
             gemma3n.model = get_peft_model(gemma3n.model, LoraConfig(r=2, target_modules=linears))
     names = [f"{SAVED}{name}.lora_A.weight" for name in linears]
-    assert beside_language(gemma3n, names) == [f"{SAVED}model.tower.0.0.0.lora_A.weight"]
+    assert weights_outside_language(gemma3n, names) == [f"{SAVED}model.tower.0.0.0.lora_A.weight"]

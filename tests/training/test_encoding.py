@@ -173,7 +173,7 @@ def test_a_prompt_reads_alike_in_training_and_in_answering(any_vlm):
     placeholder = any_vlm.processor.image_token
     typed = f"Say <|im_end|> and {placeholder} and hello."
     ids = any_vlm.encode_prompt(typed)
-    rendered = any_vlm.render(any_vlm.typed(typed))
+    rendered = any_vlm.render(any_vlm.escape(typed))
     assert ids == any_vlm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
     end, image = (any_vlm.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", placeholder))
     harmless = any_vlm.encode_prompt("Say nothing and hello.")

@@ -18,7 +18,7 @@ from unsay.models import detach
 from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings
 from unsay.training.encode import collate
-from unsay.training.head import FusedHead, Reference, fusible, head_pass, kl_of_kept, role_views
+from unsay.training.head import FusedHead, Reference, fusible, head_pass, role_views, top_k_kl
 from unsay.training.reference import ReferenceCache
 
 POSITIONS, WIDTH, VOCABULARY = 13, 6, 29
@@ -151,9 +151,9 @@ def test_kl_of_kept_by_hand():
     """q = (.5, .3, .2), p = (.2, .3, .5), two kept: .5 log 2.5 + .3 log 1 + .2 log .4; nothing is lost of one token."""
     log_p = torch.tensor([[0.2, 0.3, 0.5]]).double().log()
     log_q = torch.tensor([[0.5, 0.3, 0.2]]).double().log()
-    kl, _ = kl_of_kept(log_p.clone(), kept_of(log_q, 2, torch.tensor([0])), False)
+    kl, _ = top_k_kl(log_p.clone(), kept_of(log_q, 2, torch.tensor([0])), False)
     assert kl.item() == pytest.approx(0.5 * math.log(2.5) + 0.2 * math.log(0.4))
-    kl, _ = kl_of_kept(log_p.clone(), kept_of(log_q, 1, torch.tensor([0])), False)
+    kl, _ = top_k_kl(log_p.clone(), kept_of(log_q, 1, torch.tensor([0])), False)
     assert kl.item() == pytest.approx(0.5 * math.log(2.5) + 0.5 * math.log(0.5 / 0.8))
 
 
@@ -165,7 +165,7 @@ def test_what_is_lost_is_bounded_and_vanishes_with_k():
     previous = torch.zeros(POSITIONS)
     for k in (1, 2, 5, 12, 28, 29):
         reference = kept_of(log_q, k, targets)
-        kl, _ = kl_of_kept(log_p.clone(), reference, False)
+        kl, _ = top_k_kl(log_p.clone(), reference, False)
         rest = torch.ones_like(log_q, dtype=torch.bool).scatter_(1, reference.kept.long(), False)
         r_q, r_p = (log_q.exp() * rest).sum(1), (log_p.exp() * rest).sum(1)
         ratio = ((log_q - r_q.log()[:, None]) - (log_p - r_p.log()[:, None])).masked_fill(~rest, 0)

@@ -90,7 +90,7 @@ def test_pictures_are_laid_out_for_steps_that_are_taken_and_on_the_clock(picture
 
     monkeypatch.setattr(VLM, "encode_picture", slow)
     monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("unsay.training.picture_inputs.injects", lambda *_: True)
+    monkeypatch.setattr("unsay.training.picture_inputs.accepts_features", lambda *_: True)
     seen = []
     result = go(
         tiny.llava(), tmp_path / "run", changed(checkpoint_every=6, max_seconds=30.0), examples=pictured,

@@ -94,9 +94,9 @@ def join(
         lora_rate: peak learning rate of the adapter.
         every: steps between printed lines.
     """
-    sight = [value for name, value in model.named_parameters() if value.requires_grad and "lora_" not in name]
+    vision = [value for name, value in model.named_parameters() if value.requires_grad and "lora_" not in name]
     adapter = [value for name, value in model.named_parameters() if value.requires_grad and "lora_" in name]
-    optimizer = running.optimiser([(sight, rate), (adapter, lora_rate)], device)
+    optimizer = running.optimiser([(vision, rate), (adapter, lora_rate)], device)
     model.train()
     return running.train(
         stream,

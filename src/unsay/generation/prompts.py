@@ -70,9 +70,9 @@ def encode_prompts(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSett
 
 
 def _chat_text(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> str:
-    turns = [turn.model_copy(update={"text": vlm.typed(turn.text)}) for turn in prompt.turns]
-    system = settings.system if prompt.system is None else vlm.typed(prompt.system)
-    return vlm.render(vlm.typed(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
+    turns = [turn.model_copy(update={"text": vlm.escape(turn.text)}) for turn in prompt.turns]
+    system = settings.system if prompt.system is None else vlm.escape(prompt.system)
+    return vlm.render(vlm.escape(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
 
 
 def model_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> Any:
@@ -156,8 +156,8 @@ def feature_store(vlm: VLM) -> PictureFeatures:
     """The store of a model; a new one if its vision weights were changed in place, replaced or adapted."""
     language = {id(parameter) for parameter in vlm.decoder.parameters()}
     vision = [parameter for parameter in vlm.base.parameters() if id(parameter) not in language]
-    # `sight` tells adapters apart: a new adapter's weights may lie at the same address as the last one's.
-    weights = (*vlm.sight, *((parameter.data_ptr(), parameter._version) for parameter in vision))
+    # `vision_key` tells adapters apart: a new adapter's weights may lie at the same address as the last one's.
+    weights = (*vlm.vision_key, *((parameter.data_ptr(), parameter._version) for parameter in vision))
     store = _STORES.get(vlm.base)
     if store is None or store.weights != weights:
         store = _STORES[vlm.base] = PictureFeatures(weights)

@@ -1,4 +1,4 @@
-"""What must hold before a VLM is trained or measured; each check is there because somebody shipped the bug."""
+"""Checks before a VLM is trained or measured; each of them catches a bug that others have shipped."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,14 @@ from torch import Tensor
 from unsay.errors import UserError
 from unsay.models.vlm import VLM
 
+PROMPT = "Say something."
+
 
 def check_only_language(vlm: VLM) -> None:
     """Assert that every adapter and every trainable parameter belongs to the language model's own layers.
 
-    It holds for what is trained here; an adapter from elsewhere may reach further (`models.reach`), and is measured so.
-    Not to the decoder as a whole: Phi-4-multimodal's holds its vision tower too.
+    Adapters from elsewhere may reach further and are measured all the same (`lora.weights_outside_language`). The
+    decoder as a whole would be too wide: Phi-4-multimodal's holds its vision tower, too.
 
     Raises:
         UserError: names the first parameter outside them.
@@ -26,11 +28,11 @@ def check_only_language(vlm: VLM) -> None:
 
 @torch.no_grad()
 def check_adapter_acts(vlm: VLM, *tried: Callable[[VLM], Tensor]) -> None:
-    """Assert that switching the adapter off changes what the model says: a silent no-op is a known bug.
+    """Assert that switching the adapter off changes the model's logits: a silent no-op is a known bug.
 
     Args:
         vlm: the model with its adapter.
-        tried: what gives logits, one after another until they differ; `short_logits` first.
+        tried: functions that give logits, tried after `short_logits` until one differs.
 
     Raises:
         UserError: logits are the same with the adapter on and off.
@@ -47,10 +49,10 @@ def _acts(vlm: VLM, logits: Callable[[VLM], Tensor]) -> bool:
 
 @torch.no_grad()
 def check_head(vlm: VLM) -> None:
-    """Assert that decoder and head alone give the whole model's logits, as training on text alone takes for granted.
+    """Assert that decoder and head alone give the whole model's logits, as training on text alone assumes.
 
     Raises:
-        UserError: the model does something more to its logits, such as scaling or capping them.
+        UserError: the model changes its logits further, by scaling or capping them.
     """
     ids = torch.tensor([vlm.encode_prompt(PROMPT)], device=vlm.device)
     whole = vlm.base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
@@ -60,7 +62,7 @@ def check_head(vlm: VLM) -> None:
 
 @torch.no_grad()
 def check_one_way(vlm: VLM) -> None:
-    """Assert that the decoder reads text from left to right: else an answer's tokens see what they are to predict.
+    """Assert that the decoder reads text from left to right: otherwise an answer's tokens see what they predict.
 
     Raises:
         UserError: another last token changes the states before it.
@@ -73,9 +75,6 @@ def check_one_way(vlm: VLM) -> None:
         raise UserError(
             f"{vlm.name}: its language model reads text in both directions; it cannot be trained on answers"
         )
-
-
-PROMPT = "Say something."
 
 
 def short_logits(vlm: VLM) -> Tensor:

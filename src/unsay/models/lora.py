@@ -42,14 +42,14 @@ WIDE = (torch.float32, torch.bfloat16)
 """Precisions that hold any gradient's size; in float16 small ones would become 0."""
 
 
-def quicken(model: nn.Module) -> None:
+def fuse_lora(model: nn.Module) -> None:
     """Let every plain LoRA linear of a model compute in one operation, in place; names and weights stay as they are."""
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear and not _hooked(module.base_layer):
-            module.__class__ = QuickLinear
+            module.__class__ = FusedLoraLinear
 
 
-class QuickLinear(Linear):  # type: ignore[misc]
+class FusedLoraLinear(Linear):  # type: ignore[misc]
     """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -112,7 +112,7 @@ SAVED = "base_model.model."
 """How PEFT begins the name of every weight of an adapter."""
 
 
-def beside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
+def weights_outside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
     """Those of an adapter's weights that no text meets: in a tower, a projector, or layers that only look at pictures.
 
     Args:
@@ -242,7 +242,7 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = get_peft_model(vlm.model, config)
-    quicken(model)
+    fuse_lora(model)
     adapted = VLM(vlm.name, model, vlm.processor, vlm.key, adapter_key="untrained")
     try:
         check_only_language(adapted)
@@ -256,7 +256,7 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
 def load_adapter(vlm: VLM, folder: Path) -> VLM:
     """A VLM with a trained adapter in PEFT format; the model is changed in place, or left as it was on an error.
 
-    It is there to be measured, so it may have been trained on the vision side, too (`VLM.sees_anew`).
+    It is there to be measured, so it may have been trained on the vision side, too (`VLM.adapts_vision`).
 
     Raises:
         UserError: the folder holds no adapter, or the adapter does not fit the model, does nothing to it, or could not
@@ -282,7 +282,7 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         model = get_peft_model(vlm.model, config)
     except (ValueError, KeyError, MemoryError, RuntimeError) as error:
         raise _misfit(folder, vlm, error) from error
-    quicken(model)
+    fuse_lora(model)
     adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
     try:
         # PEFT would only warn of names that the model lacks, and load nothing there.
@@ -290,8 +290,8 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         if odd:
             raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {len(odd)} weights differ, as {min(odd)}")
         set_peft_model_state_dict(model, tensors)
-        adapted.sees_anew = bool(beside_language(adapted, tensors))
-        check_adapter_acts(adapted, *([picture_logits] if adapted.sees_anew else []))
+        adapted.adapts_vision = bool(weights_outside_language(adapted, tensors))
+        check_adapter_acts(adapted, *([picture_logits] if adapted.adapts_vision else []))
     except (MemoryError, RuntimeError) as error:
         detach(adapted)
         raise _misfit(folder, vlm, error) from error

@@ -15,7 +15,7 @@ from torch import Tensor
 from unsay.errors import UserError
 from unsay.models.loading import DEFAULTS, DTYPES, load
 from unsay.models.precision import ModelSettings
-from unsay.models.vision import noise
+from unsay.models.vision import noise_image
 from unsay.models.vlm import VLM
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -113,7 +113,9 @@ def _text(vlm: VLM, prompt: str) -> dict[str, Tensor]:
 def _picture(vlm: VLM) -> Any:
     """A prompt with a picture of noise."""
     text = [vlm.render("What is this?", image=True)]
-    inputs = vlm.processor(images=[[noise()]], text=text, return_tensors="pt", add_special_tokens=False).to(vlm.device)
+    inputs = vlm.processor(images=[[noise_image()]], text=text, return_tensors="pt", add_special_tokens=False).to(
+        vlm.device
+    )
     dtype = next(vlm.base.parameters()).dtype
     return {
         key: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -80,7 +80,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Packing:
     """Where the tokens of packed rows stand.
 
     Attributes:
@@ -104,9 +104,9 @@ class Layout:
     real: Tensor
 
 
-def layout(
+def pack(
     lengths: dict[int, int], groups: Sequence[Sequence[int]], prefix: int, device: torch.device, dtype: torch.dtype
-) -> Layout:
+) -> Packing:
     """Pack rows, group by group.
 
     Args:
@@ -134,7 +134,7 @@ def layout(
     def on_device(values: list[Any], kind: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=kind).to(device, non_blocking=True)
 
-    return Layout(
+    return Packing(
         tuple(row for group in groups for row in group),
         starts,
         on_device(positions, torch.long)[None],
@@ -151,7 +151,7 @@ def _group(rows: int, longest: int, before: int, device: torch.device, dtype: to
     return _Group(rows, longest, before, mask)
 
 
-def decode_packed(vlm: VLM, packing: Layout, **entering: Tensor) -> Tensor:
+def decode_packed(vlm: VLM, packing: Packing, **entering: Tensor) -> Tensor:
     """Last hidden states of packed rows, [1, T, H].
 
     Args:
@@ -173,7 +173,7 @@ def repeating_attention() -> AbstractContextManager[None]:
     return _attending_by(ALL_ATTENTION_FUNCTIONS[KERNEL])
 
 
-def _attending(packing: Layout) -> AbstractContextManager[None]:
+def _attending(packing: Packing) -> AbstractContextManager[None]:
     return _attending_by(partial(_attend, packing))
 
 
@@ -187,7 +187,7 @@ def _attending_by(attention: Any) -> Iterator[None]:
 
 
 def _attend(
-    packing: Layout,
+    packing: Packing,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -264,7 +264,7 @@ def packs(vlm: VLM) -> bool:
     lengths = dict(enumerate(map(len, rows)))
     weights = next(vlm.decoder.parameters())
     try:
-        packing = layout(lengths, [[0, 1]], len(prefix), vlm.device, weights.dtype)
+        packing = pack(lengths, [[0, 1]], len(prefix), vlm.device, weights.dtype)
         tokens = torch.tensor([[*prefix, *rows[0], *rows[1]]], device=vlm.device)
         hidden = decode_packed(vlm, packing, input_ids=tokens)[0]
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):

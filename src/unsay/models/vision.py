@@ -1,13 +1,9 @@
-"""Pictures in front of a language model: features of the frozen tower, and the tower off the device.
+"""Pictures in front of a language model: features of the frozen vision tower, and the tower out of the way.
 
-Pictures in front of a language model: what the frozen vision tower puts in, taken out once.
-
-Vision tower and projector are never trained, so what a picture becomes at its placeholder tokens is the same in every
-step. Taken out once, it can be put in again as plain input embeddings, and a training step runs the language model
-alone. Not every family allows that: some hand the picture to deeper layers too, give its tokens positions on a grid, or
-let them see each other. `injects` finds out by trying.
-
-What only pictures need, out of the accelerator's memory while text alone is trained on.
+Vision tower and projector are never trained, so a picture's features at its placeholder tokens are the same in every
+step. Computed once, they enter as plain input embeddings, and a training step runs the language model alone. Not every
+family allows that: some hand the picture to deeper layers too, give its tokens positions on a grid, or let them attend
+to each other. `accepts_features` tries it out.
 """
 
 import inspect
@@ -31,21 +27,21 @@ TRIED = 16
 
 
 class _ReachedError(Exception):
-    """The forward pass has come to the language model; what follows is not wanted."""
+    """The forward pass has reached the language model, and ends here."""
 
 
 @torch.no_grad()
 def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
-    """What a picture becomes at its placeholder tokens in the language model's input, [tokens, H].
+    """A picture's features at its placeholder tokens in the language model's input, [tokens, H].
 
-    The model's own forward is run up to its language model, so that no family's way of making features need be known.
+    The model's own forward is run up to its language model, so that nothing here depends on the family.
 
     Args:
         vlm: the model.
         image: an RGB picture.
 
     Raises:
-        UserError: the model has no placeholder tokens, or hands its language model something else than embeddings.
+        UserError: the model has no placeholder tokens, or gives its language model no embeddings.
     """
     caught: list[Tensor | None] = []
 
@@ -53,7 +49,7 @@ def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
         caught.append(kwargs.get("inputs_embeds"))
         raise _ReachedError
 
-    # Beside a neutral prompt: features that depend on the words must not pass for features of the picture.
+    # With a neutral prompt, so that features that depend on the words fail the trial in `accepts_features`.
     inputs = on_device(vlm, vlm.encode_picture(PROMPT, image))
     handle = vlm.decoder.register_forward_pre_hook(stop, with_kwargs=True)
     try:
@@ -98,7 +94,7 @@ def whole_hidden(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
     """
     kept: list[Tensor] = []
     handle = vlm.decoder.register_forward_hook(lambda *call: kept.append(call[-1].last_hidden_state))
-    # The head runs on answer positions elsewhere; here one position keeps its cost down where the family allows it.
+    # The head runs on answer positions elsewhere; here on one position, if the family allows it, to save its cost.
     few = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(type(vlm.base).forward).parameters else {}
     try:
         vlm.base(**inputs, use_cache=False, **few)
@@ -107,11 +103,11 @@ def whole_hidden(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
     return kept[0]
 
 
-def noise() -> Image.Image:
+def noise_image() -> Image.Image:
     """A picture of coloured noise, the same on every machine."""
     side = 64
-    drawn = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return Image.fromarray(drawn.numpy())
+    noise = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Image.fromarray(noise.numpy())
 
 
 @torch.no_grad()
@@ -121,13 +117,13 @@ def picture_logits(vlm: VLM) -> Tensor:
     Raises:
         UserError: the processor does not take the two together.
     """
-    logits: Tensor = vlm.base(**on_device(vlm, vlm.encode_picture(PROMPT, noise())), use_cache=False).logits
+    logits: Tensor = vlm.base(**on_device(vlm, vlm.encode_picture(PROMPT, noise_image())), use_cache=False).logits
     return logits
 
 
 @torch.no_grad()
-def injects(vlm: VLM, prompt: str, image: Image.Image) -> bool:
-    """Whether features put in as embeddings give the logits of a forward of the whole model, on this example."""
+def accepts_features(vlm: VLM, prompt: str, image: Image.Image) -> bool:
+    """Whether features as input embeddings give the logits of a forward of the whole model, on this example."""
     try:
         features = picture_features(vlm, image)
         inputs = on_device(vlm, vlm.encode_picture(prompt, image))
@@ -139,7 +135,7 @@ def injects(vlm: VLM, prompt: str, image: Image.Image) -> bool:
         ).last_hidden_state
     except (UserError, AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError):
         return False
-    # What differs in a picture reaches the words behind it; logits of all its positions would be gigabytes.
+    # A difference in the picture reaches the words after it; logits of all its positions would take gigabytes.
     whole = vlm.lm_head(whole_hidden(vlm, inputs)[:, -TRIED:]).float()
     difference = (vlm.lm_head(short[:, -TRIED:]).float() - whole).abs().max()
     return bool(difference <= LOOSE.get(short.dtype, 3e-2) * whole.abs().max())
@@ -158,9 +154,9 @@ HOST = torch.device("cpu")
 
 
 def vision_parts(vlm: VLM) -> list[nn.Module]:
-    """The largest parts of the model that a text does not pass: all beside its language model and output head.
+    """The largest parts of the model that a text does not pass: all but its language model and output head.
 
-    Found by identity, not by name. A tower that stands inside the language model, as Phi-4-multimodal's, stays there.
+    Identified by module, not by name. A tower inside the language model, as Phi-4-multimodal's, is not among them.
     """
     read = {id(module) for part in (vlm.decoder, vlm.lm_head) for module in part.modules()}
 
@@ -178,10 +174,10 @@ def vision_parts(vlm: VLM) -> list[nn.Module]:
 
 @contextmanager
 def vision_on_host(vlm: VLM, wanted: bool) -> Iterator[None]:
-    """While this holds, what only pictures need is in the host's memory; afterwards it is where it was.
+    """Within this context, the parts that only pictures pass are in the host's memory; afterwards where they were.
 
     Args:
-        vlm: the model; one that is spread over devices or quantised is left as it is, for its parts cannot be moved.
+        vlm: the model; the parts of a model that is spread over devices or quantised cannot be moved and stay.
         wanted: whether to do anything.
     """
     home = vlm.device

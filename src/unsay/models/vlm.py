@@ -1,9 +1,4 @@
-"""A vision-language model with its processor, and where in it the language model is.
-
-A vision-language model with its processor, and where in it the language model is.
-
-What a person types is words: never the end of their turn, never a picture.
-"""
+"""A vision-language model with its processor, and where in it the language model is."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -20,18 +15,16 @@ from unsay.errors import UserError
 from unsay.records import Turn
 
 
-def typed(tokenizer: Any, *more: str) -> Callable[[str], str]:
-    """A function that takes the power from control tokens written out in a prompt.
+def control_token_escaper(tokenizer: Any, *more: str) -> Callable[[str], str]:
+    """A function that escapes control tokens written out in a prompt.
 
-    A chat template puts prompts between tokens such as `<|im_end|>`, and a tokenizer cannot tell those of the template
-    from those that somebody typed. Typed ones would end the turn, open another speaker's, or stand for a picture that
-    is not there. They are broken up with a blank after the first character (`< |im_end|>`): the model still reads
-    what was typed, as letters. Prompts without control tokens are not changed.
-
-    Templates that mark turns with ordinary words ("USER:") have nothing that could be broken up.
+    A tokenizer cannot tell the chat template's control tokens, such as `<|im_end|>`, from those typed in a prompt.
+    Typed ones would end the turn, open another speaker's, or stand for a picture that is not there. They are broken up
+    with a blank after the first character (`< |im_end|>`), so that the model reads them as letters. Prompts without
+    control tokens are unchanged. Templates that mark turns with ordinary words ("USER:") have nothing to escape.
 
     Args:
-        tokenizer: of the model; every special token that it knows counts.
+        tokenizer: of the model; all its special tokens count.
         more: further strings that count, such as the image placeholder.
     """
     known = {str(token) for token in tokenizer.all_special_tokens} | set(more)
@@ -42,19 +35,16 @@ def typed(tokenizer: Any, *more: str) -> Callable[[str], str]:
         return lambda text: text
     pattern = re.compile("|".join(map(re.escape, tokens)))
 
-    def broken(found: re.Match[str]) -> str:
-        return f"{found[0][0]} {found[0][1:]}"
-
-    def without_power(text: str) -> str:
+    def escape(text: str) -> str:
         while pattern.search(text):  # a blank can, in principle, complete another token
-            text = pattern.sub(broken, text)
+            text = pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         return text
 
-    return without_power
+    return escape
 
 
 SENTINEL = "SENTINELANSWER"
-"""Stands for an answer when the chat template is asked what follows one; plain letters, so no template escapes it."""
+"""Stands for an answer, to see what the chat template writes after one; plain letters, so no template escapes it."""
 
 
 @dataclass
@@ -62,17 +52,17 @@ class VLM:
     """Any transformers image-text-to-text model and its processor.
 
     Attributes:
-        name: what the user called it.
+        name: the user's name for it.
         model: the transformers model, LoRA-wrapped in place once an adapter is attached.
         processor: its `AutoProcessor`; holds the tokenizer and the chat template.
         key: content key of the weights, the processor and the template.
         adapter_key: content key of the attached adapter, or None for the original model.
         shared_layers: how many of the lowest decoder layers give the same output with the adapter on and off, so that
-            a pass with it off may start from what a pass with it on has computed; 0 where that is not known.
+            a pass with it off can start from the outputs of a pass with it on; 0 if unknown.
         uniform: whether every batch must pass the decoder in one piece: its layers are split over processes, which must
             all make the same calls, or its activations are computed again.
-        packs: whether its language model takes packed rows; None where nobody has tried.
-        sees_anew: whether its adapter changes what only pictures pass, too, so that what was seen without is of no use.
+        packs: whether its language model takes packed rows; None until it is tried.
+        adapts_vision: whether its adapter also changes parts that only pictures pass, so that their features change.
     """
 
     name: str
@@ -83,7 +73,7 @@ class VLM:
     shared_layers: int = 0
     uniform: bool = False
     packs: bool | None = None
-    sees_anew: bool = False
+    adapts_vision: bool = False
 
     @property
     def tokenizer(self) -> Any:
@@ -96,9 +86,9 @@ class VLM:
         return next(self.decoder.parameters()).device
 
     @property
-    def sight(self) -> tuple[str, ...]:
-        """Content keys of the weights that decide what a picture becomes in front of the language model."""
-        return (self.key, str(self.adapter_key)) if self.sees_anew else (self.key,)
+    def vision_key(self) -> tuple[str, ...]:
+        """Content keys of the weights that decide a picture's features."""
+        return (self.key, str(self.adapter_key)) if self.adapts_vision else (self.key,)
 
     @property
     def decoder(self) -> nn.Module:
@@ -108,13 +98,13 @@ class VLM:
 
     @property
     def context(self) -> int | None:
-        """How many tokens the language model reads at most; None where its configuration does not say."""
-        most: int | None = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
-        return most
+        """The most tokens that the language model reads; None if its configuration does not say."""
+        length: int | None = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return length
 
     @property
     def spread(self) -> bool:
-        """Whether the parts of the model are in several places (a device map): then what they give is, too."""
+        """Whether the parts of the model, and their outputs, are on several devices (a device map)."""
         places = getattr(self.base, "hf_device_map", None) or {}
         return len(set(map(str, places.values()))) > 1
 
@@ -132,10 +122,10 @@ class VLM:
 
     @property
     def text_layers(self) -> list[nn.Module]:
-        """The blocks that a text passes: all but those which only look at pictures (Mllama's cross-attention)."""
+        """The blocks that a text passes: all but those that only read pictures (Mllama's cross-attention)."""
         config = self.base.config.get_text_config()
-        seeing = set(getattr(config, "cross_attention_layers", None) or ())
-        return [layer for index, layer in enumerate(self.layers) if index not in seeing]
+        cross = set(getattr(config, "cross_attention_layers", None) or ())
+        return [layer for index, layer in enumerate(self.layers) if index not in cross]
 
     @property
     def lm_head(self) -> nn.Module:
@@ -152,9 +142,9 @@ class VLM:
 
     @property
     def image_token_id(self) -> int | None:
-        """The token that stands for a piece of a picture in a tokenised prompt, where there is one."""
-        found = getattr(self.base.config, "image_token_id", None)
-        return getattr(self.processor, "image_token_id", None) if found is None else found
+        """The token that stands for a part of a picture in a tokenised prompt, if there is one."""
+        configured = getattr(self.base.config, "image_token_id", None)
+        return getattr(self.processor, "image_token_id", None) if configured is None else configured
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
@@ -172,10 +162,10 @@ class VLM:
         return (self.tokenizer.eos_token_id,)
 
     def _after_answer(self) -> str:
-        """What the chat template writes after an assistant's turn; empty if it cannot be told."""
-        # Strings are the wider convention for an assistant's turn; some templates take parts only, and then either
-        # complain or silently leave the string out.
-        # The user speaks again: some templates (GLM-4V's) end a turn with nothing but the next one's mark.
+        """What the chat template writes after an assistant's turn; empty if unknown."""
+        # Strings are the wider convention for an assistant's turn; some templates take parts only, and either fail or
+        # silently leave the string out. The user speaks again because some templates (GLM-4V's) end a turn only by the
+        # mark of the next.
         user = {"role": "user", "content": self.content("Hi", False)}
         for answer in (SENTINEL, [{"type": "text", "text": SENTINEL}]):
             chat = [user, {"role": "assistant", "content": answer}, user]
@@ -196,14 +186,14 @@ class VLM:
 
     @cached_property
     def _opening(self) -> str:
-        """The beginning-of-sequence token, where the tokenizer puts one before every text; else nothing."""
+        """The beginning-of-sequence token, if the tokenizer puts one before every text; else empty."""
         bos = self.tokenizer.bos_token
         return bos if bos and self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id] else ""
 
     @cached_property
-    def typed(self) -> Callable[[str], str]:
-        """Takes the power from control tokens that somebody typed; training and answering read a prompt through it."""
-        return typed(self.tokenizer, *filter(None, [getattr(self.processor, "image_token", None)]))
+    def escape(self) -> Callable[[str], str]:
+        """Escapes control tokens in a prompt; training and generation read prompts through it."""
+        return control_token_escaper(self.tokenizer, *filter(None, [getattr(self.processor, "image_token", None)]))
 
     def content(self, prompt: str, image: bool) -> list[dict[str, str]]:
         """A user's turn as chat-template parts, the image first."""
@@ -219,10 +209,10 @@ class VLM:
             prompt: the user's last turn.
             image: whether an image stands before it.
             system: a system prompt; None leaves the template's own default.
-            turns: what was said before, oldest first.
+            turns: earlier turns, oldest first.
 
         Raises:
-            UserError: the chat template cannot say an earlier turn.
+            UserError: the chat template drops an earlier turn.
         """
         chat: list[dict[str, Any]] = [{"role": turn.role, "content": self.content(turn.text, False)} for turn in turns]
         chat.append({"role": "user", "content": self.content(prompt, image)})
@@ -237,7 +227,7 @@ class VLM:
     def _with_plain_answers(self, chat: list[dict[str, Any]], turns: Sequence[Turn]) -> str:
         """The same chat with the assistant's turns as strings, for templates that leave their parts out."""
         plain = [
-            {**said, "content": said["content"][-1]["text"]} if said["role"] == "assistant" else said for said in chat
+            {**turn, "content": turn["content"][-1]["text"]} if turn["role"] == "assistant" else turn for turn in chat
         ]
         text: str = self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
         if any(turn.text.strip() not in text for turn in turns):
@@ -246,25 +236,24 @@ class VLM:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text-only prompt in the chat format, up to where the answer begins."""
-        ids: list[int] = self.tokenizer(self.render(self.typed(prompt)), add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self.render(self.escape(prompt)), add_special_tokens=False)["input_ids"]
         return ids
 
     def encode_picture(self, prompt: str, image: Image.Image) -> dict[str, Tensor]:
-        """A prompt with a picture before it, as the processor makes it: ids, mask, pixels and more, in a batch of one.
+        """The processor's inputs for a prompt with a picture before it: ids, mask, pixels and more, in a batch of one.
 
         Raises:
-            UserError: the processor does not take the two together, whatever the reason.
+            UserError: the processor fails on the two together.
         """
-        text = self.render(self.typed(prompt), image=True)
+        text = self.render(self.escape(prompt), image=True)
         try:
             inputs = self.processor(images=[[image]], text=[text], return_tensors="pt", add_special_tokens=False)
         except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
-            # Its message may quote the prompt.
-            kind = type(error).__name__
+            kind = type(error).__name__  # without its message, which may quote the prompt
             raise UserError(f"{self.name}: its processor does not take this prompt with a picture ({kind})") from error
-        # Some processors make labels of a prompt; there is nothing in it to be scored.
+        # Some processors make labels of a prompt, which has no scored tokens.
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
 
     def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of an answer and its end; tokenised apart from the prompt, so no token spans both."""
+        """Token ids of an answer and its end, tokenised apart from the prompt, so that no token spans both."""
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], *self.answer_end]

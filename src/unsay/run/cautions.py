@@ -11,7 +11,7 @@ from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.methods.base import Companion, Needs
 from unsay.models.loading import load_skeleton
-from unsay.models.lora import beside_language
+from unsay.models.lora import weights_outside_language
 from unsay.records import Role
 from unsay.run.environment import weight_dtype
 from unsay.run.examples import TrainingExamples, fits_recipe
@@ -193,7 +193,7 @@ def vision_cautions(adapter: Path, model: str) -> list[Caution]:
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
         names = list(weights.keys())
     try:
-        outside = beside_language(load_skeleton(model), names)
+        outside = weights_outside_language(load_skeleton(model), names)
     except UserError:
         text = (
             "It is not known whether the adapter changes the vision side of the model, too: the model's configuration "

@@ -88,7 +88,7 @@ def export(
             where = device or config.device
             with _memory_explained(config.model, where):
                 vlm = load(config.model, adapter=adapter, device=where, settings=settings)
-                if vlm.sees_anew:
+                if vlm.adapts_vision:
                     raise UserError(
                         f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
                         "merge it with peft's own merge_and_unload"

@@ -30,7 +30,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.methods.base import Part
 from unsay.models.layers import recording_blocks, recording_output, skipping
-from unsay.models.packing import Layout, attention_groups, decode_packed, layout, packs
+from unsay.models.packing import Packing, attention_groups, decode_packed, pack, packs
 from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
 from unsay.training.encode import MixedBatch, read_lengths, shared_prefix
@@ -201,15 +201,15 @@ def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
     return AnswerStates(current, original, states, read_by(batch, original_roles, before))
 
 
-def _packing(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int) -> Layout:
+def _packing(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int) -> Packing:
     lengths = [length - prefix for length in read_lengths([batch.examples[row] for row in rows])]
     groups = attention_groups(lengths, vlm.device.type == "cpu")
     dtype = next(vlm.decoder.parameters()).dtype
     numbered = [[rows[place] for place in group] for group in groups]
-    return layout(dict(zip(rows, lengths, strict=True)), numbered, prefix, vlm.device, dtype)
+    return pack(dict(zip(rows, lengths, strict=True)), numbered, prefix, vlm.device, dtype)
 
 
-def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Layout) -> dict[str, Tensor]:
+def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Packing) -> dict[str, Tensor]:
     """What packed rows put into the decoder: token ids, or embeddings where a row has a picture."""
     tokens = list(batch.examples[packing.rows[0]].prompt_ids[: packing.prefix])
     for row in packing.rows:
@@ -229,7 +229,7 @@ def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Layout) -> dict[str, 
     return {"inputs_embeds": with_features(vlm, ids, torch.zeros_like(columns), columns, torch.cat(features))}
 
 
-def _tokens_of(batch: MixedBatch, packing: Layout, rows: Sequence[int]) -> list[int]:
+def _tokens_of(batch: MixedBatch, packing: Packing, rows: Sequence[int]) -> list[int]:
     """Where the prefix and these rows stand among packed rows, in the order of these."""
     lengths = read_lengths(batch.examples)
     tokens = list(range(packing.prefix))
@@ -238,7 +238,7 @@ def _tokens_of(batch: MixedBatch, packing: Layout, rows: Sequence[int]) -> list[
     return tokens
 
 
-def _scored(batch: MixedBatch, packing: Layout, hidden: Tensor) -> Tensor:
+def _scored(batch: MixedBatch, packing: Packing, hidden: Tensor) -> Tensor:
     """Packed states at the N predicting positions, [N, H]; zero for rows that are not packed."""
     rows = sorted(packing.rows)
     places = [packing.starts[row] + column - packing.prefix for row in rows for column in batch.predicting(row)]

@@ -154,7 +154,7 @@ def _against(
         assert reference.logp is not None  # a reference is one or the other
         if not with_kl:
             return reference.logp, None, None
-        kl, pull = kl_of_kept(log_p, reference, wanted)
+        kl, pull = top_k_kl(log_p, reference, wanted)
         return reference.logp, kl, pull
     log_q = _log_softmax(head, reference.hidden, log_p.dtype)
     before = log_q.gather(1, targets[:, None])[:, 0]
@@ -165,7 +165,7 @@ def _against(
     return before, kl, q.neg_().add_(log_p.exp_()) if wanted else None
 
 
-def kl_of_kept(log_p: Tensor, reference: Reference, wanted: bool) -> tuple[Tensor, Tensor | None]:
+def top_k_kl(log_p: Tensor, reference: Reference, wanted: bool) -> tuple[Tensor, Tensor | None]:
     """KL(q ‖ p) where of q only the likeliest tokens K are known, and the mass r_q of the rest together.
 
         KL_K = Σ_{i ∈ K} q_i log(q_i / p_i) + r_q log(r_q / r_p)
@@ -304,9 +304,7 @@ def _head_twice(
             return tuple(out)
         if reference.hidden is None:
             assert reference.logp is not None  # a reference is one or the other
-            return (
-                (*out, reference.logp, kl_of_kept(current, reference, False)[0]) if with_kl else (*out, reference.logp)
-            )
+            return (*out, reference.logp, top_k_kl(current, reference, False)[0]) if with_kl else (*out, reference.logp)
         with torch.no_grad():
             before = torch.log_softmax(head(reference.hidden).float().to(hidden.device), dim=-1)
         out.append(before.gather(1, targets[:, None])[:, 0])

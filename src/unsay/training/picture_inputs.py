@@ -19,7 +19,7 @@ from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key
 from unsay.models.families import special_case
-from unsay.models.vision import injects, on_device, picture_features, whole_hidden
+from unsay.models.vision import accepts_features, on_device, picture_features, whole_hidden
 from unsay.models.vlm import VLM
 
 
@@ -125,7 +125,7 @@ class Vision:
         """With the features of earlier sessions in `folder`; it may be deleted at any time."""
         self.vlm, self.folder = vlm, folder
         self.passed = 0
-        self._injects: bool | None = None
+        self._takes_features: bool | None = None
         self._checked = False
 
     def see(self, picture: Picture) -> Seen:
@@ -136,9 +136,11 @@ class Vision:
                 tokens that it is to predict.
         """
         columns = torch.tensor(picture.columns, dtype=torch.long)
-        if self._injects is None:
-            self._injects = bool(picture.columns) and injects(self.vlm, picture.prompt, read_image(picture.path))
-        if self._injects:
+        if self._takes_features is None:
+            self._takes_features = bool(picture.columns) and accepts_features(
+                self.vlm, picture.prompt, read_image(picture.path)
+            )
+        if self._takes_features:
             return Seen(columns, self._features(picture))
         inputs = self.vlm.encode_picture(picture.prompt, read_image(picture.path))
         case = special_case(self.vlm.base.config)
@@ -169,7 +171,7 @@ class Vision:
         """Of all that decides a picture's features."""
         settings = getattr(self.vlm.processor, "image_processor", None)
         return content_key(
-            *self.vlm.sight,
+            *self.vlm.vision_key,
             picture.key,
             settings.to_json_string() if settings is not None else None,
             str(next(self.vlm.decoder.parameters()).dtype),

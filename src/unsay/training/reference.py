@@ -2,7 +2,7 @@
 
 Running the original in every step costs a forward pass; where examples are seen several times, or several runs train on
 the same data, that work is done again and again. Kept are the exact log-probability of every answer token and, where
-KL is wanted, the k likeliest tokens with theirs (see `head.kl_of_kept` for what is lost).
+KL is wanted, the k likeliest tokens with theirs (see `head.top_k_kl` for what is lost).
 
 Each file holds some examples whole, under keys of everything that decides them: the model, the token ids (and so the
 chat template), k; and with them what they took. Files are written whole or not at all, so a killed run loses the last
