@@ -113,7 +113,9 @@ def test_one_that_could_not_be_taken_off_again_is_refused(tiny_folder, tmp_path)
     folder = elsewhere(tiny_folder, tmp_path / "adapter", target_modules=["fc1"], bias="all")
     vlm = load(str(tiny_folder))
     before = {name: parameter.clone() for name, parameter in vlm.model.named_parameters()}
-    with pytest.raises(UserError, match=r"brings biases of the model itself \(bias: all\).*merge it into a checkpoint"):
+    with pytest.raises(
+        UserError, match=r"contains biases of the model itself \(bias: all\).*merge it into a checkpoint"
+    ):
         load_adapter(vlm, folder)
     assert all(torch.equal(before[name], parameter) for name, parameter in vlm.model.named_parameters())
 
@@ -188,10 +190,10 @@ def test_an_evaluation_says_that_it_changes_the_vision_side(tiny_folder, tmp_pat
 
 def test_training_does_not_go_on_from_it(tiny_folder, linears, tmp_path):
     adapted = load(str(tiny_folder), adapter=linears)
-    with pytest.raises(UserError, match="has an adapter on; training begins with a fresh one"):
+    with pytest.raises(UserError, match="has an adapter already, and training begins with a fresh one"):
         attach(adapted, LoraSettings(), seed=0)
     settings = TrainSettings(steps=1, lora=LoraSettings(rank=2))
-    with pytest.raises(UserError, match="has an adapter on"):
+    with pytest.raises(UserError, match="has an adapter already"):
         train(adapted, tiny.examples(), build_method("textual-unlearning"), settings, tmp_path / "run")
     assert attach(detach(adapted), LoraSettings(), seed=0)
 

@@ -1,16 +1,12 @@
-"""LoRA on the language model's linears and on nothing else.
+"""LoRA: trained on the language model's linears and on nothing else, and loaded wherever it was trained.
 
-LoRA: trained on the language model's linears and on nothing else, and loaded wherever it was trained.
-
-A linear with a plain LoRA update, as one operation: what PEFT does in eight, without their intermediate tensors.
+A plain LoRA linear is computed in one operation instead of PEFT's eight, without their intermediate tensors:
 
     y = W x + c + s · B A x        ∂y/∂x = W + s · B A
 
-The thin products are added onto the wide one where it stands, forward and backward. PEFT multiplies by s, adds, and
-adds the two gradients of x in tensors of their own, which on a CPU takes as long as the thin products themselves.
-The result is PEFT's up to the order of rounding; whatever is not plain goes PEFT's way.
-
-How far an adapter reaches: into the language model alone, or into what only pictures pass as well.
+The thin products are added onto the wide one in place, forward and backward. PEFT multiplies by s, adds, and adds the
+two gradients of x in tensors of their own, which on a CPU takes as long as the thin products themselves. The result is
+PEFT's up to the order of rounding; whatever is not plain goes PEFT's way.
 """
 
 import shutil
@@ -38,108 +34,11 @@ from unsay.models.layers import shared_layers
 from unsay.models.vision import picture_logits
 from unsay.models.vlm import VLM
 
-WIDE = (torch.float32, torch.bfloat16)
-"""Precisions that hold any gradient's size; in float16 small ones would become 0."""
-
-
-def fuse_lora(model: nn.Module) -> None:
-    """Let every plain LoRA linear of a model compute in one operation, in place; names and weights stay as they are."""
-    for module in model.modules():
-        if type(module) is Linear and type(module.base_layer) is nn.Linear and not _hooked(module.base_layer):
-            module.__class__ = FusedLoraLinear
-
-
-class FusedLoraLinear(Linear):  # type: ignore[misc]
-    """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout."""
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As PEFT's."""
-        names = self.active_adapters
-        if self.disable_adapters or self.merged or args or kwargs or len(names) != 1:
-            return self._pefts(x, *args, **kwargs)
-        name, weight = names[0], self.base_layer.weight
-        if name not in self.lora_A or name in self.lora_variant or type(self.lora_dropout[name]) is not nn.Identity:
-            return self._pefts(x)
-        a, b = self.lora_A[name], self.lora_B[name]
-        precise = x.dtype == weight.dtype and x.dtype in WIDE
-        if b.bias is not None or not precise or torch.is_autocast_enabled(x.device.type):
-            return self._pefts(x)
-        rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = _Updated.apply(rows, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
-        # Shaped out here: to a view from in there nobody may add in place, as Llama 4 does to its experts'.
-        return out.view(*x.shape[:-1], -1)
-
-    def _pefts(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        out: Tensor = super().forward(x, *args, **kwargs)
-        return out
-
-
-class _Updated(torch.autograd.Function):
-    """(x [n, in], frozen W [out, in], frozen c [out] or None, A [r, in], B [out, r], s) → [n, out]."""
-
-    @staticmethod
-    def forward(context: Any, x: Tensor, w: Tensor, c: Tensor | None, a: Tensor, b: Tensor, s: float) -> Tensor:
-        """W x + c + s · B A x."""
-        out = linear(x, w, c)
-        context.exact = a.dtype
-        a, b = a.to(x.dtype), b.to(x.dtype)  # one rounding of a few numbers; PEFT widens all of x instead
-        thin = x @ a.t()
-        out.addmm_(thin, b.t(), alpha=s)
-        context.save_for_backward(x, w, a, b, thin)
-        context.s = s
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(context: Any, to_out: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients that are asked for; W and c are frozen."""
-        x, w, a, b, thin = context.saved_tensors
-        to_thin = (to_out @ b).mul_(context.s)
-        to_x = None
-        if context.needs_input_grad[0]:
-            to_x = (to_out @ w).addmm_(to_thin, a)
-        to_a = (to_thin.t() @ x).to(context.exact) if context.needs_input_grad[3] else None
-        to_b = (to_out.t() @ thin).mul_(context.s).to(context.exact) if context.needs_input_grad[4] else None
-        return to_x, None, None, to_a, to_b, None
-
-
-def _hooked(module: nn.Module) -> bool:
-    """Whether somebody waits for this module to be called, as accelerate does where weights are spread."""
-    return bool("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
-
-
 SAVED = "base_model.model."
 """How PEFT begins the name of every weight of an adapter."""
 
-
-def weights_outside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
-    """Those of an adapter's weights that no text meets: in a tower, a projector, or layers that only look at pictures.
-
-    Args:
-        vlm: the model, with the adapter or without; weights of its own are not needed.
-        names: of the adapter's weights, as PEFT saves them.
-
-    Raises:
-        UserError: the decoder has no list of layers.
-    """
-    met = {id(module) for module in _met_by_text(vlm)}
-    paths = tuple(f"{SAVED}{name}." for name, module in vlm.base.named_modules() if id(module) in met)
-    return [name for name in names if not name.startswith(paths)]
-
-
-def _met_by_text(vlm: VLM) -> list[nn.Module]:
-    # Beside its layers a decoder has embeddings, norms and linears. What has blocks of its own there is a tower, as
-    # Phi-4-multimodal's.
-    beside = [child for child in vlm.decoder.children() if not any(map(_has_blocks, child.modules()))]
-    head = vlm.base.get_output_embeddings()
-    return [*vlm.text_layers, *beside, *([] if head is None else [head])]
-
-
-def _has_blocks(module: nn.Module) -> bool:
-    """Whether a module is a list of more than plain linears, as Gemma-3n's; PEFT's own stand around those."""
-    if not isinstance(module, nn.ModuleList):
-        return False
-    return any(next(getattr(part, "base_layer", part).children(), None) is not None for part in module)
+WIDE = (torch.float32, torch.bfloat16)
+"""Precisions that hold any gradient's size; in float16 small ones would become 0."""
 
 
 class LoraSettings(BaseModel):
@@ -151,69 +50,12 @@ class LoraSettings(BaseModel):
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
     modules: Literal["attention", "all"] = Field(
         "all",
-        description="attention projections, or every linear; of a mixture of experts not the router, nor experts that "
-        "are stored in one piece",
+        description="attention projections, or every linear; in a mixture of experts neither the router nor experts "
+        "stored in one piece",
     )
     layers: Literal["all", "upper half", "upper third"] = Field(
         "all", description="which decoder layers are adapted; layers below the lowest one need no backward pass"
     )
-
-
-def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
-    """Full names of the linears to adapt.
-
-    They are found by identity: a linear qualifies because it *is* a module inside the decoder's layers, whatever
-    its name, so a vision tower that also has a `q_proj` is never touched. Layers that only look at pictures are left
-    out: a text gives them no gradient.
-
-    Of a mixture of experts these are attention, shared experts, and experts that are modules of their own. Experts that
-    are stored in one piece, as in most families, have no linears and get no adapter. Nor does the router: what is
-    learned must not depend on other experts being asked.
-
-    Raises:
-        UserError: the decoder has no list of layers, or no linear qualifies.
-    """
-    layers = vlm.text_layers
-    first = {"all": 0, "upper half": len(layers) // 2, "upper third": 2 * len(layers) // 3}[settings.layers]
-    wanted = {
-        id(module)
-        for layer in layers[first:]
-        for name, module in layer.named_modules()
-        if _adaptable(module) and (settings.modules == "all" or "attn" in name.split(".")[0])
-    }
-    wanted -= {id(linear) for layer in layers for linear in _routers(layer)}
-    names = [name for name, module in vlm.base.named_modules() if id(module) in wanted]
-    if not names:
-        raise UserError(f"{vlm.name}: found no linear layers to adapt in its language model ({settings.modules})")
-    return names
-
-
-def _adaptable(module: nn.Module) -> bool:
-    """Whether a module computes what a linear computes, so that an update can be added to it.
-
-    Not everything that is derived from one does: Llama 4's router gives a tuple, and FP8 kernels have no gradient.
-    Those of bitsandbytes are linears with packed weights, which PEFT knows.
-    """
-    if not isinstance(module, nn.Linear):
-        return False
-    packed = any(kind.__module__.partition(".")[0] == "bitsandbytes" for kind in type(module).__mro__)
-    return packed or type(module).forward is nn.Linear.forward
-
-
-def _routers(layer: nn.Module) -> Iterator[nn.Linear]:
-    """The linears of a layer that choose among its experts: beside them, with one output for each, and nothing else.
-
-    A shared expert stands there too, and may be as narrow as there are experts; but it leads back to the model's width.
-    """
-    for block in layer.modules():
-        experts = getattr(block, "experts", None)  # so they are called in every family of transformers
-        if not isinstance(experts, nn.Module):
-            continue
-        count = len(experts) if isinstance(experts, nn.ModuleList) else next(experts.parameters()).shape[0]
-        for beside in block.children():
-            linears = [module for module in beside.modules() if isinstance(module, nn.Linear)]
-            if beside is not experts and all(linear.out_features == count for linear in linears):
-                yield from linears
 
 
 def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
@@ -227,8 +69,8 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
     """
     if isinstance(vlm.model, PeftModel):
         raise UserError(
-            f"{vlm.name}: has an adapter on; training begins with a fresh one: merge that into a checkpoint, and train "
-            "the checkpoint"
+            f"{vlm.name}: has an adapter already, and training begins with a fresh one: merge it into a checkpoint, "
+            "and train the checkpoint"
         )
     check_head(vlm)
     check_one_way(vlm)
@@ -256,11 +98,11 @@ def attach(vlm: VLM, settings: LoraSettings, seed: int) -> VLM:
 def load_adapter(vlm: VLM, folder: Path) -> VLM:
     """A VLM with a trained adapter in PEFT format; the model is changed in place, or left as it was on an error.
 
-    It is there to be measured, so it may have been trained on the vision side, too (`VLM.adapts_vision`).
+    The adapter may have been trained on the vision side, too (`VLM.adapts_vision`).
 
     Raises:
-        UserError: the folder holds no adapter, or the adapter does not fit the model, does nothing to it, or could not
-            be taken off again.
+        UserError: the folder holds no adapter, or the adapter does not fit the model, does not change it, or could not
+            be detached again.
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
@@ -273,8 +115,8 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
     if getattr(config, "bias", "none") != "none":
         # PEFT would write them over the model's own.
         raise UserError(
-            f"{folder}: brings biases of the model itself (bias: {config.bias}), so that it could not be taken off "
-            "again: merge it into a checkpoint, and evaluate that"
+            f"{folder}: contains biases of the model itself (bias: {config.bias}), so it could not be taken off again: "
+            "merge it into a checkpoint, and evaluate that"
         )
     config.inference_mode = True
     config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name
@@ -285,7 +127,7 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
     fuse_lora(model)
     adapted = VLM(vlm.name, model.eval(), vlm.processor, vlm.key, adapter_key=adapter_key(folder))
     try:
-        # PEFT would only warn of names that the model lacks, and load nothing there.
+        # PEFT would only warn of names that the model lacks, and ignore their weights.
         odd = tensors.keys() ^ get_peft_model_state_dict(model, save_embedding_layers=False).keys()
         if odd:
             raise UserError(f"{folder}: this adapter does not fit {vlm.name}: {len(odd)} weights differ, as {min(odd)}")
@@ -312,17 +154,17 @@ def _misfit(folder: Path, vlm: VLM, error: BaseException) -> UserError:
 
 
 def adapter_key(folder: Path) -> str:
-    """Content key of a saved adapter, the same wherever its base model lies.
+    """Content key of a saved adapter, independent of its base model's path.
 
     PEFT writes its sets in no fixed order, so lists are sorted first.
     """
     config = read_json(folder / "adapter_config.json")
-    settled = {
+    stable = {
         key: sorted(map(str, value)) if isinstance(value, list) else value
         for key, value in config.items()
         if key != "base_model_name_or_path"
     }
-    return content_key(file_key(folder / "adapter_model.safetensors"), settled)
+    return content_key(file_key(folder / "adapter_model.safetensors"), stable)
 
 
 def detach(vlm: VLM) -> VLM:
@@ -331,7 +173,7 @@ def detach(vlm: VLM) -> VLM:
         return vlm
     for module in list(vlm.model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, ModulesToSaveWrapper):  # PEFT would leave what was trained in the original's place
+            if isinstance(child, ModulesToSaveWrapper):  # PEFT would leave the trained module in place of the original
                 setattr(module, name, child.original_module)
     return VLM(vlm.name, vlm.model.unload(), vlm.processor, vlm.key)
 
@@ -344,7 +186,7 @@ def save_adapter(vlm: VLM, folder: Path) -> VLM:
     """
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            # Left to itself, PEFT asks the model hub whether the vocabulary has grown.
+            # By default, PEFT asks the model hub whether the vocabulary has grown.
             vlm.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
         except (OSError, SafetensorError) as error:
             raise UserError(
@@ -355,3 +197,156 @@ def save_adapter(vlm: VLM, folder: Path) -> VLM:
             with atomic_path(folder / source.name) as whole:
                 shutil.copyfile(source, whole)
     return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=adapter_key(folder))
+
+
+def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
+    """Full names of the linears to adapt.
+
+    Identified by module: a linear qualifies because it *is* inside the decoder's layers, whatever its name, so that a
+    vision tower that also has a `q_proj` is never adapted. Layers that only read pictures are left out, because a text
+    gives them no gradient.
+
+    In a mixture of experts these are attention, shared experts, and experts that are modules of their own. Experts that
+    are stored in one piece, as in most families, have no linears and get no adapter. Neither does the router: what is
+    learned must not depend on a different choice of experts.
+
+    Raises:
+        UserError: the decoder has no list of layers, or no linear qualifies.
+    """
+    layers = vlm.text_layers
+    first = {"all": 0, "upper half": len(layers) // 2, "upper third": 2 * len(layers) // 3}[settings.layers]
+    wanted = {
+        id(module)
+        for layer in layers[first:]
+        for name, module in layer.named_modules()
+        if _adaptable(module) and (settings.modules == "all" or "attn" in name.split(".")[0])
+    }
+    wanted -= {id(linear) for layer in layers for linear in _routers(layer)}
+    names = [name for name, module in vlm.base.named_modules() if id(module) in wanted]
+    if not names:
+        raise UserError(f"{vlm.name}: found no linear layers to adapt in its language model ({settings.modules})")
+    return names
+
+
+def _adaptable(module: nn.Module) -> bool:
+    """Whether a module computes what a linear computes, so that an update can be added to it.
+
+    Not every subclass does: Llama 4's router returns a tuple, and FP8 kernels have no gradient. Those of bitsandbytes
+    are linears with packed weights, which PEFT supports.
+    """
+    if not isinstance(module, nn.Linear):
+        return False
+    packed = any(kind.__module__.partition(".")[0] == "bitsandbytes" for kind in type(module).__mro__)
+    return packed or type(module).forward is nn.Linear.forward
+
+
+def _routers(layer: nn.Module) -> Iterator[nn.Linear]:
+    """The linears of a layer that choose among its experts: siblings of the experts with one output for each expert.
+
+    A shared expert is a sibling, too, and may be as narrow, but leads back to the model's width.
+    """
+    for block in layer.modules():
+        experts = getattr(block, "experts", None)  # their name in every family of transformers
+        if not isinstance(experts, nn.Module):
+            continue
+        count = len(experts) if isinstance(experts, nn.ModuleList) else next(experts.parameters()).shape[0]
+        for beside in block.children():
+            linears = [module for module in beside.modules() if isinstance(module, nn.Linear)]
+            if beside is not experts and all(linear.out_features == count for linear in linears):
+                yield from linears
+
+
+def weights_outside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
+    """Those of an adapter's weights that no text passes: in a tower, a projector, or layers that only read pictures.
+
+    Args:
+        vlm: the model, with the adapter or without; a skeleton is enough.
+        names: of the adapter's weights, as PEFT saves them.
+
+    Raises:
+        UserError: the decoder has no list of layers.
+    """
+    passed = {id(module) for module in _passed_by_text(vlm)}
+    paths = tuple(f"{SAVED}{name}." for name, module in vlm.base.named_modules() if id(module) in passed)
+    return [name for name in names if not name.startswith(paths)]
+
+
+def _passed_by_text(vlm: VLM) -> list[nn.Module]:
+    # Beside its layers a decoder has embeddings, norms and linears. A part with blocks of its own is a tower, as
+    # Phi-4-multimodal's.
+    beside = [child for child in vlm.decoder.children() if not any(map(_has_blocks, child.modules()))]
+    head = vlm.base.get_output_embeddings()
+    return [*vlm.text_layers, *beside, *([] if head is None else [head])]
+
+
+def _has_blocks(module: nn.Module) -> bool:
+    """Whether a module is a list of more than plain linears, as Gemma-3n's; PEFT's own stand around those."""
+    if not isinstance(module, nn.ModuleList):
+        return False
+    return any(next(getattr(part, "base_layer", part).children(), None) is not None for part in module)
+
+
+def fuse_lora(model: nn.Module) -> None:
+    """Let every plain LoRA linear of a model compute in one operation, in place; names and weights stay the same."""
+    for module in model.modules():
+        if type(module) is Linear and type(module.base_layer) is nn.Linear and not _hooked(module.base_layer):
+            module.__class__ = FusedLoraLinear
+
+
+class FusedLoraLinear(Linear):  # type: ignore[misc]
+    """PEFT's LoRA linear with a forward of its own for the plain case: one adapter, no dropout."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """PEFT's result, in one operation if the case is plain."""
+        names = self.active_adapters
+        if self.disable_adapters or self.merged or args or kwargs or len(names) != 1:
+            return self._pefts(x, *args, **kwargs)
+        name, weight = names[0], self.base_layer.weight
+        if name not in self.lora_A or name in self.lora_variant or type(self.lora_dropout[name]) is not nn.Identity:
+            return self._pefts(x)
+        a, b = self.lora_A[name], self.lora_B[name]
+        precise = x.dtype == weight.dtype and x.dtype in WIDE
+        if b.bias is not None or not precise or torch.is_autocast_enabled(x.device.type):
+            return self._pefts(x)
+        rows = x.reshape(-1, x.shape[-1])
+        out: Tensor = _Updated.apply(rows, weight, self.base_layer.bias, a.weight, b.weight, self.scaling[name])  # type: ignore[no-untyped-call]
+        # Shaped here and not inside: autograd forbids adding in place to a view made there, as Llama 4's experts do.
+        return out.view(*x.shape[:-1], -1)
+
+    def _pefts(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out: Tensor = super().forward(x, *args, **kwargs)
+        return out
+
+
+class _Updated(torch.autograd.Function):
+    """(x [n, in], frozen W [out, in], frozen c [out] or None, A [r, in], B [out, r], s) → [n, out]."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, w: Tensor, c: Tensor | None, a: Tensor, b: Tensor, s: float) -> Tensor:
+        """W x + c + s · B A x."""
+        out = linear(x, w, c)
+        context.exact = a.dtype
+        a, b = a.to(x.dtype), b.to(x.dtype)  # one rounding of a few numbers; PEFT widens all of x instead
+        thin = x @ a.t()
+        out.addmm_(thin, b.t(), alpha=s)
+        context.save_for_backward(x, w, a, b, thin)
+        context.s = s
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, to_out: Tensor) -> tuple[Tensor | None, ...]:
+        """The needed gradients; W and c are frozen."""
+        x, w, a, b, thin = context.saved_tensors
+        to_thin = (to_out @ b).mul_(context.s)
+        to_x = None
+        if context.needs_input_grad[0]:
+            to_x = (to_out @ w).addmm_(to_thin, a)
+        to_a = (to_thin.t() @ x).to(context.exact) if context.needs_input_grad[3] else None
+        to_b = (to_out.t() @ thin).mul_(context.s).to(context.exact) if context.needs_input_grad[4] else None
+        return to_x, None, None, to_a, to_b, None
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether this module has hooks, as from accelerate where weights are spread over devices."""
+    return bool("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
