@@ -156,10 +156,4 @@ def parse_config(text: str, where: str) -> RunConfig:
 
 def write_config(path: Path, config: RunConfig) -> None:
     """Write every setting, resolved, as YAML."""
-    write_text(path, config_text(config))
-
-
-def config_text(config: RunConfig) -> str:
-    """The settings as YAML."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

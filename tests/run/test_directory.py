@@ -12,7 +12,7 @@ import torch
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
-from unsay.run.directory import Run, has_config, lock_directory, stored_config
+from unsay.run.directory import Run, lock_directory, stored_config
 from unsay.run.environment import FORMAT
 
 HOLDS = """
@@ -173,9 +173,8 @@ def test_work_takes_away_results_that_a_kill_would_leave_to_other_settings(finis
 def test_settings_with_a_relative_path_are_the_same_again(tmp_path):
     config = RunConfig(data={"examples": "mine.jsonl"})
     write_config(tmp_path / "config.yaml", config)
-    assert has_config(tmp_path, config)
     assert stored_config(tmp_path) == config
-    assert not has_config(tmp_path, RunConfig())
+    assert stored_config(tmp_path) != RunConfig()
 
 
 def test_settings_that_cannot_be_read_vouch_for_nothing(finished, tmp_path):

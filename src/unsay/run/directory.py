@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from filelock import FileLock, Timeout
 
-from unsay.config import RunConfig, config_text, parse_config, write_config
+from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
@@ -106,14 +106,6 @@ def begin_work(folder: Path, config: RunConfig, made_with: dict[str, Any]) -> No
     write_json(folder / "environment.json", made_with)
 
 
-def has_config(folder: Path, config: RunConfig) -> bool:
-    """Whether the directory's `config.yaml` has exactly these settings."""
-    try:
-        return read_text(folder / "config.yaml") == config_text(config)
-    except UserError:
-        return False
-
-
 def stored_config(folder: Path) -> RunConfig | None:
     """The settings in a directory's `config.yaml`, paths as written there; None if it is missing or malformed."""
     path = folder / "config.yaml"
@@ -125,15 +117,8 @@ def stored_config(folder: Path) -> RunConfig | None:
 
 def _decisive(config: RunConfig) -> object:
     """The settings that decide what is learned."""
-    return (
-        config.model,
-        config.model_settings,
-        config.method,
-        config.method_settings,
-        config.data,
-        config.seed,
-        config.train.decisive(),
-    )
+    original = config.model, config.model_settings
+    return *original, config.method, config.method_settings, config.data, config.seed, config.train.decisive()
 
 
 def relative_image(folder: Path, row: Row) -> Row:

@@ -13,7 +13,7 @@ from unsay.judges.base import DetailedJudge
 from unsay.judges.calibrate import judge_accuracy
 from unsay.records import Kind, Phase, Prompt
 from unsay.run.cautions import evaluation_cautions, sampling_cautions
-from unsay.run.directory import Run, has_config
+from unsay.run.directory import Run, stored_config
 from unsay.run.environment import precision_settings
 from unsay.run.evaluate import PhaseResult, Value, answer_conditions
 from unsay.run.suites import Suites
@@ -105,7 +105,7 @@ def score_run(
             **conditions,
         },
     )
-    if not has_config(run.folder, run.config):  # every stage was reused
+    if stored_config(run.folder) != run.config:  # every stage was reused
         write_config(run.folder / "config.yaml", run.config)
     write_scores(run.folder / "scores.json", scores)
     return scores

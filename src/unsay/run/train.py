@@ -83,7 +83,8 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
         return TrainedAdapter(run.adapter_folder, result.vlm.adapter_key, result.steps)
 
     def load() -> TrainedAdapter:
-        steps = read_json(result_path)["steps"] if result_path.exists() else plan.settings.steps
+        result = read_json(result_path) if result_path.exists() else {}
+        steps = result.get("steps", plan.settings.steps) if isinstance(result, dict) else plan.settings.steps
         return TrainedAdapter(run.adapter_folder, Adapter.open(run.adapter_folder).key, int(steps))
 
     title = "Unlearn, on pictures too" if plan.pictured else "Unlearn, on text alone"
