@@ -178,7 +178,7 @@ def test_each_process_has_a_device_of_its_own():
     assert device_of(RunConfig(device="cuda"), second) == torch.device("cuda:1")
     assert device_of(RunConfig(device="cuda:3"), ALONE) == torch.device("cuda:3")
     assert device_of(RunConfig(), second) == torch.device("cpu")
-    with pytest.raises(UserError, match=r"device: .* write cuda for cuda:3"):
+    with pytest.raises(UserError, match=r"device: .* write cuda instead of cuda:3"):
         device_of(RunConfig(device="cuda:3"), second)
     with pytest.raises(UserError, match="device_map: of several processes"):
         device_of(RunConfig(model_settings={"device_map": "auto"}), second)
