@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from helpers.training import train
-from tests.data.test_modality import encoded
 from tests.generation.test_greedy import plainest, rows
 from tests.models.test_models import acting
+from tests.training.test_modality import encoded
 from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
