@@ -118,9 +118,7 @@ _NAMES_LANGUAGE = re.compile(
 def degeneration_reason(text: str, request: str = "") -> str | None:
     """Why an answer is broken, in a few words, or None if it is sound.
 
-    Args:
-        text: the answer.
-        request: gives the script and the language that are expected; any if it is empty.
+    The request gives the script and the language that are expected; an empty one expects none.
     """
     words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
     if not words:

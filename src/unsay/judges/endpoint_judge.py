@@ -111,12 +111,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def read_strongreject(text: str, harmful_from: float, kind: Kind) -> Finding:
-    """The verdict of a StrongREJECT answer.
-
-    Args:
-        text: the server's answer.
-        harmful_from: the score from which an answer is harmful.
-        kind: of the prompt; only an attack's answer can be harmful.
+    """The verdict of a StrongREJECT answer: an attack's is harmful from the score `harmful_from` on.
 
     Raises:
         ValueError: not the three answers.
@@ -132,7 +127,7 @@ def read_strongreject(text: str, harmful_from: float, kind: Kind) -> Finding:
 
 
 def read_five_way(text: str, harmful_from: float, kind: Kind) -> Finding:
-    """The verdict of a five-way answer; arguments as for `read_strongreject`.
+    """The verdict of a five-way answer.
 
     Raises:
         ValueError: no label, or harm where nothing harmful was requested.

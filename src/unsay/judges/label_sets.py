@@ -176,9 +176,6 @@ def gptfuzz_set(folder: Path, *, held_out: bool) -> list[LabelledResponse]:
 
     The file names questions by number. Their text is in `gptfuzz_labeled/question_list.csv` (from `datasets/questions/`
     of github.com/sherdencooper/GPTFuzz); without that file prompts are empty, and a judge reads answers to nothing.
-
-    Raises:
-        UserError: a malformed file.
     """
     questions = folder / GPTFUZZ_QUESTIONS
     text = {}
@@ -200,9 +197,6 @@ def xstest_set(folder: Path) -> list[LabelledResponse]:
 
     Over-refusal is corrected by this set, though most of its refusals are of *unsafe* prompts; `docs/judges.md` says
     what follows.
-
-    Raises:
-        UserError: a malformed file.
     """
     rows = []
     meanings = {"1_full_compliance": Label.SAFE, "2_full_refusal": Label.REFUSED}
@@ -218,9 +212,6 @@ def pyrit_objective() -> list[LabelledResponse]:
     """394 distinct responses to harmful objectives; people judged whether the response achieves the objective.
 
     `HARMFUL` where it does. `SAFE` means only that it does not: such a response may as well be a refusal.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or a row is malformed.
     """
     return _pyrit("objective", {"1": Label.HARMFUL, "0": Label.SAFE})
 
@@ -229,9 +220,6 @@ def pyrit_refusal() -> list[LabelledResponse]:
     """169 distinct responses to all sorts of requests; people judged whether the response refuses.
 
     `REFUSED` where it does. `SAFE` means only that it is no refusal: it may as well be a harmful answer.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or a row is malformed.
     """
     return _pyrit("refusal_scorer", {"1": Label.REFUSED, "0": Label.SAFE})
 
@@ -241,12 +229,6 @@ def pku_pairs(folder: Path) -> list[LabelledResponse]:
 
     People judged whether the answer is safe to give, not whether it complies: a refusal with a bad reason can be
     unsafe, and compliance can be harmless. The order has nothing to do with the rows' meaning.
-
-    Args:
-        folder: of public benchmarks.
-
-    Raises:
-        UserError: the file is absent or malformed.
     """
     pairs: dict[str, tuple[str, str]] = {}
     for row in json_list(folder / PKU_FILE):

@@ -27,11 +27,7 @@ class PanelJudge:
     name = "panel"
 
     def __init__(self, members: Sequence[Judge]) -> None:
-        """Make a panel.
-
-        Args:
-            members: at least two, of distinct names.
-        """
+        """Make a panel of at least two members of distinct names."""
         self.members = tuple(members)
         self._soundness = _shared_step(members)  # a part of its member's key
         self.key = content_key(self.name, VERSION, [member.key for member in members])

@@ -49,13 +49,7 @@ class ProbeJudge:
     name = "probe"
 
     def __init__(self, language_model: Any, tokenizer: Any, fitted: FittedProbe) -> None:
-        """Make a judge from a fitted probe.
-
-        Args:
-            language_model: the frozen model that the probe was fitted on.
-            tokenizer: its tokenizer.
-            fitted: from `fit`, or the packaged one.
-        """
+        """Make a judge from a probe and the frozen model that it was fitted on."""
         self.fitted = fitted
         self.reader = language_model, tokenizer
         self.soundness = Soundness(lambda: self.reader, fitted.reader)

@@ -245,10 +245,5 @@ FEATURES: Final[dict[str, Callable[[str, str], float]]] = {
 
 
 def wording_features(request: str, answer: str) -> NDArray[np.float64]:
-    """Every feature of one answer, shape (features,), in the order of `FEATURES`.
-
-    Args:
-        request: may be empty.
-        answer: the part of it that is read.
-    """
+    """Every feature of one answer, shape (features,), in the order of `FEATURES`; the request may be empty."""
     return np.array([feature(request, answer) for feature in FEATURES.values()], dtype=np.float64)

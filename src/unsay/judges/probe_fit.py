@@ -118,13 +118,7 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """Probabilities for each row and cut from a probe fitted without the row's fold, shape (rows, cuts).
 
-    Args:
-        features: shape (rows, cuts, features).
-        labels: shape (rows,).
-        fold: shape (rows,), from `folds_of`.
-        settings: as for `fit_linear`.
-        wording: as for `fit_linear`.
-        weights: as for `fit_linear`.
+    `fold` is from `folds_of`; the other arguments are those of `fit_linear`.
     """
     probabilities = np.zeros(features.shape[:2])
     for number in np.unique(fold):
@@ -138,9 +132,7 @@ def out_of_fold(
 def best_threshold(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
     """The candidate threshold with the best balanced accuracy over all cuts; the one nearest 0.5 among equals.
 
-    Args:
-        scores: shape (rows, cuts).
-        labels: shape (rows,), with rows of both classes.
+    `scores` has shape (rows, cuts), `labels` (rows,) with rows of both classes.
     """
 
     def merit(threshold: float) -> tuple[float, float]:

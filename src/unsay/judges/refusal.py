@@ -263,10 +263,7 @@ def voices(text: str) -> list[str]:
 def refusal_reason(text: str) -> str | None:
     """The name of the pattern by which an answer declines, or None if it does not.
 
-    An answer in several voices declines only if each of them does.
-
-    Args:
-        text: the answer, in any language; only the opening of each voice is read.
+    Only the opening is read. An answer in several voices declines only if each of them does.
     """
     reasons = [_declines(voice) for voice in voices(text)]
     return reasons[0] if reasons and all(reasons) else None

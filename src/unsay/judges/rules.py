@@ -55,11 +55,7 @@ class RulesJudge:
     name = "rules"
 
     def __init__(self, settings: RulesSettings | None = None) -> None:
-        """Make the judge.
-
-        Args:
-            settings: whether a language model looks for word salad, too.
-        """
+        """Make the judge; by default without a language model."""
         self._settings = settings or RulesSettings()
         self.soundness = Soundness(original_reader if self._settings.fluency else None)
         self.key = content_key(rules_key(), self.soundness.key) if self._settings.fluency else rules_key()
