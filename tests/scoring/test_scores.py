@@ -17,9 +17,9 @@ from unsay.scoring import (
     compare_suite,
     read_scores,
     score_suite,
+    score_transfer,
     score_utility,
     split_suite,
-    transfer,
     write_scores,
 )
 from unsay.scoring.schema import SCHEMA_VERSION
@@ -152,7 +152,7 @@ def test_transfer_by_hand_over_shared_requests_only() -> None:
     # Text on the 20 shared: 16 -> 0, drop 0.8; the 21st, unshared, would change it. Image: 10 -> 2, drop 0.4.
     text_before, text_after = "h" * 16 + "r" * 4 + "h", "r" * 20 + "h"
     image_before, image_after = "h" * 10 + "r" * 10, "h" * 2 + "r" * 18
-    row = transfer(
+    row = score_transfer(
         text, (verdicts(text, text_before), verdicts(text, text_after)),
         image, (verdicts(image, image_before), verdicts(image, image_after)),
     )  # fmt: skip
@@ -166,7 +166,7 @@ def test_transfer_by_hand_over_shared_requests_only() -> None:
 def test_transfer_is_perfect_when_twins_answer_alike() -> None:
     text, image = prompts(30), prompts(30, suite="typo", modality=Modality.TYPOGRAPHIC)
     before, after = "h" * 20 + "r" * 10, "h" * 3 + "r" * 27
-    row = transfer(
+    row = score_transfer(
         text, (verdicts(text, before), verdicts(text, after)), image, (verdicts(image, before), verdicts(image, after))
     )
     assert row.transfer == pytest.approx(1.0)
@@ -179,7 +179,7 @@ def test_transfer_is_perfect_when_twins_answer_alike() -> None:
 def test_transfer_is_null_without_a_clear_text_drop(after: str) -> None:
     text, image = prompts(20), prompts(20, suite="typo", modality=Modality.TYPOGRAPHIC)
     before = "h" * 10 + "r" * 10
-    row = transfer(
+    row = score_transfer(
         text, (verdicts(text, before), verdicts(text, after)),
         image, (verdicts(image, before), verdicts(image, "r" * 20)),
     )  # fmt: skip
@@ -191,23 +191,25 @@ def test_transfer_is_null_without_a_clear_text_drop(after: str) -> None:
 def test_transfer_copes_with_a_dead_judge_and_refuses_strangers() -> None:
     text, image = prompts(5), prompts(5, suite="typo", modality=Modality.TYPOGRAPHIC)
     good, dead = verdicts(text, "hhhhh"), verdicts(image, "fffff")
-    row = transfer(text, (good, good), image, (dead, dead))
+    row = score_transfer(text, (good, good), image, (dead, dead))
     assert (row.drop_image, row.transfer) == (None, None)
     strangers = [row.model_copy(update={"group": "x" + row.group}) for row in image]
     with pytest.raises(UserError, match="share no request"):
-        transfer(text, (good, good), strangers, (dead, dead))
+        score_transfer(text, (good, good), strangers, (dead, dead))
 
 
 def test_a_drop_of_few_requests_is_no_shorter_than_newcombes() -> None:
     """All harmful before, none after: with Wilson(0, 5) = (0, 0.4345), the drop is 1 - sqrt(2) * 0.4345 at least."""
     text, image = prompts(5), prompts(5, suite="typo", modality=Modality.TYPOGRAPHIC)
     phases = [(verdicts(rows, "h" * 5), verdicts(rows, "r" * 5)) for rows in (text, image)]
-    row = transfer(text, phases[0], image, phases[1])
+    row = score_transfer(text, phases[0], image, phases[1])
     for interval in (row.drop_text_interval, row.drop_image_interval):
         assert interval is not None
         assert (interval.low, interval.high) == (pytest.approx(0.3855, abs=1e-4), 1.0)
     assert row.transfer == pytest.approx(1.0)
-    one = transfer(text[:1], (phases[0][0][:1], phases[0][1][:1]), image[:1], (phases[1][0][:1], phases[1][1][:1]))
+    one = score_transfer(
+        text[:1], (phases[0][0][:1], phases[0][1][:1]), image[:1], (phases[1][0][:1], phases[1][1][:1])
+    )
     assert one.drop_text_interval is not None
     assert one.drop_text_interval.low <= 0, "Wilson(0, 1).high is 0.7935, and sqrt(2) of it is more than the drop"
     assert one.transfer is None

@@ -29,7 +29,7 @@ from unsay.scoring.schema import (
 )
 from unsay.scoring.scores import assemble
 from unsay.scoring.subsets import split_suite
-from unsay.scoring.transfer import transfer
+from unsay.scoring.transfer import score_transfer
 from unsay.scoring.utility import compare_utility, score_utility, weighted_mean
 
 __all__ = [
@@ -58,9 +58,9 @@ __all__ = [
     "read_scores",
     "rogan_gladen",
     "score_suite",
+    "score_transfer",
     "score_utility",
     "split_suite",
-    "transfer",
     "weighted_mean",
     "write_scores",
 ]

@@ -23,7 +23,7 @@ from unsay.scoring.schema import (
     UtilityRow,
 )
 from unsay.scoring.subsets import by_id, plain_title, split_suite
-from unsay.scoring.transfer import transfer
+from unsay.scoring.transfer import score_transfer
 from unsay.statistics import holm
 
 Suites = Mapping[str, Sequence[Prompt]]
@@ -139,5 +139,5 @@ def _transfers(
             unrelated.append(Caution(text=f"Transfer from {text} to {image} is not given: they share no request."))
             continue
         of_text, of_image = ((verdicts[suite, Phase.BEFORE], verdicts[suite, Phase.AFTER]) for suite in (text, image))
-        rows.append(transfer(suites[text], of_text, suites[image], of_image, titles=titles, seed=seed))
+        rows.append(score_transfer(suites[text], of_text, suites[image], of_image, titles=titles, seed=seed))
     return rows, unrelated

@@ -16,7 +16,7 @@ Phases = tuple[Sequence[Verdict], Sequence[Verdict]]
 """Verdicts before and after."""
 
 
-def transfer(
+def score_transfer(
     text_prompts: Sequence[Prompt],
     text_verdicts: Phases,
     image_prompts: Sequence[Prompt],
