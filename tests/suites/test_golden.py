@@ -8,20 +8,18 @@ import PIL
 import pytest
 
 from helpers import golden
-from helpers.golden_suites import OUTPUTS
+from helpers.golden_suites import OUTPUTS, has_pictures
 from tools import suites_table
 from unsay.suites import SUITES, find_suite, suites_key, twins
 
 FILE = Path(__file__).with_name("golden.json")
 PINNED = (Path(__file__).parents[2] / "constraints.txt").read_text()
-pixels_as_recorded = pytest.mark.skipif(
-    f"pillow=={PIL.__version__}\n" not in PINNED, reason="another Pillow renders other pixels"
-)
 
 
-@pixels_as_recorded
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_change_only_with_their_version(name):
+    if has_pictures(name) and f"pillow=={PIL.__version__}\n" not in PINNED:
+        pytest.skip("another Pillow renders other pixels")
     golden.check(FILE, name, OUTPUTS[name])
 
 

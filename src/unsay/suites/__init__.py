@@ -1,4 +1,4 @@
-"""What is asked: attacks, benign requests and utility, in text and in image. One file and one line each."""
+"""The suites: attacks, benign requests and utility, in text and in pictures. One file and one line each."""
 
 from collections.abc import Iterable
 
@@ -57,7 +57,7 @@ STANDARD: tuple[Suite, ...] = (
     shapes.SUITE,
     benign.ANSWER_LOSS,
 )
-"""What a run asks when it names no suites: attack, transfer, over-refusal and utility, in minutes."""
+"""The suites of a run that names none: attack, transfer, over-refusal and utility, in minutes."""
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
@@ -117,7 +117,7 @@ DEVELOPMENT: dict[str, Suite] = {suite.name: suite for suite in development.SUIT
 """Suites to choose a recipe on, asked by name alone."""
 
 TWINS = {"typographic": typographic_twin, "figstep": list_twin}
-"""What stands behind the last `-` of a twin's name → how it is made."""
+"""Ending of a twin's name → how it is made."""
 
 GENERATED = (
     "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated, "
@@ -142,10 +142,10 @@ def find_suite(name: str) -> Suite | None:
 
 
 def get_suite(name: str) -> Suite:
-    """A suite by its name.
+    """The suite of that name.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: unknown name.
     """
     suite = find_suite(name)
     if suite is None:
