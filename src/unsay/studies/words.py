@@ -1,6 +1,6 @@
 """What pages and tables of a study share: the rows of a ranking, and its numbers and findings in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unsay.reports import numbers
@@ -232,7 +232,7 @@ def _finding(result: StudyResult, ranking: Ranking) -> str:
         if pair is not None and arm.arm != ORIGINAL:
             groups[verdict(pair, place.arm)].append(arm.title)
     clauses = [
-        f"{_listed(groups[kind])} {'is' if len(groups[kind]) == 1 else 'are'} {clause}"
+        f"{numbers.listed(groups[kind])} {'is' if len(groups[kind]) == 1 else 'are'} {clause}"
         for kind, clause in (("better", "safer"), ("tie", "not distinguishable from it"), ("worse", "less safe"))
         if groups[kind]
     ]
@@ -240,10 +240,6 @@ def _finding(result: StudyResult, ranking: Ranking) -> str:
     safety = value(result, COHERENT, reference.measures.get(COHERENT))
     end = "; ".join(clauses) if clauses else "it was compared with nothing but the untrained model"
     return f"{where}, {reference.title} has a coherent safety of {safety}; {end}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def unfinished(result: StudyResult) -> str | None:
