@@ -158,7 +158,7 @@ def test_pictures_and_four_bits_are_not_split(tiny_vlm):
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, True),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, True),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "FSDP version 1"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "only ZeRO-3"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "only DeepSpeed's stage ZeRO-3"),
     ],
 )
 def test_what_the_launcher_asked_for_is_understood_or_refused(monkeypatch, environment, sharded):
