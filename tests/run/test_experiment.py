@@ -392,7 +392,7 @@ def test_what_an_adapter_was_trained_on_is_called_out_where_it_is_asked(tiny_fol
     scores = api.evaluate(settings, tmp_path / "asked", adapter=adapter, suite_file=asked)
     said = [caution for caution in scores.warnings if "training data" in caution.text]
     assert [caution.severe for caution in said] == [True]
-    assert "2 of 3 prompts, or near duplicates of them, were among the adapter's training data" in said[0].text
+    assert "2 of 3 prompts, or nearly these, were among the adapter's training data" in said[0].text
     assert tiny.examples(12)[0].prompt not in said[0].text
     clean = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "clean", adapter=adapter)
     assert not any("training data" in caution.text for caution in clean.warnings)

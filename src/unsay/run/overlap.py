@@ -112,10 +112,10 @@ def contamination_cautions(adapter: Path, suites: Mapping[str, Sequence[Prompt]]
         count = sum(index.overlaps(request_of(row)) for row in prompts) if _tells_requests(name, prompts) else 0
         if count:
             title = name if (suite := find_suite(name)) is None else suite.title
-            text = (
-                f"{title}: {count} of {len(prompts)} prompts, or near duplicates of them, were among the adapter's "
-                "training data, and say little about new ones; a run that trains with the suite among its own "
-                "(evaluation.suites) keeps clear of it."
+            text = (  # the words of earlier versions, whose scores are compared: each is said once
+                f"{title}: {count} of {len(prompts)} prompts, or nearly these, were among the adapter's training data, "
+                "and say little of new ones; a run that trains with the suite among its own (evaluation.suites) keeps "
+                "clear of it."
             )
             cautions.append(Caution(text=text, severe=True))
     return cautions

@@ -225,17 +225,11 @@ def read_suite_file(path: Path) -> Suites:
         group = prompt_key(request if real is None else f"{request} {file_key(Path(real))}")
         suites.setdefault(name, []).append(
             Prompt(
-                id=question.id,
+                **question.model_dump(exclude={"request", "condition"}),
                 suite=name,
-                kind=question.kind,
                 modality=Modality.TEXT if real is None else Modality.IMAGE,
-                prompt=question.prompt,
                 request=request,
-                image=image,
                 group=group,
-                category=question.category,
-                system=question.system,
-                turns=question.turns,
                 condition=condition,
             )
         )
