@@ -144,7 +144,7 @@ def train(
         optimizer: from `optimiser`.
         budget: its clock starts when the first batch is there.
         device: where to train.
-        save: writes what there is so far; called every `save_seconds`.
+        save: writes the results so far; called every `save_seconds`.
         every: steps between printed lines.
         save_seconds: seconds between saves.
 
