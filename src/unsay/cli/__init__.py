@@ -9,14 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from unsay import __version__
-from unsay.cli import (
-    data_commands,
-    evaluate_commands,
-    judges_commands,
-    plan_commands,
-    run_commands,
-    study_commands,
-)
+from unsay.cli import data_commands, evaluate_commands, judges_commands, plan_commands, run_commands, study_commands
 from unsay.cli.display import complain, console, say
 from unsay.errors import UserError
 from unsay.preemption import EXIT, PreemptedError, raise_on_sigterm

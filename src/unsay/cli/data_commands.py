@@ -161,12 +161,8 @@ def _table(rows: "list[Example]", cut: "dict[Role, int] | None", limit: int) -> 
         table.add_column(heading, justify="right")
     for role in Role:
         mine = [row for row in rows if row.role is role]
-        cells = [
-            len(mine),
-            len({row.request or row.prompt for row in mine}),
-            sum(row.image is not None for row in mine),
-        ]
-        cells += [] if cut is None else [cut.get(role, 0)]
+        requests, pictures = {row.request or row.prompt for row in mine}, [row for row in mine if row.image is not None]
+        cells = [len(mine), len(requests), len(pictures), *([] if cut is None else [cut.get(role, 0)])]
         table.add_row(Text(role), *(f"{cell:,}" for cell in cells))
     return table
 

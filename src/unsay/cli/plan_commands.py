@@ -47,15 +47,8 @@ def plan(
     vlm = outline(settings)
 
     def planned(settings: "RunConfig", answer: int) -> "Plan":
-        return estimate(
-            settings,
-            cards,
-            prompt=prompt_tokens,
-            answer=answer,
-            image_tokens=image_tokens,
-            sharded=launch != "ddp",
-            vlm=vlm,
-        )
+        lengths = {"prompt": prompt_tokens, "answer": answer, "image_tokens": image_tokens}
+        return estimate(settings, cards, **lengths, sharded=launch != "ddp", vlm=vlm)
 
     answer = settings.train.max_answer_tokens if answer_tokens is None else answer_tokens
     made = planned(settings, answer)

@@ -72,24 +72,13 @@ def study(
     if arms and (added := [arm for arm in chosen.arms if arm not in split_names(arms)]):
         say(f"Also {', '.join(added)}, the reference: what it uses is the budget of the others.")
     folder = out or Path("runs") / f"study-{Path(name).stem}{'-quick' if quick else ''}"
-    options = {
-        "--model": model,
-        "--seeds": seeds,
-        "--device": device,
-        "--launcher": None if launcher == "sequential" else launcher,
-        "--base": base,
-        "--arms": arms,
-    }
+    other = None if launcher == "sequential" else launcher
+    options = {"model": model, "seeds": seeds, "device": device, "launcher": other, "base": base, "arms": arms}
     command = ["unsay study", name, *["--quick"] * quick]
-    command += [f"{option} {value}" for option, value in options.items() if value]
+    command += [f"--{option} {value}" for option, value in options.items() if value]
     with display() as progress:
         result = api.study(
-            chosen,
-            folder,
-            launch=launcher,
-            progress=progress,
-            command=" ".join(command),
-            known=known or (),
+            chosen, folder, launch=launcher, progress=progress, command=" ".join(command), known=known or ()
         )
     console.print()
     console.print(tables.terminal_table(result))
