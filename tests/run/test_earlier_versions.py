@@ -97,6 +97,9 @@ def test_a_directory_without_a_commit_or_with_a_damaged_environment(tmp_path):
     write_json(tmp_path / "environment.json", {"unsay": "0.0.9", "commit": None})
     with pytest.raises(UserError, match=r"made by an earlier version of unsay \(0\.0\.9\): finish"):
         check_format(tmp_path)
+    write_json(tmp_path / "environment.json", {"unsay": "9.0.0", "format": FORMAT + 1})
+    with pytest.raises(UserError, match=r"made by a later version of unsay \(9\.0\.0\): finish"):
+        check_format(tmp_path)
     (tmp_path / "environment.json").write_text("{")
     check_format(tmp_path)
 

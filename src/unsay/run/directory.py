@@ -83,11 +83,13 @@ def check_format(folder: Path) -> None:
         made_with = read_json(path)
     except UserError:
         return  # damaged, and written anew with the next stage
-    if isinstance(made_with, dict) and made_with.get("format") != FORMAT:
+    if isinstance(made_with, dict) and made_with.get("format", 1) != FORMAT:
+        age = "an earlier" if made_with.get("format", 1) < FORMAT else "a later"
+        version = made_with.get("unsay", "unknown")
         commit = f", commit {made_with['commit'][:7]}" if made_with.get("commit") else ""
         raise UserError(
-            f"{folder}: made by an earlier version of unsay ({made_with.get('unsay', 'unknown')}{commit}): finish it "
-            "with that version, or choose another --out"
+            f"{folder}: made by {age} version of unsay ({version}{commit}): finish it with that version, or choose "
+            "another --out"
         )
 
 
