@@ -41,13 +41,6 @@ class Told:
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
 
-@pytest.fixture(scope="module")
-def finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
-    """A study of two seeds, its directory and its result."""
-    out = tmp_path_factory.mktemp("study") / "out"
-    return out, run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"))
-
-
 @pytest.fixture
 def no_model(monkeypatch):
     def never(*_args, **_more):
@@ -65,7 +58,7 @@ def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples
     told, again = Told(), tmp_path / "again"
     known = read_runs(out / "runs.jsonl")
     study = study_of_tiny.study(tiny_folder, examples)
-    assert run_study(study, again, launcher("sequential"), known=known, progress=told) == result
+    assert run_study(study, again, launcher("sequential"), command="unsay study", known=known, progress=told) == result
     assert not (again / "arms").exists()
     assert not (again / "originals").exists()
     assert told.notes == ["Runs from elsewhere: 2 taken over", "Runs from elsewhere: 4 taken over"]
@@ -92,7 +85,9 @@ def test_arms_of_several_jobs_join_to_the_whole_study(finished, tiny_folder, exa
         assert set(job.arms) == arms
         run_study(job, out, launcher("sequential"), known=read_runs(finished[0] / "runs.jsonl"))
         joined += read_runs(out / "runs.jsonl")
-    assert run_study(whole, tmp_path / "all", launcher("sequential"), known=joined) == finished[1]
+    assert (
+        run_study(whole, tmp_path / "all", launcher("sequential"), command="unsay study", known=joined) == finished[1]
+    )
 
 
 def test_a_run_of_other_settings_is_done_here(finished, tiny_folder, examples, tmp_path):
@@ -113,7 +108,9 @@ def test_the_run_that_fits_is_taken_whatever_else_is_handed_over(finished, tiny_
     others = [(which, found._replace(key="0" * 16)) for which, found in known]
     study = study_of_tiny.study(tiny_folder, examples)
     for name, files in (("first", known + others), ("last", others + known)):
-        assert run_study(study, tmp_path / name, launcher("sequential"), known=files) == finished[1]
+        assert (
+            run_study(study, tmp_path / name, launcher("sequential"), command="unsay study", known=files) == finished[1]
+        )
 
 
 def test_examples_that_were_edited_are_other_data(finished, tiny_folder, tmp_path):
@@ -175,7 +172,7 @@ def test_what_fastest_came_to_stays_when_a_study_goes_on(
     monkeypatch.setattr("unsay.models.precision._fastest", lambda kind: "bfloat16")
     base = study_of_tiny.study(tiny_folder, examples).base
     study = study_of_tiny.study(tiny_folder, examples, base={**base, "model_settings": {"dtype": "fastest"}})
-    assert run_study(study, out, launcher("sequential")) == finished[1]
+    assert run_study(study, out, launcher("sequential"), command="unsay study") == finished[1]
 
 
 def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began_in(tmp_path, monkeypatch):
@@ -213,7 +210,7 @@ def test_own_examples_join_wherever_they_lie(finished, tiny_folder, examples, tm
     shutil.copytree(examples.parent, moved.parent)
     model = shutil.copytree(tiny_folder, tmp_path / "models" / tiny_folder.name)
     study, known = study_of_tiny.study(model, moved), read_runs(finished[0] / "runs.jsonl")
-    assert run_study(study, tmp_path / "out", launcher("sequential"), known=known) == finished[1]
+    assert run_study(study, tmp_path / "out", launcher("sequential"), command="unsay study", known=known) == finished[1]
 
 
 def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):

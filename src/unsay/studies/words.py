@@ -238,7 +238,7 @@ def _finding(result: StudyResult, ranking: Ranking) -> str:
     ]
     reference = result.find(own)
     safety = value(result, COHERENT, reference.measures.get(COHERENT))
-    end = "; ".join(clauses) if clauses else "it was compared with nothing but the untrained model"
+    end = "; ".join(clauses) if clauses else "it was compared with nothing but the original model"
     return f"{where}, {reference.title} has a coherent safety of {safety}; {end}."
 
 

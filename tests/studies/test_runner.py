@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from helpers import killable, study_of_tiny, tiny
 from unsay.errors import UserError
@@ -24,16 +23,6 @@ from unsay.studies.runner import used_budget
 from unsay.studies.settings import StudyDirectory
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
-
-
-@pytest.fixture(scope="module")
-def finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
-    """A study that has been run, on one thread, and its result."""
-    out, before = tmp_path_factory.mktemp("study") / "out", torch.get_num_threads()
-    torch.set_num_threads(1)
-    result = run_study(study_of_tiny.study(tiny_folder, examples), out, launcher("sequential"), command="unsay study")
-    torch.set_num_threads(before)
-    return out, result
 
 
 def used_by(folder, at_steps=None):
@@ -155,7 +144,7 @@ def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tm
     study = study_of_tiny.study(tiny_folder, examples, seeds=[0], budget={})
     result = run_study(study, tmp_path / "out", launcher("sequential"))
     reason = result.find("sft@steps").failed[0].reason
-    assert reason.startswith("ValueError at test_run.py:")
+    assert reason.startswith("ValueError at test_runner.py:")
     assert "[request 1]" not in (tmp_path / "out/study.json").read_text() + (tmp_path / "out/study.html").read_text()
 
 
@@ -275,7 +264,7 @@ def test_a_run_of_edited_settings_is_never_taken_for_the_earlier_one(tmp_path, m
 
 
 def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
-    finished, tiny_folder, examples, tmp_path, monkeypatch, one_thread
+    finished, tiny_folder, tmp_path, monkeypatch, one_thread
 ):
     out = shutil.copytree(finished[0], tmp_path / "out")
     lost, damaged = out / "arms/tiny/sft@steps/seed-0", out / "arms/tiny/sft@tokens/seed-1"
@@ -293,7 +282,7 @@ def test_what_is_gone_of_an_arm_is_done_again_and_nothing_else(
         raise AssertionError("trained")
 
     monkeypatch.setattr("unsay.run.train.train", never)
-    study = study_of_tiny.study(tiny_folder, examples)
+    study = study_of_tiny.study(tiny_folder, finished[0].parent / "examples.jsonl")
     assert run_study(study, out, launcher("sequential"), command="unsay study") == finished[1]
 
 
