@@ -10,7 +10,7 @@ from unsay.studies import launcher, run_study
 
 @pytest.fixture(scope="session")
 def finished(tiny_folder, tmp_path_factory):
-    """The directory `out` of a study of two seeds, run on one thread, and its result; `examples.jsonl` lies beside it."""
+    """The directory of a study of two seeds, run on one thread, and its result; its examples lie beside it."""
     folder, threads = tmp_path_factory.mktemp("study"), torch.get_num_threads()
     write_rows(folder / "examples.jsonl", tiny.examples(12))
     torch.set_num_threads(1)
