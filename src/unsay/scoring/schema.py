@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_serial
 from unsay.errors import UserError
 from unsay.files import first_problem, read_json, write_json
 from unsay.records import Condition, Kind, Modality, Phase, Record
-from unsay.statistics import Interval, Method
+from unsay.statistics import Interval, IntervalMethod
 
 SCHEMA_VERSION = 2
 
@@ -59,7 +59,7 @@ class SuiteRow(Row):
     """Attack: ASR, harmful / judged. Benign: over-refusal, refused / judged. None if none was judged."""
     interval: Interval | None = None
     """95 % interval of `rate`."""
-    interval_method: Method = "wilson"
+    interval_method: IntervalMethod = "wilson"
     """Wilson's; or, where requests repeat, a bootstrap over requests, and with several seeds over these too."""
     detectable: float | None = None
     """With 100 answers or fewer: the smallest drop (benign: rise) that another model would show on as many."""

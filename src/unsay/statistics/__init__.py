@@ -6,7 +6,7 @@
 
 from unsay.statistics.intervals import (
     Interval,
-    Method,
+    IntervalMethod,
     clustered_change,
     clustered_mean,
     clustered_total,
@@ -35,7 +35,7 @@ from unsay.statistics.significance import (
 __all__ = [
     "ALPHA",
     "Interval",
-    "Method",
+    "IntervalMethod",
     "clustered_change",
     "clustered_mean",
     "clustered_total",

@@ -31,7 +31,7 @@ FEW = 10
 BLOCK = 2**23
 """Counts held in memory at once; all resamples of 40,000 pictures would not fit."""
 
-Method = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
+IntervalMethod = Literal["wilson", "clustered bootstrap", "bootstrap over requests and seeds"]
 """How an interval was made."""
 
 
@@ -137,7 +137,9 @@ class Estimate(NamedTuple):
     clusters: int
 
 
-def rate_interval(outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> tuple[Interval | None, Method]:
+def rate_interval(
+    outcomes: Sequence[bool], groups: Sequence[str], *, seed: int = 0
+) -> tuple[Interval | None, IntervalMethod]:
     """95 % interval of the rate of an outcome, from every answer and its request, and how it was made.
 
     Wilson's where no request repeats, else a bootstrap over requests. Where all answers are alike, a bootstrap would
