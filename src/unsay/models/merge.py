@@ -1,4 +1,4 @@
-"""A merged checkpoint: the adapter added into the weights, written out, opened again and compared."""
+"""A merged checkpoint: the adapter added into the weights, written, opened again and compared."""
 
 import errno
 import gc
@@ -21,7 +21,7 @@ from unsay.models.vlm import VLM
 Precision = Literal["float32", "bfloat16", "float16"]
 
 TOLERANCE: dict[str, float] = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}
-"""How far logits may move, as a share of the largest: about ten roundings of each precision through a deep model."""
+"""Allowed difference of logits, as a share of the largest: about ten roundings of each precision in a deep model."""
 
 PROMPTS = ("Say something.", "What is the capital of France, and why do people go there?")
 SHARD = "5GB"
@@ -29,12 +29,12 @@ SHARD = "5GB"
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the merged checkpoint, read back from disk, is from the model with its adapter on.
+    """Differences between the merged checkpoint, read back from disk, and the model with its adapter on.
 
     Attributes:
         text: largest difference of logits on text prompts, as a share of the largest logit.
         image: the same on a prompt with a picture.
-        effect: what the adapter does to the text prompts, in the same measure; differences must stay well below it.
+        effect: the adapter's effect on the text prompts, in the same measure; differences must stay well below it.
     """
 
     text: float
@@ -45,26 +45,25 @@ class Parity:
 def write_merged(vlm: VLM, folder: Path, dtype: Precision, settings: ModelSettings = DEFAULTS) -> Parity:
     """Merge the adapter into the weights and write a standard checkpoint with its processor.
 
-    The model is used up. What was written is opened again and must give the logits that the adapter gave, on text and
-    on a picture.
+    The model cannot be used afterwards. The written checkpoint is opened again and must give the adapted model's
+    logits, on text and on a picture.
 
     Args:
         vlm: the model with its adapter, not quantised.
         folder: an empty or absent folder.
         dtype: precision of the weights on disk.
-        settings: how the model was loaded; what was written is opened in the same way, for one that needed a device map
-            needs it again.
+        settings: how the model was loaded; the checkpoint is opened in the same way, device map included.
 
     Raises:
-        UserError: a model that cannot be merged as it was loaded, a full disk, or a checkpoint that does not say what
-            the adapted model says.
+        UserError: a model that cannot be merged as it was loaded, a full disk, or a checkpoint whose logits differ from
+            the adapted model's.
     """
     _check_mergeable(vlm)
     inputs = [_text(vlm, prompt) for prompt in PROMPTS] + [_picture(vlm)]
     wanted = [_logits(vlm.model, item) for item in inputs]
     with vlm.model.disable_adapter():
         original = [_logits(vlm.model, item) for item in inputs]
-    # In the precision that the logits above were computed in, whatever `auto` would make of what is written.
+    # In the precision of the logits above, whatever `auto` would resolve to in the written checkpoint.
     precision = str(next(vlm.base.parameters()).dtype).removeprefix("torch.")
     device, name = str(vlm.device), vlm.name
     merged = vlm.model.merge_and_unload(safe_merge=True).to(DTYPES[dtype])
@@ -72,9 +71,10 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision, settings: ModelSettin
     vlm.model = merged = None  # two copies of a large model may not fit
     gc.collect()  # the hooks of a model that is spread hold it in a circle
     again = load(str(folder), device=device, settings=settings.model_copy(update={"dtype": precision}))
-    found = [_logits(again.model, item) for item in inputs]
-    apart = [_apart(*pair) for pair in zip(found, wanted, strict=True)]
-    parity = Parity(max(apart[:-1]), apart[-1], max(_apart(*p) for p in zip(original[:-1], wanted[:-1], strict=True)))
+    merged_logits = [_logits(again.model, item) for item in inputs]
+    *text, image = [_difference(*pair) for pair in zip(merged_logits, wanted, strict=True)]
+    effect = max(_difference(*pair) for pair in zip(original[:-1], wanted[:-1], strict=True))
+    parity = Parity(max(text), image, effect)
     _check(name, parity, dtype)
     return parity
 
@@ -129,8 +129,8 @@ def _logits(model: Any, inputs: Any) -> Tensor:
     return logits.float().cpu()
 
 
-def _apart(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).abs().max() / wanted.abs().max())
+def _difference(logits: Tensor, wanted: Tensor) -> float:
+    return float((logits - wanted).abs().max() / wanted.abs().max())
 
 
 def _save(model: Any, processor: Any, folder: Path) -> None:

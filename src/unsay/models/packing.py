@@ -1,11 +1,11 @@
 """Rows of different lengths as one row without padding: only attention needs to know where each begins.
 
-Everything else in a decoder treats its tokens one by one. So all rows, and once the beginning that they share, pass it
-as a single row [1, T] with positions of their own; attention alone takes the rows apart, in groups of like length.
-Query heads that share keys and values are laid below each other instead of repeating the keys and values for each.
+Everything else in a decoder treats tokens one by one. So all rows, and once their common prefix, pass it as a single
+row [1, T] with positions of their own; attention alone separates the rows, in groups of like length. Query heads that
+share keys and values are stacked instead of repeating the keys and values for each.
 
-Not every family allows it: some keep states, see through sliding windows, or give their attention more than queries,
-keys and values. `packs` finds out by trying.
+Not every family allows it: some keep states, use sliding windows, or give their attention more than queries, keys and
+values. `packs` tries it out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ PADDING = 0.15
 """Padding that a group of rows may have, as a share of its size, before another group is begun."""
 
 IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
-"""What attention may be told beside queries, keys and values without changing its result."""
+"""Arguments of attention, besides queries, keys and values, that do not change its result."""
 
 
 def common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
@@ -68,7 +68,7 @@ def length_groups(lengths: Sequence[int]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows of like length, side by side: `rows` × `longest` places, behind `before` shared tokens.
+    """Rows of like length, side by side: `rows` × `longest` places, after `before` shared tokens.
 
     `mask` is added to scores, [longest, before + longest].
     """
@@ -81,13 +81,13 @@ class _Group:
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of packed rows stand.
+    """Places of the tokens of packed rows.
 
     Attributes:
         rows: the rows' numbers in the order in which they are packed.
         starts: place of each row's first token after the prefix, by row number.
         position_ids: [1, T].
-        prefix: tokens that all rows begin with; they stand first, once.
+        prefix: tokens that all rows begin with; they come first, once.
         groups: the padded groups that attention works on, the prefix's own first.
         there: packed token at each place of the padded groups, [P].
         back: place in the padded groups of each packed token, [T].
@@ -110,7 +110,7 @@ def pack(
     """Pack rows, group by group.
 
     Args:
-        lengths: tokens of each row behind the prefix, by row number.
+        lengths: tokens of each row after the prefix, by row number.
         groups: row numbers; attention pads each group to its longest row.
         prefix: tokens that all rows begin with.
         device: of the model.
@@ -159,9 +159,9 @@ def decode_packed(vlm: VLM, packing: Packing, **entering: Tensor) -> Tensor:
         packing: where the rows stand.
         entering: `input_ids` [1, T] or `inputs_embeds` [1, T, H].
     """
-    # A mask that is made already is handed on by the decoder, which would otherwise make one of T × T.
+    # The decoder hands on a ready mask; otherwise it would make one of T × T.
     handed_on = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packing.there.device)
-    with _attending(packing):
+    with _attending_by(partial(_attend, packing)):
         hidden: Tensor = vlm.decoder(
             **entering, position_ids=packing.position_ids, attention_mask=handed_on, use_cache=False
         ).last_hidden_state
@@ -169,12 +169,8 @@ def decode_packed(vlm: VLM, packing: Packing, **entering: Tensor) -> Tensor:
 
 
 def repeating_attention() -> AbstractContextManager[None]:
-    """For a forward that is run again in the backward pass: attention as it is now, while this holds then."""
+    """For a forward that is run again in the backward pass: a context with the attention of now."""
     return _attending_by(ALL_ATTENTION_FUNCTIONS[KERNEL])
-
-
-def _attending(packing: Packing) -> AbstractContextManager[None]:
-    return _attending_by(partial(_attend, packing))
 
 
 @contextmanager
@@ -199,7 +195,7 @@ def _attend(
     **more: Any,
 ) -> tuple[Tensor, None]:
     """Queries [1, h, T, d] on keys and values [1, g, T, d] of packed rows → [1, T, h, d]."""
-    unknown = [name for name, told in more.items() if name not in IGNORED and told is not None]
+    unknown = [name for name, value in more.items() if name not in IGNORED and value is not None]
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if unknown or dropout or not causal or query.shape[::2] != (1, len(packing.back)):
         raise ValueError(f"attention of a kind that rows cannot be packed for: {', '.join(unknown)}")
@@ -232,10 +228,10 @@ def _attend(
 
 
 class _Moved(torch.autograd.Function):
-    """Tokens to other places, [n, ...] → [m, ...]; what comes back is moved too, not added up.
+    """Tokens to other places, [n, ...] → [m, ...]; gradients are moved back, not added up.
 
-    Padding repeats a token and is never looked at, so nothing comes back from it: adding would be adding zeros. On the
-    way out of the groups, padding itself gets no gradient, which is what `real` is for.
+    Padding repeats a token and is never read, so its gradient is zero and need not be added. On the way out of the
+    groups, padding itself gets no gradient, by the factor `real`.
     """
 
     @staticmethod
@@ -255,7 +251,7 @@ class _Moved(torch.autograd.Function):
 
 @torch.no_grad()
 def packs(vlm: VLM) -> bool:
-    """Whether packed rows come out of the decoder as they would alone; two short ones with a common beginning tell."""
+    """Whether the decoder gives packed rows the states that they have alone, tried on two rows with a common prefix."""
     if getattr(vlm.base.config.get_text_config(), "_attn_implementation", None) != KERNEL:
         return False
     ids = vlm.encode_prompt(PROMPT)
@@ -273,7 +269,7 @@ def packs(vlm: VLM) -> bool:
     for number, row in enumerate(rows):
         alone = torch.tensor([[*prefix, *row]], device=vlm.device)
         wanted = vlm.decoder(input_ids=alone, use_cache=False).last_hidden_state[0, len(prefix) :]
-        found = hidden[packing.starts[number] :][: len(row)]
-        if not torch.allclose(found, wanted, rtol=close, atol=close * float(wanted.abs().max())):
+        packed = hidden[packing.starts[number] :][: len(row)]
+        if not torch.allclose(packed, wanted, rtol=close, atol=close * float(wanted.abs().max())):
             return False
     return True

@@ -1,8 +1,8 @@
-"""A model's frozen layers split over processes: each holds a part, and gathers a layer while it runs.
+"""A model's frozen layers split over processes (FSDP2): each holds a part, and gathers a layer while it runs.
 
-It is PyTorch's FSDP2, which is also how DeepSpeed's ZeRO-3 divides parameters. Only the decoder's layers are split, for
-that is where the weights are. Embeddings, norm and head stay whole, so the output head and tied weights work as ever;
-so does the adapter, which is small: its gradients are averaged by the trainer, whatever the launcher.
+Only the decoder's layers are split, because they hold most of the weights. Embeddings, norm and head stay whole, so
+that the output head and tied weights work unchanged; so does the small adapter, whose gradients the trainer averages,
+whatever the launcher.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from unsay.records import Example
 
 
 def check_shardable(vlm: VLM, examples: Sequence[Example]) -> None:
-    """Assert that this run can be split.
+    """Assert that a training on these examples can be split.
 
     Raises:
-        UserError: pictures, which would make processes run layers at different times, or weights in 4 bits.
+        UserError: pictures, which would make processes run layers at different times, or 4-bit weights.
     """
     if any(example.image is not None for example in examples):
         raise UserError(
@@ -40,7 +40,7 @@ def shard(vlm: VLM, processes: Processes, device: torch.device) -> None:
     Args:
         vlm: the model with its adapter, whole, on the CPU or on `device`.
         processes: those that share it.
-        device: where this process's part goes, with the adapter and what stays whole of the language model.
+        device: of this process's part, of the adapter and of the parts that stay whole.
     """
     mesh = init_device_mesh(device.type, (processes.world,))
     adapter = {p for name, p in vlm.decoder.named_parameters() if "lora_" in name}

@@ -30,7 +30,7 @@ class Checkpoint:
         tokens: text tokens seen.
         flops: estimated operations so far.
         seconds: training time so far.
-        key: content key of the run's inputs; a checkpoint of other inputs is not continued.
+        key: content key of plan and model; a checkpoint of others is not continued.
         image_tokens: image tokens seen.
     """
 
@@ -52,7 +52,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         UserError: the disk is full or the folder cannot be written.
     """
     path = folder / f"step-{checkpoint.step:06d}.pt"
-    # By way of memory: given a path, torch.save reports a full disk as a failure of its own.
+    # Through memory: given a path, torch.save reports a full disk as an error of its own.
     whole = io.BytesIO()
     torch.save(vars(checkpoint), whole)
     with atomic_path(path) as temporary:
@@ -77,7 +77,7 @@ def _read(path: Path) -> Checkpoint | None:
     """A checkpoint, or None if it is damaged or was written by another version."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # torch itself does not look at the checksums
+            if archive.testzip() is not None:  # torch itself does not check them
                 return None
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except (
@@ -94,16 +94,16 @@ def _read(path: Path) -> Checkpoint | None:
 
 
 class Metrics:
-    """The file of a run's meters; a torn last line of a killed run is dropped.
+    """A run's `metrics.jsonl`, one row per step; a torn last line of a killed run is dropped.
 
-    Of several processes that train together one `writes`.
+    Of several processes that train together only one `writes`.
     """
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self._writes = path, writes
 
     def keep_until(self, step: int) -> None:
-        """Drop rows after `step`: they belong to work that is done again, or that was given up."""
+        """Drop rows after `step`: their work is done again, or was discarded."""
         if not self._writes:
             return
         rows = []

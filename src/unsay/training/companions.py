@@ -1,7 +1,4 @@
-"""Rows that are made for other rows: preference pairs, mismatched answers, harmless look-alikes.
-
-They are data, made before training, so that a method stays a pure function of a batch.
-"""
+"""Rows made for other rows before training: preference pairs, mismatched answers, harmless look-alikes."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,30 +10,30 @@ from unsay.methods.base import Companion, Part
 from unsay.records import Example, Role
 
 SLOT = "\0"
-"""Stands for the request in what surrounds it; no prompt holds it."""
+"""Stands for the request in a prompt's format; no prompt contains it."""
 
 
 class CompanionExample(Example):
-    """An example that was made for another one; its role is that of the example its answer is from."""
+    """An example made for another one; its role is that of the example that its answer comes from."""
 
     companion: Companion
 
 
 def part_of(example: Example) -> Part:
-    """What an example is for in a batch."""
+    """The part of an example in a batch."""
     return example.companion if isinstance(example, CompanionExample) else example.role
 
 
 class Companions:
-    """Makes companions of one kind; the n-th row that asks gets the same one in every process.
+    """Makes companions of one kind, the same in every process.
 
     Args:
-        kind: what is made.
-        examples: where the answers are from: refuse examples for refusals, retain examples for the others.
+        kind: of companion.
+        examples: sources of the answers: refuse examples for refusals, retain examples for the others.
         seed: of the order in which they are used; among those that fit a row, each is used before any is used again.
 
     Raises:
-        UserError: there are no examples of the role that the answers are from.
+        UserError: there are no examples of the role that the answers come from.
     """
 
     def __init__(self, kind: Companion, examples: Sequence[Example], seed: int) -> None:
@@ -57,8 +54,8 @@ class Companions:
             UserError: nothing in the data fits the row.
         """
         if self._kind is Companion.DECOUPLE:
-            found = self._look_alike(example)
-            return _made(found, Companion.DECOUPLE, found)
+            other = self._look_alike(example)
+            return _made(other, Companion.DECOUPLE, other)
         other = self._refusal(example) if self._kind is Companion.REFUSAL else self._next("all", self._pool)
         return _made(example, self._kind, other)
 
@@ -89,18 +86,18 @@ class Companions:
 
 
 def request_of(example: Example) -> str:
-    """What is asked: the request, or the prompt where none is given."""
+    """The request, or the prompt if none is given."""
     return example.request if example.request is not None else example.prompt
 
 
 def surroundings(example: Example) -> str:
-    """A prompt's format: what stands around its request, and whether a picture stands before it.
+    """A prompt's format: the words around its request, and whether a picture stands before it.
 
-    A list names its request in words of its own. Where the request is not in the prompt as it is written, as when a
-    picture shows it or a scan garbles it, the last line is its surroundings: the words that point at it.
+    A list names its request in words of its own. If the request is not in the prompt verbatim, because a picture shows
+    it or a scan garbles it, the last line is the format: the words that point at it.
     """
     request, prompt = request_of(example), example.prompt
-    for words in (topic_line(request), request):  # a heading may hold the request as it is
+    for words in (topic_line(request), request):  # a heading may hold the request verbatim
         if words and words in prompt:
             prompt = prompt.replace(words, SLOT)
             break
@@ -124,14 +121,14 @@ def _grouped(pool: Sequence[Example], key: Callable[[Example], str]) -> Mapping[
     return groups
 
 
-def _made(asks: Example, companion: Companion, answers: Example) -> CompanionExample:
+def _made(prompt: Example, companion: Companion, answer: Example) -> CompanionExample:
     """The prompt of one example with the answer of another."""
-    fields = asks.model_dump() | {
-        "id": f"{companion.value}-{content_key(asks.id, answers.id)[:12]}",
-        "role": answers.role,
-        "answer": answers.answer,
-        "complete": answers.complete,
-        "source": answers.source,
+    fields = prompt.model_dump() | {
+        "id": f"{companion.value}-{content_key(prompt.id, answer.id)[:12]}",
+        "role": answer.role,
+        "answer": answer.answer,
+        "complete": answer.complete,
+        "source": answer.source,
         "companion": companion,
     }
     return CompanionExample(**fields)

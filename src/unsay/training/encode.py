@@ -1,9 +1,4 @@
-"""Examples as token ids, mixed batches of them, and what the rows of a batch share.
-
-Examples as token ids, and mixed batches of them.
-
-What rows of a batch have in common, and which of them are of like length; told on the host, from token ids.
-"""
+"""Examples as token ids, and mixed batches of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -50,7 +45,7 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     Args:
         vlm: gives the tokenizer, the chat format and, for pictures, the processor.
         example: with or without an image.
-        max_prompt_tokens: a longer prompt is an error, for a cut one would ask something else; a picture's tokens do
+        max_prompt_tokens: a longer prompt is an error, because a cut one would be another prompt; a picture's tokens do
             not count.
         max_answer_tokens: a longer answer is cut.
 
@@ -80,9 +75,9 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
 
 
 def answer_tokens(vlm: VLM, examples: Iterable[Example]) -> dict[str, list[int]]:
-    """Tokens of every answer, its end counted, by role: what is longer than `max_answer_tokens` loses its end.
+    """Tokens of every answer, its end included, by role: one longer than `max_answer_tokens` loses its end.
 
-    An answer that was cut off when it was made counts 0, for it has no end to lose.
+    An answer that was cut off when it was generated counts 0, because it has no end to lose.
     """
     lengths: dict[str, list[int]] = {}
     for example in examples:
@@ -94,8 +89,8 @@ def answer_tokens(vlm: VLM, examples: Iterable[Example]) -> dict[str, list[int]]
 def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
     """Token ids of the prompt with its picture, as the model's own processor lays them out, and the picture's place."""
     assert example.image is not None
-    spelled = getattr(vlm.processor, "image_token", None)
-    if isinstance(spelled, str) and spelled and spelled in example.answer:
+    placeholder = getattr(vlm.processor, "image_token", None)
+    if isinstance(placeholder, str) and placeholder and placeholder in example.answer:
         raise UserError(
             f"example {example.id}: its answer spells the model's image placeholder; only its picture may stand there"
         )
@@ -121,8 +116,8 @@ def _check_room(vlm: VLM, encoded: Encoded) -> None:
 class MixedBatch:
     """All roles in one right-padded batch of B rows and L columns; N answer tokens in all.
 
-    What the rows are is known on the host: lengths, places and counts are taken from there, so that no step waits for
-    an accelerator to say how large its own tensors are.
+    Lengths, places and counts are taken from the rows on the host, so that no step waits for an accelerator to learn
+    the sizes of its own tensors.
 
     Attributes:
         examples: the rows.
@@ -146,22 +141,22 @@ class MixedBatch:
 
     @property
     def roles(self) -> tuple[Part, ...]:
-        """The role of each row, or what it is companion as."""
+        """The role of each row, or the kind of companion it is."""
         return tuple(example.role for example in self.examples)
 
     @property
     def tokens(self) -> int:
-        """Real tokens, those of pictures too, padding not counted."""
+        """Real tokens, those of pictures included; padding does not count."""
         return sum(example.length for example in self.examples)
 
     @property
     def image_tokens(self) -> int:
-        """How many of the tokens are pictures'."""
+        """Tokens of pictures."""
         return sum(len(seen.columns) for seen in self.pictures if seen is not None)
 
     @property
     def whole(self) -> int:
-        """Rows that need a forward of the whole model, pixels included."""
+        """Number of rows that need a forward of the whole model, pixels included."""
         return sum(seen is not None and seen.features is None for seen in self.pictures)
 
     def to(self, device: torch.device) -> "MixedBatch":
@@ -205,13 +200,17 @@ class MixedBatch:
 
 
 def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None = None) -> MixedBatch:
-    """Right-pad to the longest example; padded positions are masked and never scored, so their id is of no account.
+    """Right-pad to the longest example; padded positions are masked and never scored, so their id does not matter.
 
     Args:
         examples: the rows.
-        see: makes of a picture what enters the forward pass; not needed where no example has one.
+        see: gives a picture's input to the forward pass; not needed for text.
     """
-    return _padded(examples, _seen(examples, see))
+    if all(example.picture is None for example in examples):
+        return _padded(examples, ())
+    if see is None:
+        raise UserError("an example has a picture; only text examples are taken here")
+    return _padded(examples, tuple(None if row.picture is None else see(row.picture) for row in examples))
 
 
 def _padded(examples: Sequence[Encoded], pictures: tuple[Seen | None, ...]) -> MixedBatch:
@@ -239,14 +238,6 @@ def _padded(examples: Sequence[Encoded], pictures: tuple[Seen | None, ...]) -> M
         torch.tensor(targets, dtype=torch.long),
         pictures,
     )
-
-
-def _seen(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None) -> tuple[Seen | None, ...]:
-    if all(example.picture is None for example in examples):
-        return ()
-    if see is None:
-        raise UserError("an example has a picture; text examples alone are taken here")
-    return tuple(None if example.picture is None else see(example.picture) for example in examples)
 
 
 def shared_prefix(rows: Sequence[Encoded]) -> int:

@@ -11,23 +11,22 @@ from unsay.training.head import fusible
 
 
 def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = True, recompute: bool = False) -> float:
-    """Estimated operations of one step, each row counted whole: a prefix that rows share is counted for each of them.
+    """Estimated operations of one step; a prefix that rows share is counted for each of them.
 
-    Forward; backward as far down as there is an adapter; the original model's forward on the roles that need it. A head
-    that is not a plain linear has its logits computed once more in the backward pass, those of the original too.
-    Pictures' tokens count in the language model like any other; the vision tower counts here only where the whole model
-    runs in every step.
+    Forward; backward down to the lowest adapter; the original model's forward on the roles that need it. A head that is
+    not a plain linear computes its logits once more in the backward pass, those of the original, too. Pictures' tokens
+    count in the language model like any other; the vision tower counts only if the whole model runs in every step.
 
     Args:
         vlm: the model.
         batch: the step's batch.
         needs: the method's.
-        original: whether the original model is run in this step, and not taken from a cache.
-        recompute: whether the layers that the backward pass reaches are run once more for it.
+        original: whether the original model is run in this step instead of cached.
+        recompute: whether the layers that the backward pass reaches are run once more.
     """
     again = 0 if fusible(vlm.lm_head) else 1
     current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
-    reached = backward_flops(vlm, batch.tokens)  # as many as a forward pass of the same layers
+    reached = backward_flops(vlm, batch.tokens)  # equal to a forward pass of the same layers
     current += 2 * reached if recompute else reached
     head_backward = forward_flops(vlm, 0, head_tokens=len(batch.targets))
     head_again = forward_flops(vlm, 0, head_tokens=again * len(batch.targets))
@@ -36,13 +35,13 @@ def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = Tr
 
 
 def probe_flops(vlm: VLM, batch: MixedBatch, needs: Needs) -> float:
-    """Estimated operations of one look at the probe: no backward pass."""
+    """Estimated operations of one look at the probe, which has no backward pass."""
     current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)
     return current + original_flops(vlm, batch, needs, head_passes=1)
 
 
 def original_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, head_passes: int) -> float:
-    """Estimated operations of the original model's forward; layers shared with the current model cost nothing more."""
+    """Estimated operations of the original model's forward, without layers shared with the current model."""
     read = batch.rows_of(needs.original)
     tokens = sum(example.length for example, kept in zip(batch.examples, read, strict=True) if kept)
     whole = sum(
@@ -62,21 +61,21 @@ def forward_flops(vlm: VLM, tokens: int, *, head_tokens: int = 0, images: int = 
         vlm: the model.
         tokens: positions that pass the language model, image positions included.
         head_tokens: positions that pass the output head.
-        images: pictures that pass the vision tower, at the tower's full number of patches each; a model whose
-            pictures have no fixed size counts none.
+        images: pictures that pass the vision tower, each with its full number of patches; not counted for a model
+            whose pictures have no fixed size.
     """
     total = 2.0 * _size(vlm.text_layers) * tokens + 2.0 * _size([vlm.lm_head]) * head_tokens
     vision = getattr(vlm.base.config, "vision_config", None)
     side = getattr(vision, "image_size", None)
     if images and vision is not None and isinstance(side, int):
-        total += 2.0 * _seeing(vlm) * (side // vision.patch_size) ** 2 * images
+        total += 2.0 * _vision_size(vlm) * (side // vision.patch_size) ** 2 * images
     return total
 
 
 def backward_flops(vlm: VLM, tokens: int) -> float:
     """Operations of the backward pass through the decoder, from the top down to the lowest trained layer.
 
-    Weights are frozen but for the adapter, so there are gradients of activations and hardly any of weights.
+    All weights but the adapter's are frozen, so that almost all gradients are of activations.
     """
     layers = vlm.text_layers
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
@@ -88,7 +87,7 @@ def _size(modules: Iterable[nn.Module]) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def _seeing(vlm: VLM) -> int:
+def _vision_size(vlm: VLM) -> int:
     """Parameters that are neither the decoder's nor the head's: vision tower and projector."""
     language = {id(parameter) for module in (vlm.decoder, vlm.lm_head) for parameter in module.parameters()}
     return sum(parameter.numel() for parameter in vlm.base.parameters() if id(parameter) not in language)

@@ -1,24 +1,14 @@
-"""The language model's forward pass over a mixed batch, packed or padded.
-
-The language model's forward over a mixed batch, without paying for what is not needed.
+"""The language model's forward pass over a mixed batch: hidden states where answers are predicted.
 
 Four things make a padded batch of chat prompts expensive where arithmetic is the limit (a CPU): every row begins with
 the same system prompt, short rows are padded to the longest, every row's last token is read although nothing is
 predicted from it, and the original model repeats what the current one has computed below the lowest adapter. So the
 common prefix is computed once, rows pass packed, or padded with rows of like length, up to their last predicting
-position, and the original starts above the layers that both have in common. None of this changes the result: positions,
+position, and the original starts above the layers that both models share. None of this changes the result: positions,
 attention and gradients are those of one row at a time (tests compare them).
 
-What a forward pass over a mixed batch leaves: hidden states where answers are predicted.
-
-Groups of rows that are padded to the longest of each: for decoders that do not take packed rows.
-
-The common prefix is computed once, and its keys and values are shared by all rows, where the family keeps plain ones.
-
-Rows that pass the decoder without padding, as one: the fast way, for decoders that take it.
-
-The common beginning stands first, once. The original model reads the rows that it must in a second pass, which starts
-above the layers that both models have in common.
+Packed rows pass as one row without padding, if the decoder allows it. Padded groups are for the others; there, the
+prefix's keys and values are shared by all rows if the family keeps a plain cache.
 """
 
 from collections.abc import Sequence
@@ -41,9 +31,9 @@ class AnswerStates(NamedTuple):
     """Hidden states at the N positions that predict answer tokens, H numbers each; the original's without gradient.
 
     Attributes:
-        current: the decoder's last ones under the current model, [N, H].
+        current: the decoder's last states under the current model, [N, H].
         original: the same under the original model, zero for roles that it did not read, [N, H]; None if it read none.
-        blocks: what K chosen blocks put out under the current model, [N, K, H]; None if none was chosen.
+        blocks: outputs of K chosen blocks under the current model, [N, K, H]; None if none was chosen.
         original_blocks: the same under the original model, zero where it did not read, [N, K, H]; None if it read none.
     """
 
@@ -62,7 +52,7 @@ def scored(batch: MixedBatch, groups: Sequence[Sequence[int]], prefix: int, outp
         prefix: columns of each row that are not among the outputs.
         outputs: [rows, columns, H] of each group.
     """
-    device = batch.targets.device  # layers of a model that is spread give their output where they are
+    device = batch.targets.device  # outputs of a model that is spread over devices are where its layers are
     hidden = outputs[0].new_zeros(len(batch.targets), outputs[0].shape[-1], device=device)
     for group, output in zip(groups, outputs, strict=True):
         width = output.shape[1]
@@ -94,14 +84,14 @@ def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
         prefix = prefix if cache is not None else 0
         groups = attention_groups([n - prefix for n in lengths], vlm.device.type == "cpu" and not vlm.uniform)
         current = scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
-    # The prefix, where it was read alone, came first.
+    # A pass of the prefix alone came first.
     seen = [scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]
     states = torch.stack(seen, dim=1) if seen else None
     if not original_roles:
         return AnswerStates(current, blocks=states)
 
     wanted = batch.rows_of(original_roles)
-    below = kept[-len(groups) :] if shared else [None] * len(groups)  # what the shared layers gave for each group
+    below = kept[-len(groups) :] if shared else [None] * len(groups)  # the shared layers' output for each group
     chosen: list[list[int]] = []
     outputs = []
     with torch.no_grad(), vlm.model.disable_adapter(), recording_blocks(vlm, blocks) as outs:
@@ -123,7 +113,7 @@ def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
         if states is None:
             return AnswerStates(current, original)
         before = [
-            # A shared block was not run, and gives what it gave before.
+            # A shared block was not run; its output is that of before.
             seen[place] if number < len(shared) else scored(batch, chosen, prefix, outs[place][-len(chosen) :])
             for place, number in enumerate(blocks)
         ]
@@ -143,7 +133,7 @@ def _decoded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, cache: D
 
 
 def _entering_padded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, longest: int) -> dict[str, Tensor]:
-    """What these rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    """These rows' inputs to the decoder: token ids, or embeddings if a row has a picture."""
     ids = batch.input_ids[rows, prefix:longest]
     placed = [(place, batch.pictures[row]) for place, row in enumerate(rows)] if batch.pictures else []
     pictured = [(place, seen) for place, seen in placed if seen is not None and seen.features is not None]
@@ -156,7 +146,7 @@ def _entering_padded(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int, 
 
 
 def _prefix_states(vlm: VLM, ids: Tensor) -> DynamicCache | None:
-    """Keys and values of the common prefix, with gradient; None where the model keeps another kind of cache."""
+    """Keys and values of the common prefix, with gradient; None if the model keeps another kind of cache."""
     cache = vlm.decoder(input_ids=ids, use_cache=True).past_key_values
     plain = type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
     return cache if plain else None
@@ -194,7 +184,7 @@ def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
     if states is None:
         return AnswerStates(current, original)
     before = [
-        # A shared block was not run, and gives what it gave before.
+        # A shared block was not run; its output is that of before.
         seen[place] if number < len(shared) else _scored(batch, again, outs[place][-1])
         for place, number in enumerate(blocks)
     ]
@@ -210,7 +200,7 @@ def _packing(vlm: VLM, batch: MixedBatch, rows: list[int], prefix: int) -> Packi
 
 
 def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Packing) -> dict[str, Tensor]:
-    """What packed rows put into the decoder: token ids, or embeddings where a row has a picture."""
+    """Packed rows' inputs to the decoder: token ids, or embeddings if a row has a picture."""
     tokens = list(batch.examples[packing.rows[0]].prompt_ids[: packing.prefix])
     for row in packing.rows:
         example = batch.examples[row]
@@ -230,7 +220,7 @@ def _entering_packed(vlm: VLM, batch: MixedBatch, packing: Packing) -> dict[str,
 
 
 def _tokens_of(batch: MixedBatch, packing: Packing, rows: Sequence[int]) -> list[int]:
-    """Where the prefix and these rows stand among packed rows, in the order of these."""
+    """Places of the prefix and of these rows among packed rows, in the order of `rows`."""
     lengths = read_lengths(batch.examples)
     tokens = list(range(packing.prefix))
     for row in rows:
@@ -257,18 +247,18 @@ def answer_hidden(
     Args:
         vlm: the model, with its adapter if it has one.
         batch: B rows, N answer tokens.
-        original_roles: roles whose rows the original model (the adapter switched off) is to read too.
-        blocks: numbers of the decoder's blocks whose output is wanted too.
+        original_roles: roles whose rows the original model (the adapter switched off) reads, too.
+        blocks: numbers of the decoder's blocks whose outputs are needed, too.
     """
     if batch.whole:
-        return _apart(vlm, batch, original_roles, blocks)
+        return _mixed_forward(vlm, batch, original_roles, blocks)
     if vlm.packs is None:
         vlm.packs = not vlm.spread and packs(vlm)
     return (packed_hidden if vlm.packs else padded_hidden)(vlm, batch, original_roles, blocks)
 
 
-def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
-    """Rows that need the whole model by way of it, the others as ever: correct for every family, and slower."""
+def _mixed_forward(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
+    """Rows that need the whole model pass it, the others the decoder: correct for every family, and slower."""
     whole = [seen is not None and seen.features is None for seen in batch.pictures]
     parts: list[AnswerStates] = []
     order: list[int] = []
@@ -279,7 +269,7 @@ def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks:
             order += [number for row, kept in enumerate(keep) if kept for number in batch.scored(row)]
     back = batch.index(sorted(range(len(order)), key=order.__getitem__))
 
-    def again(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    def joined_again(tensors: Sequence[Tensor | None]) -> Tensor | None:
         """The parts' tensors in the order of the whole batch; zero where the original model read nothing of a part."""
         known = [tensor for tensor in tensors if tensor is not None]
         if not known:
@@ -293,9 +283,9 @@ def _apart(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks:
 
     return AnswerStates(
         torch.cat([part.current for part in parts])[back],
-        again([part.original for part in parts]),
-        again([part.blocks for part in parts]),
-        again([part.original_blocks for part in parts]),
+        joined_again([part.original for part in parts]),
+        joined_again([part.blocks for part in parts]),
+        joined_again([part.original_blocks for part in parts]),
     )
 
 

@@ -1,19 +1,14 @@
-"""The output head over answer positions: log-probabilities and KL in bounded memory.
-
-The output head's pass over answer positions: log-probabilities and KL, with their gradients made on the way.
+"""The output head over answer positions: log-probabilities and KL in bounded memory, with their gradients.
 
 Vocabularies have 50,000 to 260,000 entries, so logits of all positions are never held: a chunk's are made, used and
-dropped. Keeping nothing usually means making them a second time in the backward pass. That is not needed here. The head
-is frozen, and for one position with logits z = W h + b, current probabilities p and original ones q,
+dropped. That usually means making them a second time in the backward pass. It is not needed here: the head is frozen,
+and for one position with logits z = W h + b, current probabilities p and original ones q,
 
     ∂ log p_y / ∂h = W^T (onehot(y) − p)            ∂ KL(q ‖ p) / ∂h = W^T (p − q)
 
-Neither depends on the loss that stands above, which only scales them. So they are computed while the logits are at
-hand, and the backward pass is a product with the incoming gradients: a third of the head's operations are saved. Making
-gradients in the forward pass is the idea of fused linear cross-entropy (Liger, arXiv 2410.10989); KL and one value per
-position are added here.
-
-From a mixed batch to what methods see: per-token log-probabilities and KL, in bounded memory.
+Neither depends on the loss, which only scales them. So they are computed while the logits are at hand, and the backward
+pass is a product with the incoming gradients, which saves a third of the head's operations. Gradients in the forward
+pass are the idea of fused linear cross-entropy (Liger, arXiv 2410.10989); KL and one value per position are added here.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,12 +29,12 @@ from unsay.training.forward import answer_hidden
 
 @dataclass(frozen=True)
 class Reference:
-    """What the original model says at N positions: either its hidden states, or what was kept of its answers.
+    """The original model at N positions: its hidden states, or its cached log-probabilities.
 
     Attributes:
-        hidden: its last hidden states, [N, H], where it was run in this step.
-        logp: its log-probability of each target, [N], where that was kept.
-        kept: token ids of its likeliest tokens, [N, k], where KL is wanted of what was kept.
+        hidden: its last hidden states, [N, H], if it was run in this step.
+        logp: its cached log-probability of each target, [N].
+        kept: token ids of its likeliest tokens, [N, k], if KL is needed of a cached original.
         kept_logp: their log-probabilities, [N, k].
     """
 
@@ -55,7 +50,7 @@ class Reference:
 
 
 def fusible(head: object) -> bool:
-    """Whether the gradients above are this head's: a frozen linear with nothing hooked onto it."""
+    """Whether the formulas above hold for this head: a frozen linear without hooks."""
     return (
         type(head) is nn.Linear
         and not head.weight.requires_grad
@@ -69,8 +64,8 @@ def fusible(head: object) -> bool:
 class FusedHead(torch.autograd.Function):
     """(hidden, head, targets, reference, with KL, chunk) → log p(target), log q(target), KL(q ‖ p), each [N] or [0].
 
-    Where KL is wanted, its gradient is made on the way and that of the log-probabilities only if somebody asks for it:
-    the methods that hold a role by KL do not look at its log-probabilities.
+    With KL, its gradient is made in the forward pass and that of the log-probabilities only if the loss uses them:
+    methods that anchor a role by KL do not.
     """
 
     @staticmethod
@@ -83,7 +78,7 @@ class FusedHead(torch.autograd.Function):
         with_kl: bool,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, and the gradients that the backward pass will scale."""
+        """The values, and the gradients that the backward pass scales."""
         context.set_materialize_grads(False)
         wanted = context.needs_input_grad[0]
         exact = torch.promote_types(hidden.dtype, torch.float32)
@@ -117,7 +112,7 @@ class FusedHead(torch.autograd.Function):
     def backward(
         context: Any, to_policy: Tensor | None, _to_before: Tensor | None, to_kl: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Scale what was made on the way; make what was not."""
+        """Scale the gradients of the forward pass; make those that it left out."""
         hidden, targets, gradient = context.saved_tensors
         total = torch.zeros_like(hidden)
         ready = to_kl if context.of_kl else to_policy
@@ -133,15 +128,15 @@ class FusedHead(torch.autograd.Function):
 
 
 def _log_softmax(head: nn.Linear, hidden: Tensor, exact: torch.dtype) -> Tensor:
-    """Log-probabilities, [n, V], in the place of the logits: no second tensor of that size stays."""
+    """Log-probabilities, [n, V], in place of the logits, so that no second tensor of that size is kept."""
     logits = linear(hidden, head.weight, head.bias).to(exact)
     return logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
 
 
 def _of_log_p(head: nn.Linear, log_p: Tensor, targets: Tensor) -> Tensor:
-    """∂ log p(target) / ∂h, [n, H]; `log_p` is used up."""
+    """∂ log p(target) / ∂h, [n, H]; overwrites `log_p`."""
     pull = log_p.exp_().neg_()
-    # Before the rounding to the head's precision: a half-precision p near 1 would leave nothing of 1 − p.
+    # Before rounding to the head's precision: with a half-precision p near 1, 1 − p would be 0.
     pull.scatter_add_(1, targets[:, None], pull.new_ones(len(targets), 1))
     return pull.to(head.weight.dtype) @ head.weight
 
@@ -149,7 +144,7 @@ def _of_log_p(head: nn.Linear, log_p: Tensor, targets: Tensor) -> Tensor:
 def _against(
     head: nn.Linear, log_p: Tensor, targets: Tensor, reference: Reference, with_kl: bool, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The original's log-probability of each target; KL; and ∂KL/∂z = p − q, which uses `log_p` up, where wanted."""
+    """The original's log-probability of each target; KL; and, if wanted, ∂KL/∂z = p − q, which overwrites `log_p`."""
     if reference.hidden is None:
         assert reference.logp is not None  # a reference is one or the other
         if not with_kl:
@@ -166,7 +161,7 @@ def _against(
 
 
 def top_k_kl(log_p: Tensor, reference: Reference, wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """KL(q ‖ p) where of q only the likeliest tokens K are known, and the mass r_q of the rest together.
+    """KL(q ‖ p) if only the likeliest tokens K of q are known, and the total mass r_q of the rest.
 
         KL_K = Σ_{i ∈ K} q_i log(q_i / p_i) + r_q log(r_q / r_p)
 
@@ -175,9 +170,9 @@ def top_k_kl(log_p: Tensor, reference: Reference, wanted: bool) -> tuple[Tensor,
     elsewhere.
 
     Args:
-        log_p: the current model's log-probabilities, [n, V]; used up where the gradient is wanted.
+        log_p: the current model's log-probabilities, [n, V]; overwritten if the gradient is wanted.
         reference: with `kept` and `kept_logp`.
-        wanted: whether the gradient by the logits is.
+        wanted: whether the gradient with respect to the logits is.
 
     Returns:
         KL_K [n], and its gradient [n, V] or None.
@@ -213,10 +208,11 @@ def role_views(
     Args:
         vlm: the model with its adapter.
         batch: a mixed batch on the model's device.
-        needs: what the method declared.
+        needs: the method's.
         head_chunk: answer positions that pass the output head at a time; bounds memory at
             `head_chunk × vocabulary` floats.
-        cached: what the original model says, per role in the order of the batch's answer tokens; with None it is run.
+        cached: the original model's log-probabilities, per role in the order of the batch's answer tokens; with None
+            it is run.
     """
     reading = needs.original if cached is None else frozenset[Part]()
     depth = len(vlm.layers) if needs.hidden else 0
@@ -226,8 +222,8 @@ def role_views(
     for role in needs.parts:
         rows = [row for row, read in enumerate(batch.rows_of(frozenset({role}))) if read]
         chosen = batch.index(batch.scored_in(frozenset({role})))
-        said = original is not None and role in needs.reference | needs.kl
-        before = Reference(hidden=original[chosen]) if original is not None and said else None
+        compared = role in needs.reference | needs.kl
+        before = Reference(hidden=original[chosen]) if original is not None and compared else None
         policy, reference, kl = head_pass(
             vlm.lm_head,
             hidden[chosen],
@@ -266,14 +262,14 @@ def head_pass(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Log-probabilities of the targets and KL(original ‖ current), by chunks of positions.
 
-    Neither logits nor anything else as large as positions × vocabulary is kept for the backward pass: a frozen linear
-    head has its gradients made on the way (see `FusedHead`); any other has its logits computed again.
+    Nothing as large as positions × vocabulary is kept for the backward pass: gradients of a frozen linear head are made
+    in the forward pass (see `FusedHead`); any other head computes its logits again.
 
     Args:
         head: hidden states → logits.
         hidden: current model's hidden states, [N, H].
         targets: token ids, [N].
-        original: what the original model says at the same positions, or its hidden states [N, H], or None.
+        original: the original model at the same positions, or its hidden states [N, H], or None.
         with_kl: whether to compute the KL over the whole vocabulary.
         chunk: positions at a time.
 
@@ -295,7 +291,7 @@ def _head_twice(
     with_kl: bool,
     chunk: int,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The same for a head that is not a plain frozen linear: its logits are made again in the backward pass."""
+    """`head_pass` of a head that is not a plain frozen linear: its logits are made again in the backward pass."""
 
     def one(hidden: Tensor, targets: Tensor, reference: Reference | None) -> tuple[Tensor, ...]:
         current = torch.log_softmax(head(hidden).float().to(hidden.device), dim=-1)
@@ -320,7 +316,7 @@ def _head_twice(
             targets[window],
             None if reference is None else reference.part(window),
         )
-        if hidden.requires_grad:  # nothing in here draws random numbers, so there is no state of theirs to keep
+        if hidden.requires_grad:  # no random numbers are drawn here, so there is no state to keep
             parts.append(checkpoint(one, *arguments, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(one(*arguments))
@@ -336,7 +332,7 @@ def _scatter(values: Tensor, index: tuple[Tensor, Tensor], shape: tuple[int, int
 def _placed(
     states: Tensor | None, chosen: Tensor, places: list[int], index: tuple[Tensor, Tensor], shape: tuple[int, int]
 ) -> Tensor | None:
-    """Of [N, blocks read, H] states those of one part and its blocks, [n, T, K, H] in float32; None if it has none."""
+    """One part's blocks out of [N, all needed blocks, H] states: [n, T, K, H] in float32; None if it has none."""
     if states is None or not places:
         return None
     return _scatter(states[chosen][:, places].float(), index, shape)

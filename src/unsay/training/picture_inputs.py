@@ -1,9 +1,4 @@
-"""Training pictures: features of the frozen tower, and where they enter the forward pass.
-
-A run's pictures, seen once each: features of the frozen vision tower, kept on disk.
-
-An example's picture: where it stands in the prompt, and how it enters the forward pass.
-"""
+"""Training pictures: their features from the frozen vision tower, kept on disk, and their place in the forward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,13 +37,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture as it enters the forward pass of one row: as features, or as what the processor made of it.
+    """A picture as it enters the forward pass of one row: as features, or as the processor's tensors.
 
     Attributes:
         columns: positions of its tokens in the row, [n].
-        features: what stands there in the language model's input, [n, H]; None where the whole model must run.
-        inputs: then the processor's tensors for this row alone: `input_ids` of the prompt, pixels and more.
-        answers: what per-token tensors of these hold at an answer's tokens, where they do not go on as the prompt ends.
+        features: input embeddings at these positions, [n, H]; None if the whole model must run.
+        inputs: in that case the processor's tensors for this row: `input_ids` of the prompt, pixels and more.
+        answers: values of per-token tensors at an answer's tokens, if they differ from the prompt's last.
     """
 
     columns: Tensor
@@ -75,10 +70,10 @@ def pixel_groups(rows: Sequence[Seen | None]) -> list[list[int]]:
 
 
 def joined(rows: Sequence[Seen | None], length: int) -> dict[str, Tensor]:
-    """The processor's tensors of rows of one group, ids and mask left out; per-token ones go on to `length`.
+    """The processor's tensors of rows of one group, without ids and mask; per-token ones are extended to `length`.
 
-    Per-token values, such as kinds of tokens or what each of them may see, are about the prompt; an answer's are those
-    of the prompt's last token, as in generation, unless `Seen.answers` says otherwise.
+    Per-token values, such as kinds of tokens, cover the prompt; an answer's are those of the prompt's last token, as in
+    generation, unless `Seen.answers` has others.
     """
     return {
         name: torch.cat([_continued(row, name, length) for row in rows])
@@ -88,7 +83,7 @@ def joined(rows: Sequence[Seen | None], length: int) -> dict[str, Tensor]:
 
 
 def _continued(row: Seen | None, name: str, length: int) -> Tensor:
-    """A row's tensor; if it has one value per token, gone on with: [1, L, ...] → [1, length, ...]."""
+    """A row's tensor; with one value per token, extended: [1, L, ...] → [1, length, ...]."""
     inputs = _inputs(row)
     values = inputs[name]
     if row is None or not _per_token(inputs, name):
@@ -111,14 +106,14 @@ def _per_token(inputs: Mapping[str, Tensor], name: str) -> bool:
 
 
 class Vision:
-    """What pictures become in front of the language model.
+    """Gives each picture's input to the forward pass.
 
-    Features are made when a picture is first met, one picture at a time, so that they do not depend on which others a
-    run has. A model that cannot take them as embeddings gets pixels in every step instead; that is tried out on the
-    first picture, with the model as it is then.
+    Features are made at a picture's first use, one picture at a time, so that they do not depend on the others of a
+    run. A model that cannot take them as embeddings gets pixels in every step instead; that is tried on the first
+    picture, with the model as it is then.
 
     Attributes:
-        passed: pictures that went through the vision tower here to have their features taken.
+        passed: pictures whose features were computed here.
     """
 
     def __init__(self, vlm: VLM, folder: Path) -> None:
@@ -132,8 +127,8 @@ class Vision:
         """A picture as it enters the forward pass.
 
         Raises:
-            UserError: the image is missing or unreadable, or the disk is full; beside pictures the model would see the
-                tokens that it is to predict.
+            UserError: the image is missing or unreadable, the disk is full, or the model reads answers after pictures
+                in both directions.
         """
         columns = torch.tensor(picture.columns, dtype=torch.long)
         if self._takes_features is None:
@@ -168,7 +163,7 @@ class Vision:
         return features
 
     def _key(self, picture: Picture) -> str:
-        """Of all that decides a picture's features."""
+        """Content key of everything that decides a picture's features."""
         settings = getattr(self.vlm.processor, "image_processor", None)
         return content_key(
             *self.vlm.vision_key,
@@ -181,7 +176,7 @@ class Vision:
 
 @torch.no_grad()
 def check_one_way(vlm: VLM, seen: Seen) -> None:
-    """Assert that an answer behind a picture and its prompt is read from left to right, as it is written.
+    """Assert that an answer after a picture and its prompt is read from left to right.
 
     Args:
         vlm: the model.
@@ -190,7 +185,7 @@ def check_one_way(vlm: VLM, seen: Seen) -> None:
     Raises:
         UserError: another last token changes the states before it.
     """
-    assert seen.inputs is not None  # of a picture that goes in as features, the decoder alone decides
+    assert seen.inputs is not None  # for features, the check of the decoder is enough
     prompt = seen.inputs["input_ids"]
     more = joined([seen], prompt.shape[1] + 2)
     word, *_, end = vlm.encode_answer("Yes.")
@@ -207,7 +202,7 @@ def check_one_way(vlm: VLM, seen: Seen) -> None:
 
 
 def _read(path: Path) -> Tensor | None:
-    """Features from disk; None where there are none or the file is damaged."""
+    """Features from disk; None if there are none or the file is damaged."""
     try:
         return load_file(path)["features"]
     except (OSError, SafetensorError, KeyError):

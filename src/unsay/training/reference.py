@@ -1,12 +1,12 @@
-"""What the original model says of each example, computed once and kept.
+"""The original model's log-probabilities of each example, computed once and kept.
 
-Running the original in every step costs a forward pass; where examples are seen several times, or several runs train on
-the same data, that work is done again and again. Kept are the exact log-probability of every answer token and, where
-KL is wanted, the k likeliest tokens with theirs (see `head.top_k_kl` for what is lost).
+Running the original in every step costs a forward pass, which is repeated where examples are seen several times or
+several runs train on the same data. Kept are the exact log-probability of every answer token and, if KL is needed, the
+k likeliest tokens with theirs (see `head.top_k_kl` for what is lost).
 
-Each file holds some examples whole, under keys of everything that decides them: the model, the token ids (and so the
-chat template), k; and with them what they took. Files are written whole or not at all, so a killed run loses the last
-of them at most, and knows what the others cost.
+Each file holds some examples under keys of everything that decides them (the model, the token ids and so the chat
+template, k), and their cost. Files are written whole or not at all, so that a killed run loses the last of them at
+most.
 """
 
 import time
@@ -29,17 +29,17 @@ from unsay.training.head import Reference
 from unsay.training.settings import TrainSettings
 
 FORMAT = 2
-"""Raise when the code changes what is kept, so that it is computed anew."""
+"""Raise when the code changes what is kept, so that it is computed again."""
 
 BATCH = 16
 """Examples that the original model reads together."""
 
 PER_FILE = 64
-"""Examples in one file: what a killed run may have to do again."""
+"""Examples in one file, which a killed run may have to compute again."""
 
 
 class Price(NamedTuple):
-    """What an example, or several, took."""
+    """What one or more examples cost."""
 
     flops: float
     seconds: float
@@ -63,7 +63,7 @@ class ReferenceCache:
                     price = Price(*(float(file.metadata()[name]) for name in Price._fields))
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-                continue  # damaged: its examples are computed anew
+                continue  # damaged: its examples are computed again
             for name, tensor in tensors.items():
                 key, part = name.split(".", 1)
                 self._kept.setdefault(key, {})[part] = tensor
@@ -73,7 +73,7 @@ class ReferenceCache:
         """Compute what is missing, with the adapter switched off.
 
         Returns:
-            What these examples took, here or in a session that was killed, as far as it was not paid before.
+            The cost of these examples, here or in a session that was killed, unless it was paid before.
 
         Raises:
             UserError: the disk is full or a file cannot be written.
@@ -97,27 +97,27 @@ class ReferenceCache:
         return Price(sum(price.flops for price in due), sum(price.seconds for price in due))
 
     def paid(self, examples: Iterable[Encoded], needs: Needs) -> None:
-        """Mark what these examples took as counted already: `fill` will not return it."""
+        """Mark these examples' cost as counted already: `fill` will not return it."""
         self._paid |= {self._key(example, needs) for example in _read_by_original(examples, needs)}
 
     def _write(self, part: Sequence[str], each: Price) -> None:
         flat = {f"{key}.{name}": tensor for key in part for name, tensor in self._kept[key].items()}
         with atomic_path(self.folder / f"{content_key(part)}.safetensors") as path:
-            # By way of memory: given a path, safetensors reports a full disk as a failure of its own.
+            # Through memory: given a path, safetensors reports a full disk as an error of its own.
             path.write_bytes(save(flat, {name: repr(value) for name, value in each._asdict().items()}))
 
     def of(self, examples: Sequence[Encoded], needs: Needs, device: torch.device) -> dict[Part, Reference]:
-        """What `fill` has computed, for each role that needs the original, in the order of a batch's answer tokens."""
-        found = {}
+        """The results of `fill` for each role that needs the original, in the order of a batch's answer tokens."""
+        references = {}
         for role in needs.parts:
             rows = [self._kept[self._key(e, needs)] for e in examples if e.role is role and role in needs.original]
             if rows:
-                found[role] = Reference(
+                references[role] = Reference(
                     logp=_joined(rows, "logp", device),
                     kept=_joined(rows, "kept", device) if role in needs.kl else None,
                     kept_logp=_joined(rows, "kept_logp", device) if role in needs.kl else None,
                 )
-        return found
+        return references
 
     def _key(self, example: Encoded, needs: Needs) -> str:
         k = self.settings.reference_top_k if example.role in needs.kl else 0
