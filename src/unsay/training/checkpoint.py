@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from unsay.errors import UserError
-from unsay.files import atomic_path, write_text
+from unsay.files import append_text, atomic_path, write_text
 
 KEEP = 2
 
@@ -122,10 +121,5 @@ class Metrics:
         Raises:
             UserError: the disk is full or the file cannot be written.
         """
-        if not self._writes:
-            return
-        try:
-            with self.path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+        if self._writes:
+            append_text(self.path, json.dumps(row) + "\n")
