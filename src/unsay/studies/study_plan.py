@@ -117,7 +117,10 @@ def plan_study(study: StudySettings) -> Plan:
     _check_base(study)
     _check_budget(study, base_values(study))
     for name, arm in arms.items():
-        _check_arm(name, arm.settings)
+        if path := first_present(SHARED, arm.settings):
+            raise UserError(
+                f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{SHARED[path]}`"
+            )
     variants: list[Variant] = []
     for model in study.models:
         under = _model_values(study, model)
@@ -187,14 +190,6 @@ def _grid(study: StudySettings) -> Iterator[tuple[str, Arm]]:
             title = f"{method}, {kind}" if several or kind != "text" else method
             settings = {"method": method, "data": {"modality": modality}}
             yield f"{method}-{kind}" if several else method, Arm(title=title, settings=settings)
-
-
-def _check_arm(name: str, settings: Mapping[str, Any]) -> None:
-    """An arm may not change what must be equal for all arms."""
-    if path := first_present(SHARED, settings):
-        raise UserError(
-            f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{SHARED[path]}`"
-        )
 
 
 def _check_base(study: StudySettings) -> None:
@@ -293,8 +288,7 @@ def adjusted(
         if len(set(more["seeds"])) < len(more["seeds"]):
             raise UserError(f"--seeds: '{seeds}': a seed is given twice")
     if quick or arms.strip():
-        # The base is already replaced, and `fitted` may name arms that the smaller study no longer has.
-        more["fitted"] = Fitted()
+        more["fitted"] = Fitted()  # the base is replaced by now, and it may name arms that are gone
     if device is not None:
         more["settings"] = {**study.settings, "device": device}
         more["model_settings"] = {
