@@ -246,7 +246,7 @@ def test_a_model_that_is_gone_when_all_is_answered_costs_no_evaluation(tiny_fold
     def gone(model):
         raise UserError(f"{model}: its configuration cannot be read")
 
-    monkeypatch.setattr("unsay.run.cautions.bare", gone)
+    monkeypatch.setattr("unsay.run.cautions.load_skeleton", gone)
     monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
     questions = tmp_path / "mine.jsonl"
     questions.write_text(json.dumps({"id": "1", "prompt": "[words]", "image": None, "kind": "attack"}) + "\n")
