@@ -267,7 +267,7 @@ def test_edit_distance():
 
 def test_mistakes_are_told_in_one_line(tiny, tmp_path, capsys):
     assert step("join", tmp_path, tiny) == 2
-    assert "never ends" in capsys.readouterr().err
+    assert "--step join has no end: give --images, --steps or --seconds" in capsys.readouterr().err
     (tmp_path / "vision_tower.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="does not fit"):
         join.with_adapter(build.vlm_around(language()), tmp_path)

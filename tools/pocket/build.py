@@ -33,13 +33,18 @@ from tools.pocket import join, magpie, measure, places, read_characters, read_to
 from tools.pocket.conversations import Encoder
 from unsay.errors import UserError
 from unsay.files import write_json
+from unsay.models import pocket
+from unsay.models.pocket import assemble
 
-_FIRST_LINE = "Build the pocket VLM's weights, step by step."
+RATES = {"characters": 1e-3, "tokens": 1e-3, "join": 4e-4}
+"""Peak learning rate of tower and projector by step, unless `--rate` sets it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; returns the exit code (2 for a mistake in the arguments or files)."""
     options = _parser().parse_args(arguments)
+    if options.rate is None:
+        options.rate = RATES.get(options.step)
     torch.set_float32_matmul_precision("high")
     try:
         STEPS[options.step](options)
@@ -52,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_text(options: argparse.Namespace) -> None:
     """Step 1: `--images` instruction/response pairs in SmolLM2's own words."""
     if math.isinf(options.images) and math.isinf(options.seconds):
-        raise UserError("--step text never ends by itself: give --images (how many pairs) or --seconds")
+        raise UserError("--step text has no end: give --images (how many pairs) or --seconds")
     device = torch.device(options.device)
     language, tokenizer = _language(options)
     magpie.write_pairs(
@@ -71,7 +76,7 @@ def run_characters(options: argparse.Namespace) -> None:
     tower = _fresh_tower()
     history = read_characters.read_characters(
         tower, stream, options.out, _budget(options), device=torch.device(options.device), init=options.init,
-        rate=_or(options.rate, 1e-3), every=options.every,
+        rate=options.rate, every=options.every,
     )  # fmt: skip
     write_json(options.out / "characters.json", history)
 
@@ -88,7 +93,7 @@ def run_tokens(options: argparse.Namespace) -> None:
     inner = vlm_around(language).model
     history = read_tokens.read_tokens(
         inner.vision_tower, inner.multi_modal_projector, inner.language_model.embed_tokens.weight, stream, options.out,
-        _budget(options), device=torch.device(options.device), init=options.init, rate=_or(options.rate, 1e-3),
+        _budget(options), device=torch.device(options.device), init=options.init, rate=options.rate,
         every=options.every,
     )  # fmt: skip
     write_json(options.out / "tokens.json", history)
@@ -118,7 +123,7 @@ def run_join(options: argparse.Namespace) -> None:
     before = measured()
     _say(f"before: {_line(before)}", began)
     history = join.join(
-        model, stream, options.out, budget, device=device, rate=_or(options.rate, 4e-4), lora_rate=options.lora_rate,
+        model, stream, options.out, budget, device=device, rate=options.rate, lora_rate=options.lora_rate,
         every=options.every,
     )  # fmt: skip
     _say(f"saved in {options.out} after {budget.done} steps of {options.batch}", began)
@@ -130,8 +135,6 @@ def run_join(options: argparse.Namespace) -> None:
 
 def vlm_around(language: Any) -> Any:
     """The VLM with the original language model inside and a fresh tower and projector, in float32."""
-    from unsay.models.pocket import assemble
-
     model = LlavaForConditionalGeneration(assemble.vlm_config(language.config)).float()
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
@@ -143,7 +146,9 @@ STEPS = {"text": run_text, "characters": run_characters, "tokens": run_tokens, "
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.pocket.build", description=_FIRST_LINE)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pocket.build", description="Build the pocket VLM's weights, step by step."
+    )
     add = parser.add_argument
     add("--step", required=True, choices=list(STEPS))
     add("--out", required=True, type=Path, help="folder for the files this step makes")
@@ -170,15 +175,12 @@ def _parser() -> argparse.ArgumentParser:
 def _budget(options: argparse.Namespace) -> running.Budget:
     steps = min(options.steps, options.images / options.batch)
     if math.isinf(steps) and math.isinf(options.seconds):
-        raise UserError(f"--step {options.step} never ends by itself: give --images, --steps or --seconds")
+        raise UserError(f"--step {options.step} has no end: give --images, --steps or --seconds")
     return running.Budget(options.seconds, steps)
 
 
 def _language(options: argparse.Namespace) -> tuple[Any, Any]:
     """The original language model in float32, and its tokenizer."""
-    from unsay.models import pocket
-    from unsay.models.pocket import assemble
-
     source = options.gguf or pocket.gguf()
     if source.is_dir():
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
@@ -189,13 +191,7 @@ def _language(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _fresh_tower() -> Any:
-    from unsay.models.pocket import assemble
-
     return AutoModel.from_config(SiglipVisionConfig(**assemble.VISION)).float()
-
-
-def _or(given: float | None, default: float) -> float:
-    return default if given is None else given
 
 
 def _pairs_path(options: argparse.Namespace) -> Path:
