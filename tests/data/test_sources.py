@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unsay.data.published import csv_rows, json_lines
-from unsay.data.sources import SOURCES, shipped, wheels
+from unsay.data.sources import shipped, wheels
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.judges import label_sets
@@ -35,7 +35,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: object, path: Path, conten
 @pytest.mark.pocket
 @pytest.mark.parametrize("name", sorted(FETCHED))
 def test_fetched_sources_are_complete(name: str) -> None:
-    rows = SOURCES[name]()
+    rows = getattr(wheels, name)()
     assert len(rows) == FETCHED[name]
     assert {row.source for row in rows} == {name}
     assert all(row.text == row.text.strip() != "" for row in rows)
@@ -44,10 +44,10 @@ def test_fetched_sources_are_complete(name: str) -> None:
 
 @pytest.mark.pocket
 def test_categories_and_answers() -> None:
-    assert len({row.category for row in SOURCES["advbench"]()}) == 9
-    assert None not in {row.category for row in SOURCES["advbench"]()}
-    assert Counter(row.category for row in SOURCES["do_not_answer"]()) == wheels.RISK_AREAS
-    assert all(row.answers and "" not in row.answers for row in SOURCES["truthfulqa"]())
+    assert len({row.category for row in wheels.advbench()}) == 9
+    assert None not in {row.category for row in wheels.advbench()}
+    assert Counter(row.category for row in wheels.do_not_answer()) == wheels.RISK_AREAS
+    assert all(row.answers and "" not in row.answers for row in wheels.truthfulqa())
 
 
 @pytest.mark.pocket
@@ -246,10 +246,3 @@ def test_real_figstep() -> None:
     assert [row.text for row in rows] == [picture.request for picture in pictures]
     assert len({picture.image() for picture in pictures}) == 500
     assert set(Counter(picture.category for picture in pictures).values()) == {50}
-
-
-def test_every_source_states_its_licence() -> None:
-    for source in SOURCES.values():
-        assert source.licence
-        assert source.origin
-        assert source.about

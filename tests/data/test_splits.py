@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unsay.data.sources import SOURCES
+from unsay.data.sources import wheels
 from unsay.data.splits import (
     content_words,
     drop_overlap,
@@ -154,11 +154,11 @@ def test_wrapped_requests_are_compared_bare() -> None:
 
 @pytest.mark.pocket
 def test_real_harmful_sources_are_disjoint_after_splitting() -> None:
-    goals = SOURCES["advbench"]()
+    goals = wheels.advbench()
     train, test = split(goals)
     assert len(test) > 200
     assert len(train) > 120
-    held_out = [*test, *SOURCES["harmbench"](), *SOURCES["do_not_answer"]()]
+    held_out = [*test, *wheels.harmbench(), *wheels.do_not_answer()]
     kept = drop_overlap(train, held_out)
     assert 120 < len(kept) < len(train)  # the same behaviours do recur across data sets
     assert {prompt_key(row.text) for row in kept}.isdisjoint(prompt_key(row.text) for row in held_out)

@@ -1,4 +1,4 @@
-"""Unlearning methods: one file each, and one line here."""
+"""Unlearning methods: a file per method or family, and one line each here."""
 
 import inspect
 from collections.abc import Mapping
@@ -22,10 +22,9 @@ from unsay.methods.ascent import (
 from unsay.methods.base import Companion, LossTerms, Method, MethodSettings, Needs, Part, RoleBatch, RoleView
 from unsay.methods.circuit_breaker import CircuitBreaker, CircuitBreakerSettings
 from unsay.methods.dpo import Dpo, DpoSettings
-from unsay.methods.idk import Idk, IdkSettings
 from unsay.methods.npo import Npo, NpoSettings
 from unsay.methods.prompt_decouple import PromptDecouple, PromptDecoupleSettings
-from unsay.methods.refusal_sft import RefusalSft, RefusalSftSettings
+from unsay.methods.refusal_sft import Idk, IdkSettings, RefusalSft, RefusalSftSettings
 from unsay.methods.rmu import Rmu, RmuSettings
 from unsay.methods.safe_unlearning import SafeUnlearning, SafeUnlearningSettings
 from unsay.methods.simnpo import SimNpo, SimNpoSettings
