@@ -23,17 +23,11 @@ SMALL_CARD = 24 * GIB
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings that a run starts from.
+    """Settings that a run starts from."""
 
-    Attributes:
-        config: the settings; None for the defaults.
-        reasons: why these, and what to do before the run; a sentence or two each.
-        launch: the packaged `accelerate launch` configuration; None for a single process.
-    """
-
-    config: RunConfig | None = None
-    reasons: tuple[str, ...] = ()
-    launch: str | None = None
+    config: RunConfig | None = None  # the settings; None for the defaults
+    reasons: tuple[str, ...] = ()  # why these, and what to do before the run; a sentence or two each
+    launch: str | None = None  # the packaged `accelerate launch` configuration; None for a single process
 
 
 def choose(model: str, gpus: tuple[int, str] | None = None, *, sharded: bool = False) -> Choice:
@@ -108,36 +102,22 @@ def memory_of_card(plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class Fit:
-    """Settings with which training fits.
+    """Settings with which training fits."""
 
-    Attributes:
-        config: the changed settings.
-        changes: each change and its cost.
-        plan: what training takes with them.
-    """
-
-    config: RunConfig
-    changes: tuple[str, ...]
-    plan: Plan
+    config: RunConfig  # the changed settings
+    changes: tuple[str, ...]  # each change and its cost
+    plan: Plan  # what training takes with them
 
 
 @dataclass(frozen=True)
 class Saving:
-    """One combination of ways to save memory.
+    """One combination of ways to save memory."""
 
-    Attributes:
-        turns: factor on `train.accumulate`.
-        recompute: compute activations again in the backward pass.
-        four_bits: store the layers in 4 bits.
-        answer: tokens of the longest answer.
-        shorter: whether that is shorter than the settings allow.
-    """
-
-    turns: int
-    recompute: bool
-    four_bits: bool
-    answer: int
-    shorter: bool = False
+    turns: int  # factor on `train.accumulate`
+    recompute: bool  # compute activations again in the backward pass
+    four_bits: bool  # store the layers in 4 bits
+    answer: int  # tokens of the longest answer
+    shorter: bool = False  # whether that is shorter than the settings allow
 
     def applied(self, config: RunConfig) -> RunConfig:
         """The settings with these changes."""

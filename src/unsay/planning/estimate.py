@@ -44,19 +44,12 @@ HEAD_BUFFERS = 5
 
 @dataclass(frozen=True)
 class Gpu:
-    """A model of graphics card, as its maker states it.
+    """A model of graphics card, as its maker states it."""
 
-    Attributes:
-        memory_bytes: memory of one card.
-        half: peak operations per second in bfloat16 and float16, on tensor cores, without sparsity.
-        single: peak operations per second in float32, without TF32, which is PyTorch's default.
-        source: where these numbers are stated.
-    """
-
-    memory_bytes: int
-    half: float
-    single: float
-    source: str
+    memory_bytes: int  # memory of one card
+    half: float  # peak operations per second in bfloat16 and float16, on tensor cores, without sparsity
+    single: float  # peak operations per second in float32, without TF32, which is PyTorch's default
+    source: str  # where these numbers are stated
 
     def peak(self, dtype: torch.dtype) -> float:
         """Peak operations per second of matrix products in this precision."""
@@ -109,29 +102,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What training takes.
+    """What training takes."""
 
-    Attributes:
-        parameters: parameters of the whole model.
-        trained: parameters of the adapter.
-        tokens: tokens of one step on all devices, those of pictures and companions included.
-        flops: operations of one step on all devices.
-        memory: memory on one device.
-        precision: precision of the layers' matrix products.
-        seconds: time of one step; None without a GPU.
-        capacity: memory of one device in bytes; None without a GPU.
-        steps: steps of the run.
-    """
-
-    parameters: int
-    trained: int
-    tokens: int
-    flops: float
-    memory: Memory
-    precision: str
-    seconds: float | None
-    capacity: int | None
-    steps: int
+    parameters: int  # parameters of the whole model
+    trained: int  # parameters of the adapter
+    tokens: int  # tokens of one step on all devices, those of pictures and companions included
+    flops: float  # operations of one step on all devices
+    memory: Memory  # memory on one device
+    precision: str  # precision of the layers' matrix products
+    seconds: float | None  # time of one step; None without a GPU
+    capacity: int | None  # memory of one device in bytes; None without a GPU
+    steps: int  # steps of the run
 
     @property
     def fits(self) -> bool | None:

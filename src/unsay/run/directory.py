@@ -168,20 +168,13 @@ class Run:
 
     It has the settings, runs the stages (`stages.run` reuses those whose inputs have not changed), and keeps the one
     loaded model, as the original or with an adapter on, and the judge. The directory is locked while the run exists.
-
-    Attributes:
-        folder: the run directory.
-        config: its settings.
-        stages: the stages so far.
-        processes: those that train together; the first of them does everything else.
-        left_out: suites that were chosen and cannot be asked here → why.
     """
 
-    folder: Path
+    folder: Path  # the run directory
     config: RunConfig
-    stages: Stages
-    processes: Processes = ALONE
-    left_out: dict[str, str] = field(default_factory=dict)
+    stages: Stages  # the stages so far
+    processes: Processes = ALONE  # those that train together; the first of them does everything else
+    left_out: dict[str, str] = field(default_factory=dict)  # suites that were chosen and cannot be asked here → why
     _vlm: VLM | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
     _lock: FileLock | None = field(default=None, repr=False)

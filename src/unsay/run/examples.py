@@ -60,18 +60,13 @@ class OwnAnswers:
 
 @dataclass(frozen=True)
 class TrainingExamples:
-    """The examples of a run; image paths open from here.
+    """The examples of a run; image paths open from here."""
 
-    Attributes:
-        train: what is trained on.
-        probe: held-out retain examples, to watch for collapse.
-        answer_tokens: lengths of the training answers by role; empty for the recipe with the model it was made for.
-        compliance: of the original model, whose own answers are the forget examples; None for the user's examples.
-    """
-
-    train: list[Example]
-    probe: list[Example]
+    train: list[Example]  # what is trained on
+    probe: list[Example]  # held-out retain examples, to watch for collapse
+    # lengths of the training answers by role; empty for the recipe with the model it was made for
     answer_tokens: Mapping[str, Sequence[int]]
+    # of the original model, whose own answers are the forget examples; None for the user's examples
     compliance: Compliance | None = None
 
 

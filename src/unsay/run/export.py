@@ -40,19 +40,12 @@ LIMITS = """\
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export.
-
-    Attributes:
-        folder: where it is.
-        merged: a whole checkpoint, not an adapter.
-        dtype: precision of a merged checkpoint.
-        parity: how close a merged checkpoint is to the model with its adapter on.
-    """
+    """The result of an export."""
 
     folder: Path
-    merged: bool
-    dtype: str | None = None
-    parity: Parity | None = None
+    merged: bool  # a whole checkpoint, not an adapter
+    dtype: str | None = None  # precision of a merged checkpoint
+    parity: Parity | None = None  # how close a merged checkpoint is to the model with its adapter on
 
 
 def export(

@@ -68,48 +68,29 @@ STEPS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True)
 class Point:
-    """One arm.
+    """One arm."""
 
-    Attributes:
-        number: its place in the page's order.
-        name: for people.
-        kind: `text`, `pictures` or `original`: decides the colour.
-        x: attack success.
-        y: the other measure.
-        hollow: whether its answers are partly babble.
-        spoken: the point in words.
-    """
-
-    number: int
+    number: int  # its place in the page's order
     name: str
-    kind: str
-    x: Measure
-    y: Measure
-    hollow: bool
-    spoken: str
+    kind: str  # `text`, `pictures` or `original`: decides the colour
+    x: Measure  # attack success
+    y: Measure  # the other measure
+    hollow: bool  # whether its answers are partly babble
+    spoken: str  # the point in words
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Attack success against one other measure.
-
-    Attributes:
-        measure: name of the measure.
-        title: what the panel shows.
-        y_title: title of the measure, with its unit and direction.
-        points: arms that lie inside the limits.
-        limits: of x and y.
-        front: points that no other arm beats on both axes, from left to right; arms that babble are left out.
-        beyond: arms that lie outside the limits, in words: the original model, mostly.
-    """
+    """Attack success against one other measure."""
 
     measure: str
-    title: str
-    y_title: str
-    points: tuple[Point, ...]
-    limits: tuple[tuple[float, float], tuple[float, float]]
+    title: str  # what the panel shows
+    y_title: str  # title of the measure, with its unit and direction
+    points: tuple[Point, ...]  # arms that lie inside the limits
+    limits: tuple[tuple[float, float], tuple[float, float]]  # of x and y
+    # points that no other arm beats on both axes, from left to right; arms that babble are left out
     front: tuple[tuple[float, float], ...]
-    beyond: tuple[str, ...]
+    beyond: tuple[str, ...]  # arms that lie outside the limits, in words: the original model, mostly
 
 
 def tradeoffs(result: StudyResult) -> tuple[Tradeoff, ...]:

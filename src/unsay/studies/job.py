@@ -43,20 +43,13 @@ EARLIER_SUITES = {"8a1a1783c2ee6a1e": "e1228486d491e331"}
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be carried out.
-
-    Attributes:
-        title: for people.
-        folder: its run directory.
-        original: run directory of the original model, whose answers are shared; None if this is that run.
-        config: a run's configuration, as plain values.
-        timed_on: the hardware that its budget of seconds was measured on; None without such a budget.
-    """
+    """One run to be carried out."""
 
     title: str
-    folder: Path
-    original: Path | None
-    config: dict[str, Any]
+    folder: Path  # its run directory
+    original: Path | None  # run directory of the original model, whose answers are shared; None if this is that run
+    config: dict[str, Any]  # a run's configuration, as plain values
+    # the hardware that its budget of seconds was measured on; None without such a budget
     timed_on: tuple[Any, ...] | None = None
 
     @property

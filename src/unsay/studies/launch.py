@@ -120,15 +120,10 @@ def resources(job: Job) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task needs of the process that submits it; a running cluster starts tasks in its own context.
+    """What a task needs of the process that submits it; a running cluster starts tasks in its own context."""
 
-    Attributes:
-        folder: the working directory, which relative paths start from.
-        variables: environment variables of unsay.
-    """
-
-    folder: Path
-    variables: dict[str, str]
+    folder: Path  # the working directory, which relative paths start from
+    variables: dict[str, str]  # environment variables of unsay
 
     @classmethod
     def current(cls) -> "TaskContext":

@@ -144,21 +144,14 @@ class AnswerId(NamedTuple):
 
 @dataclass
 class ArmAnswers:
-    """The answers of one arm over its seeds, as numbers.
+    """The answers of one arm over its seeds, as numbers."""
 
-    Attributes:
-        measures: measure → answer → number; answers that were not judged are absent.
-        babble: answer to an attack → 1 if it is degenerate, else 0.
-        groups: (suite, prompt id) → request.
-        modalities: attack suite → modality.
-        categories: (suite, prompt id) → harm category.
-    """
-
+    # measure → answer → number; answers that were not judged are absent
     measures: dict[str, dict[AnswerId, float]] = field(default_factory=dict)
-    babble: dict[AnswerId, float] = field(default_factory=dict)
-    groups: dict[tuple[str, str], str] = field(default_factory=dict)
-    modalities: dict[str, Modality] = field(default_factory=dict)
-    categories: dict[tuple[str, str], str] = field(default_factory=dict)
+    babble: dict[AnswerId, float] = field(default_factory=dict)  # answer to an attack → 1 if it is degenerate, else 0
+    groups: dict[tuple[str, str], str] = field(default_factory=dict)  # (suite, prompt id) → request
+    modalities: dict[str, Modality] = field(default_factory=dict)  # attack suite → modality
+    categories: dict[tuple[str, str], str] = field(default_factory=dict)  # (suite, prompt id) → harm category
 
     def group(self, answer: AnswerId) -> str:
         """The request that an answer belongs to."""

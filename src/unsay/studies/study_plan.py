@@ -35,23 +35,14 @@ CEILING = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """One arm under one rule on one model, with all its seeds.
+    """One arm under one rule on one model, with all its seeds."""
 
-    Attributes:
-        arm: the arm's name.
-        title: the arm's title, for people.
-        model: as in a run's configuration.
-        rule: what is equal for all arms.
-        rules: the rules that its runs serve: several only for the reference.
-        values: settings of its runs, without seed and budget.
-    """
-
-    arm: str
-    title: str
-    model: str
-    rule: Rule
-    rules: tuple[Rule, ...]
-    values: dict[str, Any]
+    arm: str  # the arm's name
+    title: str  # the arm's title, for people
+    model: str  # as in a run's configuration
+    rule: Rule  # what is equal for all arms
+    rules: tuple[Rule, ...]  # the rules that its runs serve: several only for the reference
+    values: dict[str, Any]  # settings of its runs, without seed and budget
 
     @property
     def name(self) -> str:
@@ -61,17 +52,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a study.
-
-    Attributes:
-        study: the settings.
-        reference: the name of the arm that others are compared with.
-        variants: all variants; the reference of each model comes before those that need it.
-    """
+    """All runs of a study."""
 
     study: StudySettings
-    reference: str
-    variants: tuple[Variant, ...]
+    reference: str  # the name of the arm that others are compared with
+    variants: tuple[Variant, ...]  # all variants; the reference of each model comes before those that need it
 
     def base_config(self, model: str) -> RunConfig:
         """The settings of the run that evaluates an original model."""

@@ -18,47 +18,29 @@ RULES = {"steps": "equal steps", "tokens": "equal tokens", "seconds": "equal sec
 
 @dataclass(frozen=True)
 class Column:
-    """One measure of a frame.
+    """One measure of a frame."""
 
-    Attributes:
-        name: as in `study.json`.
-        title: for people.
-        unit: `rate`, or the unit to show.
-        higher_is_better: whether more is better.
-    """
-
-    name: str
-    title: str
-    unit: str
-    higher_is_better: bool
+    name: str  # as in `study.json`
+    title: str  # for people
+    unit: str  # `rate`, or the unit to show
+    higher_is_better: bool  # whether more is better
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measure of one arm.
-
-    Attributes:
-        measure: its value.
-        pair: its comparison with the reference, where there is one.
-    """
+    """One measure of one arm."""
 
     measure: Measure
-    pair: Comparison | None
+    pair: Comparison | None  # its comparison with the reference, where there is one
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm of a ranking.
-
-    Attributes:
-        arm: the arm.
-        place: its place; None for an arm that failed.
-        cells: its measures by name.
-    """
+    """One arm of a ranking."""
 
     arm: ArmRow
-    place: Place | None
-    cells: Mapping[str, Cell]
+    place: Place | None  # its place; None for an arm that failed
+    cells: Mapping[str, Cell]  # its measures by name
 
     def places(self) -> str:
         """Its place in words: `2`, or `1–3` for a tie."""
@@ -72,21 +54,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Frame:
-    """A ranking with everything that a table shows of it.
-
-    Attributes:
-        result: the study.
-        ranking: the ranking.
-        columns: measures that a ranking shows.
-        rows: arms, the safest first.
-        failed: arms without a result.
-    """
+    """A ranking with everything that a table shows of it."""
 
     result: StudyResult
     ranking: Ranking
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    failed: tuple[Row, ...]
+    columns: tuple[Column, ...]  # measures that a ranking shows
+    rows: tuple[Row, ...]  # arms, the safest first
+    failed: tuple[Row, ...]  # arms without a result
 
     def compared(self) -> list[tuple[ArmRow, dict[str, Comparison]]]:
         """Each arm that is compared with the reference, and its comparisons by measure."""
