@@ -91,9 +91,7 @@ def calibrate(
 def report_lines(report: "CalibrationReport", kept: "CalibrationReport | None" = None) -> list[RenderableType]:
     """A calibration for a terminal of 80 columns: a heading per labelled set, two numbers on a line.
 
-    Args:
-        report: what was measured now.
-        kept: everything that is kept, earlier calibrations included; the report itself by default.
+    `kept` is everything that is kept, earlier calibrations included.
     """
     from unsay.records import Label
 

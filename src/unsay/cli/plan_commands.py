@@ -59,10 +59,7 @@ def plan(
 def _table(plan: "Plan", lengths: tuple[int, int, int], fit: "Fit | None") -> Table:
     """Rows of name and value; memory by part, largest first.
 
-    Args:
-        plan: the plan.
-        lengths: tokens of a prompt, an answer and a picture that it assumes.
-        fit: what would fit, where the plan does not.
+    The lengths are the tokens of a prompt, an answer and a picture; `fit` is what would fit, where the plan does not.
     """
     from unsay.planning.choose import memory_of_card
     from unsay.planning.estimate import UTILISATION

@@ -30,10 +30,7 @@ def starting_config(
 ) -> str:
     """YAML of every setting with a comment; it parses back to the configuration.
 
-    Args:
-        config: values to start from, such as a preset's; the defaults if None.
-        launch: the `accelerate launch` configuration of the run; None for a single process.
-        reasons: why these values were chosen for a model.
+    Its head has the `reasons` for these values, and the `accelerate launch` configuration unless a single process runs.
     """
     chosen = "the value that was chosen" if reasons else "the preset's value"
     what = "its default; delete what you do not change" if config is None else chosen

@@ -33,13 +33,8 @@ class Choice:
 def choose(model: str, gpus: tuple[int, str] | None = None, *, sharded: bool = False) -> Choice:
     """Settings for a model's family, size and cards; no weights are read.
 
-    Args:
-        model: `pocket`, a checkpoint folder, or a model id.
-        gpus: 1 or 8 of a card; None chooses for one card of 80 GB without checking.
-        sharded: whether the layers will be split over the cards.
-
-    Raises:
-        UserError: the model's configuration cannot be read, there are no settings for so many cards, or none fit.
+    The model is `pocket`, a checkpoint folder, or a model id; the cards are 1 or 8 of a kind, or one of 80 GB without
+    checking. `sharded` tells that the layers will be split over them. A `UserError` where no settings fit.
     """
     if model in NAMED and gpus is None:
         return Choice(RunConfig(model=model), (f"The defaults are those of {model}, on a CPU.",))
@@ -145,12 +140,9 @@ class Saving:
 
 
 def first_that_fits(config: RunConfig, answer: int, planned: Callable[[RunConfig, int], Plan]) -> Fit | None:
-    """The cheapest combination of savings with which training fits, as `plan` estimates; None if none does.
+    """The cheapest combination of savings with which training fits, as `planned` estimates; None if none does.
 
-    Args:
-        config: settings that do not fit.
-        answer: tokens of an answer.
-        planned: plans other settings and another length of answers for the same cards.
+    `planned` plans other settings and another length of answers for the same cards.
     """
     for saving in savings(config, answer):
         changed = saving.applied(config)
@@ -182,15 +174,10 @@ def savings(config: RunConfig, answer: int) -> Iterator[Saving]:
 
 
 def for_launch(start: Choice, launch: str, gpus: tuple[int, str] | None = None) -> Choice:
-    """The same start, with steps that the launcher's processes can share.
+    """The same start, with steps that the processes of a launcher (`ddp`, `fsdp2` or `zero3`) can share.
 
-    Args:
-        start: settings that a run starts from.
-        launch: `ddp`, `fsdp2` or `zero3`.
-        gpus: the cards that `start` was chosen for, if any.
-
-    Raises:
-        UserError: 4 bits that would be split, rows that do not divide by the processes, or another number of cards.
+    `gpus` are the cards that `start` was chosen for. A `UserError` for 4 bits that would be split, rows that do not
+    divide by the processes, or another number of cards.
     """
     processes = processes_of(launch)
     config = RunConfig() if start.config is None else start.config

@@ -69,11 +69,7 @@ GPUS: dict[str, Gpu] = {
 
 
 def parse_gpus(text: str) -> tuple[int, str]:
-    """`8xH100` → (8, "H100"); a bare name is one card.
-
-    Raises:
-        UserError: malformed, or an unknown card.
-    """
+    """`8xH100` → (8, "H100"); a bare name is one card. A `UserError` if it is malformed or unknown."""
     match = re.fullmatch(r"(?:(\d{1,4})\s*x\s*)?(\S+)", text.strip(), flags=re.IGNORECASE)
     names = {name.lower(): name for name in GPUS}
     if match is None or match[2].lower() not in names or (match[1] is not None and int(match[1]) < 1):
@@ -140,10 +136,6 @@ def plan(
         image_tokens: tokens of a picture beside each prompt; 0 without training pictures.
         sharded: whether the layers are split over the cards.
         vlm: the `outline` of this model and adapter, if at hand.
-
-    Raises:
-        UserError: the model's configuration cannot be read, the batch does not divide by the cards and turns, or the
-            model cannot be split.
     """
     count = 1 if gpus is None else gpus[0]
     answer = config.train.max_answer_tokens if answer is None else answer
@@ -219,11 +211,7 @@ def _check_shardable(config: RunConfig, vlm: VLM, image_tokens: int) -> None:
 
 
 def outline(config: RunConfig) -> VLM:
-    """The model with its adapter on the meta device: modules and shapes, no weights.
-
-    Raises:
-        UserError: its configuration cannot be read.
-    """
+    """The model with its adapter on the meta device: modules and shapes, no weights."""
     vlm, lora = load_skeleton(config.model), config.train.lora
     with torch.device("meta"):
         targets = language_linears(vlm, lora)

@@ -257,11 +257,7 @@ class Panel:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file, without a last line that a kill cut off; none if there is no file.
-
-    Raises:
-        UserError: a malformed line that is not the last, or a row that is not an object.
-    """
+    """Rows of a metrics file, without a last line that a kill cut off; none if there is no file."""
     text = read_text(path) if path.exists() else ""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     rows: list[dict[str, Any]] = []

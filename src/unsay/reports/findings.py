@@ -44,15 +44,11 @@ def by_phase(when: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 class Pool:
-    """Suites that are counted together: all outcomes ÷ all judged answers.
+    """Suites of one kind, without controls, that are counted together: all outcomes ÷ all judged answers.
 
     Where verdicts are missing in one phase, the two numbers would cover different suites, and a change might be nothing
     but that. So a suite weighs the same in both: as many answers as were judged in the phase with fewer. One without
     a verdict in a phase is thereby left out of both, and `unjudged` names it.
-
-    Args:
-        rows: suites of one kind, without controls.
-        phases: those that were run.
     """
 
     def __init__(self, rows: Iterable[SuiteRow], phases: Sequence[Phase]) -> None:

@@ -53,9 +53,6 @@ def write_report(run_dir: Path) -> Path:
     """Write `report.html` from a run directory, atomically, and return its path.
 
     Only `scores.json` is required; what else is missing is left out of the page.
-
-    Raises:
-        UserError: no such run, no scores, or a malformed file.
     """
     run_dir = Path(run_dir)
     path = run_dir / "scores.json"
@@ -108,11 +105,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
 
 
 def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
-    """Read what a run directory holds beside its scores.
-
-    Raises:
-        UserError: a file that exists but is malformed; names the file and the line.
-    """
+    """Read what a run directory holds beside its scores; a `UserError` names the file and line that are malformed."""
     config, path = run_dir / "config.yaml", run_dir / "environment.json"
     environment = read_json(path) if path.exists() else {}
     return ReportInputs(

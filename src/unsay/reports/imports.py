@@ -42,9 +42,6 @@ def import_results(run_dir: Path, path: Path) -> int:
     """Add the numbers of a results file to a run, so that its report shows them; returns how many they are.
 
     Importing the same file again changes nothing.
-
-    Raises:
-        UserError: no such run or file, or not a results file.
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such run directory")
@@ -63,8 +60,7 @@ def imported(run_dir: Path) -> list[ImportedRow]:
 def read_results(path: Path) -> list[ImportedRow]:
     """The numbers of a results file, without words, standard errors without a metric and values that are not finite.
 
-    Raises:
-        UserError: not JSON, no `results`, or not a single number in them.
+    A file without a single number is a `UserError`.
     """
     content = read_json(path)
     results = content.get("results") if isinstance(content, dict) else None

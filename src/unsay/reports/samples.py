@@ -55,13 +55,8 @@ Verdicts = Mapping[Phase, Mapping[str, Verdict]]
 def choose(prompts: Sequence[Prompt], answers: Answers, verdicts: Verdicts, run_dir: Path) -> list[Sample]:
     """The first prompts in the order of their hashed ids, and one more that failed unless one of these did.
 
-    The hash makes the choice blind to content; the failure is added so that a good table cannot hide it.
-
-    Args:
-        prompts: one suite.
-        answers: responses by phase and id; prompts without any are left out.
-        verdicts: verdicts by phase and id, as far as they exist.
-        run_dir: where relative picture paths start.
+    The hash makes the choice blind to content; the failure is added so that a good table cannot hide it. Prompts
+    without any answer are left out.
     """
     answered = (row for row in prompts if any(row.id in of_phase for of_phase in answers.values()))
     candidates = sorted(answered, key=lambda row: content_key(row.id))

@@ -81,20 +81,10 @@ class Side:
 
 
 def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:
-    """Pair two finished evaluations, and write `scores.json` and `report.html`.
+    """Pair two finished evaluations, and write `scores.json` and `report.html` (see `unsay.compare`).
 
     Prompts, answers and verdicts are copied into `out` in the layout of a run directory, so that the report can be
     written again; pictures stay where they are.
-
-    Args:
-        before: a run directory, or `DIR:before` or `DIR:after` for a phase of it; its last phase if none is named.
-        after: the same.
-        out: the directory of the comparison.
-        common: compare only the suites that are the same in both.
-
-    Raises:
-        UserError: no finished run there, or one that is being written; the same evaluation twice; different suites,
-            items, generation settings or judges; or `out` holds a run.
     """
     places = [_parse_place(before), _parse_place(after)]
     with ExitStack() as until_read:

@@ -43,17 +43,11 @@ Row = TypeVar("Row", Example, Prompt)
 def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
     """Keep other processes out of a directory while the returned lock is referenced; a killed process holds none.
 
-    Args:
-        folder: the directory; created if it does not exist, unless it is only read.
-        reading: nothing is written there, so it may be read-only. Another process may only read too and is given
-            `READ_TIMEOUT` seconds; release the lock as soon as everything is read.
+    The directory is created if it does not exist, unless it is only read. Another process may then only read, too, and
+    is given `READ_TIMEOUT` seconds; release the lock as soon as everything is read.
 
-    Returns:
-        None if the disk has no locks (a file in place of one would outlive a killed run), or if a directory that is
-        only read cannot be written.
-
-    Raises:
-        UserError: another process has the lock, or the folder cannot be written.
+    Returns None if the disk has no locks (a file in place of one would outlive a killed run), or if a directory that is
+    only read cannot be written.
     """
     # One lock for all runs of this process: it may open the same directory again.
     lock = FileLock(folder / ".lock", is_singleton=True, fallback_to_soft=False)
@@ -187,10 +181,6 @@ class Run:
 
         The files of a directory with a run in it change with the first stage that is not reused (`begin_work`), or when
         the run is scored.
-
-        Raises:
-            UserError: the folder cannot be written, is in use, or was made by an earlier version; or the device does
-                not exist.
         """
         check_device(config.device)
         device = device_of(config, processes)

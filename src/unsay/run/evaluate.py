@@ -80,10 +80,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
     """Answer every suite with the original model, or with an adapter on it, and judge the answers.
 
     Where the settings name a server, it answers instead. Writes the phase's files in `responses/`, `verdicts/<judge>/`
-    and `values/`, and its `conditions_path`.
-
-    Raises:
-        UserError: an unreadable image, before anything is generated.
+    and `values/`, and its `conditions_path`. An unreadable image is a `UserError` before anything is generated.
     """
     config = run.config.evaluation
     server = None if config.responder is None else EndpointResponder(config.responder)
@@ -196,11 +193,7 @@ def ignored_parameters(server: EndpointResponder | None, judge: Any) -> dict[str
 
 
 def grade_answers(judge: Any, grade: Grade, pairs: Sequence[tuple[Prompt, Response]]) -> list[Value]:
-    """A judge model's grades, in order; an error with one row costs only that row.
-
-    Raises:
-        UserError: the judge is no judge model, or its server accepts no requests.
-    """
+    """A judge model's grades, in order; an error with one row costs only that row."""
     client = getattr(judge, "client", None)
     if client is None:
         raise UserError(f"evaluation.judge: '{judge.name}' cannot grade open answers; '{GRADER}' can")

@@ -71,12 +71,7 @@ class TrainingExamples:
 
 
 def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
-    """Make the training examples and the probe, from the user's file or by the recipe; writes both to `train/`.
-
-    Raises:
-        UserError: malformed examples, one that a suite asks, settings that do not fit the method, or no harmful answers
-            where the method needs them.
-    """
+    """Make the training examples and the probe, from the user's file or by the recipe; writes both to `train/`."""
     config = run.config
     method = build_method(config.method, config.method_settings)
     plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
@@ -145,11 +140,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 
 
 def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
-    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as many as wanted.
-
-    Raises:
-        UserError: a category that no request has.
-    """
+    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as many as wanted."""
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
 
@@ -207,11 +198,7 @@ def normal_answers(run: Run, rows: list[SourceRow]) -> list[OwnAnswer]:
 
 
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list.
-
-    Raises:
-        UserError: as `read_user_rows`.
-    """
+    """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list."""
     examples = [example for _, example in read_user_rows(path, Example, "examples")]
     retain = [example.id for example in examples if example.role is Role.RETAIN]
     aside = set(random.Random(seed).sample(retain, min(probe, len(retain) // 10)))

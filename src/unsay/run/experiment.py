@@ -22,14 +22,8 @@ from unsay.scoring import Scores
 def unlearn_run(run: Run, user_suites: Suites | None = None) -> Scores:
     """Evaluate the original model, unlearn, evaluate the unlearned model, and report.
 
-    Of several processes the first does everything, and the others take part in the training.
-
-    Args:
-        run: the run.
-        user_suites: the user's own suites: asked before and after, and kept out of the training data, like the others.
-
-    Raises:
-        UserError: bad settings or data, NaN or collapse in training, or a lost process.
+    The user's own suites are asked before and after, and kept out of the training data, like the others. Of several
+    processes the first does everything, and the others take part in the training.
     """
     if run.config.evaluation.responder is not None:
         raise UserError("evaluation.responder: a server cannot answer for a model that is trained here; leave it out")
@@ -59,15 +53,9 @@ def _unlearn(run: Run, user_suites: Suites | None) -> Scores:
 
 
 def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter | None = None) -> Scores:
-    """Evaluate the original model, and with an adapter also the unlearned one, and report.
+    """Evaluate the original model, and with an adapter (of this or another run) also the unlearned one, and report.
 
-    Args:
-        run: the run.
-        user_suites: the user's own suites; asked alone if the settings name no others.
-        adapter: a trained adapter, of this or of another run.
-
-    Raises:
-        UserError: an unknown suite, one without data, an unreadable image, or an adapter that does not fit the model.
+    The user's own suites are asked alone if the settings name no others.
     """
     suites = build_suites(run, user_suites, standard=user_suites is None)
     results = [evaluate_phase(run, suites, Phase.BEFORE)]

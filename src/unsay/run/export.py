@@ -53,16 +53,9 @@ def export(
 ) -> Exported:
     """Export the adapter of a run; the folder is written whole, or not at all.
 
-    Args:
-        run_dir: a run directory with an adapter.
-        out: the folder to create.
-        merge: write a whole checkpoint that needs neither `unsay` nor `peft`, instead of the adapter.
-        dtype: precision of the merged weights; the base checkpoint's by default.
-        device: where to merge; by default the run's device or its device map.
-
-    Raises:
-        UserError: no run or no adapter there, `out` exists, a full disk, too little memory, or a merged checkpoint
-            whose answers differ from the adapted model's.
+    `merge` writes a whole checkpoint that needs neither `unsay` nor `peft`, instead of the adapter: in `dtype`, or in
+    the base checkpoint's precision, and on `device`, or on the run's device or its device map. A merged checkpoint
+    whose answers differ from the adapted model's is a `UserError`.
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir / "config.yaml")
@@ -143,16 +136,10 @@ def model_card(
     dtype: str | None,
     pictured: bool = False,
 ) -> str:
-    """README.md of an export, in Markdown with a metadata header.
+    """README.md of an export, in Markdown with a metadata header; without scores it says that nothing was measured.
 
-    Args:
-        config: the run's settings.
-        scores: its scores; without them the card says that nothing was measured.
-        environment: content of `environment.json`.
-        result: content of `train/result.json`.
-        merged: a whole checkpoint, not an adapter.
-        dtype: precision of a merged checkpoint.
-        pictured: training examples had pictures.
+    `environment` and `result` are the contents of `environment.json` and `train/result.json`; `pictured` tells that
+    training examples had pictures.
     """
     parts = [
         _header(config, merged),

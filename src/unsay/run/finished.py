@@ -87,11 +87,7 @@ class MeasuredRun:
         return [(item, value) for item, value in pairs if value is not None]
 
     def check(self) -> None:
-        """Assert that the scores count these verdicts.
-
-        Raises:
-            UserError: they count others.
-        """
+        """Raise a `UserError` if the scores count other verdicts than these."""
         for row in self.scores.rows:
             counts = Counter(self.labels(row))
             if any(counts[label] != getattr(row, label.value) for label in Label):
@@ -149,21 +145,15 @@ def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def settings_but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
     """The settings that pooled runs have in common.
 
-    Args:
-        config: a run's settings.
-        budgets: leave out `train.max_tokens` and `train.max_seconds` too, since a run may have been given the budget
-            that another run of its seed used.
+    `budgets` leaves out `train.max_tokens` and `train.max_seconds` too, since a run may have been given the budget that
+    another run of its seed used.
     """
     train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
     return config.model_dump(exclude={"seed": True, "train": train})
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Read the results of a finished run.
-
-    Raises:
-        UserError: a file is missing or malformed, or the scores count other verdicts.
-    """
+    """Read the results of a finished run; a `UserError` names the file that is missing or malformed."""
     environment = read_json(folder / "environment.json")
     if not isinstance(environment, dict):
         raise UserError(f"{folder / 'environment.json'}: expected an object")

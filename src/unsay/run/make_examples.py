@@ -62,14 +62,8 @@ class MadeExamples:
 def make_examples(path: Path, making: MakeSettings, answering: Answering | None = None) -> MadeExamples:
     """Make examples from a JSONL file whose rows have any of the shapes that `read_row` knows.
 
-    Args:
-        path: the file; image paths are relative to it.
-        making: roles and fields.
-        answering: answers requests to forget or retain that have no answer; without it such rows are broken.
-
-    Raises:
-        UserError: the file cannot be read, has rows that cannot be used (named by line, never repeated), or gives no
-            example.
+    Image paths are relative to the file. `answering` answers requests to forget or retain that have no answer; without
+    it such rows are broken. A `UserError` names rows that cannot be used by line, and never repeats their text.
     """
     made = MadeExamples()
     rows: list[Exchange] = []
@@ -110,14 +104,9 @@ def describe_broken(broken: dict[str, list[int]]) -> str:
 
 
 def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[list[Example], list[Overlap]]:
-    """The examples that no suite asks, and the overlaps of the others.
+    """The examples (with absolute image paths) that no suite asks, and the overlaps of the others.
 
-    Args:
-        examples: with absolute image paths.
-        suites: their names; without any, the standard ones. Whole suites are searched, whatever a run's limit.
-
-    Raises:
-        UserError: an unknown suite, or one whose data is not here.
+    Without suites, the standard ones. Whole suites are searched, whatever a run's limit.
     """
     with tempfile.TemporaryDirectory() as folder:
         prompts = {suite.name: suite.prompts(Setting(Path(folder))) for suite in select_suites(suites)}
@@ -127,11 +116,7 @@ def drop_overlaps(examples: Sequence[Example], suites: Sequence[str]) -> tuple[l
 
 
 def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Role]:
-    """How many answers of each role exceed a token limit, their end counted as one token; loads only the tokenizer.
-
-    Raises:
-        UserError: there is no such model, or it has no tokenizer.
-    """
+    """How many answers of each role exceed a token limit, their end counted as one token; loads only the tokenizer."""
     from transformers import AutoTokenizer
 
     try:

@@ -29,8 +29,7 @@ class Overlap(Record):
 def check_disjoint(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]], listing: Path) -> None:
     """Assert that no suite asks what is trained on (see `find_overlaps`); ids of overlaps go to the file `listing`.
 
-    Raises:
-        UserError: says how many examples overlap with which suites; no text is repeated.
+    The `UserError` says how many examples overlap with which suites; no text is repeated.
     """
     overlaps = find_overlaps(examples, suites)
     if not overlaps:

@@ -71,12 +71,8 @@ def score_run(
 ) -> Scores:
     """Score the phases of a run, and write `scores.json`.
 
-    Args:
-        run: the run.
-        suites: prompts by suite.
-        results: of the phases that were evaluated.
-        about: what explains the run beside model and seed: its method, or the adapter that was evaluated.
-        cautions: about the model after, beside those that follow from the numbers, the suites and the judge.
+    `about` explains the run beside model and seed: its method, or the adapter that was evaluated. `cautions` about the
+    model after come beside those that follow from the numbers, the suites and the judge.
     """
     conditions = answer_conditions(results)
     scores = score_phases(
@@ -128,9 +124,6 @@ def score_phases(
 
     The arguments are those of `scoring.assemble`; `cautions` come beside those that follow from the suites and the
     judge.
-
-    Raises:
-        UserError: rows that do not match the prompts.
     """
     judged = {name: prompts for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY}
     known: dict[str, Suite] = {name: suite for name in suites if (suite := find_suite(name)) is not None}

@@ -29,14 +29,9 @@ Suites: TypeAlias = dict[str, list[Prompt]]
 
 
 def select_suites(names: Sequence[str], judge: str | None = None) -> list[Suite]:
-    """The suites of these names; without names, the standard ones that can be run here.
+    """The suites of these names (`all-available`: every one that can be run here); without names, the standard ones.
 
-    Args:
-        names: suites; `all-available` stands for every one that can be run here.
-        judge: the configured judge, where it decides what can be run.
-
-    Raises:
-        UserError: an unknown suite, or one whose score needs another judge.
+    The configured judge may decide what can be run: a suite whose score needs another one is a `UserError`.
     """
     selected: dict[str, Suite] = {}
     for name in names or [suite.name for suite in STANDARD if suite.missing(judge) is None]:
@@ -49,11 +44,7 @@ def select_suites(names: Sequence[str], judge: str | None = None) -> list[Suite]
 
 
 def requested_suites(names: Sequence[str]) -> list[Suite]:
-    """The suites of these names, whether or not they can be run here; without names, the standard ones.
-
-    Raises:
-        UserError: an unknown suite.
-    """
+    """The suites of these names, whether or not they can be run here; without names, the standard ones."""
     if not names:
         return list(STANDARD)
     suites = (suite for name in names for suite in (SUITES.values() if name == ALL else [get_suite(name)]))
@@ -73,17 +64,9 @@ def unavailable_suites(names: Sequence[str], judge: str | None = None) -> dict[s
 def build_suites(run: Run, user_suites: Suites | None = None, *, standard: bool = True) -> Suites:
     """Make the prompts of the packaged suites that the settings name, and of the user's; writes `suites/`.
 
-    Suites that cannot be run here are noted in `run.left_out`. In the files, image paths are relative to the run
-    directory, so that it can be moved.
-
-    Args:
-        run: the run.
-        user_suites: the user's own (see `read_suite_file`).
-        standard: take the standard suites if the settings name none.
-
-    Raises:
-        UserError: an unknown suite, one whose data is not here, one without prompts, or one that the settings name and
-            a server cannot answer.
+    Suites that cannot be run here are noted in `run.left_out`; if the settings name one, it is a `UserError`. In the
+    files, image paths are relative to the run directory, so that it can be moved. `standard` takes the standard suites
+    if the settings name none.
     """
     suites = _packaged_suites(run) if standard or run.config.evaluation.suites else {}
     for name, prompts in (user_suites or {}).items():
@@ -131,11 +114,7 @@ def _packaged_suites(run: Run) -> Suites:
 
 
 def _answerable(run: Run, suites: Suites) -> Suites:
-    """The suites that the run's responder can answer: a server gives no likelihoods.
-
-    Raises:
-        UserError: the settings name a suite that needs likelihoods.
-    """
+    """The suites that the run's responder can answer: a server gives no likelihoods."""
     if run.config.evaluation.responder is None:
         return suites
     likelihood = [name for name in suites if (suite := find_suite(name)) is not None and suite.likely]
@@ -182,8 +161,7 @@ UserRow = TypeVar("UserRow", Example, Question)
 def read_user_rows(path: Path, row_type: type[UserRow], what: str) -> list[tuple[int, UserRow]]:
     """The rows of a user's JSONL file with their lines; image paths are relative to the file, and returned absolute.
 
-    Raises:
-        UserError: names the file and the line: no rows, a malformed one, a repeated id, a missing or unreadable image.
+    A `UserError` names the file and the line: malformed, a repeated id, a missing or unreadable image.
     """
     rows: dict[str, tuple[int, UserRow]] = {}
     for line, row in read_numbered_rows(path, row_type):
@@ -202,13 +180,10 @@ def read_user_rows(path: Path, row_type: type[UserRow], what: str) -> list[tuple
 
 
 def read_suite_file(path: Path) -> Suites:
-    """Read the user's own suites from a JSONL file of `Question` rows.
+    """Read the user's own suites from a JSONL file of `Question` rows, whose image paths are relative to it.
 
-    Image paths are relative to the suite file. Attack and benign rows are scored by different rates and become two
-    suites, `<file>-attack` and `<file>-benign`; if a packaged suite has that name, `<file>-file-…`.
-
-    Raises:
-        UserError: as `read_user_rows`; or turns that do not alternate, or a condition that contradicts the image.
+    Attack and benign rows are scored by different rates and become two suites, `<file>-attack` and `<file>-benign`;
+    if a packaged suite has that name, `<file>-file-…`.
     """
     suites: Suites = {}
     for line, question in read_user_rows(path, Question, "questions"):

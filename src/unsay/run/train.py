@@ -22,11 +22,7 @@ class TrainedAdapter(Adapter):
 
 
 def plan_run(run: Run, examples: TrainingExamples) -> TrainingPlan:
-    """Plan every step and check the plan, before the original model is evaluated.
-
-    Raises:
-        UserError: examples that do not fit the method, the settings, the model or the processes.
-    """
+    """Plan every step and check the plan, before the original model is evaluated."""
     config, progress = run.config, run.stages.progress
     progress.start("Plan the training", None)
     method = build_method(config.method, config.method_settings)
@@ -65,8 +61,7 @@ def training_settings(run: Run, examples: TrainingExamples) -> TrainSettings:
 def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
     """Train the adapter; writes `adapter/` and `train/`.
 
-    Raises:
-        UserError: NaN or collapse before the first checkpoint, too little memory, or a lost process.
+    NaN or collapse before the first checkpoint, too little memory, or a lost process is a `UserError`.
     """
     outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
     result_path = run.folder / "train" / "result.json"

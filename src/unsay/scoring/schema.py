@@ -379,11 +379,7 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read `scores.json`.
-
-    Raises:
-        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
-    """
+    """Read `scores.json`; a `UserError` names the wrong field, or says what to do about another version."""
     value: Any = read_json(path)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:

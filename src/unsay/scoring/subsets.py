@@ -64,17 +64,7 @@ Item = TypeVar("Item", bound=HasId)
 
 
 def by_id(prompts: Sequence[Prompt], rows: Sequence[Item], suite: str, what: str) -> Mapping[str, Item]:
-    """The rows by id, exactly one for every prompt.
-
-    Args:
-        prompts: the suite.
-        rows: responses or verdicts of that suite.
-        suite: its name, for the message.
-        what: `responses` or `verdicts`, for the message.
-
-    Raises:
-        UserError: prompts without a row, rows without a prompt, or a repeated id.
-    """
+    """The rows (`what` names them in messages) by id; a `UserError` unless there is exactly one for every prompt."""
     wanted, given = Counter(row.id for row in prompts), Counter(row.id for row in rows)
     for counts, where in ((wanted, "prompts"), (given, what)):
         if repeated := sorted(name for name, count in counts.items() if count > 1):

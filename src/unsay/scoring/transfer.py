@@ -27,21 +27,9 @@ def score_transfer(
 ) -> TransferRow:
     """How much of the text drop reaches the image twin, with a bootstrap over requests.
 
-    A resampled request takes its verdicts of both suites and both phases along.
-
-    Args:
-        text_prompts: the text suite; its requests are matched to the image suite's by `group`.
-        text_verdicts: (before, after) for the text suite.
-        image_prompts: the image suite.
-        image_verdicts: (before, after) for the image suite.
-        titles: suite name to title.
-        seed: of the bootstrap.
-
-    Returns:
-        A row whose `transfer` is None when the 95 % interval of the text drop reaches zero.
-
-    Raises:
-        UserError: an empty suite, verdicts that do not match a suite's prompts, or suites without a common request.
+    Requests of the two suites are matched by `group`; a resampled request takes its verdicts of both suites and both
+    phases (before, after) along. `transfer` is None when the 95 % interval of the text drop reaches zero. Suites
+    without a common request are a `UserError`.
     """
     if not text_prompts or not image_prompts:
         raise UserError("transfer: a suite has no prompts; give both a text suite and its image twin")

@@ -37,7 +37,7 @@ def score_utility(
     parts: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> UtilityRow:
-    """The number of a utility suite in one phase, with its interval.
+    """The number of a utility suite in one phase, with its interval; None where no item has a value.
 
     A mean of the items, with Wilson's interval for right/wrong values and a bootstrap's for others, unless `total`
     computes another number.
@@ -55,12 +55,6 @@ def score_utility(
         strata: the part of that number that each item belongs to, where it is put together from parts.
         parts: further numbers of the suite, by name.
         seed: of the bootstrap.
-
-    Returns:
-        A row whose value is None where no item has one.
-
-    Raises:
-        UserError: no items.
     """
     if not values:
         raise UserError(f"suite {suite!r}: nothing was measured ({phase}); a utility suite needs at least one item")
@@ -122,17 +116,7 @@ def compare_utility(
     of the items' changes. Where the suite's number is not a mean of its items, its difference and interval are of that
     number, and the test is still of the items.
 
-    Args:
-        suite: its name.
-        before: one number per item; None where there is none.
-        after: the same after.
-        title: for people.
-        groups: the cluster of each item; None where items are independent.
-        unit: `rate` for values from 0 to 1, else the text beside the number.
-        higher_is_better: False for error rates and losses.
-        total: indices of items, and the phase → the suite's number, where that is not a mean.
-        strata: the part of that number that each item belongs to, where it is put together from parts.
-        seed: of the draws.
+    The arguments are those of `score_utility`; `total` is given the phase, too.
     """
     pairs = [(i, b, a) for i, (b, a) in enumerate(zip(before, after, strict=True)) if b is not None and a is not None]
     items = [index for index, _, _ in pairs]

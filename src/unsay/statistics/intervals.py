@@ -93,16 +93,12 @@ def effective_n(rate: float, low: float, high: float) -> float:
 def paired_interval(a: float, b: float, c: float, d: float) -> Interval | None:
     """95 % interval of the change (after - before) in a paired rate; None when there are no pairs.
 
+    Of the pairs, a have the outcome in both phases, b before only, c after only, and d in neither.
+
     Newcombe 1998, Statistics in Medicine 17:2635, method 10: two Wilson intervals joined through the correlation of
     the pairs. It keeps a sensible width when b or c is 0, where the Wald interval collapses.
 
     The counts need not be whole: pairs that rest on fewer requests count for as many as these.
-
-    Args:
-        a: outcome in both phases.
-        b: outcome before only.
-        c: outcome after only.
-        d: outcome in neither.
     """
     n = a + b + c + d
     before, after = wilson(a + b, n), wilson(a + c, n)
@@ -192,11 +188,8 @@ def resampled_mean(
 ) -> Estimate:
     """Mean of `values` with a bootstrap interval over groups and, when there are several, over training seeds.
 
-    Args:
-        values: one number per answer (1.0 where the outcome happened, else 0.0, for a rate).
-        groups: the request of each answer.
-        seeds: the training seed of each answer; None for a single run.
-        seed: of the bootstrap's own generator; equal input and seed give equal numbers.
+    A value, its group (the request) and its seed are those of one answer. Equal input and `seed`, that of the
+    bootstrap's own generator, give equal numbers.
     """
     if not values:
         raise ValueError("no values to average")
@@ -267,18 +260,13 @@ def clustered_total(
     *,
     seed: int = 0,
 ) -> Interval | None:
-    """95 % percentile interval of any number of a set of items, by resampling whole clusters.
+    """95 % percentile interval of any number (`total`) of a set of items, by resampling whole clusters.
 
-    Args:
-        total: indices of items, repeats included → the number.
-        items: the indices that count.
-        groups: the cluster of each of them.
-        strata: the part of the number that each belongs to, where it is put together from parts (MME's subtasks):
-            every part keeps its number of clusters, because a part that a resample misses would be missing in the sum.
-        seed: of the bootstrap.
+    A total is given the indices of items, repeats included. `strata` are the parts that it is put together from (MME's
+    subtasks): every part keeps its number of clusters, because a part that a resample misses would be missing in the
+    sum.
 
-    Returns:
-        None where a stratum has a single cluster, which says nothing about others, or where resampling changes nothing.
+    None where a stratum has a single cluster, which says nothing about others, or where resampling changes nothing.
     """
     parts: dict[str, dict[str, list[int]]] = {}
     for index, group, part in zip(items, groups, strata or [""] * len(items), strict=True):

@@ -32,17 +32,11 @@ def mcnemar(b: int, c: int) -> float:
 def sign_flip(differences: Sequence[float], groups: Sequence[str], *, flips: int = FLIPS, seed: int = 0) -> float:
     """Two-sided p of no difference, by flipping the signs of whole requests.
 
-    If two models are alike, a request's difference is as likely to point one way as the other. Sums over all answers
-    to a request (its suites, pictures and seeds) are flipped, because these answers rise and fall together. With one
+    If two models are alike, a request's difference is as likely to point one way as the other. Sums over all answers to
+    a request (its suites, pictures and seeds) are flipped, because these answers rise and fall together. With one
     answer per request and outcomes 0 and 1 this is McNemar's exact test. Whole numbers are tested exactly, and so are
-    others of few requests; the rest is flipped at random, and the p is then that of Phipson and Smyth 2010
-    (doi 10.2202/1544-6115.1585), never 0.
-
-    Args:
-        differences: one per pair of answers.
-        groups: the request, or other cluster, of each pair.
-        flips: random flips; p is at least 1 ÷ (flips + 1) then.
-        seed: of the random flips.
+    others of few requests; the rest is flipped at random (`flips` times, so p is at least 1 ÷ (flips + 1)), and the p
+    is then that of Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585), never 0.
     """
     by_group: defaultdict[str, float] = defaultdict(float)
     for value, group in zip(differences, groups, strict=True):
@@ -110,13 +104,8 @@ def detectable_change(n: int) -> float | None:
 def detectable_difference(n: int, rate: float, rise: bool) -> float | None:
     """The smallest change from `rate` that a second model, measured on n other answers, shows with 80 % power.
 
-    Args:
-        n: answers of each model.
-        rate: the first model's, taken as its true one.
-        rise: whether the change is upwards.
-
-    Returns:
-        None where n is above `LARGEST_POWER_N`, or where not even the largest possible change would show.
+    The rate is taken as the first model's true one. None where n is above `LARGEST_POWER_N`, or where not even the
+    largest possible change would show.
     """
     largest = 1.0 - rate if rise else rate
     if not 0 < n <= LARGEST_POWER_N or largest <= 0:

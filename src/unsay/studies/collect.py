@@ -29,13 +29,7 @@ TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-ref
 def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
     """Read every run of a study and compare its arms; missing and failed runs are listed with their reasons.
 
-    Args:
-        plan: the study's plan.
-        runs: its finished runs.
-        command: how to do the study again.
-
-    Raises:
-        UserError: no original model was evaluated.
+    `command` says how to do the study again. A study without an evaluated original model is a `UserError`.
     """
     originals = {model: keyed.run for model in plan.study.models if (keyed := runs.original(model)) is not None}
     if not originals:

@@ -294,10 +294,7 @@ def _draw_key(canvas: "Figure", points: Sequence[Point], columns: int) -> None:
 def _styled(svg: str, words: str, spoken: dict[str, str]) -> str:
     """The drawing as an element of a page or a file: its colours follow the scheme, its points have titles.
 
-    Args:
-        svg: as matplotlib writes it.
-        words: what it shows, for readers who do not see it.
-        spoken: id of a point → the point in words, for whoever points at it.
+    `words` says what it shows; `spoken` maps the id of a point to the point in words, for whoever points at it.
     """
     width, height = map(float, re.findall(r' (?:width|height)="([\d.]+)pt"', svg)[:2])
     body = svg[svg.index("</defs>") + len("</defs>") :]  # what comes before is the XML header and a global style

@@ -75,11 +75,7 @@ class Worker:
         self._last: Run | None = None
 
     def do(self, job: Job, progress: Progress | None = None) -> JobStatus:
-        """Do a run, from where it was left. Whatever goes wrong in it becomes its status, except `KeyboardInterrupt`.
-
-        Raises:
-            UserError: the status cannot be written.
-        """
+        """Do a run, from where it was left. What goes wrong in it becomes its status, except `KeyboardInterrupt`."""
         key = ""
         try:
             key = job_key(job)
@@ -128,15 +124,9 @@ def _reason(error: Exception) -> str:
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings and examples, the original model's evaluation, the versions of its suites, of `scores.json` and
-    of its method. The code of training is not part of it: the report of a study lists the commits of its runs.
-
-    Args:
-        job: the run.
-        evaluated: key of the original's evaluation, where that was done elsewhere.
-
-    Raises:
-        UserError: a method that is unknown or written in no file, or examples that cannot be read.
+    That is its settings and examples, the original model's evaluation (`evaluated` is its key, where that was done
+    elsewhere), the versions of its suites, of `scores.json` and of its method. The code of training is not part of it:
+    the report of a study lists the commits of its runs.
     """
     suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
     return _key(job, evaluated, suites_key(suites), *_method_version(job))
@@ -204,10 +194,8 @@ def read_status(folder: Path) -> JobStatus | None:
 def resolve_precision(config: RunConfig, folders: Iterable[Path], elsewhere: Fast | None) -> RunConfig:
     """The settings with `fastest` replaced by a precision, which decides the numbers and so belongs into a run's key.
 
-    Args:
-        config: settings of a run. On an accelerator they are returned unchanged: a launcher's own machine may lack it.
-        folders: run directories; the precision of the first one that has these settings is taken.
-        elsewhere: else the precision of runs from elsewhere (`known_precision`); else it is measured.
+    It is that of the first of `folders` with these settings, else `elsewhere` (`known_precision`), else it is measured.
+    On an accelerator the settings are returned unchanged: a launcher's own machine may lack it.
     """
     if torch.device(config.device).type != "cpu":
         return config
@@ -223,10 +211,6 @@ def known_precision(config: RunConfig, is_known: Callable[[RunConfig], bool]) ->
     """The precision of a run from elsewhere; None if `fastest` is not set, or that run has other settings.
 
     Only the key of its settings is known, so every precision that `fastest` can become is tried.
-
-    Args:
-        config: settings of the original model's evaluation.
-        is_known: whether the run from elsewhere has these settings.
     """
     if config.model_settings.dtype != "fastest" or torch.device(config.device).type != "cpu":
         return None

@@ -61,12 +61,7 @@ class KeyedRun(NamedTuple):
 
 
 class StudyRuns:
-    """The finished runs of a study; each is read once.
-
-    Attributes:
-        folders: the study's directory.
-        known: runs that were handed over and belong to this study.
-    """
+    """The finished runs of a study, in its directory or handed over (`known`); each is read once."""
 
     def __init__(self, folders: StudyDirectory) -> None:
         self.folders = folders
@@ -118,11 +113,7 @@ class StudyRuns:
 
 
 def of_plan(plan: Plan, runs: Iterable[tuple[RunId, KeyedRun]]) -> dict[RunId, list[KeyedRun]]:
-    """Those of some runs that a plan has, whatever their settings are.
-
-    Raises:
-        UserError: there are runs, and the plan has none of them.
-    """
+    """Those of some runs that a plan has, whatever their settings are; a `UserError` if it has none of them."""
     wanted = {RunId.original(model) for model in plan.study.models}
     wanted |= {RunId.trained(v.model, v.name, seed) for v in plan.variants for seed in plan.study.seeds}
     known: dict[RunId, list[KeyedRun]] = {}
@@ -138,14 +129,9 @@ def of_plan(plan: Plan, runs: Iterable[tuple[RunId, KeyedRun]]) -> dict[RunId, l
 
 
 def check_versions(runs: Iterable[tuple[str, Mapping[str, object]]], here: Mapping[str, object] | None) -> None:
-    """Refuse runs that were made with different versions.
+    """Refuse runs of different versions, or of versions other than those `here`, if more runs are to be done here.
 
-    Args:
-        runs: the name of each, and the environment that it was made with.
-        here: the versions here, if more runs are to be done here.
-
-    Raises:
-        UserError: two runs were made with different versions, or one with versions other than those here.
+    Each run has a name and the environment that it was made with.
     """
     first, expected = "here", here
     for name, environment in runs:
@@ -241,11 +227,7 @@ def write_runs(path: Path, runs: Iterable[tuple[RunId, KeyedRun]]) -> None:
 
 
 def read_runs(path: Path) -> list[tuple[RunId, KeyedRun]]:
-    """Read a `runs.jsonl`.
-
-    Raises:
-        UserError: missing or malformed, or a run whose verdicts are not those that its scores count; names the line.
-    """
+    """Read a `runs.jsonl`; a `UserError` names the line that is malformed or whose verdicts differ from its scores."""
     suites: dict[str, tuple[Item, ...]] = {}
     runs: list[tuple[RunId, KeyedRun]] = []
     for number, row in read_numbered_rows(path, FileRow):

@@ -61,11 +61,7 @@ class _StagesAsNotes:
 
 
 def launcher(name: str, progress: Progress | None = None) -> Launcher:
-    """A launcher by its name.
-
-    Raises:
-        UserError: an unknown name, or Ray is not installed.
-    """
+    """A launcher by its name; a `UserError` if it is unknown or Ray is not installed."""
     if name == "sequential":
         return Sequential(progress)
     if name == "ray":

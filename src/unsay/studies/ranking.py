@@ -24,8 +24,7 @@ FLIPS_A_PAIR = 200
 def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[SuiteRow, ...], tuple[UtilityRow, ...]]:
     """The pooled suite rows and utility rows of at least one run; a single run keeps its own intervals.
 
-    Raises:
-        UserError: the runs differ in more than the seed, or two have the same seed.
+    Runs that differ in more than the seed, or have the same seed, are a `UserError`.
     """
     runs = sorted(runs, key=lambda run: run.seed)
     _check_alike(runs)
@@ -233,13 +232,6 @@ def compare(
 
     Arms without an answer in common are not compared. An arm is better only if the corrected p is below `ALPHA` and the
     interval over requests and seeds excludes 0, because the test alone does not account for the luck of a seed.
-
-    Args:
-        model: name of the model.
-        rule: what is equal for the arms.
-        measure: name of the measure.
-        arms: name → answers.
-        higher_is_better: whether more of the measure is better.
     """
     pairs = []
     for first, second in combinations(arms, 2):

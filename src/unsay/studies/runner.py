@@ -45,14 +45,8 @@ def run_study(
 ) -> StudyResult:
     """Do every run that is not done yet; write `study.json`, `runs.jsonl` and `study.html`.
 
-    Args:
-        study: the arms, budgets and seeds to compare.
-        out: the study's directory; a killed study is resumed.
-        launcher: does the runs.
-        command: how to do this again, for the report.
-        known: runs that were done elsewhere (`read_runs`). Those with the settings of this study are not done again;
-            where they are all that it needs, no model is loaded.
-        progress: shows how many known runs were taken over.
+    A killed study is resumed. Runs with the settings of this study that were done elsewhere (`known`, see `read_runs`)
+    are not done again; where they are all that it needs, no model is loaded. `command` says how to do this again.
 
     Raises:
         UserError: before anything is run, bad settings; known runs that do not belong to this study; runs that were
@@ -251,11 +245,7 @@ class _StudyRunner:
 
 
 def used_budget(run: MeasuredRun, at_steps: int | None = None) -> tuple[int, float]:
-    """Tokens, image tokens included, and seconds of a finished training, or of its first steps.
-
-    Raises:
-        UserError: the run has fewer steps.
-    """
+    """Tokens, image tokens included, and seconds of a finished training, or of its first steps, if it has so many."""
     if at_steps is None:
         (cost,) = [row for row in run.scores.cost if row.stage == TRAINING_STAGE]
         return cost.text_tokens + cost.image_tokens, cost.seconds

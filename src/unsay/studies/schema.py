@@ -228,13 +228,9 @@ def write_result(path: Path, result: StudyResult) -> None:
 
 
 def result_file(study: Path) -> Path:
-    """Where the numbers of a study are.
+    """Where the numbers of a study are: in its directory, or in the file itself, which may have another name.
 
-    Args:
-        study: its directory, or the file itself, as it may have been committed under another name.
-
-    Raises:
-        UserError: it is a `runs.jsonl`, which knows the runs and not what they are to be compared for.
+    A `runs.jsonl` is a `UserError`: it knows the runs and not what they are to be compared for.
     """
     if study.suffix == ".jsonl":
         raise UserError(
@@ -245,11 +241,7 @@ def result_file(study: Path) -> Path:
 
 
 def read_result(path: Path) -> StudyResult:
-    """Read `study.json`.
-
-    Raises:
-        UserError: missing, not JSON, or not of this schema; names the field.
-    """
+    """Read `study.json`; a `UserError` names the field that is missing or wrong."""
     try:
         return StudyResult.model_validate(read_json(path))
     except ValidationError as error:

@@ -194,11 +194,7 @@ def find_path(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str] |
 
 
 class StudyDirectory:
-    """Where the run directories of a study are.
-
-    Attributes:
-        root: the study's directory.
-    """
+    """Where the run directories of a study are."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -230,8 +226,7 @@ def packaged() -> dict[str, Traversable]:
 def read_study(name_or_path: str) -> StudySettings:
     """Read a packaged study by its name, or any study by its file; `data.examples` is relative to that file.
 
-    Raises:
-        UserError: neither, malformed YAML, an unknown key or a bad value; names the file and the key.
+    A `UserError` names the file and the key.
     """
     names = packaged()
     if name_or_path in names:
@@ -243,15 +238,7 @@ def read_study(name_or_path: str) -> StudySettings:
 
 
 def parse_study(text: str, where: str) -> StudySettings:
-    """Parse a study.
-
-    Args:
-        text: YAML.
-        where: named in error messages.
-
-    Raises:
-        UserError: malformed YAML, an unknown key or a bad value.
-    """
+    """Parse a study from YAML; error messages begin with `where`."""
     values = parse_yaml(text, where)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{where}: expected a study as `key: value` lines")

@@ -67,13 +67,7 @@ class Plan:
         return variant.arm == self.reference and variant.rule == "steps"
 
     def config(self, variant: Variant, seed: int, limit: float | None = None) -> RunConfig:
-        """Settings of one run.
-
-        Args:
-            variant: the arm and its rule.
-            seed: of data and training.
-            limit: the budget of tokens or seconds; None for steps.
-        """
+        """Settings of one run; `limit` is its budget of tokens or seconds, None for steps."""
         values = {**variant.values, "seed": seed}
         train = dict(values.get("train", {}))
         where = f"study, arm '{variant.arm}'"
@@ -89,9 +83,7 @@ class Plan:
 def plan_study(study: StudySettings) -> Plan:
     """Plan all runs of a study; every configuration is checked here, before anything is run.
 
-    Raises:
-        UserError: an unknown preset or arm, settings that a run refuses, or the demo's settings for another model;
-            names the arm or the model.
+    A `UserError` names the arm or the model whose preset is unknown or whose settings a run refuses.
     """
     arms = arms_of(study)
     reference = reference_of(study)
@@ -149,11 +141,7 @@ def reference_of(study: StudySettings) -> str:
 
 
 def arms_of(study: StudySettings) -> dict[str, Arm]:
-    """The arms of the grid, then those with names of their own.
-
-    Raises:
-        UserError: two arms of the same name.
-    """
+    """The arms of the grid, then those with names of their own; a `UserError` if two have the same name."""
     arms: dict[str, Arm] = {}
     for name, arm in (*_grid(study), *study.arms.items()):
         if name in arms:
@@ -250,9 +238,6 @@ def adjusted(
 
     `arms` and `seeds` are comma-separated. The reference is added to `arms` where its costs are a budget; `model`
     replaces all models, and `seeds` those of `--quick` too.
-
-    Raises:
-        UserError: an unknown or unsuitable base, an unknown arm, or seeds that are malformed, out of range or repeated.
     """
     if base is not None:
         study = rebased(study, base)
@@ -288,9 +273,6 @@ def part(study: StudySettings, names: Sequence[str]) -> StudySettings:
 
     Its runs have the same keys as in the whole study, so parts can be joined. A part without the reference compares its
     arms with the first of them.
-
-    Raises:
-        UserError: no arm, or an unknown one.
     """
     arms, reference = arms_of(study), reference_of(study)
     if not names:
@@ -308,11 +290,7 @@ def part(study: StudySettings, names: Sequence[str]) -> StudySettings:
 
 
 def quickened(study: StudySettings) -> StudySettings:
-    """The study as `--quick` runs it.
-
-    Raises:
-        UserError: an unknown arm, or a budget measured after more steps than the quick study has.
-    """
+    """The study as `--quick` runs it; a `UserError` if it has fewer steps than a budget is measured after."""
     quick, arms = study.quick, arms_of(study)
     names = arms if quick.only is None else quick.only
     if unknown := next((name for name in names if name not in arms), None):
@@ -339,13 +317,10 @@ def quickened(study: StudySettings) -> StudySettings:
 
 
 def rebased(study: StudySettings, base: str) -> StudySettings:
-    """The study on another base: a preset's name, or a file with settings of a run.
+    """The study on another base: a preset's name, or a file with settings of a run that trains with the same method.
 
     Parts that were fitted to the old base (`fitted`) are left out, or take the new base's weights. The model is the new
     base's, unless the study names its own.
-
-    Raises:
-        UserError: neither a preset nor a file, or a base that trains with another method.
     """
     named = base in preset_names() and not Path(base).exists()
     if not named and not Path(base).exists() and Path(base).suffix not in (".yaml", ".yml"):

@@ -22,16 +22,7 @@ from unsay.studies.words import RATIOS, Cell, Column, Frame, Row, frame_of
 
 
 def table(result: StudyResult, form: str, rule: str | None = None) -> str:
-    """The rankings of a study, ready to be printed.
-
-    Args:
-        result: the study.
-        form: `latex`, `csv` or `markdown`.
-        rule: `steps`, `tokens` or `seconds`; None for all rules of the study.
-
-    Raises:
-        UserError: an unknown form, or a rule that the study does not have.
-    """
+    """The rankings of a study as `latex`, `csv` or `markdown`, ready to be printed; of all rules if none is named."""
     if form not in FORMS:
         raise UserError(f"--format: unknown '{form}'; known are {', '.join(FORMS)}")
     rules = dict.fromkeys(ranking.rule for ranking in result.rankings)
