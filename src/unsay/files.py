@@ -24,9 +24,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it into place.
 
     No reader ever sees a half-written file: a kill leaves the old file (or none) and a stray `.tmp`.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
     try:
@@ -86,11 +83,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append `text` to a file; it is with the operating system when the call returns, so a kill tears nothing older.
-
-    Raises:
-        UserError: the disk is full or the file cannot be written.
-    """
+    """Append `text` to a file; it is with the operating system when the call returns, so a kill tears nothing older."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,11 +104,7 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text without the byte order mark that some editors write.
-
-    Raises:
-        UserError: the file is missing, unreadable or not UTF-8.
-    """
+    """Read UTF-8 text without the byte order mark that some editors write."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -129,11 +118,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is missing, or is not JSON, with the line.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -222,11 +207,7 @@ def content_key(*parts: Any) -> str:
 
 
 def file_key(path: Path) -> str:
-    """A 16-hex-digit key of a file's bytes.
-
-    Raises:
-        UserError: the file is missing or cannot be read.
-    """
+    """A 16-hex-digit key of a file's bytes."""
     try:
         with Path(path).open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:16]

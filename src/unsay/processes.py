@@ -93,11 +93,7 @@ _joined = ALONE
 
 
 def join() -> Processes:
-    """Join the other processes of this run, if it has several; later calls give the same answer.
-
-    Raises:
-        UserError: the launcher wants a kind of sharding that is not supported.
-    """
+    """Join the other processes of this run, if it has several; later calls give the same answer."""
     global _joined
     if _joined.world > 1 or not launched():
         return _joined

@@ -37,11 +37,7 @@ _checked: set[tuple[str, int, int]] = set()
 
 
 def cache_dir() -> Path:
-    """The cache folder: `UNSAY_CACHE_DIR`, else the platform's user cache folder for "unsay". It may not exist yet.
-
-    Raises:
-        UserError: this user has no home folder, as in some containers.
-    """
+    """The cache folder: `UNSAY_CACHE_DIR`, else the platform's user cache folder for "unsay". It may not exist yet."""
     override = os.environ.get("UNSAY_CACHE_DIR")
     try:
         return Path(override).expanduser().absolute() if override else Path(platformdirs.user_cache_dir("unsay"))
@@ -87,9 +83,6 @@ def derived(name: str, key: str, build: Callable[[Path], None], progress: Progre
 
     Returns:
         The folder. If one of its files has gone missing or changed size since, it is built again.
-
-    Raises:
-        UserError: the disk is full or the cache cannot be written.
     """
     if not re.fullmatch(r"[\w.-]+", name + key, flags=re.ASCII):
         raise ValueError(f"not a folder name: {name}-{key}")

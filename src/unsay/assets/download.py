@@ -85,11 +85,7 @@ class Source(Protocol):
     """Anything that can bring the named files into a folder."""
 
     def fetch(self, into: Path, paths: Sequence[str], progress: Progress | None = None) -> None:
-        """Write every one of `paths` (relative, with `/`) under the existing, empty folder `into`.
-
-        Raises:
-            UserError: the bytes cannot be fetched or written.
-        """
+        """Write every one of `paths` (relative, with `/`) under the existing, empty folder `into`."""
         ...
 
 

@@ -77,11 +77,7 @@ READ = (
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image in RGB; what is transparent becomes white, since dark letters on nothing would vanish in black.
-
-    Raises:
-        UserError: the file is missing or is no image.
-    """
+    """An image in RGB; what is transparent becomes white, since dark letters on nothing would vanish in black."""
     try:
         with Image.open(path) as image:
             if not image.has_transparency_data:

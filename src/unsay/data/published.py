@@ -67,11 +67,7 @@ class Published:
         return " and ".join(fixed) or f"not pinned: {self.floating}"
 
     def find(self) -> Path:
-        """Its path on this machine.
-
-        Raises:
-            UserError: it is not here and cannot be fetched; says how to get it.
-        """
+        """Its path on this machine."""
         if (local := self._local()) is not None:
             return local
         if self.source is None:
@@ -165,11 +161,7 @@ class Pictures:
         return "commit" if fixed else f"not pinned: {self.floating}"
 
     def picture(self, name: str) -> Path:
-        """The path of one picture.
-
-        Raises:
-            UserError: it is not here and cannot be fetched, or its name leaves the folder.
-        """
+        """The path of one picture."""
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise UserError(f"{self.path}: {name!r} is no picture of that folder")
         source = self.each(name) if self.each is not None else None
@@ -216,9 +208,6 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a CSV file with a header, each of which has all of `columns`.
 
     Lines before the header that begin with `#` are skipped. Only those: a cell may well hold lines such as `#include`.
-
-    Raises:
-        UserError: a column is missing, or the file is malformed; names the line.
     """
     lines = read_text(path).removeprefix("\ufeff").splitlines(keepends=True)
     comments = 0
@@ -240,11 +229,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def json_lines(path: Path) -> Iterator[Row]:
-    """Yield the objects of a JSONL file.
-
-    Raises:
-        UserError: a line is not a JSON object; names the line.
-    """
+    """Yield the objects of a JSONL file."""
     for line, text in enumerate(read_text(path).split("\n"), start=1):
         if not text.strip():
             continue
@@ -256,11 +241,7 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 
 def json_list(path: Path, key: str | None = None) -> list[Row]:
-    """The objects of a JSON file that is a list of them, or that has such a list under a key.
-
-    Raises:
-        UserError: the file holds something else; names the first entry that is no object.
-    """
+    """The objects of a JSON file that is a list of them, or that has such a list under a key."""
     value = read_json(path)
     if key is not None:
         value = value.get(key) if isinstance(value, dict) else None
@@ -271,11 +252,7 @@ def json_list(path: Path, key: str | None = None) -> list[Row]:
 
 
 def json_object(path: Path) -> dict[str, Row]:
-    """The objects that a JSON file holds under names.
-
-    Raises:
-        UserError: the file holds something else; names the first value that is no object.
-    """
+    """The objects that a JSON file holds under names."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: an object was expected")

@@ -72,9 +72,6 @@ def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
     """The harmful requests to learn from: those of the wanted categories, and of them the wanted number, in row order.
 
     Samples of one seed are nested: whatever stands among the first 5 also stands among the first 20.
-
-    Raises:
-        UserError: a category that no request has.
     """
     wanted = list(rows)
     if settings.categories is not None:

@@ -161,19 +161,12 @@ def render_list(topic_line: str, *, style: Style, items: int = 3, size: int = 22
         style: how it should look.
         items: how many empty points follow.
         size: width and height of the picture, in pixels.
-
-    Raises:
-        UserError: as `render_text`.
     """
     return render_text(list_text(topic_line, items), size=size, style=style)
 
 
 def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
-    """Find the largest font size up to `style.size` at which `text` fits, and where its lines then stand.
-
-    Raises:
-        UserError: as `render_text`.
-    """
+    """Find the largest font size up to `style.size` at which `text` fits, and where its lines then stand."""
     room = size - 2 * style.margin
     # One pixel at a time near the end, in bigger steps before it: 34, 29, 25, 22, ...
     points = min(style.size, room)
@@ -216,11 +209,7 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 @lru_cache(maxsize=512)
 def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """One of `FONTS` at `size` pixels, with the layout engine that every Pillow has.
-
-    Raises:
-        UserError: the name is not in `FONTS`, or matplotlib came without its fonts.
-    """
+    """One of `FONTS` at `size` pixels, with the layout engine that every Pillow has."""
     if name not in FONTS:
         raise UserError(f"font {name!r} is unknown: choose one of {', '.join(FONTS)}")
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"

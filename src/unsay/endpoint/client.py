@@ -77,11 +77,7 @@ class ChatClient:
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
-        """Prepare the client; nothing is sent yet.
-
-        Raises:
-            UserError: the `openai` package is not installed.
-        """
+        """Prepare the client; nothing is sent yet."""
         try:
             import openai
         except ImportError:
@@ -169,11 +165,7 @@ class ChatClient:
             self._take_turn()
 
     def _take_turn(self) -> None:
-        """Wait until a request may be sent.
-
-        Raises:
-            EndpointError: nothing is sent any more.
-        """
+        """Wait until a request may be sent."""
         self._refuse_if_down()
         if not self._pace.wait():
             raise EndpointError("not sent: interrupted")
@@ -237,9 +229,6 @@ def _completion(answer: Any, *, reasons: bool) -> Completion:
     Args:
         answer: as the `openai` client gives it.
         reasons: whether the model is known to reason, even if this answer does not show it.
-
-    Raises:
-        EndpointError: no choice, or one without text.
     """
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:

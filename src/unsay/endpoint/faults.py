@@ -252,11 +252,7 @@ class IgnoredParameters:
         self.names: frozenset[str] = frozenset(SUBSTITUTES.keys() & noted)
 
     def note(self, names: Collection[str]) -> None:
-        """Write down which parameters the server ignored; called before an answer of such a request is cached.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written.
-        """
+        """Write down which parameters the server ignored; called before an answer of such a request is cached."""
         with self._lock:
             if new := sorted(set(names) - self.names):
                 self._journal.add([(self._key, new)])

@@ -64,9 +64,6 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
 
     Greedy answers come from `greedy` where that is exact, others from transformers' `generate`. Greedy answers do not
     depend on the rest of the batch, up to rounding; sampled ones do.
-
-    Raises:
-        UserError: an image is missing or unreadable, or a prompt is too long for the model.
     """
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # padding is masked, so any token will do
@@ -143,11 +140,7 @@ class ResponseCache:
         )
 
     def add(self, pairs: Sequence[tuple[Prompt, Response]]) -> None:
-        """Remember answers, written out before the call returns.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written.
-        """
+        """Remember answers, written out before the call returns."""
         self.journal.add((_key(prompt, response.model_key), response) for prompt, response in pairs)
 
 
@@ -158,11 +151,7 @@ def _key(prompt: Prompt, model_key: str) -> str:
 
 
 def check_images(prompts: Sequence[Prompt]) -> None:
-    """Read every image once, so that a bad one is named before any work is done.
-
-    Raises:
-        UserError: an image is missing or unreadable.
-    """
+    """Read every image once, so that a bad one is named before any work is done."""
     for path in dict.fromkeys(prompt.image for prompt in prompts):
         if path is not None:
             read_image(path)

@@ -63,11 +63,7 @@ class EndpointResponder:
     """Answers prompts by a server; cached answers are not requested again."""
 
     def __init__(self, settings: EndpointResponderSettings) -> None:
-        """Prepare the client; nothing is sent yet.
-
-        Raises:
-            UserError: the `openai` package is not installed.
-        """
+        """Prepare the client; nothing is sent yet."""
         self.settings = settings
         self.client = ChatClient(settings)
         self._noted: frozenset[str] = frozenset()
@@ -190,9 +186,6 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     Args:
         prompt: a row of a suite.
         system: the run's system prompt, for prompts without one of their own.
-
-    Raises:
-        UserError: the picture is missing or unreadable.
     """
     content: str | list[dict[str, Any]] = prompt.prompt
     if prompt.image is not None:
@@ -205,11 +198,7 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
 
 
 def data_url(path: Path) -> str:
-    """A picture as every other responder sees it (RGB, transparency on white), losslessly, as a data URL.
-
-    Raises:
-        UserError: the picture is missing or unreadable.
-    """
+    """A picture as every other responder sees it (RGB, transparency on white), losslessly, as a data URL."""
     buffer = io.BytesIO()
     read_image(path).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

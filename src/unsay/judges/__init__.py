@@ -114,11 +114,7 @@ JUDGES: dict[str, JudgeEntry] = {
 
 
 def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseModel:
-    """A judge's settings, checked; nothing is loaded.
-
-    Raises:
-        UserError: an unknown judge, an unknown setting or a bad value; names it.
-    """
+    """A judge's settings, checked; nothing is loaded."""
     if name not in JUDGES:
         raise UserError(f"evaluation.judge: unknown '{name}'; known are {', '.join(JUDGES)}")
     try:

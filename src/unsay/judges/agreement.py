@@ -109,9 +109,6 @@ def measure(
         positive: the label that is set against all others.
         groups: the request of each row; None where no request repeats.
         seed: of the bootstrap.
-
-    Raises:
-        ValueError: the sequences differ in length.
     """
     if any(given is not None and len(given) != len(human_labels) for given in (judge_labels, scores, groups)):
         raise ValueError("labels, scores and groups differ in length")

@@ -148,11 +148,7 @@ class VerdictJournal:
         return None if row is None else row.model_copy(update={"id": pair[1].id})
 
     def add(self, pair: Pair, verdict: Verdict) -> None:
-        """Keep a verdict, written before the call returns.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written.
-        """
+        """Keep a verdict, written before the call returns."""
         if verdict.label is not Label.FAILED:
             self._journal.add([(self._key(pair), verdict)])
 

@@ -81,9 +81,6 @@ def calibrate(
         judge: any judge.
         sets: from `label_sets`.
         progress: called with (rows so far, rows in all).
-
-    Raises:
-        UserError: the judge cannot work here.
     """
     # A panel was fitted on what its members were fitted on.
     names = {judge.name, *(str(member.name) for member in getattr(judge, "members", ()))}
@@ -118,9 +115,6 @@ def store_calibration(report: CalibrationReport) -> CalibrationReport:
 
     What an earlier calibration of the same judge measured on more rows of a set, or on a set that is not at hand now,
     stays: a quick look at ten rows must not replace ten thousand.
-
-    Raises:
-        UserError: the cache cannot be written.
     """
     earlier = _stored(report.key)
     merged = report if earlier is None else _merged(report, earlier)
@@ -176,11 +170,7 @@ def stored_accuracy(judge: Judge) -> Accuracy | None:
 
 
 def judge_accuracy(judge: Judge) -> Accuracy:
-    """What is known of a judge's accuracy: from a calibration, else by itself, else nothing, which its text says.
-
-    Raises:
-        UserError: the labels that the judge measures itself on cannot be fetched.
-    """
+    """What is known of a judge's accuracy: from a calibration, else by itself, else nothing, which its text says."""
     stored = stored_accuracy(judge)
     if stored is not None and stored.calibration is not None:
         return stored

@@ -226,11 +226,7 @@ class EndpointJudge:
     name = "endpoint"
 
     def __init__(self, settings: EndpointJudgeSettings) -> None:
-        """Prepare the judge; nothing is sent yet.
-
-        Raises:
-            UserError: the `openai` package is not installed.
-        """
+        """Prepare the judge; nothing is sent yet."""
         self.settings = settings
         self.client = ChatClient(settings)
         self.soundness = Soundness(original_reader if settings.fluency else None)

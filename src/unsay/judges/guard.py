@@ -65,11 +65,7 @@ class GuardJudge:
         return {"checkpoint": self.checkpoint, "dtype": self._settings.dtype}
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair, in order.
-
-        Raises:
-            UserError: the guard's checkpoint cannot be loaded.
-        """
+        """One verdict per pair, in order."""
         verdicts = [
             broken or self._without_guard(prompt, response)
             for (prompt, response), broken in zip(pairs, self.soundness.verdicts(self.name, pairs), strict=True)

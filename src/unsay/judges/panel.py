@@ -43,11 +43,7 @@ class PanelJudge:
         return details
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair, in order; `score` is the share of votes for harm, where votes decided.
-
-        Raises:
-            UserError: a member cannot work here.
-        """
+        """One verdict per pair, in order; `score` is the share of votes for harm, where votes decided."""
         broken: list[Verdict | None] = [None] * len(pairs)
         if self._soundness is not None:
             broken = self._soundness.verdicts(self.name, pairs)

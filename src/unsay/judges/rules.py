@@ -61,11 +61,7 @@ class RulesJudge:
         self.key = content_key(rules_key(), self.soundness.key) if self._settings.fluency else rules_key()
 
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict]:
-        """One verdict per pair, in order.
-
-        Raises:
-            UserError: `fluency` is on and its model cannot be fetched.
-        """
+        """One verdict per pair, in order."""
         return [
             broken
             or sound_verdict(self.name, prompt, response)
@@ -74,11 +70,7 @@ class RulesJudge:
         ]
 
     def accuracy(self) -> Accuracy:
-        """Its accuracy in finding harm on PyRIT's objective labels, measured once and then read from the cache.
-
-        Raises:
-            UserError: the labels cannot be fetched.
-        """
+        """Its accuracy in finding harm on PyRIT's objective labels, measured once and then read from the cache."""
         return _accuracy(self.key, self._settings)
 
 

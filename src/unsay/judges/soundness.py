@@ -55,11 +55,7 @@ _PLACEHOLDER = "\u241e"
 
 
 def original_reader() -> Reader:
-    """The original SmolLM2-135M-Instruct, fetched at first use.
-
-    Raises:
-        UserError: it cannot be fetched.
-    """
+    """The original SmolLM2-135M-Instruct, fetched at first use."""
     from unsay.models.pocket import original_language_model
 
     return original_language_model()
@@ -100,11 +96,7 @@ class Soundness:
             self.key = content_key(self.key, weights, refusal.VERSION, VERSION)
 
     def reasons(self, pairs: Sequence[Pair]) -> list[str | None]:
-        """For each answer why it is broken, in a few words, or None.
-
-        Raises:
-            UserError: the reader cannot be fetched.
-        """
+        """For each answer why it is broken, in a few words, or None."""
         reasons = [degeneration.degeneration_reason(response.response, prompt.request) for prompt, response in pairs]
         if self.reader is None:
             return reasons

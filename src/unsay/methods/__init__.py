@@ -74,11 +74,7 @@ METHODS: dict[str, MethodEntry] = {
 
 
 def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """A method by its name, with its settings checked.
-
-    Raises:
-        UserError: unknown name, unknown setting, or a value out of range.
-    """
+    """A method by its name, with its settings checked."""
     if name not in METHODS:
         raise UserError(f"method: unknown '{name}'; known are {', '.join(METHODS)}")
     entry = METHODS[name]

@@ -71,11 +71,7 @@ class RoleView:
         return self.per_example(-self.policy)
 
     def log_ratio(self) -> Tensor:
-        """`log π(answer) − log π_original(answer)` of each token, [n, T], in nats.
-
-        Raises:
-            ValueError: the batch carries no reference for this part.
-        """
+        """`log π(answer) − log π_original(answer)` of each token, [n, T], in nats."""
         if self.reference is None:
             raise ValueError("a log-ratio needs the original model; the method must declare it in `needs.reference`")
         return self.policy - self.reference
@@ -171,11 +167,7 @@ class Needs:
         return self.reference | self.kl | self.reference_hidden
 
     def blocks(self, depth: int) -> list[int]:
-        """The numbers of all blocks that some part needs, lowest first, in a decoder of `depth` blocks.
-
-        Raises:
-            UserError: the decoder has no such block.
-        """
+        """The numbers of all blocks that some part needs, lowest first, in a decoder of `depth` blocks."""
         return sorted({number for blocks in self.hidden.values() for number in block_numbers(blocks, depth)})
 
     def block_places(self, part: Part, depth: int) -> list[int]:
@@ -219,11 +211,7 @@ BlockSetting = Annotated[Block, AfterValidator(_check_block)]
 
 
 def block_numbers(blocks: Blocks, depth: int) -> list[int]:
-    """The numbers of these blocks in a decoder of `depth` blocks, in the same order.
-
-    Raises:
-        UserError: a number that the decoder does not have.
-    """
+    """The numbers of these blocks in a decoder of `depth` blocks, in the same order."""
     if blocks == "all":
         return list(range(depth))
     numbers = [max(round(block * depth), 1) - 1 if isinstance(block, float) else block for block in blocks]
@@ -277,9 +265,6 @@ def retain_terms(batch: RoleBatch, settings: RetainSettings) -> dict[str, Tensor
     """`retain_weight · mean_t KL_t + decision_weight · KL_1 + retain_ce_weight · CE`, averaged over the examples.
 
     A term whose weight is 0 is left out.
-
-    Raises:
-        ValueError: a weight needs KL for the retain role, and the batch carries none.
     """
     terms: dict[str, Tensor] = {}
     if not settings.anchored:

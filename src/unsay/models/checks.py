@@ -16,9 +16,6 @@ def check_only_language(vlm: VLM) -> None:
 
     Adapters from elsewhere may reach further and are measured all the same (`lora.weights_outside_language`). The
     decoder as a whole would be too wide: Phi-4-multimodal's holds its vision tower, too.
-
-    Raises:
-        UserError: names the first parameter outside them.
     """
     inside = {id(parameter) for layer in vlm.text_layers for parameter in layer.parameters()}
     for name, parameter in vlm.model.named_parameters():
@@ -33,9 +30,6 @@ def check_adapter_acts(vlm: VLM, *tried: Callable[[VLM], Tensor]) -> None:
     Args:
         vlm: the model with its adapter.
         tried: functions that give logits, tried after `short_logits` until one differs.
-
-    Raises:
-        UserError: logits are the same with the adapter on and off.
     """
     if not any(_acts(vlm, logits) for logits in (short_logits, *tried)):
         raise UserError(f"{vlm.name}: the adapter changes nothing (its updates are zero, or it was not applied)")
@@ -62,11 +56,7 @@ def check_head(vlm: VLM) -> None:
 
 @torch.no_grad()
 def check_one_way(vlm: VLM) -> None:
-    """Assert that the decoder reads text from left to right: otherwise an answer's tokens see what they predict.
-
-    Raises:
-        UserError: another last token changes the states before it.
-    """
+    """Assert that the decoder reads text from left to right: otherwise an answer's tokens see what they predict."""
     ids = torch.tensor([vlm.encode_prompt(PROMPT)], device=vlm.device)
     other = ids.clone()
     other[0, -1] = ids[0, 0] if ids[0, 0] != ids[0, -1] else ids[0, 1]

@@ -84,12 +84,7 @@ def load(
 
 
 def load_skeleton(name_or_path: str, *, processor: bool = False) -> VLM:
-    """A model on the meta device, without its weights: its modules, and with its processor also token ids of prompts.
-
-    Raises:
-        UserError: there is no such model, its configuration is not of an image-text-to-text model, or its processor
-            cannot be made.
-    """
+    """A model on the meta device, without its weights: its modules, and with its processor also token ids of prompts."""
     config, source = _configuration(name_or_path), _source(name_or_path)
     case = special_case(config) or GENERAL
     try:
@@ -107,11 +102,7 @@ def load_skeleton(name_or_path: str, *, processor: bool = False) -> VLM:
 
 
 def stored_precision(name_or_path: str) -> str:
-    """The precision of a checkpoint's weights as published; `auto` where the files here do not tell.
-
-    Raises:
-        UserError: there is no such model, or its weights cannot be read.
-    """
+    """The precision of a checkpoint's weights as published; `auto` where the files here do not tell."""
     config = _configuration(name_or_path)
     try:
         # In the order of transformers, which does not use the language model's configuration: that is the last resort.
@@ -240,11 +231,7 @@ def _four_bits(settings: ModelSettings) -> Any:
 
 
 def _processor(source: str, name: str, case: SpecialCase) -> Any:
-    """The checkpoint's processor, with a chat template.
-
-    Raises:
-        UserError: it needs a package that is not installed, or there is no chat template.
-    """
+    """The checkpoint's processor, with a chat template."""
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except (ImportError, AttributeError, TypeError) as error:

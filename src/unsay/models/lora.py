@@ -179,11 +179,7 @@ def detach(vlm: VLM) -> VLM:
 
 
 def save_adapter(vlm: VLM, folder: Path) -> VLM:
-    """Write the adapter in PEFT format, so that plain peft loads it; returns the model under its new key.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
+    """Write the adapter in PEFT format, so that plain peft loads it; returns the model under its new key."""
     with tempfile.TemporaryDirectory() as temporary:
         try:
             # By default, PEFT asks the model hub whether the vocabulary has grown.
@@ -262,9 +258,6 @@ def weights_outside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
     Args:
         vlm: the model, with the adapter or without; a skeleton is enough.
         names: of the adapter's weights, as PEFT saves them.
-
-    Raises:
-        UserError: the decoder has no list of layers.
     """
     passed = {id(module) for module in _passed_by_text(vlm)}
     paths = tuple(f"{SAVED}{name}." for name, module in vlm.base.named_modules() if id(module) in passed)

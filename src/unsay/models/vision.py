@@ -112,11 +112,7 @@ def noise_image() -> Image.Image:
 
 @torch.no_grad()
 def picture_logits(vlm: VLM) -> Tensor:
-    """Logits of a short prompt beside a picture, through the whole model, [1, length, vocabulary].
-
-    Raises:
-        UserError: the processor does not take the two together.
-    """
+    """Logits of a short prompt beside a picture, through the whole model, [1, length, vocabulary]."""
     logits: Tensor = vlm.base(**on_device(vlm, vlm.encode_picture(PROMPT, noise_image())), use_cache=False).logits
     return logits
 

@@ -110,11 +110,7 @@ class VLM:
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The language model's transformer blocks, lowest first.
-
-        Raises:
-            UserError: the decoder has no list of layers.
-        """
+        """The language model's transformer blocks, lowest first."""
         lists = [list(module) for module in self.decoder.children() if isinstance(module, nn.ModuleList)]
         if not lists:
             raise UserError(f"{self.name}: its language model ({type(self.decoder).__name__}) has no list of layers")
@@ -148,11 +144,7 @@ class VLM:
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
-        """Token ids that end an answer in this chat template: up to its first end-of-sequence token.
-
-        Raises:
-            UserError: neither the template nor the tokenizer has a token that ends an answer.
-        """
+        """Token ids that end an answer in this chat template: up to its first end-of-sequence token."""
         ids = self.tokenizer(self._after_answer(), add_special_tokens=False)["input_ids"]
         for position, token in enumerate(ids):
             if token in self.end_tokens:
@@ -240,11 +232,7 @@ class VLM:
         return ids
 
     def encode_picture(self, prompt: str, image: Image.Image) -> dict[str, Tensor]:
-        """The processor's inputs for a prompt with a picture before it: ids, mask, pixels and more, in a batch of one.
-
-        Raises:
-            UserError: the processor fails on the two together.
-        """
+        """The processor's inputs for a prompt with a picture before it: ids, mask, pixels and more, in a batch of one."""
         text = self.render(self.escape(prompt), image=True)
         try:
             inputs = self.processor(images=[[image]], text=[text], return_tensors="pt", add_special_tokens=False)

@@ -139,11 +139,7 @@ def find_suite(name: str) -> Suite | None:
 
 
 def get_suite(name: str) -> Suite:
-    """The suite of that name.
-
-    Raises:
-        UserError: unknown name.
-    """
+    """The suite of that name."""
     suite = find_suite(name)
     if suite is None:
         raise UserError(f"suite: unknown '{name}'; known are {', '.join(SUITES)}{GENERATED}")

@@ -195,11 +195,7 @@ class Suite:
         return None
 
     def prompts(self, setting: Setting) -> list[Prompt]:
-        """Its prompts: all of them, or a part stratified by category. Equal rows of the data stay apart.
-
-        Raises:
-            UserError: its data is not available or malformed.
-        """
+        """Its prompts: all of them, or a part stratified by category. Equal rows of the data stay apart."""
         if self.build is not None:
             return self.build(self, setting)
         items = self.items()

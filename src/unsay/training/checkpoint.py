@@ -45,11 +45,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `step-000123.pt` atomically and delete all but the newest few.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
+    """Write `step-000123.pt` atomically and delete all but the newest few."""
     path = folder / f"step-{checkpoint.step:06d}.pt"
     # Through memory: given a path, torch.save reports a full disk as an error of its own.
     whole = io.BytesIO()
@@ -116,10 +112,6 @@ class Metrics:
         write_text(self.path, "".join(rows))
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append one step's meters.
-
-        Raises:
-            UserError: the disk is full or the file cannot be written.
-        """
+        """Append one step's meters."""
         if self._writes:
             append_text(self.path, json.dumps(row) + "\n")

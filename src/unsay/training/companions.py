@@ -48,11 +48,7 @@ class Companions:
         self._streams: dict[str, Iterator[Example]] = {}
 
     def of(self, example: Example) -> CompanionExample:
-        """A companion of this row.
-
-        Raises:
-            UserError: nothing in the data fits the row.
-        """
+        """A companion of this row."""
         if self._kind is Companion.DECOUPLE:
             other = self._look_alike(example)
             return _made(other, Companion.DECOUPLE, other)

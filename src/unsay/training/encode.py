@@ -260,11 +260,7 @@ class Encoder:
     """
 
     def __init__(self, vlm: VLM, examples: Sequence[Example], settings: TrainSettings) -> None:
-        """Encode the examples without a picture.
-
-        Raises:
-            UserError: an example cannot be encoded.
-        """
+        """Encode the examples without a picture."""
         self.vlm, self.settings = vlm, settings
         self._known: dict[str, Encoded] = {}
         for example in examples:
@@ -272,11 +268,7 @@ class Encoder:
                 self.of(example)
 
     def of(self, example: Example) -> Encoded:
-        """One example.
-
-        Raises:
-            UserError: it cannot be encoded.
-        """
+        """One example."""
         if example.id not in self._known:
             self._known[example.id] = encode(
                 self.vlm,

@@ -181,9 +181,6 @@ def check_one_way(vlm: VLM, seen: Seen) -> None:
     Args:
         vlm: the model.
         seen: a picture that goes in as pixels.
-
-    Raises:
-        UserError: another last token changes the states before it.
     """
     assert seen.inputs is not None  # for features, the check of the decoder is enough
     prompt = seen.inputs["input_ids"]

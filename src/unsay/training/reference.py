@@ -74,9 +74,6 @@ class ReferenceCache:
 
         Returns:
             The cost of these examples, here or in a session that was killed, unless it was paid before.
-
-        Raises:
-            UserError: the disk is full or a file cannot be written.
         """
         examples = _read_by_original(examples, needs)
         missing = {key: e for e in examples if (key := self._key(e, needs)) not in self._kept}

