@@ -146,10 +146,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML.
 
-    Args:
-        text: YAML.
-        where: the name in error messages.
-
     Raises:
         UserError: the YAML is malformed or a key appears twice; names the line.
     """

@@ -51,11 +51,6 @@ def member(name: str, path: str, progress: Progress | None = None) -> Path:
     Every call compares the size, the first call in a process the sha256 too; a file that was damaged in the cache is
     fetched again.
 
-    Args:
-        name: a key of `ASSETS`.
-        path: one of the asset's member paths.
-        progress: receives what is being fetched; never called for a file that is already there.
-
     Raises:
         KeyError: no such asset or member (a mistake in the code, not in the world).
         UserError: it cannot be fetched, or what was fetched is not what was pinned.

@@ -237,13 +237,6 @@ def download(
     pip runs as a child process with this interpreter, honours the user's own index settings, installs nothing,
     resolves no dependency, and keeps its temporary files inside `folder` too: one folder to remove, whatever happens.
 
-    Args:
-        requirement: exactly one pinned requirement.
-        sha256: of the wheel, in hex.
-        folder: made here; must not exist.
-        size: of the wheel in bytes; only for the progress line.
-        progress: receives a line every half second.
-
     Returns:
         The path of the wheel.
 

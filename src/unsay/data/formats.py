@@ -72,14 +72,7 @@ _SHORT = 3
 
 
 def sample_format(rng: random.Random, *, wrapped: float, lists: float, scans: float = 0.0) -> Format:
-    """A format sampled at random.
-
-    Args:
-        rng: the only source of chance.
-        wrapped: share of `WRAPPED`, 0 to 1.
-        lists: share of `LISTS`, 0 to 1.
-        scans: share of `scan`, 0 to 1; the rest is the request alone.
-    """
+    """A format sampled at random."""
     chance = rng.random()
     if chance < wrapped:
         return rng.choice(WRAPPED)
@@ -120,12 +113,7 @@ def topic_line(request: str) -> str:
 
 
 def as_read(text: str, rng: random.Random) -> str:
-    """The text as it might be read off a page.
-
-    Args:
-        text: any text; its line breaks are not kept.
-        rng: the only source of chance.
-    """
+    """The text as it might be read off a page."""
     words = []
     for word in text.split():
         words.append(_read(word, rng))

@@ -178,11 +178,6 @@ def visual_questions(texts: Sequence[SourceRow], rendering: Rendering, count: in
 
     What it says where retain prompts are typographic, what it shows where they stand beside pictures; in proportion
     where they are both.
-
-    Args:
-        texts: benign rows of the training side; their texts are what is read.
-        rendering: shares, seed and folder.
-        count: how many, at most: no text is read twice.
     """
     mixture = rendering.retain
     readings = round(count * mixture.get(Modality.TYPOGRAPHIC, 0.0) / rendering.pictured) if count else 0

@@ -268,11 +268,6 @@ def _row(value: Any, where: str) -> Row:
 def parquet_rows(path: Path, columns: Sequence[str], where: tuple[str, int] | None = None) -> list[Row]:
     """The rows of a parquet file, with `columns` only; pictures come as `{"bytes", "path"}`.
 
-    Args:
-        path: the file.
-        columns: those to read; all must be there.
-        where: a column and the value that its rows must have; the others are not read into memory.
-
     Raises:
         UserError: pyarrow is not installed, the file is no parquet file, or a column is missing.
     """

@@ -65,10 +65,6 @@ def random_scene(rng: random.Random, *, most: int = 5) -> ShapeScene:
     """One to `most` shapes in random colours, sizes and places, none touching another.
 
     Half of the scenes repeat one kind on purpose, so that counting has to go beyond one.
-
-    Args:
-        rng: the only source of chance; equal states give equal scenes.
-        most: how many shapes at the most (up to 6).
     """
     number = rng.randint(1, most)
     kinds = [rng.choice(KINDS) for _ in range(number)]
@@ -104,12 +100,7 @@ def render_scene(scene: ShapeScene, *, size: int = 224) -> Image.Image:
 
 
 def questions(scene: ShapeScene, rng: random.Random | None = None) -> list[Question]:
-    """Every question that has exactly one right answer in this scene.
-
-    Args:
-        scene: what the picture shows.
-        rng: chooses the absent thing of a question; without it the first absent colour and kind.
-    """
+    """Every question that has exactly one right answer in this scene."""
     kinds = Counter(shape.kind for shape in scene.shapes)
     colours = Counter(shape.colour for shape in scene.shapes)
     pairs = Counter((shape.colour, shape.kind) for shape in scene.shapes)

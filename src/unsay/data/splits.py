@@ -53,13 +53,7 @@ def prompt_key(text: str) -> str:
 
 
 def side(text: str, salt: str = "", test_share: float = 0.5) -> Side:
-    """The side a prompt is on, decided by a hash of the normalised text alone.
-
-    Args:
-        text: the bare request.
-        salt: another salt gives another, independent split.
-        test_share: the expected part on the test side, 0 to 1.
-    """
+    """The side a prompt is on, decided by a hash of the normalised text alone; another salt is an independent split."""
     digest = hashlib.sha256(f"{salt}\0{normalise(text)}".encode("utf-8", errors="surrogatepass")).digest()
     return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
 

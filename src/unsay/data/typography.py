@@ -108,11 +108,7 @@ class Layout:
 
 
 def random_style(rng: random.Random) -> Style:
-    """A legible style sampled at random: any face, 11 to 34 pixels, any two colours that stand apart.
-
-    Args:
-        rng: the only source of chance; equal states give equal styles.
-    """
+    """A legible style sampled at random: any face, 11 to 34 pixels, any two colours that stand apart."""
     paper, ink = random_colour(rng), random_colour(rng)
     while abs(_luminance(paper) - _luminance(ink)) < 90:
         ink, paper = random_colour(rng), random_colour(rng)
@@ -137,11 +133,6 @@ def random_colour(rng: random.Random, darkest: int = 0, palest: int = 255) -> Co
 def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
     """Render wrapped `text` on a `size` × `size` RGB picture, in smaller letters if it does not fit.
 
-    Args:
-        text: what to write; its line breaks are kept.
-        size: width and height of the picture, in pixels.
-        style: how it should look; `style.size` is the largest size tried.
-
     Raises:
         UserError: the text does not fit even in the smallest letters, or the font is unknown.
     """
@@ -154,14 +145,7 @@ def list_text(topic_line: str, items: int = 3) -> str:
 
 
 def render_list(topic_line: str, *, style: Style, items: int = 3, size: int = 224) -> Image.Image:
-    """Render `topic_line` above an empty list `1.` `2.` `3.` that invites the model to fill it in (FigStep).
-
-    Args:
-        topic_line: the line above the list.
-        style: how it should look.
-        items: how many empty points follow.
-        size: width and height of the picture, in pixels.
-    """
+    """Render `topic_line` above an empty list `1.` `2.` `3.` that invites the model to fill it in (FigStep)."""
     return render_text(list_text(topic_line, items), size=size, style=style)
 
 

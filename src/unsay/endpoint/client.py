@@ -225,10 +225,6 @@ def _completion(answer: Any, *, reasons: bool) -> Completion:
     """The completion in a server's answer, from which any field may be missing.
 
     A cut-off answer without a word is an error if the model was still reasoning, else an answer of tokens without text.
-
-    Args:
-        answer: as the `openai` client gives it.
-        reasons: whether the model is known to reason, even if this answer does not show it.
     """
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list) or not choices:

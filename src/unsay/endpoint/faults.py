@@ -196,12 +196,7 @@ class Health:
 
 
 def refused_parameter(body: object, sent: Collection[str]) -> str | None:
-    """The parameter that a server rejects and that has a substitute; None if the error means anything else.
-
-    Args:
-        body: the error that came with a 400.
-        sent: names of the request's parameters.
-    """
+    """The parameter that a server rejects and that has a substitute; None if the error means anything else."""
     details: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     message = str(details.get("message") or "")
     named: set[str] = set()

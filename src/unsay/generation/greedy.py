@@ -55,13 +55,7 @@ class _State:
 
 @torch.inference_mode()
 def greedy(vlm: VLM, rows: Sequence[EncodedPrompt], max_new_tokens: int) -> list[list[int]]:
-    """Token ids of each row's answer, its end token included.
-
-    Args:
-        vlm: a model for which `greedy_is_exact`.
-        rows: all with a picture or all without.
-        max_new_tokens: the longest answer.
-    """
+    """Token ids of each row's answer, its end token included."""
     state = _prefill(vlm, rows, max_new_tokens)
     answers: list[list[int]] = [[] for _ in rows]
     alive, pending = list(range(len(rows))), list[Tensor]()
@@ -229,11 +223,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, [B, heads, room, D], of which the first `length` positions are filled.
-
-    Args:
-        room: the largest number of positions.
-    """
+    """One layer's keys and values, [B, heads, room, D], of which the first `length` positions are filled."""
 
     def __init__(self, room: int) -> None:
         super().__init__()

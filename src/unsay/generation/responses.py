@@ -31,13 +31,6 @@ def respond(
     Each batch is added to `cache.jsonl` beside `path` as soon as it is generated: a killed run loses one batch at most,
     and no prompt is answered twice.
 
-    Args:
-        vlm: the model.
-        prompts: their ids differ.
-        settings: of generation.
-        path: the file of responses.
-        progress: called with (answers so far, answers in all).
-
     Raises:
         UserError: an image is missing or unreadable, which is checked first, or memory runs out.
     """

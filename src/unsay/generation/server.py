@@ -90,12 +90,6 @@ class EndpointResponder:
 
         Each answer is added to `cache.jsonl` beside `path` as soon as it arrives.
 
-        Args:
-            prompts: their ids differ.
-            generation: settings of generation; `batch_tokens` is not used.
-            path: the file of responses.
-            progress: called with (answers so far, answers in all).
-
         Raises:
             UserError: an image is unreadable, or prompts got no answer: how many, why, and what to do.
         """
@@ -182,10 +176,6 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     """One prompt in OpenAI's chat format, with its system prompt and earlier turns.
 
     A picture comes before the prompt's text, as PNG in a data URL.
-
-    Args:
-        prompt: a row of a suite.
-        system: the run's system prompt, for prompts without one of their own.
     """
     content: str | list[dict[str, Any]] = prompt.prompt
     if prompt.image is not None:

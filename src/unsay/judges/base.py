@@ -56,10 +56,6 @@ def judge_all(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
     The pairs go to the judge together. If it raises, or returns anything but one valid verdict per pair, the pairs go
     again one by one, so that only the rows at fault are lost.
 
-    Args:
-        judge: any judge.
-        pairs: prompts with their responses.
-
     Returns:
         One verdict per pair, in order: same ids, `failed` with the reason where the judge gave no valid verdict.
 

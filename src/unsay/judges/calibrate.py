@@ -75,13 +75,7 @@ class MeasuredJudge(Protocol):
 def calibrate(
     judge: Judge, sets: Sequence[LabelSet], progress: Callable[[int, int], None] | None = None
 ) -> CalibrationReport:
-    """Judge every row of every set and compare with people.
-
-    Args:
-        judge: any judge.
-        sets: from `label_sets`.
-        progress: called with (rows so far, rows in all).
-    """
+    """Judge every row of every set and compare with people."""
     # A panel was fitted on what its members were fitted on.
     names = {judge.name, *(str(member.name) for member in getattr(judge, "members", ()))}
     total, done = sum(len(one.rows) for one in sets), 0

@@ -38,13 +38,7 @@ class GuardJudge:
     """Degenerate by the step that all judges share, else what the guard says; rules find refusals if it does not."""
 
     def __init__(self, name: str, settings: GuardSettings, model: Generates | None = None) -> None:
-        """Prepare the judge; its model is loaded at first use.
-
-        Args:
-            name: one of `GUARDS`.
-            settings: checkpoint and device.
-            model: in place of the checkpoint.
-        """
+        """Prepare the judge; the checkpoint is loaded at first use, unless a `model` takes its place."""
         self.name = name
         self.guard: Guard = GUARDS[name]
         self.reads_pictures = self.guard.pictures

@@ -27,9 +27,7 @@ def check_only_language(vlm: VLM) -> None:
 def check_adapter_acts(vlm: VLM, *tried: Callable[[VLM], Tensor]) -> None:
     """Assert that switching the adapter off changes the model's logits: a silent no-op is a known bug.
 
-    Args:
-        vlm: the model with its adapter.
-        tried: functions that give logits, tried after `short_logits` until one differs.
+    `tried` also give logits; they are tried after `short_logits` until one differs.
     """
     if not any(_acts(vlm, logits) for logits in (short_logits, *tried)):
         raise UserError(f"{vlm.name}: the adapter changes nothing (its updates are zero, or it was not applied)")

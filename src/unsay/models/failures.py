@@ -32,12 +32,7 @@ def out_of_memory(error: BaseException | str | None) -> bool:
 
 
 def memory_advice(settings: ModelSettings, device: str) -> str:
-    """What would let a model fit, cheapest first, without what the settings do already.
-
-    Args:
-        settings: how the model was to be loaded.
-        device: where to; ignored with a device map.
-    """
+    """What would let a model fit, cheapest first, without what the settings do already."""
     ways = ["model_settings.dtype: bfloat16 (half as much)"] if settings.dtype == "float32" else []
     if device.startswith("cuda") and settings.quantisation is None:
         ways.append("model_settings.quantisation: 4-bit (a quarter of bfloat16, with the extra `qlora`)")

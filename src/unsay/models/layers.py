@@ -116,10 +116,6 @@ def recomputing(vlm: VLM, wanted: bool) -> Iterator[None]:
     About a third more work, and far less memory. transformers' own switch (`gradient_checkpointing_enable`) works only
     in training mode; here models are trained in evaluation mode, without dropout. Non-reentrant, so that gradients
     reach the adapters although the lowest layer's input has none.
-
-    Args:
-        vlm: the model with its adapter.
-        wanted: whether to do so.
     """
     layers = vlm.layers[vlm.shared_layers :] if wanted else []
     uniform, hooked = vlm.uniform, [vars(layer).get("forward") for layer in layers]  # a device map puts hooks there

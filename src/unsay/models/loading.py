@@ -84,7 +84,7 @@ def load(
 
 
 def load_skeleton(name_or_path: str, *, processor: bool = False) -> VLM:
-    """A model on the meta device, without its weights: its modules, and with its processor also token ids of prompts."""
+    """A model on the meta device, without its weights: its modules, and with a processor also token ids of prompts."""
     config, source = _configuration(name_or_path), _source(name_or_path)
     case = special_case(config) or GENERAL
     try:
@@ -130,16 +130,10 @@ def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
 
 
 def open_checkpoint(auto: Any, source: str, name: str, **options: Any) -> Any:
-    """A checkpoint's model with every weight that its class has.
+    """A checkpoint's model with every weight that its class has; errors of `from_pretrained` pass.
 
     transformers initialises missing weights at random and only logs it, so that a fine-tune saved under other names
     would be evaluated, unlearned and exported as noise. Code that comes with the checkpoint is never run.
-
-    Args:
-        auto: one of transformers' auto classes.
-        source: folder or model id.
-        name: what an error calls the checkpoint.
-        options: of `from_pretrained`, whose own errors pass.
 
     Raises:
         UserError: weights are missing, or have other shapes than the configuration gives them.

@@ -253,12 +253,7 @@ def _routers(layer: nn.Module) -> Iterator[nn.Linear]:
 
 
 def weights_outside_language(vlm: VLM, names: Iterable[str]) -> list[str]:
-    """Those of an adapter's weights that no text passes: in a tower, a projector, or layers that only read pictures.
-
-    Args:
-        vlm: the model, with the adapter or without; a skeleton is enough.
-        names: of the adapter's weights, as PEFT saves them.
-    """
+    """Those of an adapter's weights that no text passes: in a tower, a projector, or layers that only read pictures."""
     passed = {id(module) for module in _passed_by_text(vlm)}
     paths = tuple(f"{SAVED}{name}." for name, module in vlm.base.named_modules() if id(module) in passed)
     return [name for name in names if not name.startswith(paths)]

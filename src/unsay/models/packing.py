@@ -152,13 +152,7 @@ def _group(rows: int, longest: int, before: int, device: torch.device, dtype: to
 
 
 def decode_packed(vlm: VLM, packing: Packing, **entering: Tensor) -> Tensor:
-    """Last hidden states of packed rows, [1, T, H].
-
-    Args:
-        vlm: a model that `packs`.
-        packing: where the rows stand.
-        entering: `input_ids` [1, T] or `inputs_embeds` [1, T, H].
-    """
+    """Last hidden states of packed rows, [1, T, H]."""
     # The decoder hands on a ready mask; otherwise it would make one of T × T.
     handed_on = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packing.there.device)
     with _attending_by(partial(_attend, packing)):

@@ -36,10 +36,6 @@ def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
 
     The model's own forward is run up to its language model, so that nothing here depends on the family.
 
-    Args:
-        vlm: the model.
-        image: an RGB picture.
-
     Raises:
         UserError: the model has no placeholder tokens, or gives its language model no embeddings.
     """
@@ -86,12 +82,7 @@ def with_features(vlm: VLM, ids: Tensor, rows: Tensor, columns: Tensor, features
 
 
 def whole_hidden(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Last hidden states of the language model in a forward of the whole model, pixels included, [B, L, H].
-
-    Args:
-        vlm: the model.
-        inputs: `input_ids`, `attention_mask` and whatever its processor makes of pictures, on the model's device.
-    """
+    """Last hidden states of the language model in a forward of the whole model, pixels included, [B, L, H]."""
     kept: list[Tensor] = []
     handle = vlm.decoder.register_forward_hook(lambda *call: kept.append(call[-1].last_hidden_state))
     # The head runs on answer positions elsewhere; here on one position, if the family allows it, to save its cost.
@@ -172,9 +163,7 @@ def vision_parts(vlm: VLM) -> list[nn.Module]:
 def vision_on_host(vlm: VLM, wanted: bool) -> Iterator[None]:
     """Within this context, the parts that only pictures pass are in the host's memory; afterwards where they were.
 
-    Args:
-        vlm: the model; the parts of a model that is spread over devices or quantised cannot be moved and stay.
-        wanted: whether to do anything.
+    What is spread over devices or quantised cannot be moved and stays.
     """
     home = vlm.device
     parts = vision_parts(vlm) if wanted and _movable(vlm) else []

@@ -22,10 +22,6 @@ def control_token_escaper(tokenizer: Any, *more: str) -> Callable[[str], str]:
     Typed ones would end the turn, open another speaker's, or stand for a picture that is not there. They are broken up
     with a blank after the first character (`< |im_end|>`), so that the model reads them as letters. Prompts without
     control tokens are unchanged. Templates that mark turns with ordinary words ("USER:") have nothing to escape.
-
-    Args:
-        tokenizer: of the model; all its special tokens count.
-        more: further strings that count, such as the image placeholder.
     """
     known = {str(token) for token in tokenizer.all_special_tokens} | set(more)
     known |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
@@ -232,7 +228,7 @@ class VLM:
         return ids
 
     def encode_picture(self, prompt: str, image: Image.Image) -> dict[str, Tensor]:
-        """The processor's inputs for a prompt with a picture before it: ids, mask, pixels and more, in a batch of one."""
+        """The processor's inputs for a prompt with a picture before it, in a batch of one: ids, mask, pixels."""
         text = self.render(self.escape(prompt), image=True)
         try:
             inputs = self.processor(images=[[image]], text=[text], return_tensors="pt", add_special_tokens=False)

@@ -179,11 +179,7 @@ class Suite:
         return self.likelihood or self.choose is not None
 
     def missing(self, judge: str | None = None) -> str | None:
-        """The one line that says how to get what it lacks here; None where it can be run now, without a network.
-
-        Args:
-            judge: the judge that is configured, if it matters.
-        """
+        """The one line that says how to get what it lacks here; None where it can be run now, without a network."""
         absent = [file for file in self.files if not file.here]
         for file in absent:
             if not file.fetchable:
@@ -221,13 +217,7 @@ class Suite:
         return row.model_copy(update={"image": str(path)})
 
     def row(self, item: Item, image: Path | None = None, key: str | None = None) -> Prompt:
-        """A prompt of this suite; its id and group follow from the item's content.
-
-        Args:
-            item: the row.
-            image: the picture that is shown.
-            key: tells prompts of one request apart; the item's by default.
-        """
+        """A prompt of this suite; its id and group follow from the item's content; `key` tells its prompts apart."""
         request = item.request or item.text
         parts = [part for part in (item.key if key is None else key,) if part]
         return Prompt(
@@ -261,10 +251,6 @@ def order(rows: Sequence[str], strata: Sequence[str | None] | None = None) -> li
 
     Within a stratum, rows come in the order of a hash of their text. Strata get their shares by Webster's method
     (Sainte-Laguë), which is what ordering by (rank in the stratum + ½) ÷ size of the stratum comes to.
-
-    Args:
-        rows: the texts.
-        strata: the category of each; None for one stratum.
     """
     groups: defaultdict[str | None, list[int]] = defaultdict(list)
     for index, stratum in enumerate(strata if strata is not None else [None] * len(rows)):
@@ -279,24 +265,12 @@ def order(rows: Sequence[str], strata: Sequence[str | None] | None = None) -> li
 
 
 def sample(rows: Sequence[str], limit: int | None, strata: Sequence[str | None] | None = None) -> list[int]:
-    """Indices of at most `limit` texts, in row order; a smaller limit asks a part of what a larger one asks.
-
-    Args:
-        rows: the texts.
-        limit: None for all.
-        strata: see `order`.
-    """
+    """Indices of at most `limit` texts, in row order; a smaller limit asks a part of what a larger one asks."""
     return sorted(order(rows, strata)[:limit])
 
 
 def sample_units(units: Sequence[str], limit: int | None, strata: Sequence[str | None]) -> list[int]:
-    """As `sample`, but rows of one unit stay together: the first unit that would pass the limit ends the choice.
-
-    Args:
-        units: what each row belongs to, for instance its picture.
-        limit: rows at most; None for all.
-        strata: the category of each row; a unit has that of its first.
-    """
+    """As `sample`, but rows of one unit stay together: the first unit that would pass the limit ends the choice."""
     members: dict[str, list[int]] = {}
     for index, unit in enumerate(units):
         members.setdefault(unit, []).append(index)

@@ -122,10 +122,6 @@ def chosen_letter(answer: str, choices: Sequence[str]) -> str | None:
     the same. Read in this order: a letter that begins the answer (`B`, `b`, `(B)`, `**B.** words`); the one that is
     called the answer (`the answer is B`, `the correct option: B`), then the one that is called an option, where these
     are not several; the words of exactly one choice, alone or called the answer.
-
-    Args:
-        answer: the answer.
-        choices: the words of the choices, in the order of their letters.
     """
     text = _MARKS.sub("", answer).strip()
     letters = LETTERS[: len(choices)]
@@ -147,23 +143,13 @@ def letter_is_right(prompt: Prompt, response: Response) -> float:
 
 
 def best_is_right(prompt: Prompt, scores: Sequence[float]) -> float:
-    """1 where the likeliest choice is the reference (MMLU; TruthfulQA's MC1). The first of equals is taken.
-
-    Args:
-        prompt: with choices and their reference.
-        scores: log-probability of each choice, in nats, summed over its tokens.
-    """
+    """1 where the likeliest choice is the reference (MMLU; TruthfulQA's MC1). The first of equals is taken."""
     best = max(range(len(scores)), key=scores.__getitem__)
     return float(prompt.choices[best] == prompt.reference)
 
 
 def true_share(prompt: Prompt, scores: Sequence[float]) -> float:
-    """TruthfulQA's MC2 (Lin et al. 2021, arXiv 2109.07958): the probability of the true choices ÷ that of all.
-
-    Args:
-        prompt: with choices, the true ones also among its answers.
-        scores: log-probability of each choice, in nats, summed over its tokens.
-    """
+    """TruthfulQA's MC2 (Lin et al. 2021, arXiv 2109.07958): the probability of the true choices ÷ that of all."""
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
     true = sum(weight for choice, weight in zip(prompt.choices, weights, strict=True) if choice in prompt.answers)
@@ -171,13 +157,7 @@ def true_share(prompt: Prompt, scores: Sequence[float]) -> float:
 
 
 def vqa_accuracy(answer: str, annotators: Sequence[str], spoken: bool = False) -> float:
-    """The share of a full point that an answer earns; 0 without annotators.
-
-    Args:
-        answer: the model's answer.
-        annotators: the answer of each person, ten in the official data.
-        spoken: see `normalise`.
-    """
+    """The share of a full point that an answer earns; 0 without annotators."""
     if not annotators:
         return 0.0
     own = normalise(answer, spoken)
@@ -200,12 +180,7 @@ def textvqa_value(prompt: Prompt, response: Response) -> float:
 
 
 def normalise(text: str, spoken: bool = False) -> str:
-    """An answer as it is compared.
-
-    Args:
-        text: the answer.
-        spoken: prepare it first as TextVQA's evaluation does: no commas and question marks, `'s` a word of its own.
-    """
+    """An answer as it is compared; `spoken` prepares it as TextVQA does: no commas and question marks, `'s` a word."""
     text = text.replace("\n", " ").replace("\t", " ").strip()
     if spoken:
         text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()

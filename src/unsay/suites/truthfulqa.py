@@ -23,11 +23,7 @@ FILE = github(
 
 
 def _items(single: bool) -> list[Item]:
-    """The questions, by category.
-
-    Args:
-        single: MC1, the best answer among false ones; else MC2, all true answers among false ones.
-    """
+    """The questions by category: MC1 with the best answer among false ones, or MC2 with all true answers."""
     items = []
     columns = ("Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers")
     for row in csv_rows(FILE.find(), columns):

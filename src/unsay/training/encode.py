@@ -200,12 +200,7 @@ class MixedBatch:
 
 
 def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None = None) -> MixedBatch:
-    """Right-pad to the longest example; padded positions are masked and never scored, so their id does not matter.
-
-    Args:
-        examples: the rows.
-        see: gives a picture's input to the forward pass; not needed for text.
-    """
+    """Right-pad to the longest example; padded positions are masked and never scored, so their id does not matter."""
     if all(example.picture is None for example in examples):
         return _padded(examples, ())
     if see is None:

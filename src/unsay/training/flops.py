@@ -16,13 +16,6 @@ def step_flops(vlm: VLM, batch: MixedBatch, needs: Needs, *, original: bool = Tr
     Forward; backward down to the lowest adapter; the original model's forward on the roles that need it. A head that is
     not a plain linear computes its logits once more in the backward pass, those of the original, too. Pictures' tokens
     count in the language model like any other; the vision tower counts only if the whole model runs in every step.
-
-    Args:
-        vlm: the model.
-        batch: the step's batch.
-        needs: the method's.
-        original: whether the original model is run in this step instead of cached.
-        recompute: whether the layers that the backward pass reaches are run once more.
     """
     again = 0 if fusible(vlm.lm_head) else 1
     current = forward_flops(vlm, batch.tokens, head_tokens=len(batch.targets), images=batch.whole)

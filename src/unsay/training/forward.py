@@ -242,14 +242,7 @@ def _scored(batch: MixedBatch, packing: Packing, hidden: Tensor) -> Tensor:
 def answer_hidden(
     vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part] = frozenset(), blocks: Sequence[int] = ()
 ) -> AnswerStates:
-    """Hidden states at the positions that predict answer tokens; all others are dropped here.
-
-    Args:
-        vlm: the model, with its adapter if it has one.
-        batch: B rows, N answer tokens.
-        original_roles: roles whose rows the original model (the adapter switched off) reads, too.
-        blocks: numbers of the decoder's blocks whose outputs are needed, too.
-    """
+    """Hidden states at the positions that predict answer tokens; all others are dropped here."""
     if batch.whole:
         return _mixed_forward(vlm, batch, original_roles, blocks)
     if vlm.packs is None:

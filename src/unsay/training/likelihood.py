@@ -24,11 +24,6 @@ Progress = Callable[[int, int], None]
 def answer_losses(vlm: VLM, prompts: Sequence[Prompt], progress: Progress | None = None) -> tuple[list[float], int]:
     """Mean negative log-probability per token of each prompt's reference answer, in nats.
 
-    Args:
-        vlm: the model as it is, adapter included.
-        prompts: text prompts with a reference.
-        progress: called after every batch.
-
     Returns:
         One loss per prompt, in order, and the number of tokens that passed the model.
     """
@@ -41,11 +36,6 @@ def choice_scores(
     vlm: VLM, prompts: Sequence[Prompt], progress: Progress | None = None
 ) -> tuple[list[list[float]], int]:
     """Log-probability of every choice after its prompt, in nats, summed over its tokens; no end token is counted.
-
-    Args:
-        vlm: the model as it is, adapter included.
-        prompts: text prompts with choices.
-        progress: called after every batch of choices.
 
     Returns:
         For each prompt its choices' scores, in order; and the number of tokens that passed the model.

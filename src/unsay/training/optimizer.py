@@ -88,13 +88,6 @@ class Schedule:
 
         Tokens are counted beforehand, so that this limit is exact and the same in every run. Seconds are predicted: the
         next step is taken to last as long as the average step so far.
-
-        Args:
-            step: steps done.
-            tokens: tokens used.
-            seconds: time used.
-            next_tokens: tokens of the next step's batch.
-            probe_seconds: time of one look at the probe, with which a run ends.
         """
         limits = self.settings
         if step >= limits.steps or (limits.max_tokens is not None and tokens + next_tokens > limits.max_tokens):
@@ -106,12 +99,7 @@ class Schedule:
 
 @torch.no_grad()
 def scale_adapter(parameters: Mapping[str, nn.Parameter], factor: float) -> None:
-    """Multiply the adapter's update B·A in place, by multiplying B.
-
-    Args:
-        parameters: the adapter's parameters by name.
-        factor: −1 takes away what was learned; 1 changes nothing.
-    """
+    """Multiply the adapter's update B·A in place, by multiplying B; −1 takes away what was learned."""
     if factor != 1.0:
         for name, parameter in parameters.items():
             if "lora_B" in name:

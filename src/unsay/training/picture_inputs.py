@@ -176,12 +176,7 @@ class Vision:
 
 @torch.no_grad()
 def check_one_way(vlm: VLM, seen: Seen) -> None:
-    """Assert that an answer after a picture and its prompt is read from left to right.
-
-    Args:
-        vlm: the model.
-        seen: a picture that goes in as pixels.
-    """
+    """Assert that an answer after a picture and its prompt is read from left to right."""
     assert seen.inputs is not None  # for features, the check of the decoder is enough
     prompt = seen.inputs["input_ids"]
     more = joined([seen], prompt.shape[1] + 2)

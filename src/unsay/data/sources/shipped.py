@@ -28,14 +28,10 @@ LONGEST_PROMPT = 300
 
 
 def magpie(done_only: bool = True) -> list[SourceRow]:
-    """Benign instructions, each with SmolLM2's answer as its one known answer.
+    """Benign instructions, each with SmolLM2's answer as its one known answer; `done_only` drops answers cut short.
 
     Left out: anything not ASCII (the model drifts into other scripts), blank prompts or answers, answers that only
     repeat the prompt, prompts over 300 characters, and prompts equal after normalisation to an earlier one.
-
-    Args:
-        done_only: keep only answers that ended by themselves within their 64 tokens (7,797 of 47,625 before
-            filtering), not those that were cut off.
     """
     return list(_magpie(MAGPIE, done_only))
 

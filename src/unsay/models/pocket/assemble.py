@@ -148,12 +148,7 @@ def merge_lora(model: LlavaForConditionalGeneration, lora: dict[str, torch.Tenso
 
 
 def assemble(gguf: Path, weights: Path | None = None) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The whole VLM in float32, and its processor.
-
-    Args:
-        gguf: SmolLM2-135M-Instruct's GGUF file.
-        weights: folder with `WEIGHT_FILES`; the packaged ones by default.
-    """
+    """The whole VLM in float32, and its processor."""
     weights = weights or packaged_weights()
     language, tokenizer = load_gguf(gguf)
     model = LlavaForConditionalGeneration(vlm_config(language.config))
