@@ -64,12 +64,10 @@ class Spent:
     image_tokens: int = 0
     flops: float = 0.0
     judge_requests: int = 0
-    judge_tokens: int = 0
-    """Of a judge behind a server: read and written."""
-    judge_price: float = 0.0
-    """In the currency of the settings."""
+    judge_tokens: int = 0  # of a judge behind a server: read and written
+    judge_price: float = 0.0  # in the currency of the settings
+    # Set by work that knows better than the clock: a training that was killed and resumed adds up its parts.
     seconds: float | None = None
-    """Set by work that knows better than the clock: a training that was killed and resumed adds up its parts."""
 
 
 class StageRecord(Record):
@@ -77,8 +75,7 @@ class StageRecord(Record):
 
     name: str
     key: str
-    outputs: dict[str, str]
-    """Path under the run directory → size and time of the file when the stage ended."""
+    outputs: dict[str, str]  # path under the run directory → size and time of the file when the stage ended
     seconds: float
     text_tokens: int = 0
     image_tokens: int = 0
@@ -96,10 +93,9 @@ class Stages:
 
     run_dir: Path
     progress: Progress = field(default_factory=Silent)
+    # Finished stages, and whether each was reused.
     records: list[tuple[StageRecord, bool]] = field(default_factory=list)
-    """Finished stages, and whether each was reused."""
-    before_work: Callable[[], None] | None = None
-    """Called before the first stage that is not reused."""
+    before_work: Callable[[], None] | None = None  # called before the first stage that is not reused
 
     def run(
         self,

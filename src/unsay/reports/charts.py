@@ -57,8 +57,7 @@ class DotRow:
     note: str
     before: Mark | None
     after: Mark | None
-    change: str
-    """Difference and test, in words; empty when there is only one phase."""
+    change: str  # difference and test, in words; empty when there is only one phase
 
     @property
     def spoken(self) -> str:
@@ -95,8 +94,7 @@ class Bar:
 
     phase: str
     segments: tuple[Segment, ...]
-    coherent: str
-    """Coherent safety with its interval, attacks only."""
+    coherent: str  # coherent safety with its interval, attacks only
 
     @property
     def spoken(self) -> str:
@@ -252,8 +250,7 @@ class Panel:
     last_step: str
     last: str
     dot: tuple[float, float]
-    main: bool
-    """False for housekeeping numbers, which the page folds away."""
+    main: bool  # false for housekeeping numbers, which the page folds away
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -113,16 +113,11 @@ class Shift:
     """How much worse a measure is after than before."""
 
     title: str
-    words: str
-    """Difference and interval."""
-    worse: float
-    """In the rate itself, or relative to before for other units; negative for an improvement."""
-    at_most: float | None
-    """The bad end of its 95 % interval, if it has one."""
-    p: float | None = None
-    """Holm's where the run has it; None without a test."""
-    at_least: float | None = None
-    """The good end of the interval."""
+    words: str  # difference and interval
+    worse: float  # in the rate itself, or relative to before for other units; negative for an improvement
+    at_most: float | None  # the bad end of its 95 % interval, if it has one
+    p: float | None = None  # Holm's where the run has it; None without a test
+    at_least: float | None = None  # the good end of the interval
     rate: bool = True
 
     def above(self, limit: float) -> bool:

@@ -43,10 +43,8 @@ class ReportInputs:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     environment: dict[str, JsonValue] = field(default_factory=dict)
-    config: str = ""
-    """The text of `config.yaml`."""
-    imported: list[ImportedRow] = field(default_factory=list)
-    """Numbers of other harnesses."""
+    config: str = ""  # the text of `config.yaml`
+    imported: list[ImportedRow] = field(default_factory=list)  # numbers of other harnesses
 
 
 def write_report(run_dir: Path) -> Path:
@@ -190,8 +188,7 @@ class SuiteDetail:
 
     title: str
     notes: tuple[str, ...]
-    tables: tuple[tuple[str, tuple[PartLine, ...]], ...]
-    """(`category` or `image type`, lines)."""
+    tables: tuple[tuple[str, tuple[PartLine, ...]], ...]  # (`category` or `image type`, lines)
 
 
 def _details(scores: Scores) -> list[SuiteDetail]:

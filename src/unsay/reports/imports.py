@@ -25,8 +25,7 @@ STDERR = "_stderr"
 class ImportedRow(Row):
     """One number of another harness."""
 
-    harness: str
-    """`lm-eval 0.4.9`, or `lm-eval or lmms-eval` where the file does not say."""
+    harness: str  # `lm-eval 0.4.9`, or `lm-eval or lmms-eval` where the file does not say
     model: str
     task: str
     metric: str

@@ -29,8 +29,7 @@ class Answer:
     phase: Phase
     text: str
     label: Label | None
-    cut: bool
-    """The text was longer than the report shows."""
+    cut: bool  # the text was longer than the report shows
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Sample:
     """One request with its answers side by side."""
 
     prompt: Prompt
-    picture: str | None
-    """A `data:` URI."""
+    picture: str | None  # a `data:` URI
     answers: tuple[Answer, ...]
 
     @property

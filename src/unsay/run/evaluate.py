@@ -37,8 +37,7 @@ class Value(Record):
     """The value of one item of a utility suite, in the suite's unit."""
 
     id: str
-    value: float | None
-    """None where a judge model gave no usable grade: counted as failed, and in no score."""
+    value: float | None  # None where a judge model gave no usable grade: counted as failed, and in no score
     weight: float = 1.0
 
     @field_validator("value")
@@ -52,14 +51,11 @@ class PhaseResult:
     """The answers of one phase and how they were judged, by suite."""
 
     phase: Phase
-    responses: dict[str, list[Response]] = field(default_factory=dict)
-    """Of every suite that is answered in words."""
-    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
-    """Of attack and benign suites."""
-    values: dict[str, list[Value]] = field(default_factory=dict)
-    """Of utility suites."""
+    responses: dict[str, list[Response]] = field(default_factory=dict)  # of every suite that is answered in words
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)  # of attack and benign suites
+    values: dict[str, list[Value]] = field(default_factory=dict)  # of utility suites
+    # What else decided the answers, by name (see `answer_conditions`).
     conditions: dict[str, str] = field(default_factory=dict)
-    """What else decided the answers, by name (see `answer_conditions`)."""
 
 
 def read_phase(folder: Path, suites: Mapping[str, Sequence[Prompt]], phase: Phase, judge: str) -> PhaseResult:

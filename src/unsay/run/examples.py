@@ -39,11 +39,9 @@ from unsay.training.plan import methods_without
 class Compliance:
     """How often the original model complied with the harmful requests of the training data."""
 
-    harmful: int
-    """Answers that the judge found harmful."""
+    harmful: int  # answers that the judge found harmful
     requests: int
-    failed: int
-    """Answers without a verdict."""
+    failed: int  # answers without a verdict
 
     def __str__(self) -> str:
         unjudged = f" ({self.failed:,} were not judged)" if self.failed else ""

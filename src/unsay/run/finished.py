@@ -31,8 +31,7 @@ class Item(Record):
     """A prompt without its text: what statistics need."""
 
     id: str
-    group: str
-    """Equal for the same request in different suites and modalities."""
+    group: str  # equal for the same request in different suites and modalities
     kind: Kind
     modality: Modality
     condition: Condition = Condition.NO_IMAGE
@@ -43,8 +42,7 @@ class Step(Record):
     """The cost of training up to a step."""
 
     step: int
-    tokens: int
-    """Image tokens included."""
+    tokens: int  # image tokens included
     seconds: float
 
 
@@ -52,25 +50,18 @@ class Step(Record):
 class MeasuredRun:
     """The results of a run."""
 
-    name: str
-    """Its directory, or wherever it was read from, for messages."""
+    name: str  # its directory, or wherever it was read from, for messages
     seed: int
-    alike: str
-    """Equal for runs that may be pooled."""
-    scores: Scores
-    """Its `scores.json`, or a part of it."""
+    alike: str  # equal for runs that may be pooled
+    scores: Scores  # its `scores.json`, or a part of it
     environment: dict[str, Any]
-    items: dict[str, tuple[Item, ...]]
-    """Its prompts, by suite."""
-    verdicts: dict[tuple[str, Phase], tuple[Label, ...]]
-    """By suite and phase, in the order of the items."""
+    items: dict[str, tuple[Item, ...]]  # its prompts, by suite
+    verdicts: dict[tuple[str, Phase], tuple[Label, ...]]  # by suite and phase, in the order of the items
+    # Of utility suites, likewise; None where an answer could not be graded.
     values: dict[tuple[str, Phase], tuple[float | None, ...]]
-    """Of utility suites, likewise; None where an answer could not be graded."""
-    asked_steps: int
-    """The steps of training in its settings."""
+    asked_steps: int  # the steps of training in its settings
     steps: tuple[Step, ...] = ()
-    stopped: str | None = None
-    """Why training ended; None if that is not known, or if nothing was trained."""
+    stopped: str | None = None  # why training ended; None if that is not known, or if nothing was trained
 
     def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
         """The items behind a row; in a suite that mixes kinds, modalities or conditions, those of the row."""

@@ -33,15 +33,12 @@ NAMED_LINES = 5
 class MakeSettings:
     """How examples are made."""
 
-    role: Role | None = None
-    """Of rows without one."""
+    role: Role | None = None  # of rows without one
     fields: Fields = USUAL
+    # Packaged refusals per request to refuse that has no answer, like `data.recipe.refusals_per_prompt`.
     refusals: int = 3
-    """Packaged refusals per request to refuse that has no answer, like `data.recipe.refusals_per_prompt`."""
-    refuse_too: bool = False
-    """Also make refuse examples for requests to forget that have none."""
-    skip_broken: bool = False
-    """Leave out rows that cannot be used instead of raising an error."""
+    refuse_too: bool = False  # also make refuse examples for requests to forget that have none
+    skip_broken: bool = False  # leave out rows that cannot be used instead of raising an error
 
 
 @dataclass
@@ -49,14 +46,11 @@ class MadeExamples:
     """The examples and what was left out; image paths are absolute."""
 
     examples: list[Example] = field(default_factory=list)
-    repeated: int = 0
-    """Exact duplicates that were dropped."""
+    repeated: int = 0  # exact duplicates that were dropped
+    # Problem → the numbers of the lines that were left out because of it.
     broken: dict[str, list[int]] = field(default_factory=dict)
-    """Problem → the numbers of the lines that were left out because of it."""
-    asked: Counter[Role] = field(default_factory=Counter)
-    """Requests that a model was asked."""
-    unanswered: Counter[Role] = field(default_factory=Counter)
-    """How many of them gave no example."""
+    asked: Counter[Role] = field(default_factory=Counter)  # requests that a model was asked
+    unanswered: Counter[Role] = field(default_factory=Counter)  # how many of them gave no example
 
 
 def make_examples(path: Path, making: MakeSettings, answering: Answering | None = None) -> MadeExamples:

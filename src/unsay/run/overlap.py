@@ -22,8 +22,7 @@ class Overlap(Record):
     id: str
     role: Role
     suite: str
-    by: Shared
-    """What the two have in common: the request, a text that a picture shows, or the picture itself."""
+    by: Shared  # what the two have in common: the request, a text that a picture shows, or the picture itself
 
 
 def check_disjoint(examples: Sequence[Example], suites: Mapping[str, Sequence[Prompt]], listing: Path) -> None:

@@ -144,15 +144,13 @@ class Question(Record):
     prompt: str = Field(min_length=1)
     image: str | None = None
     kind: Kind
+    # The request in words, where the picture makes it; a judge reads this. The prompt itself by default.
     request: str | None = None
-    """The request in words, where the picture makes it; a judge reads this. The prompt itself by default."""
     category: str | None = None
-    system: str | None = Field(None, min_length=1)
-    """A system prompt that replaces the run's."""
-    turns: tuple[Turn, ...] = ()
-    """The conversation before the prompt, oldest turn first."""
+    system: str | None = Field(None, min_length=1)  # a system prompt that replaces the run's
+    turns: tuple[Turn, ...] = ()  # the conversation before the prompt, oldest turn first
+    # What the image shows; by default `real image`, or `no image` where there is none.
     condition: Condition | None = None
-    """What the image shows; by default `real image`, or `no image` where there is none."""
 
 
 UserRow = TypeVar("UserRow", Example, Question)

@@ -62,10 +62,8 @@ class JobStatus(Record):
     """How a run ended; the content of its `arm.json`."""
 
     state: Literal["finished", "failed"]
-    reason: str = ""
-    """Why it failed, in one line without a prompt or an answer."""
-    key: str = ""
-    """The job's key; a job with another key is done again."""
+    reason: str = ""  # why it failed, in one line without a prompt or an answer
+    key: str = ""  # the job's key; a job with another key is done again
 
 
 class Worker:

@@ -27,12 +27,9 @@ LETTERS = {label.value[0]: label for label in Label}
 class RunId(NamedTuple):
     """Identifies a run within a study."""
 
-    model: str
-    """The model's folder name."""
-    variant: str
-    """`arm@rule`, or `original`."""
-    seed: int | None
-    """None for the original, which serves all seeds."""
+    model: str  # the model's folder name
+    variant: str  # `arm@rule`, or `original`
+    seed: int | None  # None for the original, which serves all seeds
 
     @classmethod
     def original(cls, model: str) -> Self:
@@ -54,10 +51,9 @@ class KeyedRun(NamedTuple):
     """A finished run with what decides whether it is a run of a study."""
 
     run: MeasuredRun
-    key: str
-    """The key of its job (`job_key`)."""
+    key: str  # the key of its job (`job_key`)
+    # Of an original: the key of its evaluation, which is part of the keys of the trained runs of that model.
     evaluated: str | None
-    """Of an original: the key of its evaluation, which is part of the keys of the trained runs of that model."""
 
 
 class StudyRuns:
@@ -158,8 +154,7 @@ class ItemsRow(Record):
     """The items of a suite, as a row of the file."""
 
     suite: str
-    key: str
-    """Content key of the items."""
+    key: str  # content key of the items
     items: tuple[Item, ...]
 
     @model_validator(mode="after")
@@ -180,10 +175,8 @@ class RunRow(Record):
     alike: str
     environment: dict[str, JsonValue]
     scores: Scores
-    suites: dict[str, str]
-    """Suite → key of its items."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Suite → one letter for each verdict."""
+    suites: dict[str, str]  # suite → key of its items
+    labels: dict[str, str] = Field(default_factory=dict)  # suite → one letter for each verdict
     values: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     asked_steps: int
     steps: tuple[Step, ...] = ()

@@ -75,10 +75,10 @@ class _StudyRunner:
     known: Mapping[RunId, Sequence[KeyedRun]]
     progress: Progress
     failed: dict[Path, str] = field(default_factory=dict)
+    # Run directories with results, perhaps of an earlier call, to which more runs are to be added.
     done_before: set[Path] = field(default_factory=set)
-    """Run directories with results, perhaps of an earlier call, to which more runs are to be added."""
+    # Model → the precision of its known runs, where the study leaves it open.
     precisions: dict[str, Fast | None] = field(default_factory=dict)
-    """Model → the precision of its known runs, where the study leaves it open."""
 
     def run_originals(self) -> None:
         """Evaluate the original models, except those whose runs are all known."""
