@@ -1,4 +1,4 @@
-"""The suites: attacks, benign requests and utility, in text and in pictures. A file per benchmark or family, one line each."""
+"""The suites: attacks, benign requests and utility, in text and in pictures; one line each."""
 
 from collections.abc import Iterable
 
