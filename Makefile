@@ -1,6 +1,8 @@
 # Everything a newcomer needs: `make demo` and `make test`. Works with GNU make 3.81 and later, on Linux and macOS.
 
 VENV := .venv
+# Test processes; each has one thread.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The first Python that is new enough and can make virtual environments; `make PYTHON=/path/to/python3 demo` overrides.
@@ -26,7 +28,7 @@ demo: $(VENV)/installed
 	$(BIN)/unsay demo $(ARGS)
 
 test: lint
-	$(BIN)/pytest --durations=15 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=15 $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The house stays readable: short files, telling file names, no private names of siblings, tests beside their rooms."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -50,3 +51,10 @@ def test_the_tests_mirror_the_rooms() -> None:
     assert folders - rooms == {"tools"}, "a folder of tests has no room"
     tested_above = {"statistics"}  # one file of tests for one idea: tests/test_statistics.py
     assert rooms - folders <= tested_above, "a room has no folder of tests"
+
+
+def test_the_page_names_files_that_exist() -> None:
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", page))
+    assert len(named) > 50, "the walks name their files"
+    assert not [name for name in named if not (PACKAGE / name).exists()]
