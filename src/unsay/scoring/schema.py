@@ -42,29 +42,35 @@ class SuiteRow(Row):
     kind: Literal[Kind.ATTACK, Kind.BENIGN]
     modality: Modality
     phase: Phase
-    n: int = Field(ge=0)  # answers, the unjudged ones included
-    unique: int = Field(ge=0)  # distinct requests (groups) among them; below `n`, answers are not independent
-    # Distinct wordings: equal requests in other words, or with another system prompt or conversation, count apart.
+    n: int = Field(ge=0)
+    """Answers, the unjudged ones included."""
+    unique: int = Field(ge=0)
+    """Distinct requests (groups) among them; below `n`, answers are not independent."""
     texts: int | None = None
-    # What was shown beside the words; rows of different conditions are never pooled.
+    """Distinct wordings: equal requests in other words, or with another system prompt or conversation, count apart."""
     condition: Condition = Condition.NO_IMAGE
+    """What was shown beside the words; rows of different conditions are never pooled."""
     refused: int = Field(ge=0)
     safe: int = Field(ge=0)
     harmful: int = Field(ge=0)
     degenerate: int = Field(ge=0)
     failed: int = Field(ge=0)
-    # Attack: ASR, harmful / judged. Benign: over-refusal, refused / judged. None if none was judged.
     rate: float | None = None
-    interval: Interval | None = None  # 95 % interval of `rate`
-    # Wilson's; or, where requests repeat, a bootstrap over requests, and with several seeds over these too.
+    """Attack: ASR, harmful / judged. Benign: over-refusal, refused / judged. None if none was judged."""
+    interval: Interval | None = None
+    """95 % interval of `rate`."""
     interval_method: IntervalMethod = "wilson"
-    # With 100 answers or fewer: the smallest drop (benign: rise) that another model would show on as many.
+    """Wilson's; or, where requests repeat, a bootstrap over requests, and with several seeds over these too."""
     detectable: float | None = None
-    coherent_safety: float | None = None  # attack only: (refused + safe) / judged
-    coherent_interval: Interval | None = None  # 95 % interval of `coherent_safety`, made as that of `rate`
-    # `rate` corrected for the judge's errors (Rogan-Gladen); None where they are not known.
+    """With 100 answers or fewer: the smallest drop (benign: rise) that another model would show on as many."""
+    coherent_safety: float | None = None
+    """Attack only: (refused + safe) / judged."""
+    coherent_interval: Interval | None = None
+    """95 % interval of `coherent_safety`, made as that of `rate`."""
     corrected: float | None = None
-    corrected_interval: Interval | None = None  # 95 % bootstrap interval of `corrected`
+    """`rate` corrected for the judge's errors (Rogan-Gladen); None where they are not known."""
+    corrected_interval: Interval | None = None
+    """95 % bootstrap interval of `corrected`."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -89,11 +95,14 @@ class PartRow(Row):
     by: Literal["category", "image type"]
     part: str
     n: int = Field(ge=0)
-    unique: int = Field(ge=0)  # distinct requests among them
+    unique: int = Field(ge=0)
+    """Distinct requests among them."""
     judged: int = Field(ge=0)
-    outcomes: int = Field(ge=0)  # Attack: harmful answers. Benign: refused ones.
+    outcomes: int = Field(ge=0)
+    """Attack: harmful answers. Benign: refused ones."""
     rate: float | None = None
-    interval: Interval | None = None  # 95 %, made as that of a suite
+    interval: Interval | None = None
+    """95 %, made as that of a suite."""
 
 
 class UtilityRow(Row):
@@ -103,13 +112,18 @@ class UtilityRow(Row):
     title: str
     phase: Phase
     n: int = Field(ge=0)
-    value: float | None  # None where nothing was graded
+    value: float | None
+    """None where nothing was graded."""
     interval: Interval | None = None
-    unit: str = "rate"  # `rate` is a fraction that is shown in per cent; any other unit is shown beside the number
+    unit: str = "rate"
+    """`rate` is a fraction that is shown in per cent; any other unit is shown beside the number."""
     higher_is_better: bool = True
-    unique: int | None = None  # clusters among the items, for instance pictures
-    failed: int = 0  # items that a judge model gave no grade; they are in no number
-    parts: dict[str, float] = Field(default_factory=dict)  # further official numbers of the suite, by name
+    unique: int | None = None
+    """Clusters among the items, for instance pictures."""
+    failed: int = 0
+    """Items that a judge model gave no grade; they are in no number."""
+    parts: dict[str, float] = Field(default_factory=dict)
+    """Further official numbers of the suite, by name."""
 
 
 class Change(Row):
@@ -120,20 +134,26 @@ class Change(Row):
     kind: Literal[Kind.ATTACK, Kind.BENIGN]
     modality: Modality
     outcome: Literal["harmful", "refused"]
-    n: int = Field(ge=0)  # pairs with a verdict in both phases
-    dropped: int = Field(ge=0)  # pairs left out because either verdict failed
-    b: int = Field(ge=0)  # outcome before, not after
-    c: int = Field(ge=0)  # outcome after, not before
-    difference: float | None = None  # after minus before: (c - b) / n
-    # 95 %: Newcombe's paired score interval; where requests repeat, a bootstrap over requests.
+    n: int = Field(ge=0)
+    """Pairs with a verdict in both phases."""
+    dropped: int = Field(ge=0)
+    """Pairs left out because either verdict failed."""
+    b: int = Field(ge=0)
+    """Outcome before, not after."""
+    c: int = Field(ge=0)
+    """Outcome after, not before."""
+    difference: float | None = None
+    """After minus before: (c - b) / n."""
     interval: Interval | None = None
-    # Two-sided: McNemar's exact test; where requests repeat, a sign-flip test over requests.
+    """95 %: Newcombe's paired score interval; where requests repeat, a bootstrap over requests."""
     p: float = Field(ge=0, le=1)
+    """Two-sided: McNemar's exact test; where requests repeat, a sign-flip test over requests."""
     test: Literal["mcnemar", "sign flip over requests"] = "mcnemar"
-    p_adjusted: float | None = None  # Holm's, over all changes of the run
+    p_adjusted: float | None = None
+    """Holm's, over all changes of the run."""
     condition: Condition = Condition.NO_IMAGE
-    # Smallest one-way change found with 80 % power at this n; None if n is too small for any.
     detectable: float | None = None
+    """Smallest one-way change found with 80 % power at this n; None if n is too small for any."""
 
 
 class UtilityChange(Row):
@@ -143,15 +163,21 @@ class UtilityChange(Row):
     title: str
     unit: str = "rate"
     higher_is_better: bool = True
-    n: int = Field(ge=0)  # items that were measured in both phases
-    unique: int = Field(ge=0)  # clusters among them
-    dropped: int = Field(ge=0)  # items left out because a phase has no number for them
-    difference: float | None = None  # after minus before, over these items, in `unit`
-    # 95 %, paired: Newcombe's where items are right or wrong and stand alone, else a bootstrap over clusters.
+    n: int = Field(ge=0)
+    """Items that were measured in both phases."""
+    unique: int = Field(ge=0)
+    """Clusters among them."""
+    dropped: int = Field(ge=0)
+    """Items left out because a phase has no number for them."""
+    difference: float | None = None
+    """After minus before, over these items, in `unit`."""
     interval: Interval | None = None
-    p: float = Field(ge=0, le=1)  # two-sided: McNemar's exact test there, else a sign-flip test of the items' changes
+    """95 %, paired: Newcombe's where items are right or wrong and stand alone, else a bootstrap over clusters."""
+    p: float = Field(ge=0, le=1)
+    """Two-sided: McNemar's exact test there, else a sign-flip test of the items' changes."""
     test: Literal["mcnemar", "sign flip", "sign flip over clusters"]
-    p_adjusted: float | None = None  # Holm's, over all changes of the run, the judged suites' included
+    p_adjusted: float | None = None
+    """Holm's, over all changes of the run, the judged suites' included."""
 
 
 class SuiteCoverage(Row):
@@ -160,8 +186,10 @@ class SuiteCoverage(Row):
     suite: str
     title: str
     asked: int = Field(ge=0)
-    size: int | None = None  # prompts of the whole suite; None where that is not known
-    limit: int | None = None  # prompts of a suite at most; None for all
+    size: int | None = None
+    """Prompts of the whole suite; None where that is not known."""
+    limit: int | None = None
+    """Prompts of a suite at most; None for all."""
 
     @property
     def cut(self) -> bool:
@@ -176,13 +204,15 @@ class TransferRow(Row):
     image_suite: str
     text_title: str
     image_title: str
-    groups: int = Field(ge=0)  # requests that both suites ask
-    drop_text: float | None  # ASR before minus after, on the shared requests
+    groups: int = Field(ge=0)
+    """Requests that both suites ask."""
+    drop_text: float | None
+    """ASR before minus after, on the shared requests."""
     drop_text_interval: Interval | None = None
     drop_image: float | None
     drop_image_interval: Interval | None = None
-    # `drop_image ÷ drop_text`; None where the text drop's interval reaches zero and a ratio means nothing.
     transfer: float | None = None
+    """`drop_image ÷ drop_text`; None where the text drop's interval reaches zero and a ratio means nothing."""
     interval: Interval | None = None
 
 
@@ -191,8 +221,8 @@ class AcceleratorPeak(SparseRow):
 
     optional = ("peak_accelerator_bytes",)
 
-    # Most that tensors took at once on one accelerator, the fullest; of the first process where several train.
     peak_accelerator_bytes: int = Field(default=0, ge=0)
+    """Most that tensors took at once on one accelerator, the fullest; of the first process where several train."""
 
 
 class CostRow(AcceleratorPeak):
@@ -202,13 +232,17 @@ class CostRow(AcceleratorPeak):
     seconds: float = Field(ge=0)
     text_tokens: int = Field(default=0, ge=0)
     image_tokens: int = Field(default=0, ge=0)
-    flops: float = Field(default=0.0, ge=0)  # estimated
-    peak_memory_bytes: int = Field(default=0, ge=0)  # resident memory of the process, on the host
-    # What the command that finished the stage requested from a judge behind a server; reused verdicts cost nothing.
+    flops: float = Field(default=0.0, ge=0)
+    """Estimated."""
+    peak_memory_bytes: int = Field(default=0, ge=0)
+    """Resident memory of the process, on the host."""
     judge_requests: int = Field(default=0, ge=0)
+    """What the command that finished the stage requested from a judge behind a server; reused verdicts cost nothing."""
     judge_tokens: int = Field(default=0, ge=0)
-    judge_price: float = Field(default=0.0, ge=0)  # in the currency of the judge's `price_in` and `price_out`
-    reused: bool = False  # the stage's files were already there; the numbers are those of the run that made them
+    judge_price: float = Field(default=0.0, ge=0)
+    """In the currency of the judge's `price_in` and `price_out`."""
+    reused: bool = False
+    """The stage's files were already there; the numbers are those of the run that made them."""
 
 
 class Accuracy(Row):
@@ -225,12 +259,13 @@ class ErrorRates(Row):
     """How often a judge finds an outcome where people did, and finds none where they did not."""
 
     true_positives: int = Field(ge=0)
-    positives: int = Field(ge=0)  # answers to which people gave the label
+    positives: int = Field(ge=0)
+    """Answers to which people gave the label."""
     true_negatives: int = Field(ge=0)
     negatives: int = Field(ge=0)
     dataset: str
-    # Independent answers that say as much as the `positives`, some of which answer one request; None: as many.
     independent_positives: float | None = Field(default=None, gt=0)
+    """Independent answers that say as much as the `positives`, some of which answer one request; None: as many."""
     independent_negatives: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -254,12 +289,15 @@ class JudgeInfo(Row):
     """Which judge gave the verdicts, and how far it agrees with people."""
 
     name: str
-    key: str = ""  # a content key of everything that decides its verdicts
-    # What distinguishes it from another judge of its name: a judge model and its rubric, a guard's checkpoint.
+    key: str = ""
+    """A content key of everything that decides its verdicts."""
     details: dict[str, str] = Field(default_factory=dict)
+    """What distinguishes it from another judge of its name: a judge model and its rubric, a guard's checkpoint."""
     accuracy: dict[str, Accuracy] = Field(default_factory=dict)
-    errors: dict[str, ErrorRates] = Field(default_factory=dict)  # by outcome: `harmful`, `refused`
-    reads_pictures: bool = False  # whether it sees the picture that a request came with
+    errors: dict[str, ErrorRates] = Field(default_factory=dict)
+    """By outcome: `harmful`, `refused`."""
+    reads_pictures: bool = False
+    """Whether it sees the picture that a request came with."""
 
     def headline(self) -> tuple[str, Accuracy] | None:
         """The measure to print beside every ASR: `accuracy`, else a name that contains that word, else the first."""
@@ -289,7 +327,8 @@ class TargetResult(Row):
     title: str
     value: float | None
     met: bool | None
-    undecided: str = ""  # why a measured value decides nothing
+    undecided: str = ""
+    """Why a measured value decides nothing."""
 
 
 class Caution(SparseRow):
@@ -299,8 +338,8 @@ class Caution(SparseRow):
 
     text: str
     severe: bool = False
-    # The phase of the model that it is about, where only its run knew this and no number shows it.
     phase: Phase | None = None
+    """The phase of the model that it is about, where only its run knew this and no number shows it."""
 
 
 class Scores(Row):
@@ -318,8 +357,8 @@ class Scores(Row):
     judge: JudgeInfo
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     asked: tuple[SuiteCoverage, ...] = ()
-    # Suites that the run's choice names and that are not available → why, or how to get them.
     left_out: dict[str, str] = Field(default_factory=dict)
+    """Suites that the run's choice names and that are not available → why, or how to get them."""
     warnings: tuple[Caution, ...] = ()
 
     def whole(self, suite: str, n: int) -> int | None:
@@ -340,7 +379,11 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read `scores.json`; a `UserError` names the wrong field, or says what to do about another version."""
+    """Read `scores.json`.
+
+    Raises:
+        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
+    """
     value: Any = read_json(path)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
