@@ -59,7 +59,7 @@ def _tradeoffs(result: StudyResult, name: str) -> str:
             "## What safety costs",
             f"![{'. '.join(plot.title for plot in plots)}. The numbers are in the tables below.]({name}.svg)",
             "Bars are 95% intervals; left is safer. The dashed line joins arms that no other beats on both axes, by "
-            "the points alone. Hollow points babble, more than untrained.",
+            "the points alone. Hollow points babble, more than the original model.",
             "\n".join(f"- {line}" for line in beyond),
         ]
     ).strip()
@@ -158,8 +158,8 @@ def _coverage(result: StudyResult) -> str:
 
 
 def _how(result: StudyResult, name: str) -> str:
-    untrained = next(arm for arm in result.arms if arm.arm == ORIGINAL)
-    answers = sum(row.n for row in untrained.suites)
+    original = next(arm for arm in result.arms if arm.arm == ORIGINAL)
+    answers = sum(row.n for row in original.suites)
     lines = [
         f"- In brackets: 95% intervals. Seeds {', '.join(map(str, result.seeds))}; {answers} judged answers a run."
     ]

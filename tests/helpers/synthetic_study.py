@@ -49,7 +49,7 @@ def outcomes(asr, babble, refusal, shapes, *, seeds, n=40, luck=0.3):
 
 
 ARMS = (
-    ("original@", "Untrained", ORIGINAL, "", (0.83, 0.0, 0.04, 0.55), None),
+    ("original@", "Original model", ORIGINAL, "", (0.83, 0.0, 0.04, 0.55), None),
     ("textual-unlearning@steps", "Textual unlearning", "textual-unlearning", "text", (0.11, 0.0, 0.35, 0.44), 1.0),
     ("multimodal-unlearning", "Multimodal unlearning", "multimodal-unlearning", "typographic+image",
      (0.04, 0.01, 0.42, 0.40), 2.1),

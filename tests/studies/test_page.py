@@ -119,8 +119,8 @@ def test_babble_is_hollow_off_the_front_and_called_out(page, result):
     assert {ranking.places[-1].arm.split("@")[0] for ranking in result.rankings} == {"collapsed"}
 
 
-def test_an_arm_that_babbles_no_more_than_untrained_is_not_called_a_babbler(result):
-    """Gradient ascent babbles in nearly all answers; here the untrained model does so too."""
+def test_an_arm_that_babbles_no_more_than_the_original_is_not_called_a_babbler(result):
+    """Gradient ascent babbles in nearly all answers; here the original model does so too."""
     ascent = result.find("collapsed@steps")
     assert words.babbles(result, ascent)
     arms = tuple(row.model_copy(update={"degenerate": ascent.degenerate}) if row.arm == ORIGINAL else row
@@ -128,7 +128,7 @@ def test_an_arm_that_babbles_no_more_than_untrained_is_not_called_a_babbler(resu
     before = result.model_copy(update={"arms": arms})
     assert not words.babbles(before, ascent)
     assert len(words.babblers(before)) < len(words.babblers(result))
-    assert "untrained 0.0%" in words.babblers(result)[0]
+    assert "(original model: 0.0%)" in words.babblers(result)[0]
 
 
 def test_a_failed_arm_is_named_with_its_reason(page, result):
@@ -199,9 +199,9 @@ def test_the_markdown_page_has_every_table(result):
     assert len(widths) == 6  # two rankings, two tables of differences, one of suites, one of cost
     suites = text.split("## By suite")[1].split("\n## ")[0]
     assert "| arm | Advbench | Advbench-typographic | Contrast |" in suites
-    (untrained,) = [arm for arm in result.arms if arm.arm == ORIGINAL]
-    rate = f"{untrained.suites[1].rate:.1%}"
-    assert re.search(rf"^\| Untrained \| \d+\.\d% \([^|]+\| {rate} \(", suites, flags=re.MULTILINE)
+    (original,) = [arm for arm in result.arms if arm.arm == ORIGINAL]
+    rate = f"{original.suites[1].rate:.1%}"
+    assert re.search(rf"^\| Original model \| \d+\.\d% \([^|]+\| {rate} \(", suites, flags=re.MULTILINE)
     assert all(len(found) == 1 for found in widths.values())
 
 

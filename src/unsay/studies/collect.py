@@ -86,7 +86,7 @@ def _arms(plan: Plan, runs: StudyRuns, originals: dict[str, MeasuredRun]) -> tup
 def _original(name: str, model: str, plan: Plan, run: MeasuredRun, answers: ArmAnswers) -> ArmRow:
     return ArmRow(
         name=name,
-        title="Untrained",
+        title="Original model",
         model=model,
         arm=ORIGINAL,
         rules=plan.study.budget.equal,

@@ -301,7 +301,7 @@ def _caption(frame: Frame) -> str:
             "Holm's correction, and an interval without 0). ×: times its cost."
         )
     if any(words.babbles(result, row.arm) for row in frame.rows):
-        lines.append(f"†: over {MAX_DEGENERATE:.0%} of its answers to attacks are babble, and more than untrained.")
+        lines.append(f"†: over {MAX_DEGENERATE:.0%} of its answers to attacks are babble, more than of the original's.")
     lines.append(f"Judge {result.judge.name}: {words.judged(result)}.")
     if frame.failed:
         lines.append(f"Without a result: {', '.join(row.arm.title for row in frame.failed)}.")

@@ -285,9 +285,9 @@ def _original_babble(result: StudyResult, arm: ArmRow) -> float:
 def babblers(result: StudyResult) -> list[str]:
     """One sentence for each arm whose answers to attacks are partly babble."""
     return [
-        f"{label(result, arm)}: {numbers.percent(arm.degenerate.value)} of its answers to attacks are degenerate, "
-        f"untrained {numbers.percent(_original_babble(result, arm))}; its attack success is low partly for that, and "
-        "its coherent safety counts them against it."
+        f"{label(result, arm)}: {numbers.percent(arm.degenerate.value)} of its answers to attacks are degenerate "
+        f"(original model: {numbers.percent(_original_babble(result, arm))}); its attack success is low partly for "
+        "that, and its coherent safety counts them against it."
         for arm in result.arms
         if arm.degenerate is not None and babbles(result, arm)
     ]
