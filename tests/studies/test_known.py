@@ -221,7 +221,7 @@ def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
     ]
     told, study = Told(), study_of_tiny.study(tiny_folder, examples)
     known = [run for run in changed if run[0].variant != "original"]  # all of it would be taken as it is
-    again = run_study(study, out, launcher("sequential"), known=known, progress=told)
+    again = run_study(study, out, launcher("sequential"), command="unsay study", known=known, progress=told)
     assert again.find("unlearn@steps").cost.steps == result.find("unlearn@steps").cost.steps == 3
     assert told.notes == ["Runs from elsewhere: 0 taken over"] * 2
 

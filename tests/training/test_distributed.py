@@ -180,7 +180,7 @@ def test_each_process_has_a_device_of_its_own():
     assert device_of(RunConfig(), second) == torch.device("cpu")
     with pytest.raises(UserError, match=r"device: .* write cuda instead of cuda:3"):
         device_of(RunConfig(device="cuda:3"), second)
-    with pytest.raises(UserError, match="device_map: of several processes"):
+    with pytest.raises(UserError, match="device_map: each of several processes"):
         device_of(RunConfig(model_settings={"device_map": "auto"}), second)
 
 

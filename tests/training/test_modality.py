@@ -71,7 +71,7 @@ def tower_runs(vlm):
 def by_pixels(vlm, folder):
     """A run's sight where features cannot be put in."""
     vision = Vision(vlm, folder)
-    vision._injects = False
+    vision._takes_features = False
     return vision
 
 
