@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.stages import Silent, StageRecord, Stages
 
@@ -49,6 +50,16 @@ def run(folder, work, inputs=("x", 1)):
     stages = Stages(folder)
     stages.run("toy", "A toy stage", inputs, list(work.paths), work, load=nothing)
     return stages.records[0][0].key, stages.records
+
+
+@pytest.mark.parametrize("error", [UserError("damaged"), ValueError("rows"), KeyError("steps"), TypeError("null")])
+def test_files_that_do_not_belong_together_are_made_again(once, tmp_path, error):
+    def load():
+        raise error
+
+    stages = Stages(tmp_path)
+    stages.run("toy", "A toy stage", ("x", 1), list(once.paths), once, load=load)
+    assert once.times == 2
 
 
 def test_unchanged_work_is_reused_with_what_it_had_cost(once, tmp_path):

@@ -163,8 +163,8 @@ class Stages:
             if record.key != key:
                 return None
             result = load()
-        except (ValidationError, UserError):
-            return None  # missing, damaged, or of another version
+        except (ValidationError, UserError, ValueError, LookupError, TypeError):
+            return None  # missing, damaged, of another version, or files that do not belong together
         return (record, result) if record.outputs == self._stamps(outputs, result) else None
 
     def _stamps(self, outputs: Outputs[Value], result: Value) -> dict[str, str]:

@@ -212,6 +212,12 @@ def test_what_was_not_asked_alike_is_refused_and_nothing_is_written(one, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_packaged_judge_is_the_same_under_its_key_of_an_earlier_version(one, tmp_path, monkeypatch):
+    second = other(tmp_path, judge=JUDGE.model_copy(update={"key": "earlier"}))
+    monkeypatch.setattr("unsay.run.compare.EARLIER_JUDGES", {"earlier": JUDGE.key})
+    assert api.compare(one, second, tmp_path / "out").changes
+
+
 def test_a_batch_of_another_size_asks_the_same(one, tmp_path):
     settings = {"evaluation": {"judge": "rules", "generation": {"batch_tokens": 9}}}
     assert api.compare(one, other(tmp_path, settings=settings), tmp_path / "out").changes

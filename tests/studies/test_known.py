@@ -248,10 +248,12 @@ def test_runs_of_an_earlier_version_give_every_number_again(tiny_folder, example
         (name, "finished") for name in ("original", "unlearn@steps", "sft@steps", "sft@tokens")
     }
     assert told.notes == ["Runs from elsewhere: 1 taken over", "Runs from elsewhere: 2 taken over"]
-    runs = read_runs(out / "runs.jsonl")  # with the keys of today
-    assert [run_id for run_id, _ in runs] == [run_id for run_id, _ in known]
-    assert not {keyed.key for _, keyed in runs} & {keyed.key for _, keyed in known}
+    runs = read_runs(out / "runs.jsonl")
+    assert [(run_id, keyed.key) for run_id, keyed in runs] == [(run_id, keyed.key) for run_id, keyed in known]
     assert run_study(study, tmp_path / "again", launcher("sequential"), known=runs) == result
+    more = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1])
+    with pytest.raises(UserError, match="made by an earlier version"):  # the second file remembers it
+        run_study(more, tmp_path / "more", launcher("sequential"), known=runs)
 
 
 def test_nothing_is_added_to_runs_of_an_earlier_version(tiny_folder, examples, tmp_path, no_model):

@@ -103,6 +103,14 @@ def test_a_run_with_scores_of_another_version_is_not_finished(tmp_path, monkeypa
     assert job_key(job) != key
 
 
+def test_another_version_of_the_built_in_training_data_is_another_job(tmp_path, monkeypatch, examples):
+    own = Job("t", tmp_path, tmp_path, {"data": {"examples": str(examples)}})
+    jobs = [Job("t", tmp_path, None, {}), own, Job("t", tmp_path, tmp_path, {})]
+    keys = [job_key(job) for job in jobs]
+    monkeypatch.setattr("unsay.data.recipe.VERSION", 2)
+    assert [job_key(job) == key for job, key in zip(jobs, keys, strict=True)] == [True, True, False]
+
+
 def test_no_prompt_and_no_answer_leaves_the_run_directories(finished):
     out, _ = finished
     said = []

@@ -29,6 +29,9 @@ FINISHED_FILES = ("scores.json", "config.yaml")
 PRECISION = ("dtype", "quantisation")
 """The settings of a run's scores that tell the precision of its weights."""
 
+EARLIER_JUDGES = {"8a0e34ba6459e7ca": "d77d3ca6a2d024c7"}
+"""Key of the packaged judge `probe` before judges had versions → its key since then; its verdicts are the same."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -155,7 +158,8 @@ def _check_alike(one: Side, other: Side) -> None:
             "one of them again"
         )
     judges = [side.run.scores.judge for side in (one, other)]
-    if (judges[0].name, judges[0].key) != (judges[1].name, judges[1].key):
+    keys = [EARLIER_JUDGES.get(judge.key, judge.key) for judge in judges]
+    if (judges[0].name, keys[0]) != (judges[1].name, keys[1]):
         names = [judge.name for judge in judges]
         both = f"'{names[0]}' and '{names[1]}'" if names[0] != names[1] else f"'{names[0]}' with other settings"
         raise UserError(

@@ -77,10 +77,10 @@ def check_format(folder: Path) -> None:
         made_with = read_json(path)
     except UserError:
         return  # damaged, and written anew with the next stage
-    if isinstance(made_with, dict) and made_with.get("format", 1) != FORMAT:
-        age = "an earlier" if made_with.get("format", 1) < FORMAT else "a later"
+    if isinstance(made_with, dict) and (made := made_with.get("format", 1)) != FORMAT:
+        age = "a later" if isinstance(made, int) and made > FORMAT else "an earlier"
         version = made_with.get("unsay", "unknown")
-        commit = f", commit {made_with['commit'][:7]}" if made_with.get("commit") else ""
+        commit = f", commit {str(made_with['commit'])[:7]}" if made_with.get("commit") else ""
         raise UserError(
             f"{folder}: made by {age} version of unsay ({version}{commit}): finish it with that version, or choose "
             "another --out"

@@ -136,6 +136,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         {name: [relative_image(run.folder, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         run.judge.key,
+        {name: suite.version for name in suites if (suite := find_suite(name)) is not None},  # of measures, too
         *([images] if images else []),
     ]
     files = [path for name, prompts in suites.items() for path in _phase_files(run, name, prompts, phase)]

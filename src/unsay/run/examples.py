@@ -127,7 +127,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
         run.model_key,
         config.data,
         config.seed,
-        content_key([prompt.request for prompt in held_out]),
+        content_key([[prompt.request, prompt.reference] for prompt in held_out]),
         recipe_key(),
         examples_key(given),
         run.judge.key,

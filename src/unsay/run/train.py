@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from unsay.data.pictures import VISUAL
+from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
 from unsay.methods import build_method
 from unsay.run.cautions import training_note
@@ -67,7 +69,8 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
     result_path = run.folder / "train" / "result.json"
 
     def work(spent: Spent) -> TrainedAdapter:
-        run.processes.broadcast(plan)  # the others wait for it in `join_training`
+        # The others wait for it in `join_training`. They build the method themselves: a user's may not be picklable.
+        run.processes.broadcast((plan.settings, plan.examples, plan.probe, plan.steps, plan.key))
         result = _train(run, plan)
         run.use_trained(result.vlm)
         run.processes.wait()
@@ -78,9 +81,11 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
         return TrainedAdapter(run.adapter_folder, result.vlm.adapter_key, result.steps)
 
     def load() -> TrainedAdapter:
-        result = read_json(result_path) if result_path.exists() else {}
-        steps = result.get("steps", plan.settings.steps) if isinstance(result, dict) else plan.settings.steps
-        return TrainedAdapter(run.adapter_folder, Adapter.open(run.adapter_folder).key, int(steps))
+        try:
+            steps = int(read_json(result_path)["steps"])
+        except (UserError, LookupError, TypeError, ValueError):  # missing or damaged: no reason to train again
+            steps = plan.settings.steps
+        return TrainedAdapter(run.adapter_folder, Adapter.open(run.adapter_folder).key, steps)
 
     title = "Unlearn, on pictures too" if plan.pictured else "Unlearn, on text alone"
     adapter = run.stages.run(
@@ -93,9 +98,10 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
 
 def join_training(run: Run) -> None:
     """The part of the other processes in a run: wait for the first one's plan, and train with it."""
-    plan: TrainingPlan | None = run.processes.broadcast(None)
-    if plan is not None:
-        _train(run, plan)
+    parts: tuple[Any, ...] | None = run.processes.broadcast(None)
+    if parts is not None:
+        method = build_method(run.config.method, run.config.method_settings)
+        _train(run, TrainingPlan(method, *parts))
         run.unload()
         run.processes.wait()
 

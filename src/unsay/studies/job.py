@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from unsay.config import RunConfig
+from unsay.data.recipe import recipe_key
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, read_json, write_json, write_text
 from unsay.journal import append_journal
@@ -123,17 +124,19 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
     That is its settings and examples, the original model's evaluation (`evaluated` is its key, where that was done
-    elsewhere), the versions of its suites, of `scores.json` and of its method. The code of training is not part of it:
-    the report of a study lists the commits of its runs.
+    elsewhere), the versions of its suites, of the built-in training data, of `scores.json` and of its method. The code
+    of training is not part of it: the report of a study lists the commits of its runs.
     """
     suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
-    return _key(job, evaluated, suites_key(suites), *_method_version(job))
+    built_in = job.original is not None and job.config.get("data", {}).get("examples") is None
+    return _key(job, evaluated, suites_key(suites), *_method_version(job), *([recipe_key()] if built_in else []))
 
 
 def earlier_key(job: Job, evaluated: str | None = None) -> str | None:
     """The key that the same job had before suites and methods had versions; None once a suite has changed since."""
     then = EARLIER_SUITES.get(suites_key(SUITES.values()))
-    if then is None:
+    requested = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
+    if then is None or any(suite.version > 1 for suite in requested):
         return None
     return _key(job, evaluated, then, *(version for version in _method_version(job) if version != "1"))
 

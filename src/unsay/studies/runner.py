@@ -187,7 +187,7 @@ class _StudyRunner:
         if original is None:
             return False
         self.runs.known[RunId.original(model)] = original
-        earlier = original.key not in {run.key for run in self.known[RunId.original(model)]}
+        earlier = original.key != job_key(self._original_job(model))
         variants = [variant for variant in self.plan.variants if variant.model == model]
         for variant in sorted(variants, key=lambda variant: not self.plan.is_measured(variant)):
             for seed in self.plan.study.seeds:
@@ -216,7 +216,7 @@ class _StudyRunner:
             return False
         run_id = RunId.trained(variant.model, variant.name, seed)
         keyed = self._find_known(run_id, lambda: job, evaluated)
-        if keyed is None or finished(job, keyed.key):
+        if keyed is None or finished(job, job_key(job, evaluated)):
             return False
         self.runs.known[run_id] = keyed
         return True
@@ -226,10 +226,9 @@ class _StudyRunner:
         if not (candidates := self.known.get(run_id)):
             return None
         job = make_job()
-        key = job_key(job, evaluated)
-        accepted = (key, earlier_key(job, evaluated))
-        run = next((run for run in candidates if run.key in accepted), None)
-        return None if run is None else run._replace(key=key)
+        accepted = (job_key(job, evaluated), earlier_key(job, evaluated))
+        # A run keeps its own key: one of an earlier version stays recognisable where it is written again.
+        return next((run for run in candidates if run.key in accepted), None)
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         def ended(job: Job, status: JobStatus) -> None:

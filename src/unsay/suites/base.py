@@ -137,7 +137,7 @@ class Suite:
             alone cannot know.
         by_category: whether a utility suite's number is also given for each category.
         files: the published files that it is made of; none for suites that need no benchmark data.
-        version: raised by hand when its prompts change for the same data; finished stages and studies go by it.
+        version: raised by hand when its prompts or its measure change; finished stages and studies go by it.
     """
 
     name: str
