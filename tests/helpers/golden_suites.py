@@ -14,22 +14,23 @@ from helpers.golden import Output
 from unsay.data import recipe, shape_scenes, typography
 from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
 from unsay.data.published import DATA_DIR_VARIABLE
-from unsay.records import Example, Modality, Prompt
+from unsay.records import Example, Modality, Prompt, Response
 from unsay.suites import DEVELOPMENT, SUITES, Setting, Suite, advbench, benign, find_suite, get_suite, twins
 
 LIMIT = 16
+ANSWERS = ("", "Yes.", "No, it is not.", "B", "The answer is C.", "red", "[something else]")
 PUBLISHED = published.EXPECTED | published_text.EXPECTED
 CONDITIONS = ("contrast+blank", "contrast+unrelated", "siuo+unrelated", "siuo+no-image", "shapes+no-image")
 
 
 def suite_output(name: str) -> tuple[list[int], Any]:
-    """(versions, prompts) of a suite, on small files in the published format where it needs files."""
+    """(versions, prompts and values) of a suite, on small files in the published format where it needs files."""
     suite = get_suite(name)
     with TemporaryDirectory() as folder, _data_dir(Path(folder) / "data") as data:
         if suite.files:
             _fixture(name)(data)
         rows = suite.prompts(Setting(Path(folder) / "images", LIMIT))
-        return _versions(suite), [_content(row) for row in rows]
+        return _versions(suite), [[_content(row) for row in rows], _values(suite, rows[:4])]
 
 
 def has_pictures(name: str) -> bool:
@@ -63,6 +64,22 @@ def _data_dir(folder: Path) -> Iterator[Path]:
         os.environ.pop(DATA_DIR_VARIABLE)
         if before is not None:
             os.environ[DATA_DIR_VARIABLE] = before
+
+
+def _values(suite: Suite, rows: list[Prompt]) -> list[Any]:
+    """What the suite's measure makes of a few answers, or of the likelihoods of its choices."""
+    if suite.choose is not None:
+        return [suite.choose(row, [-float(place) for place in range(len(row.choices))]) for row in rows]
+    if suite.measure is None:
+        return []
+    return [suite.measure.value(row, _response(row, text)) for row in rows for text in (*ANSWERS, row.reference or "")]
+
+
+def _response(row: Prompt, text: str) -> Response:
+    return Response(
+        id=row.id, suite=row.suite, modality=row.modality, prompt=row.prompt, image=None, response=text,
+        finish_reason="stop", tokens=1, model_key="",
+    )  # fmt: skip
 
 
 def _content(row: Prompt | Example) -> dict[str, Any]:
