@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 import torch
-from pydantic import ValidationError
 
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
@@ -163,7 +162,7 @@ class Stages:
             if record.key != key:
                 return None
             result = load()
-        except (ValidationError, UserError, ValueError, LookupError, TypeError):
+        except (UserError, ValueError, LookupError, TypeError):
             return None  # missing, damaged, of another version, or files that do not belong together
         return (record, result) if record.outputs == self._stamps(outputs, result) else None
 

@@ -27,7 +27,7 @@ from unsay.run.finished import portable_settings, read_run
 from unsay.run.suites import requested_suites
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
-from unsay.suites import SUITES, suites_key
+from unsay.suites import SUITES, Suite, suites_key
 
 STATUS_FILE = "arm.json"
 RESULT_FILES = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
@@ -127,16 +127,14 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     elsewhere), the versions of its suites, of the built-in training data, of `scores.json` and of its method. The code
     of training is not part of it: the report of a study lists the commits of its runs.
     """
-    suites = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
     built_in = job.original is not None and job.config.get("data", {}).get("examples") is None
-    return _key(job, evaluated, suites_key(suites), *_method_version(job), *([recipe_key()] if built_in else []))
+    return _key(job, evaluated, suites_key(_suites(job)), *_method_version(job), *([recipe_key()] if built_in else []))
 
 
 def earlier_key(job: Job, evaluated: str | None = None) -> str | None:
     """The key that the same job had before suites and methods had versions; None once a suite has changed since."""
     then = EARLIER_SUITES.get(suites_key(SUITES.values()))
-    requested = requested_suites(job.config.get("evaluation", {}).get("suites", ()))
-    if then is None or any(suite.version > 1 for suite in requested):
+    if then is None or any(suite.version > 1 for suite in _suites(job)):
         return None
     return _key(job, evaluated, then, *(version for version in _method_version(job) if version != "1"))
 
@@ -147,6 +145,10 @@ def _key(job: Job, evaluated: str | None, suites: str, *method: str) -> str:
     examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
     return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method)
+
+
+def _suites(job: Job) -> list[Suite]:
+    return requested_suites(job.config.get("evaluation", {}).get("suites", ()))
 
 
 def _method_version(job: Job) -> tuple[str, ...]:
