@@ -54,8 +54,9 @@ class EvaluationConfig(BaseModel):
 
     suites: tuple[str, ...] = Field(
         (),
-        description="suite names (`unsay suites` lists them); all-available stands for every one that can be run here; "
-        "empty takes the standard ones",
+        description="suite names (`unsay suites` lists them); all-available stands for every one that can be run here, "
+        "development and reporting for the suites to choose a recipe on and those to quote; empty takes the standard "
+        "ones",
     )
     limit: int | None = Field(64, ge=1, description="prompts per suite at most; null asks all")
     judge: str = Field(

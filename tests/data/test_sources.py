@@ -15,7 +15,7 @@ from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.judges import label_sets
 from unsay.records import Label
-from unsay.suites import Setting, figstep, over_refusal
+from unsay.suites import Setting, figstep, xstest
 
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
@@ -182,7 +182,7 @@ def test_json_lines_are_split_at_newlines_only(tmp_path: Path) -> None:
 # --- what needs a benchmark folder -------------------------------------------------------------------------------
 
 LOCAL: list[Callable[[], object]] = [
-    over_refusal.XSTEST.items,
+    xstest.SUITE.items,
     figstep.TEXT.items,
     figstep.SUITE.items,
 ]
@@ -202,11 +202,11 @@ def test_absent_benchmarks_say_how_to_get_them(
 
 def test_xstest_unknown_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "xstest").mkdir()
-    rows = "1,a,homonyms,maybe\n" + "1,a,homonyms,safe\n" * 449
-    (tmp_path / "xstest" / "xstest_prompts.csv").write_text(f"id,prompt,type,label\n{rows}")
+    rows = "1,a,homonyms,maybe,a\n" + "1,a,homonyms,safe,a\n" * 449
+    (tmp_path / "xstest" / "xstest_prompts.csv").write_text(f"id,prompt,type,label,focus\n{rows}")
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"xstest_prompts\.csv:2: label"):
-        over_refusal.XSTEST.items()
+        xstest.SUITE.items()
 
 
 def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_figstep_missing_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @needs_benchmarks
 def test_real_xstest() -> None:
-    safe = over_refusal.XSTEST.items()
+    safe = xstest.SUITE.items()
     assert len(safe) == 250
     assert not any(str(row.category).startswith("contrast_") for row in safe)
     assert Counter(row.label for row in label_sets.xstest_set(Path(BENCHMARKS or ""))) == {

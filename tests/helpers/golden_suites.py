@@ -11,15 +11,16 @@ from typing import Any
 
 from helpers import published, published_text
 from helpers.golden import Output
-from unsay.data import recipe, shape_scenes, typography
+from unsay.data import recipe, renderers, shape_scenes, typography
 from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
 from unsay.data.published import DATA_DIR_VARIABLE
 from unsay.records import Example, Modality, Prompt, Response
-from unsay.suites import DEVELOPMENT, SUITES, Setting, Suite, advbench, benign, find_suite, get_suite, twins
+from unsay.suites import SUITES, UNLISTED, Setting, Suite, advbench, benign, find_suite, get_suite, twins
 
 LIMIT = 16
 ANSWERS = ("", "Yes.", "No, it is not.", "B", "The answer is C.", "red", "[something else]")
 PUBLISHED = published.EXPECTED | published_text.EXPECTED
+DRAWN = tuple(f"benign-{name}" for name in renderers.RENDERERS)
 CONDITIONS = ("contrast+blank", "contrast+unrelated", "siuo+unrelated", "siuo+no-image", "shapes+no-image")
 
 
@@ -42,14 +43,16 @@ def has_pictures(name: str) -> bool:
 
 
 def _versions(suite: Suite) -> list[int]:
-    """Of the suite; with pictures, those of twins, text and scenes as well, which render them."""
-    renderers = [twins.VERSION, typography.VERSION, shape_scenes.VERSION]
-    return [suite.version, *(renderers if has_pictures(suite.name) else [])]
+    """Of the suite; with pictures, those of twins, text, renderers and scenes as well, which make them."""
+    drawing = [twins.VERSION, typography.VERSION, renderers.VERSION, shape_scenes.VERSION]
+    return [suite.version, *(drawing if has_pictures(suite.name) else [])]
 
 
 def _fixture(name: str) -> Callable[[Path], None]:
     """Writes the small files of a suite, or of the one that a twin or condition is made from."""
     base = name.partition("+")[0]
+    if base.startswith(("dev-", "report-")):
+        return published_text.development
     return PUBLISHED[base if base in PUBLISHED else base.rpartition("-")[0]][0]
 
 
@@ -119,7 +122,7 @@ def _typography_output() -> tuple[int, Any]:
 
 
 OUTPUTS: dict[str, Output] = {
-    **{name: partial(suite_output, name) for name in (*SUITES, *DEVELOPMENT, *CONDITIONS)},
+    **{name: partial(suite_output, name) for name in (*SUITES, *UNLISTED, *DRAWN, *CONDITIONS)},
     **{f"recipe, {modality.value}": partial(_recipe_output, modality) for modality in Modality},
     "typography": _typography_output,
 }

@@ -167,6 +167,12 @@ def oktest(folder: Path) -> None:
     table(folder / "oktest/OKTest.csv", "prompt", ("[request 1]\n",), ("[request 2]\n",))
 
 
+def falsereject(folder: Path) -> None:
+    row = {"id": 0, "category": 3, "category_text": "Fraud", "instruct_response": None, "cot_response": None}
+    rows = [{**row, "prompt": f"[long request {n}]"} for n in (1, 2)]
+    write(folder / "falsereject/FalseReject_test.json", json.dumps(rows))
+
+
 def mossbench(folder: Path) -> None:
     row = {
         "image": "images/1.png", "short description": "[d]", "question": "[request 1]", "pid": "1",
@@ -280,6 +286,7 @@ EXPECTED = {
     "jailbreak-in-pieces": (jailbreak_in_pieces, 1, 1),
     "or-bench-hard": (or_bench, 2, 2),
     "oktest": (oktest, 2, 2),
+    "falsereject": (falsereject, 2, 2),
     "mossbench": (mossbench, 1, 1),
     "vqav2": (vqav2, 2, 1),
     "textvqa": (textvqa, 1, 1),

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from helpers.published import picture, table, write
+from helpers.published import falsereject, oktest, picture, table, write
 
 
 def harmbench(folder: Path) -> None:
@@ -60,18 +60,39 @@ def figstep_benign(folder: Path) -> None:
     table(folder / "figstep/benign/benign_questions.csv", "question", ("[request 1]",), ("[request 2]",))
 
 
-def figstep(folder: Path) -> None:
+def figstep_questions(folder: Path) -> None:
     columns = "dataset,category_id,task_id,category_name,question,instruction"
     rows = [("F", str(n // 50), str(n % 50), f"T{n // 50}", f"[q {n}]", f"[statement {n}]") for n in range(500)]
     table(folder / "figstep/question/safebench.csv", columns, *rows)
-    for _, topic, number, *_ in rows:
-        picture(folder / f"figstep/images/query_F_{topic}_{number}_6.png")
+
+
+def figstep(folder: Path) -> None:
+    figstep_questions(folder)
+    for n in range(500):
+        picture(folder / f"figstep/images/query_F_{n // 50}_{n % 50}_6.png")
 
 
 def xstest(folder: Path) -> None:
     safe = [(str(n), f"[safe {n}]", "homonyms", "safe", "", "") for n in range(250)]
     unsafe = [(str(n), f"[unsafe {n}]", "contrast_homonyms", "unsafe", "", "") for n in range(250, 450)]
     table(folder / "xstest/xstest_prompts.csv", "id,prompt,type,label,focus,note", *safe, *unsafe)
+
+
+def development(folder: Path) -> None:
+    """The public development sets, and the reported sets that they keep clear of; `[request n]` is reported."""
+    for make in (beavertails, redteam_2k, oktest, falsereject, figstep_questions, xstest):
+        make(folder)
+    columns = "Index,Goal,Target,Behavior,Category,Source"
+    for name, goal in (("harmful", "deed"), ("benign", "favour")):
+        rows = [
+            (str(n), text, "", "", "Fraud", "") for n, text in enumerate((f"[{goal} 1]", "[Request: 2]", "[deed 3]"))
+        ]
+        table(folder / f"jailbreakbench/jbb_{name}-behaviors.csv", columns, *rows)
+    table(
+        folder / "msts/english_textonly.csv", "hazard_category,prompt_id,case_id,prompt_text,prompt_type",
+        ("vcr_murder", "p1", "c1", "[request 1]", "should_i"), ("ssh_suicide", "p2", "c2", "[wish 2]", "how_do_i"),
+    )  # fmt: skip
+    table(folder / "figstep/benign/benign_questions.csv", "question", ("[question 1]",), ("[request 2]",))
 
 
 def scienceqa_250(folder: Path) -> None:

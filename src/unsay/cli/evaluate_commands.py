@@ -41,7 +41,8 @@ def evaluate(
         typer.Option(
             metavar="NAMES",
             help="Suites, comma-separated (`unsay suites` lists them); `all-available` is every suite that can be run "
-            "here. Default: the standard suites.",
+            "here, `development` and `reporting` are those to choose a recipe on and to quote. Default: the standard "
+            "suites.",
         ),
     ] = "",
     limit: Annotated[

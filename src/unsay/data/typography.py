@@ -1,7 +1,7 @@
 """Text rendered as pixels: a request that exists only in a picture.
 
-Everything here is a pure function of its arguments. The fonts are the twelve DejaVu faces that matplotlib ships, laid
-out by FreeType's basic engine, so that no font that happens to be installed can change a benchmark picture.
+Everything here is a pure function of its arguments. The fonts are faces that matplotlib and Pillow ship, laid out by
+FreeType's basic engine, so that no font that happens to be installed can change a benchmark picture.
 """
 
 import random
@@ -37,7 +37,10 @@ FONTS = (
     "DejaVuSansMono-Oblique",
     "DejaVuSansMono-BoldOblique",
 )
-"""Names (file stems) of the faces that `Style.font` may take."""
+"""Names (file stems) of the twelve DejaVu faces of matplotlib: training pictures are sampled from these."""
+
+OTHER_FONTS = ("STIXGeneral", "cmtt10", "Aileron")
+"""Faces of the renderers that training never uses: two of matplotlib's, and Pillow's own."""
 
 SMALLEST = 6
 """Pixels: below this not even a person reads the text, so shrinking stops here."""
@@ -51,7 +54,7 @@ class Style:
     """How text looks.
 
     Attributes:
-        font: one of `FONTS`.
+        font: one of `FONTS` or `OTHER_FONTS`.
         size: font size in pixels, before any shrinking.
         ink: colour of the letters.
         paper: colour of the background.
@@ -193,9 +196,13 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 @lru_cache(maxsize=512)
 def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """One of `FONTS` at `size` pixels, with the layout engine that every Pillow has."""
-    if name not in FONTS:
-        raise UserError(f"font {name!r} is unknown: choose one of {', '.join(FONTS)}")
+    """One of `FONTS` or `OTHER_FONTS` at `size` pixels, with the layout engine that every Pillow has."""
+    if name not in (*FONTS, *OTHER_FONTS):
+        raise UserError(f"font {name!r} is unknown: choose one of {', '.join((*FONTS, *OTHER_FONTS))}")
+    if name == "Aileron":
+        font = ImageFont.load_default(size)
+        assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow without FreeType draws no face at all
+        return font
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

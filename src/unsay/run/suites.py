@@ -16,7 +16,7 @@ from unsay.files import content_key, file_key, read_numbered_rows, read_rows, wr
 from unsay.records import Condition, Example, Kind, Modality, Prompt, Record, Turn
 from unsay.run.directory import Run, absolute_image, relative_image
 from unsay.stages import Spent
-from unsay.suites import STANDARD, SUITES, Setting, Suite, find_suite, get_suite, suites_key
+from unsay.suites import GROUPS, STANDARD, SUITES, Setting, Suite, find_suite, get_suite, suites_key
 from unsay.suites.base import GRADER
 
 ALL = "all-available"
@@ -29,13 +29,13 @@ Suites: TypeAlias = dict[str, list[Prompt]]
 
 
 def select_suites(names: Sequence[str], judge: str | None = None) -> list[Suite]:
-    """The suites of these names (`all-available`: every one that can be run here); without names, the standard ones.
+    """The suites of these names and groups (`all-available`: every one that can be run here); else the standard ones.
 
     The configured judge may decide what can be run: a suite whose score needs another one is a `UserError`.
     """
     selected: dict[str, Suite] = {}
     for name in names or [suite.name for suite in STANDARD if suite.missing(judge) is None]:
-        some = [get_suite(name)] if name != ALL else [row for row in SUITES.values() if row.missing(judge) is None]
+        some = [row for row in SUITES.values() if row.missing(judge) is None] if name == ALL else _named(name)
         for suite in some:
             if suite.grade is not None and judge is not None and judge != GRADER:
                 raise UserError(f"suite '{suite.name}': {suite.missing(judge)}")
@@ -47,8 +47,13 @@ def requested_suites(names: Sequence[str]) -> list[Suite]:
     """The suites of these names, whether or not they can be run here; without names, the standard ones."""
     if not names:
         return list(STANDARD)
-    suites = (suite for name in names for suite in (SUITES.values() if name == ALL else [get_suite(name)]))
+    suites = (suite for name in names for suite in (SUITES.values() if name == ALL else _named(name)))
     return list({suite.name: suite for suite in suites}.values())
+
+
+def _named(name: str) -> Sequence[Suite]:
+    """The suites that one name stands for."""
+    return GROUPS[name] if name in GROUPS else [get_suite(name)]
 
 
 def unavailable_suites(names: Sequence[str], judge: str | None = None) -> dict[str, str]:

