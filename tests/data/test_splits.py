@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unsay.data.sources import wheels
 from unsay.data.splits import (
     content_words,
+    drop_copies,
     drop_overlap,
     near_duplicates,
     normalise,
@@ -131,6 +132,16 @@ def test_held_out_sets_add_up(train: list[str], first: list[str], second: list[s
     assert kept == drop_overlap(drop_overlap(rows, two), one)
     assert drop_overlap(rows) == rows
     assert drop_overlap(kept, one, two) == kept
+
+
+@given(st.lists(SENTENCES, max_size=20), st.lists(SENTENCES, max_size=6))
+def test_copies_of_earlier_rows_are_dropped(texts: list[str], held: list[str]) -> None:
+    rows, held_out = rows_of(texts), rows_of(held, "held")
+    kept = drop_copies(rows, held_out)
+    for number, row in enumerate(kept):
+        assert not any(near_duplicates(row.text, other.text) for other in kept[:number])
+    for row in rows:  # whatever is dropped has a copy
+        assert row in kept or any(near_duplicates(row.text, other.text) for other in (*kept, *held_out))
 
 
 def test_wrapped_requests_are_compared_bare() -> None:

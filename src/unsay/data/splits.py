@@ -80,26 +80,46 @@ def drop_overlap(train: Sequence[Row], *held_out: Iterable[SourceRow | Example |
     return [row for row in train if not index.overlaps(request_of(row))]
 
 
-class OverlapIndex:
-    """Answers "is this prompt (nearly) one of those?" for a fixed set of prompts."""
+def drop_copies(rows: Iterable[Row], *held_out: Iterable[SourceRow | Example | Prompt]) -> list[Row]:
+    """The rows, in order, that are neither (nearly) equal to an earlier one that is kept, nor to any row held out."""
+    index = OverlapIndex(request_of(row) for held in held_out for row in held)
+    kept = []
+    for row in rows:
+        if not index.overlaps(request_of(row)):
+            kept.append(row)
+            index.add(request_of(row))
+    return kept
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        unique = {normalise(text): None for text in texts}
-        self._exact = frozenset(unique)
-        word_sets = {frozenset(content_words(text)): None for text in unique}
-        self._sizes = [len(words) for words in word_sets]
-        self._holders: defaultdict[str, list[int]] = defaultdict(list)
-        for number, words in enumerate(word_sets):
+
+class OverlapIndex:
+    """Answers "is this prompt (nearly) one of those?" for a set of prompts."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._exact: set[str] = set()
+        self._sets: set[frozenset[str]] = set()
+        self._holders: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Add a prompt."""
+        exact = normalise(text)
+        if exact in self._exact:
+            return
+        self._exact.add(exact)
+        words = frozenset(content_words(exact))
+        if words not in self._sets:
+            self._sets.add(words)
             for word in words:
-                self._holders[word].append(number)
+                self._holders[word].append(words)
 
     def overlaps(self, text: str) -> bool:
         """Whether `text` is equal or nearly equal to one of the indexed prompts."""
         if normalise(text) in self._exact:
             return True
         words = content_words(text)
-        shared = Counter(number for word in words for number in self._holders.get(word, ()))
-        return any(_near(count, len(words), self._sizes[number]) for number, count in shared.items())
+        shared = Counter(held for word in words for held in self._holders.get(word, ()))
+        return any(_near(count, len(words), len(held)) for held, count in shared.items())
 
 
 def content_words(text: str) -> set[str]:

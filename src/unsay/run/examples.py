@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from unsay.data.recipe import (
     OwnAnswer,
     choose_requests,
     harmful_examples,
+    harmful_pool,
     recipe_key,
     retain_examples,
     retain_pools,
@@ -138,9 +140,10 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 
 
 def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
-    """The harmful requests that a run learns from: AdvBench's train half, clear of every suite, as many as wanted."""
+    """The harmful requests that a run learns from: of every source, clear of every suite, as many as wanted."""
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
-    return choose_requests(drop_overlap(advbench.halves()[0], held_out), run.config.data.recipe, run.config.seed)
+    pool = harmful_pool(*advbench.halves())
+    return choose_requests(drop_overlap(pool, held_out), run.config.data.recipe, run.config.seed)
 
 
 def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
@@ -150,6 +153,12 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
     """
     paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
     prompts = _prompts(requests, "own-answers", Kind.ATTACK)
+    sources = {row.text: row.source for row in requests}
+
+    def note(own: OwnAnswers) -> str:
+        asked, complied = Counter(sources.values()), Counter(sources[answer.request] for answer in own.harmful)
+        parts = [f"{source} {complied[source]:,} of {count:,}" for source, count in sorted(asked.items())]
+        return f"{own.compliance}: {', '.join(parts)}" if len(parts) > 1 else str(own.compliance)
 
     def work(spent: Spent) -> OwnAnswers:
         responses = _answers(run, prompts, paths[0], spent)
@@ -174,7 +183,7 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
         work,
         load=load,
         total=len(prompts),
-        note=lambda own: str(own.compliance),
+        note=note,
     )
 
 

