@@ -180,6 +180,8 @@ class SourceRow(Record):
     """The request or question."""
     source: str
     category: str | None = None
+    subject: str | None = None
+    """What it is about, one of `unsay.data.subjects`."""
     answers: tuple[str, ...] = ()
     """Known good answers, best first."""
     complete: bool = True

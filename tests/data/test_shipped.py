@@ -63,7 +63,7 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def questions() -> list[SourceRow]:
-    return [row for row in shipped.contrast() if row.category in QUESTION_CATEGORIES]
+    return [row for row in shipped.contrast() if row.subject is None and row.category in QUESTION_CATEGORIES]
 
 
 def duplicates(texts: list[str]) -> list[str]:

@@ -73,7 +73,8 @@ CONTRAST = Suite(
     source="contrast prompts written for unsay, held-out part",
     licence="Apache-2.0",
     items=lambda: plain_items(contrast_halves()[1]),
-    size=306,
+    size=927,
+    version=2,
 )
 ANSWER_LOSS = Suite(
     name="answer-loss",

@@ -117,11 +117,12 @@ class _Written(Record):
 
     text: str
     category: str
+    subject: str | None = None
 
 
 @cache
 def _written(path: Path, source: str) -> tuple[SourceRow, ...]:
-    return tuple(SourceRow(text=row.text, source=source, category=row.category) for row in read_rows(path, _Written))
+    return tuple(SourceRow(source=source, **row.model_dump()) for row in read_rows(path, _Written))
 
 
 class _Answer(Record):
