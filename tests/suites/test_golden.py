@@ -45,4 +45,5 @@ def test_a_raised_renderer_is_another_key(monkeypatch):
 def test_the_pages_list_these_suites():
     page, readme = suites_table.PAGE.read_text(), suites_table.README.read_text()
     assert suites_table.TABLE.findall(page) == [suites_table.table()], "run: python -m tools.golden"
+    assert suites_table.GROUPED.findall(page) == [f"{suites_table.groups()}\n"], "run: python -m tools.golden"
     assert suites_table.COUNT.findall(readme) == [str(len(SUITES))], "run: python -m tools.golden"
