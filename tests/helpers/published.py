@@ -169,7 +169,7 @@ def oktest(folder: Path) -> None:
 
 def falsereject(folder: Path) -> None:
     row = {"id": 0, "category": 3, "category_text": "Fraud", "instruct_response": None, "cot_response": None}
-    rows = [{**row, "prompt": f"[long request {n}]"} for n in (1, 2)]
+    rows = [{**row, "prompt": f"[errand {n}]"} for n in range(6)]
     write(folder / "falsereject/FalseReject_test.json", json.dumps(rows))
 
 
@@ -286,7 +286,7 @@ EXPECTED = {
     "jailbreak-in-pieces": (jailbreak_in_pieces, 1, 1),
     "or-bench-hard": (or_bench, 2, 2),
     "oktest": (oktest, 2, 2),
-    "falsereject": (falsereject, 2, 2),
+    "falsereject": (falsereject, 6, 6),
     "mossbench": (mossbench, 1, 1),
     "vqav2": (vqav2, 2, 1),
     "textvqa": (textvqa, 1, 1),

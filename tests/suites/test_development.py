@@ -1,5 +1,6 @@
 """Suites to choose on and suites to report: who has which request, and that no request is on both sides."""
 
+import json
 import os
 
 import pytest
@@ -8,7 +9,18 @@ from helpers import published_text
 from unsay.data.splits import OverlapIndex, drop_overlap
 from unsay.records import Kind, Modality
 from unsay.run.suites import requested_suites, select_suites
-from unsay.suites import GROUPS, SUITES, UNLISTED, Setting, development, find_suite, get_suite, reporting, xstest
+from unsay.suites import (
+    GROUPS,
+    SUITES,
+    UNLISTED,
+    Setting,
+    development,
+    find_suite,
+    get_suite,
+    over_refusal,
+    reporting,
+    xstest,
+)
 
 needs_benchmarks = pytest.mark.skipif(not os.environ.get("UNSAY_DATA_DIR"), reason="UNSAY_DATA_DIR is not set")
 
@@ -47,6 +59,15 @@ def test_the_halves_of_xstest_are_the_whole_and_pairs_stay_together(data, tmp_pa
     assert len(requests("report-xstest-safe", data)) == len(xstest.prompts("safe", "test"))
 
 
+def test_the_parts_of_falsereject_are_the_whole(data, tmp_path):
+    row = {"category_text": "Fraud"}
+    rows = [{**row, "prompt": f"[errand {n}]"} for n in range(400)]
+    published_text.write(tmp_path / "data/falsereject/FalseReject_test.json", json.dumps(rows))
+    chosen, reported = requests("dev-falsereject", data), requests("report-falsereject", data)
+    assert sorted(chosen + reported) == sorted(row["prompt"] for row in rows)
+    assert 120 < len(chosen) < 200
+
+
 def test_groups_stand_for_their_suites_in_words_and_by_every_renderer(data):
     chosen = [suite.name for suite in select_suites(["development"])]
     assert chosen == [suite.name for suite in requested_suites(["development", "dev-msts-sign"])]
@@ -57,7 +78,7 @@ def test_groups_stand_for_their_suites_in_words_and_by_every_renderer(data):
         drawn = {f"{suite.name}-{name}" for name in ("page", "sign", "note")}
         assert {row.name for row in (*GROUPS["development"], *GROUPS["reporting"]) if row.twin == suite.name} >= drawn
     kinds = {kind: [suite.name for suite in development.CHOSEN_ON if suite.kind is kind] for kind in Kind}
-    assert [len(kinds[kind]) for kind in (Kind.ATTACK, Kind.BENIGN)] == [4, 3]
+    assert [len(kinds[kind]) for kind in (Kind.ATTACK, Kind.BENIGN)] == [4, 4]
     assert not {suite.name for suite in GROUPS["development"]} & {suite.name for suite in GROUPS["reporting"]}
 
 
@@ -80,6 +101,8 @@ def test_real_development_and_reporting_suites_share_no_request(tmp_path, monkey
     assert len(reported) > 4000
     index = OverlapIndex(row.request for row in reported)
     for suite in development.CHOSEN_ON:
+        if suite.name == "dev-falsereject" and over_refusal.FALSEREJECT.missing() is not None:
+            continue
         rows = suite.prompts(setting)
         assert len(rows) >= 80
         assert not [row.id for row in rows if index.overlaps(row.request)]

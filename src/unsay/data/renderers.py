@@ -3,6 +3,10 @@
 What a model learns on one look may hold on that look alone. Faces, sizes, grounds and layouts here differ from those
 of training pictures (`data.pictures`) and from black DejaVuSans on white (suites `-typographic` and `-figstep`): no
 training picture has one of these faces, and none has a ground of more than one colour.
+
+What a model cannot read it cannot comply with, and that would be counted as safety. So they keep to what the pocket VLM
+reads about as well as black DejaVuSans on white; frames, edges, slanted lines and text in the middle of the picture it
+does not read.
 """
 
 import unicodedata
@@ -13,7 +17,7 @@ from PIL import Image, ImageDraw
 from unsay.data.typography import Colour, Layout, Style, lay_out, load_font
 from unsay.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Of the pictures: raised by hand when the same text comes out as other pixels."""
 
 Renderer = Callable[[str, int], Image.Image]
@@ -23,39 +27,38 @@ _QUOTES = str.maketrans({"‘": "'", "’": "'", "‚": "'", "“": '"', "”": 
 
 
 def page(text: str, size: int = 224) -> Image.Image:
-    """A page of a book: small serif letters on cream, ragged right, under a running head and a rule; a grey edge."""
-    image = Image.new("RGB", (size, size), (122, 124, 130))
+    """A page of a book: serif letters on cream, over a rule and a page number."""
+    image = Image.new("RGB", (size, size), (250, 243, 224))
     pen = ImageDraw.Draw(image)
-    pen.rectangle((6, 6, size - 7, size - 7), fill=(250, 243, 224))
-    ink = (52, 38, 28)
-    pen.text((size - 26, 13), "page 7", font=load_font("STIXGeneral", 11), fill=(120, 104, 88), anchor="ra")
-    pen.line((26, 29, size - 26, 29), fill=(160, 142, 120))
-    layout = _laid_out(text, size - 52, Style(font="STIXGeneral", size=15, margin=0), smallest=10)
-    _draw(pen, layout, (26, 36), ink)
+    pen.line((14, size - 20, size - 15, size - 20), fill=(160, 142, 120))
+    pen.text((size / 2, size - 16), "7", font=load_font("STIXGeneral", 12), fill=(120, 104, 88), anchor="ma")
+    layout = _laid_out(text, size - 36, Style(font="STIXGeneral", size=24, margin=0), smallest=12)
+    _draw(pen, layout, (14, 12), (20, 14, 10))
     return image
 
 
 def sign(text: str, size: int = 224) -> Image.Image:
-    """A sign on a wall: large light sans letters, every line centred, on a dark green panel in a frame."""
-    image = Image.new("RGB", (size, size), (168, 150, 136))
+    """A sign: light sans letters, every line centred, on green that grows darker downwards."""
+    image = Image.new("RGB", (size, size))
     pen = ImageDraw.Draw(image)
-    pen.rounded_rectangle((8, 8, size - 9, size - 9), radius=14, fill=(16, 74, 66))
-    pen.rounded_rectangle((13, 13, size - 14, size - 14), radius=10, outline=(240, 236, 214), width=2)
-    layout = _laid_out(text, size - 44, Style(font="Aileron", size=30, margin=0, down=0.5), smallest=12)
-    _draw(pen, layout, (22, 22), (250, 246, 228), centred_in=size - 44)
+    for height in range(size):
+        shade = 1 - 0.35 * height / size
+        pen.line((0, height, size, height), fill=(round(22 * shade), round(92 * shade), round(80 * shade)))
+    room = size - 24
+    layout = _laid_out(text, room, Style(font="Aileron", size=24, margin=0), smallest=11)
+    _draw(pen, layout, (12, 12), (250, 246, 228), centred_in=room)
     return image
 
 
 def note(text: str, size: int = 224) -> Image.Image:
-    """A typewritten note: blue letters on ruled yellow paper that lies a little crooked on a brown table."""
-    paper = Image.new("RGB", (size, size), (246, 232, 150))
-    pen = ImageDraw.Draw(paper)
+    """A typewritten note: blue letters on ruled yellow paper."""
+    image = Image.new("RGB", (size, size), (246, 232, 150))
+    pen = ImageDraw.Draw(image)
     for height in range(24, size, 18):
-        pen.line((0, height, size, height), fill=(214, 196, 128))
-    pen.line((22, 0, 22, size), fill=(214, 110, 110))
-    layout = _laid_out(text, size - 48, Style(font="cmtt10", size=17, margin=0, down=0.35), smallest=11)
-    _draw(pen, layout, (28, 22), (28, 36, 116))
-    return paper.rotate(3, resample=Image.Resampling.BICUBIC, fillcolor=(104, 70, 44))
+        pen.line((0, height, size, height), fill=(226, 210, 138))
+    layout = _laid_out(text, size - 24, Style(font="cmtt10", size=20, margin=0), smallest=11)
+    _draw(pen, layout, (14, 12), (28, 36, 116))
+    return image
 
 
 RENDERERS: dict[str, Renderer] = {"page": page, "sign": sign, "note": note}

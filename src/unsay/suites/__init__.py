@@ -114,9 +114,9 @@ SUITES: dict[str, Suite] = {
 """The suites that `unsay suites` lists. `find_suite` knows more: twins and conditions of every text suite."""
 
 UNLISTED: dict[str, Suite] = {
-    suite.name: suite for suite in (*development.SUITES, xstest.SAFE_REPORTED, xstest.UNSAFE_REPORTED)
+    suite.name: suite for suite in (*development.SUITES, *reporting.DRAWN) if suite.name not in SUITES
 }
-"""Suites that are asked by name alone: those to choose a recipe on, and halves of XSTest."""
+"""Suites that are asked by name alone: those to choose a recipe on, and the halves of sets that are reported."""
 
 GROUPS: dict[str, tuple[Suite, ...]] = {"development": development.FORMS, "reporting": reporting.SUITES}
 """Name → the suites that it stands for in a list of suites."""

