@@ -159,6 +159,11 @@ class Response(Record):
     """Generated tokens, including the end token."""
     prompt_tokens: int = 0
     image_tokens: int = 0
+    refusal_log_odds: float | None = None
+    """How likely the model is to begin as a refusal, whatever it answered: log P − log(1 − P) at temperature 1.
+
+    None for a server, which does not tell, and in rows of earlier versions.
+    """
     model_key: str
 
 

@@ -13,6 +13,7 @@ from unsay.generation import GenerationSettings
 from unsay.generation import greedy as greedy_module
 from unsay.generation import responses as local_module
 from unsay.generation.greedy import RoomyLayer, greedy, greedy_is_exact, plain_cache
+from unsay.generation.openings import Openings
 from unsay.generation.prompts import (
     EncodedPrompt,
     PictureFeatures,
@@ -77,8 +78,8 @@ def test_a_batch_says_token_for_token_what_one_by_one_says(any_vlm, pictures, pi
     asked = rows(vlm, pictures if pictured else ())
     expected = [plainest(vlm, row, 14) for row in asked]
     assert len({len(answer) for answer in expected}) >= 3  # rows do end at different times
-    assert greedy(vlm, asked, 14) == expected
-    assert greedy(vlm, asked[:1], 14) == expected[:1]
+    assert greedy(vlm, asked, 14, Openings.of(vlm))[0] == expected
+    assert greedy(vlm, asked[:1], 14, Openings.of(vlm))[0] == expected[:1]
 
 
 @pytest.mark.parametrize("pictured", [False, True])
@@ -111,7 +112,7 @@ def test_looking_seldom_changes_nothing(tiny_vlm, monkeypatch):
     """On an accelerator nobody looks after every token; what was said after the end is dropped."""
     vlm = often_ending(tiny_vlm)
     asked = rows(vlm)
-    expected = greedy(vlm, asked, 14)
+    expected = greedy(vlm, asked, 14, Openings.of(vlm))[0]
 
     class Slow:
         type = "slow"
@@ -119,7 +120,7 @@ def test_looking_seldom_changes_nothing(tiny_vlm, monkeypatch):
     for every in (3, 8, 100):
         monkeypatch.setattr(greedy_module, "LOOK_EVERY", every)
         monkeypatch.setattr(type(vlm), "device", property(lambda self: SlowCpu()))
-        assert greedy(vlm, asked, 14) == expected
+        assert greedy(vlm, asked, 14, Openings.of(vlm))[0] == expected
 
 
 class SlowCpu(str):
@@ -151,12 +152,13 @@ def test_the_prefix_passes_once_and_rows_that_are_done_leave(tiny_vlm):
     asked = rows(vlm)
     prefix = shared_prefix(asked, None)
     longest = max(len(row.ids) for row in asked)
-    answers = greedy(vlm, asked, 14)
-    seen = through(vlm, lambda: greedy(vlm, asked, 14))
+    openings = Openings.of(vlm)
+    answers = greedy(vlm, asked, 14, openings)[0]
+    seen = through(vlm, lambda: greedy(vlm, asked, 14, openings))
     assert prefix > 20  # the chat format's system prompt
-    assert seen[:2] == [(1, prefix), (len(asked), longest - prefix)]
-    assert [positions for _, positions in seen[2:]] == [1] * (max(map(len, answers)) - 1)
-    for step, (alive, _) in enumerate(seen[2:], start=1):
+    assert seen[:3] == [(1, prefix), (len(asked), longest - prefix), (len(asked), len(openings.nodes) - 1)]
+    assert [positions for _, positions in seen[3:]] == [1] * (max(map(len, answers)) - 1)
+    for step, (alive, _) in enumerate(seen[3:], start=1):
         unfinished = sum(len(answer) > step for answer in answers)
         assert unfinished <= alive <= unfinished / (1 - greedy_module.LEAVE)
     assert seen[-1][0] < len(asked)
@@ -167,14 +169,14 @@ def test_a_picture_passes_the_vision_tower_once_in_both_phases(tiny_vlm, picture
     tower = tiny_vlm.base.model.vision_tower
     tower.register_forward_hook(lambda _m, _i, _k, out: seen.append(len(out.last_hidden_state)), with_kwargs=True)
     asked = rows(tiny_vlm, pictures)
-    before = greedy(tiny_vlm, asked, 4)
+    before = greedy(tiny_vlm, asked, 4, Openings.of(tiny_vlm))[0]
     assert seen == [2]
     adapted = attach(tiny_vlm, LoraSettings(), seed=0)
-    assert greedy(adapted, asked, 4) == before  # a fresh adapter says nothing of its own
+    assert greedy(adapted, asked, 4, Openings.of(adapted))[0] == before  # a fresh adapter says nothing of its own
     assert seen == [2]
     with torch.no_grad():
         next(tower.parameters()).mul_(2.0)
-    greedy(adapted, asked, 4)
+    greedy(adapted, asked, 4, Openings.of(adapted))
     assert seen == [2, 2]  # another tower sees something else
 
 

@@ -68,9 +68,9 @@ def test_batches_keep_to_the_token_budget(tiny_vlm, mixed, monkeypatch):
     sizes = []
     real = local_module.greedy
 
-    def spied(vlm, batch, longest):
+    def spied(vlm, batch, longest, openings):
         sizes.append((len(batch), max(len(row.ids) for row in batch) + longest, {row.image is None for row in batch}))
-        return real(vlm, batch, longest)
+        return real(vlm, batch, longest, openings)
 
     monkeypatch.setattr(local_module, "greedy", spied)
     answers = [row for batch in generate(tiny_vlm, mixed, budget) for row in batch]
@@ -83,6 +83,7 @@ def test_batches_keep_to_the_token_budget(tiny_vlm, mixed, monkeypatch):
 def scripted(vlm, answers, monkeypatch):
     """Make the model say these token ids, one list per batch row, padded as `generate` pads."""
     monkeypatch.setattr(local_module, "greedy_is_exact", lambda *_: False)
+    monkeypatch.setattr(local_module, "library_log_odds", lambda _vlm, batch, _openings: [None] * len(batch))
 
     def say(**inputs):
         longest = max(map(len, answers))

@@ -18,6 +18,7 @@ from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
 from unsay.generation.greedy import greedy, greedy_is_exact
+from unsay.generation.openings import Openings
 from unsay.generation.prompts import feature_store
 from unsay.methods import build_method
 from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_adapter
@@ -132,7 +133,7 @@ def test_pictures_are_seen_anew_with_each_such_adapter_and_without(tiny_folder, 
     for adapter in (None, linears, other, None, linears):
         vlm = detach(vlm) if adapter is None else load_adapter(detach(vlm), adapter)
         assert greedy_is_exact(vlm, asked)
-        assert greedy(vlm, asked, 6) == [plainest(vlm, row, 6) for row in asked]
+        assert greedy(vlm, asked, 6, Openings.of(vlm))[0] == [plainest(vlm, row, 6) for row in asked]
         seen.append(feature_store(vlm).of(vlm, asked)[asked[0].image])
     assert torch.equal(seen[0], seen[3])
     assert torch.equal(seen[1], seen[4])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from unsay.generation.openings import Masses, Openings, library_log_odds
 from unsay.generation.prompts import EncodedPrompt, feature_store, model_inputs, shared_prefix
 from unsay.models.failures import out_of_memory
 from unsay.models.vlm import VLM
@@ -54,9 +55,12 @@ class _State:
 
 
 @torch.inference_mode()
-def greedy(vlm: VLM, rows: Sequence[EncodedPrompt], max_new_tokens: int) -> list[list[int]]:
-    """Token ids of each row's answer, its end token included."""
-    state = _prefill(vlm, rows, max_new_tokens)
+def greedy(
+    vlm: VLM, rows: Sequence[EncodedPrompt], max_new_tokens: int, openings: Openings
+) -> tuple[list[list[int]], list[float | None]]:
+    """Token ids of each row's answer, its end token included, and the log-odds of a refusal before it."""
+    state = _prefill(vlm, rows, max(max_new_tokens, len(openings.nodes)))
+    log_odds = _log_odds(vlm, state, openings) if _takes_masks(vlm) else library_log_odds(vlm, rows, openings)
     answers: list[list[int]] = [[] for _ in rows]
     alive, pending = list(range(len(rows))), list[Tensor]()
     look = 1 if vlm.device.type == "cpu" else LOOK_EVERY
@@ -74,7 +78,7 @@ def greedy(vlm: VLM, rows: Sequence[EncodedPrompt], max_new_tokens: int) -> list
             _step(vlm, state, last)
         else:
             _step(vlm, state, pending[-1])
-    return answers
+    return answers, log_odds
 
 
 _EXACT: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()
@@ -178,6 +182,44 @@ def _step(vlm: VLM, state: _State, tokens: Tensor) -> None:
     state.logits = vlm.lm_head(hidden[:, -1])
 
 
+def _takes_masks(vlm: VLM) -> bool:
+    """Whether attention takes any mask, so that one pass can read several ways to go on."""
+    return getattr(vlm.base.config.get_text_config(), "_attn_implementation", None) in ("sdpa", "eager")
+
+
+def _dtype(vlm: VLM) -> torch.dtype:
+    """Of the activations; weights may be quantised."""
+    return next(parameter.dtype for parameter in vlm.decoder.parameters() if parameter.is_floating_point())
+
+
+def _log_odds(vlm: VLM, state: _State, openings: Openings) -> list[float | None]:
+    """The log-odds of a refusal for each row after the prompt.
+
+    One pass reads all beginnings of openings, each of which sees the prompt and what it goes on from. Their keys and
+    values are dropped; the answer overwrites them.
+    """
+    nodes = openings.nodes[1:]
+    masses: list[Masses] = [openings.masses(0, state.logits)]
+    if nodes:
+        seen = torch.tensor([[node[: len(other)] == other for other in nodes] for node in nodes], device=vlm.device)
+        rows = len(state.logits)
+        prompt = state.mask[:, None, : state.width].bool().expand(rows, len(nodes), state.width)
+        visible = torch.cat([prompt, seen.expand(rows, -1, -1)], dim=2)[:, None]
+        mask = torch.zeros(visible.shape, dtype=_dtype(vlm), device=vlm.device)
+        depth = torch.tensor([len(node) for node in nodes], device=vlm.device)
+        hidden = vlm.decoder(
+            input_ids=torch.tensor([node[-1] for node in nodes], device=vlm.device).expand(rows, -1),
+            attention_mask=mask.masked_fill_(~visible, torch.finfo(mask.dtype).min),
+            position_ids=state.position[:, None] + depth - 1,
+            past_key_values=state.cache,
+            use_cache=True,
+        ).last_hidden_state
+        for layer in state.cache.layers:
+            layer.rewind(state.width)
+        masses += [openings.masses(place, vlm.lm_head(hidden[:, place - 1])) for place in range(1, len(nodes) + 1)]
+    return openings.log_odds(masses)
+
+
 def _shrink(state: _State, tokens: Tensor, rows: Tensor) -> Tensor:
     """Drop all other rows; returns the `tokens` of these."""
     for layer in state.cache.layers:
@@ -194,12 +236,17 @@ def _agrees(vlm: VLM, rows: Sequence[EncodedPrompt]) -> bool | None:
     """
     pair = [rows[0], rows[-1]] if len(rows) > 1 else [rows[0]]
     try:
-        state = _prefill(vlm, pair, more=2)
+        openings = Openings.of(vlm)
+        state = _prefill(vlm, pair, more=len(openings.nodes) + 2)
         inputs = [model_inputs(vlm, [row]).to(vlm.device) for row in pair]
         if not _close(state.logits, torch.cat([_whole(vlm, one) for one in inputs])):
             return False
         if pair[0].image is not None:
             return True
+        if _takes_masks(vlm) and not _close_odds(
+            vlm, _log_odds(vlm, state, openings), library_log_odds(vlm, pair, openings)
+        ):
+            return False
         tokens = state.logits.argmax(dim=-1)
         _step(vlm, state, tokens)
         longer = [
@@ -220,6 +267,12 @@ def _whole(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
 def _close(one: Tensor, other: Tensor) -> bool:
     tolerance = 1e-4 if one.dtype == torch.float32 else 3e-2
     return bool((one.float() - other.float()).abs().max() <= tolerance * other.float().abs().max())
+
+
+def _close_odds(vlm: VLM, ours: Sequence[float | None], theirs: Sequence[float | None]) -> bool:
+    tolerance = 1e-3 if _dtype(vlm) == torch.float32 else 0.3
+    pairs = zip(ours, theirs, strict=True)
+    return all(a is not None and b is not None and abs(a - b) <= tolerance for a, b in pairs)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -253,6 +306,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.length = end
         self._show()
         return self.keys, self.values
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        self.length = length
+        self._show()
 
     def keep(self, rows: Tensor) -> None:
         """Drop every row but these, and their memory."""

@@ -9,6 +9,7 @@ import transformers
 from unsay.data.pictures import read_image
 from unsay.files import content_key, file_key, write_rows
 from unsay.generation.greedy import greedy, greedy_is_exact
+from unsay.generation.openings import OPENINGS, Openings, library_log_odds
 from unsay.generation.prompts import EncodedPrompt, batches, encode_prompts, model_inputs
 from unsay.generation.settings import GenerationSettings, explain_out_of_memory
 from unsay.journal import Journal
@@ -60,13 +61,14 @@ def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) 
     """
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # padding is masked, so any token will do
-    key = model_key(vlm, settings)
+    key, openings = model_key(vlm, settings), Openings.of(vlm)
     for batch in batches(encode_prompts(vlm, prompts, settings), settings):
         if settings.temperature == 0 and greedy_is_exact(vlm, batch):
-            answers = greedy(vlm, batch, settings.max_new_tokens)
+            answers, log_odds = greedy(vlm, batch, settings.max_new_tokens, openings)
         else:
             answers = _library_answers(vlm, batch, settings)
-        yield [_response(vlm, row, answer, key) for row, answer in zip(batch, answers, strict=True)]
+            log_odds = library_log_odds(vlm, batch, openings)
+        yield [_response(vlm, *parts, key) for parts in zip(batch, answers, log_odds, strict=True)]
 
 
 @torch.inference_mode()
@@ -92,7 +94,7 @@ def _library_answers(vlm: VLM, batch: Sequence[EncodedPrompt], settings: Generat
     return answers
 
 
-def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], key: str) -> Response:
+def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], log_odds: float | None, key: str) -> Response:
     placeholder = vlm.image_token_id
     pictured = row.ids.count(placeholder) if row.image is not None and placeholder is not None else 0
     return Response(
@@ -106,15 +108,16 @@ def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], key: str) -> 
         tokens=len(answer),
         prompt_tokens=len(row.ids) - pictured,
         image_tokens=pictured,
+        refusal_log_odds=log_odds,
         model_key=key,
     )
 
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
-    """Content key of what decides an answer besides its prompt: model, adapter, settings, library version."""
+    """Content key of what decides an answer besides its prompt: model, adapter, settings, openings, library version."""
     # Batching does not change the answer.
     decisive = settings.model_dump(exclude={"batch_tokens"})
-    return content_key(vlm.key, vlm.adapter_key, decisive, transformers.__version__)
+    return content_key(vlm.key, vlm.adapter_key, decisive, OPENINGS, transformers.__version__)
 
 
 class ResponseCache:

@@ -141,7 +141,7 @@ class VLM:
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
         """Token ids that end an answer in this chat template: up to its first end-of-sequence token."""
-        ids = self.tokenizer(self._after_answer(), add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(self._around_answer[1], add_special_tokens=False)["input_ids"]
         for position, token in enumerate(ids):
             if token in self.end_tokens:
                 return tuple(ids[: position + 1])
@@ -149,8 +149,20 @@ class VLM:
             raise UserError(f"{self.name}: its tokenizer has no end-of-sequence token, so no answer could ever end")
         return (self.tokenizer.eos_token_id,)
 
-    def _after_answer(self) -> str:
-        """What the chat template writes after an assistant's turn; empty if unknown."""
+    @cached_property
+    def answer_lead(self) -> str:
+        """What the chat template writes between the end of a prompt and the answer; LLaVA-1.5's writes a blank."""
+        before, asked = (
+            self._around_answer[0],
+            self.processor.apply_chat_template(
+                [{"role": "user", "content": self.content("Hi", False)}], tokenize=False, add_generation_prompt=True
+            ),
+        )
+        return before.rpartition(asked)[2] if asked in before else ""
+
+    @cached_property
+    def _around_answer(self) -> tuple[str, str]:
+        """What the chat template writes before and after an assistant's turn; empty if unknown."""
         # Strings are the wider convention for an assistant's turn; some templates take parts only, and either fail or
         # silently leave the string out. The user speaks again because some templates (GLM-4V's) end a turn only by the
         # mark of the next.
@@ -162,8 +174,9 @@ class VLM:
             except (TypeError, TemplateError):
                 continue
             if SENTINEL in text:
-                return text.rsplit(SENTINEL, 1)[1]
-        return ""
+                before, _, after = text.rpartition(SENTINEL)
+                return before, after
+        return "", ""
 
     @property
     def end_tokens(self) -> frozenset[int]:

@@ -13,6 +13,7 @@ from pydantic import field_validator
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, read_text, write_json, write_rows, write_text
 from unsay.generation import check_images, respond
+from unsay.generation.openings import OPENINGS
 from unsay.generation.server import EndpointResponder
 from unsay.judges import judge_all
 from unsay.judges.base import Pair, VerdictJournal
@@ -135,6 +136,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         None if adapter is None else adapter.key,
         {name: [relative_image(run.folder, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
+        *([OPENINGS] if server is None else []),
         run.judge.key,
         {name: suite.version for name in suites if (suite := find_suite(name)) is not None},  # of measures, too
         *([images] if images else []),

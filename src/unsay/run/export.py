@@ -24,8 +24,8 @@ from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
 from unsay.run.score import DEMO
+from unsay.scoring import Scores, SuiteRow, read_scores
 from unsay.scoring.limits import MAX_DEGENERATE
-from unsay.scoring.schema import Scores, SuiteRow, read_scores
 
 BASE_LICENCES = {"pocket": "apache-2.0"}
 """Licences of the base models in this package; every other model has its own."""

@@ -148,6 +148,7 @@ def score_phases(
             for name in judged
             if (suite := known.get(name)) is not None and suite.twin in judged and suite.kind is Kind.ATTACK
         ],
+        borderline={name for name, suite in known.items() if suite.borderline},
         targets=targets,
         cost=cost,
         titles={name: suite.title for name, suite in known.items()},

@@ -2,13 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_serializer, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_serializer, model_validator
 
-from unsay.errors import UserError
-from unsay.files import first_problem, read_json, write_json
 from unsay.records import Condition, Kind, Modality, Phase, Record
 from unsay.statistics import Interval, IntervalMethod
 
@@ -216,6 +213,41 @@ class TransferRow(Row):
     interval: Interval | None = None
 
 
+class SeparationRow(Row):
+    """How well the refusal log-odds tell harmful requests from harmless ones in one phase; suites are pooled."""
+
+    form: Literal["words", "pictures"]
+    """How the requests reach the model; controls are in neither."""
+    against: Literal["borderline", "ordinary"]
+    """Harmless requests that sound harmful, or the other ones."""
+    phase: Phase
+    harmful: int = Field(ge=0)
+    """Prompts of attack suites with log-odds."""
+    harmless: int = Field(ge=0)
+    """Prompts of benign suites with log-odds."""
+    requests: int = Field(ge=0)
+    """Distinct requests among both."""
+    value: float | None = None
+    """AUROC: 1 tells them all, 0.5 is chance. None with fewer than two requests of a kind."""
+    interval: Interval | None = None
+    """95 %, a bootstrap over requests."""
+
+
+class SeparationChange(Row):
+    """The same prompts before and after."""
+
+    form: Literal["words", "pictures"]
+    against: Literal["borderline", "ordinary"]
+    n: int = Field(ge=0)
+    """Prompts with log-odds in both phases."""
+    requests: int = Field(ge=0)
+    """Distinct requests among them."""
+    difference: float
+    """AUROC after minus before."""
+    interval: Interval
+    """95 %, paired: a request is redrawn with both phases."""
+
+
 class AcceleratorPeak(SparseRow):
     """A row with the memory taken on an accelerator; without one, the field is not written."""
 
@@ -352,6 +384,8 @@ class Scores(Row):
     changes: tuple[Change, ...] = ()
     utility_changes: tuple[UtilityChange, ...] = ()
     transfer: tuple[TransferRow, ...] = ()
+    separation: tuple[SeparationRow, ...] = ()
+    separation_changes: tuple[SeparationChange, ...] = ()
     targets: tuple[TargetResult, ...] = ()
     cost: tuple[CostRow, ...] = ()
     judge: JudgeInfo
@@ -371,26 +405,3 @@ class Scores(Row):
         if repeated := [key for key, count in keys.items() if count > 1]:
             raise ValueError(f"more than one row for {', '.join(map(str, repeated[0]))}")
         return self
-
-
-def write_scores(path: Path, scores: Scores) -> None:
-    """Write `scores.json`, atomically."""
-    write_json(path, scores.model_dump(mode="json"))
-
-
-def read_scores(path: Path) -> Scores:
-    """Read `scores.json`.
-
-    Raises:
-        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
-    """
-    value: Any = read_json(path)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        again = "score the run again with the command that made it; finished stages are not repeated"
-        advice = again if version < SCHEMA_VERSION else "update unsay"
-        raise UserError(f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}: {advice}")
-    try:
-        return Scores.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}") from None

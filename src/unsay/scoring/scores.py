@@ -1,14 +1,18 @@
-"""`Scores` of a run: every suite scored and compared, with transfer, targets and cautions."""
+"""`Scores` of a run: every suite scored and compared, with transfer, separation, targets and cautions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from unsay.errors import UserError
+from unsay.files import first_problem, read_json, write_json
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.scoring.limits import cautions, check_targets, coverage_cautions
 from unsay.scoring.rates import break_down, compare_suite, corrected, score_suite
 from unsay.scoring.schema import (
+    SCHEMA_VERSION,
     Caution,
     Change,
     CostRow,
@@ -22,6 +26,7 @@ from unsay.scoring.schema import (
     UtilityChange,
     UtilityRow,
 )
+from unsay.scoring.separation import score_separation
 from unsay.scoring.subsets import by_id, plain_title, split_suite
 from unsay.scoring.transfer import score_transfer
 from unsay.statistics import holm
@@ -39,6 +44,7 @@ def assemble(
     utility: Iterable[UtilityRow] = (),
     utility_changes: Iterable[UtilityChange] = (),
     twins: Iterable[tuple[str, str]] = (),
+    borderline: Collection[str] = (),
     targets: Iterable[Target] = (),
     cost: Iterable[CostRow] = (),
     titles: Mapping[str, str] | None = None,
@@ -59,6 +65,7 @@ def assemble(
         utility_changes: see `compare_utility`; their p are corrected together with those of the judged suites.
         twins: (text suite, image suite) pairs for transfer; pairs that lack a phase are left out, and pairs without
             a common request are left out with a caution.
+        borderline: benign suites whose requests sound harmful (see `score_separation`).
         targets: limits set before the run.
         cost: what each stage took.
         titles: suite name to title.
@@ -102,6 +109,7 @@ def assemble(
     changes = [row.model_copy(update={"p_adjusted": next(adjusted)}) for row in changes]
     paired = [row.model_copy(update={"p_adjusted": next(adjusted)}) for row in paired]
     transfers, unrelated = _transfers(suites, verdicts, twins, names, seed)
+    separations, separation_changes = score_separation(suites, responses, borderline, seed=seed)
     measured, coverage, absent = tuple(utility), tuple(asked), dict(left_out or {})
     warnings = (
         *cautions(rows, changes, transfers, judge, measured),
@@ -116,6 +124,8 @@ def assemble(
         changes=tuple(changes),
         utility_changes=tuple(paired),
         transfer=tuple(transfers),
+        separation=tuple(separations),
+        separation_changes=tuple(separation_changes),
         targets=check_targets(targets, rows, measured),
         cost=tuple(cost),
         judge=judge,
@@ -141,3 +151,26 @@ def _transfers(
         of_text, of_image = ((verdicts[suite, Phase.BEFORE], verdicts[suite, Phase.AFTER]) for suite in (text, image))
         rows.append(score_transfer(suites[text], of_text, suites[image], of_image, titles=titles, seed=seed))
     return rows, unrelated
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write `scores.json`, atomically."""
+    write_json(path, scores.model_dump(mode="json"))
+
+
+def read_scores(path: Path) -> Scores:
+    """Read `scores.json`.
+
+    Raises:
+        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
+    """
+    value: Any = read_json(path)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        again = "score the run again with the command that made it; finished stages are not repeated"
+        advice = again if version < SCHEMA_VERSION else "update unsay"
+        raise UserError(f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}: {advice}")
+    try:
+        return Scores.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}") from None

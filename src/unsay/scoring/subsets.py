@@ -37,7 +37,7 @@ def by_subset(rows: Iterable[SuiteRow]) -> dict[Subset, dict[Phase, SuiteRow]]:
     return phases
 
 
-def is_control(row: SuiteRow | Change) -> bool:
+def is_control(row: Prompt | SuiteRow | Change) -> bool:
     """Whether a text suite is shown a picture, or another suite anything but its own.
 
     A control has rows and a table of its own. It explains another number, so it is never pooled.

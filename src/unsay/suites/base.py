@@ -135,6 +135,7 @@ class Suite:
         grade: a utility suite whose answers a judge model grades; it needs the judge `endpoint`.
         harm_in_picture: whether what is harmful about a request is in its picture, so that a judge that reads words
             alone cannot know.
+        borderline: of a benign suite, whether its requests sound harmful.
         by_category: whether a utility suite's number is also given for each category.
         files: the published files that it is made of; none for suites that need no benchmark data.
         version: raised by hand when its prompts or its measure change; finished stages and studies go by it.
@@ -157,6 +158,7 @@ class Suite:
     bare: bool = True
     grade: Grade | None = None
     harm_in_picture: bool = False
+    borderline: bool = False
     by_category: bool = False
     files: tuple[Published | Pictures, ...] = ()
     version: int = 1

@@ -75,6 +75,7 @@ CONTRAST = Suite(
     items=lambda: plain_items(contrast_halves()[1]),
     size=927,
     version=2,
+    borderline=True,
 )
 ANSWER_LOSS = Suite(
     name="answer-loss",

@@ -65,4 +65,5 @@ BENIGN = Suite(
     items=partial(_goals, HARMLESS),
     size=100,
     files=(HARMLESS,),
+    borderline=True,
 )

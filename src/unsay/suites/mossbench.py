@@ -39,4 +39,5 @@ SUITE = Suite(
     items=_items,
     size=300,
     files=(FILE, PICTURES),
+    borderline=True,
 )

@@ -51,6 +51,7 @@ def _suite(name: str, title: str, kind: Kind, situation: str) -> Suite:
         licence="MIT",
         items=partial(_items, situation),
         harm_in_picture=kind is Kind.ATTACK,
+        borderline=kind is Kind.BENIGN,
         files=(FILE, PICTURES),
     )
 

@@ -59,6 +59,7 @@ OR_BENCH = Suite(
     items=_or_bench,
     size=1319,
     files=(OR_BENCH_FILE,),
+    borderline=True,
 )
 OKTEST = Suite(
     name="oktest",
@@ -70,6 +71,7 @@ OKTEST = Suite(
     items=_oktest,
     size=300,
     files=(OKTEST_FILE,),
+    borderline=True,
 )
 FALSEREJECT = Suite(
     name="falsereject",
@@ -81,6 +83,7 @@ FALSEREJECT = Suite(
     items=falsereject_prompts,
     size=1187,
     files=(FALSEREJECT_FILE,),
+    borderline=True,
 )
 FALSEREJECT_REPORTED = replace(
     FALSEREJECT,

@@ -47,6 +47,7 @@ SUITE = Suite(
     items=partial(prompts, "safe"),
     size=250,
     files=(FILE,),
+    borderline=True,
 )
 
 
@@ -62,6 +63,7 @@ def half_suite(label: Label, half: Side) -> Suite:
         licence=SUITE.licence,
         items=partial(prompts, label, half),
         files=(FILE,),
+        borderline=label == "safe",
     )
 
 
