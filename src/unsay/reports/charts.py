@@ -16,7 +16,7 @@ from unsay.errors import UserError
 from unsay.files import read_text
 from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.reports import numbers
-from unsay.scoring import Change, Scores, SuiteRow, UtilityChange, UtilityRow
+from unsay.scoring import Change, Scores, SeparationRow, SuiteRow, UtilityChange, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 
 ORDER = (Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED)
@@ -25,6 +25,8 @@ GROUP_NAMES = {
     Modality.TYPOGRAPHIC: "Typographic: the request is pixels",
     Modality.IMAGE: "Image: a picture matters",
 }
+HARMLESS = {"borderline": "alarming", "ordinary": "ordinary"}
+"""How harmless requests are called for people."""
 CURVE_TITLES = {
     "forget_loss": "Forget: loss on harmful answers (meant to rise)",
     "refuse_loss": "Refuse: loss on safe answers (meant to fall)",
@@ -156,6 +158,39 @@ def _change_words(change: Change | UtilityChange | None) -> str:
 def _p_words(p: float) -> str:
     text = numbers.p_value(p)
     return text if text.startswith("<") else f"= {text}"
+
+
+def separation_rows(scores: Scores) -> tuple[DotRow, ...]:
+    """Before/after lines of separation, from 0 to 1."""
+    phases: dict[tuple[str, str], dict[Phase, SeparationRow]] = {}
+    for row in scores.separation:
+        phases.setdefault((row.form, row.against), {})[row.phase] = row
+    changes: dict[tuple[str, str], str] = {
+        (change.form, change.against): numbers.area_change(change) for change in scores.separation_changes
+    }
+    lines = []
+    for key, of in phases.items():
+        form, against = key
+        first = next(iter(of.values()))
+        few = ", too few requests" if any(row.value is None for row in of.values()) else ""
+        lines.append(
+            DotRow(
+                title=f"Harmful and {HARMLESS[against]} requests, in {form}",
+                note=f"n = {first.harmful:,} and {first.harmless:,}{few}",
+                before=_separation_mark(of.get(Phase.BEFORE)),
+                after=_separation_mark(of.get(Phase.AFTER)),
+                change=changes.get(key, ""),
+            )
+        )
+    return tuple(lines)
+
+
+def _separation_mark(row: SeparationRow | None) -> Mark | None:
+    if row is None or row.value is None or row.interval is None:
+        return None
+    low, high = row.interval.low, row.interval.high
+    span = f"{numbers.area(low)}{numbers.DASH}{numbers.area(high)}"
+    return Mark(x=row.value * 100, low=low * 100, high=high * 100, text=numbers.area(row.value), span=span)
 
 
 def utility_rows(scores: Scores) -> tuple[DotRow, ...]:

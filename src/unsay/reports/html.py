@@ -14,7 +14,7 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_text
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reports import numbers
-from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, suite_groups, utility_rows
+from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, separation_rows, suite_groups, utility_rows
 from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
 from unsay.reports.samples import Sample, choose
@@ -84,6 +84,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         head=headline(scores),
         attacks=suite_groups(scores, Kind.ATTACK),
         benign=suite_groups(scores, Kind.BENIGN),
+        separation=separation_rows(scores),
         utility=utility_rows(scores),
         bars=bar_groups(scores),
         labels=[label.value for label in ORDER],

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unsay.scoring import Change, UtilityChange, UtilityRow
+from unsay.scoring import Change, SeparationChange, UtilityChange, UtilityRow
 from unsay.statistics import Interval
 
 DASH = "–"
@@ -93,6 +93,19 @@ def seconds(value: float) -> str:
 def part(n: int, whole: int | None) -> str:
     """`40`, or `40 of 260` for a part of a whole."""
     return f"{n:,}" if whole is None else f"{n:,} of {whole:,}"
+
+
+def area(value: float | None) -> str:
+    """An area under a curve: `0.87`, a dash for None."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def area_change(row: SeparationChange) -> str:
+    """`+0.05 [+0.01, +0.09]`: a paired change of an area."""
+    difference, low, high = (
+        f"{number:+.2f}".replace("-", MINUS) for number in (row.difference, row.interval.low, row.interval.high)
+    )
+    return f"{difference} [{low}, {high}]"
 
 
 def change(difference: float | None, unit: str) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from unsay.records import Condition, Kind, Phase
 from unsay.reports import numbers
-from unsay.reports.charts import by_suite
+from unsay.reports.charts import HARMLESS, by_suite
 from unsay.reports.headline import compared_models, span_words
 from unsay.scoring import Scores, SuiteRow, UtilityRow
 from unsay.scoring.subsets import by_subset, is_control, subset_of
@@ -42,6 +42,7 @@ def table(scores: Scores) -> RenderableType:
             parts += [_suites(title, rows, width, scores), ""]
     if scores.utility:
         parts += [_utility(scores.utility, width), ""]
+    parts += _separation(scores)
     if any(row.p_adjusted is not None and row.p_adjusted < ALPHA for row in scores.changes):
         family = len(scores.changes) + len(scores.utility_changes)
         parts.append(Text(f"* changed, p < {ALPHA} after Holm's correction over {family} suites"))
@@ -109,6 +110,20 @@ def _measured(row: UtilityRow) -> tuple[str, str]:
 def _span(interval: Interval | None) -> str:
     """In whole per cent: a terminal has no room for more, and the interval is wider than that."""
     return numbers.span(interval, digits=0)
+
+
+def _separation(scores: Scores) -> list[RenderableType]:
+    """A line for alarming and one for ordinary requests, where there are numbers."""
+    lines: list[RenderableType] = []
+    for against, called in HARMLESS.items():
+        values: dict[str, list[str]] = {}
+        for row in scores.separation:
+            if row.against == against and row.value is not None:
+                values.setdefault(row.form, []).append(numbers.area(row.value))
+        if values:
+            parts = ", ".join(f"{form} {' → '.join(each)}" for form, each in values.items())
+            lines.append(Text(f"Tells harmful from {called} requests (AUROC): {parts}"))
+    return [*lines, ""] if lines else []
 
 
 def _judge(scores: Scores) -> Text:

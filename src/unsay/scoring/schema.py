@@ -222,9 +222,8 @@ class SeparationRow(Row):
     """Harmless requests that sound harmful, or the other ones."""
     phase: Phase
     harmful: int = Field(ge=0)
-    """Prompts of attack suites with log-odds."""
     harmless: int = Field(ge=0)
-    """Prompts of benign suites with log-odds."""
+    """Prompts with log-odds, of attack and of benign suites."""
     requests: int = Field(ge=0)
     """Distinct requests among both."""
     value: float | None = None
@@ -234,16 +233,13 @@ class SeparationRow(Row):
 
 
 class SeparationChange(Row):
-    """The same prompts before and after."""
+    """AUROC after minus before, on the `n` prompts with log-odds in both phases."""
 
     form: Literal["words", "pictures"]
     against: Literal["borderline", "ordinary"]
     n: int = Field(ge=0)
-    """Prompts with log-odds in both phases."""
     requests: int = Field(ge=0)
-    """Distinct requests among them."""
     difference: float
-    """AUROC after minus before."""
     interval: Interval
     """95 %, paired: a request is redrawn with both phases."""
 
