@@ -33,6 +33,9 @@ MIN_PREFIX = 8
 PADDING = 0.15
 """Padding that a group of rows may have, as a share of its size, before another group is begun."""
 
+SHORT = 512
+"""Tokens of a row, its prefix included, up to which attention may keep a weight for each pair of them."""
+
 IGNORED = frozenset({"position_ids", "use_cache", "cache_position"})
 """Arguments of attention, besides queries, keys and values, that do not change its result."""
 
@@ -208,17 +211,47 @@ def _attend(
                 torch.cat([before.expand(group.rows, -1, -1, -1), side], dim=2)
                 for before, side in zip(shared, (keys, values), strict=True)
             )
-        out = scaled_dot_product_attention(
-            rows.reshape(group.rows, heads, repeat * group.longest, -1),
-            keys,
-            values,
-            attn_mask=group.mask.repeat(repeat, 1),
-            scale=scaling,
-        )
+        stacked = rows.reshape(group.rows, heads, repeat * group.longest, -1)
+        out = masked_attention(stacked, keys, values, group.mask.repeat(repeat, 1), scaling)
         out = out.view(group.rows, heads, repeat, group.longest, -1).permute(0, 3, 1, 2, 4)
         outs.append(out.reshape(-1, heads * repeat, out.shape[-1]))
     moved: Tensor = _Moved.apply(torch.cat(outs), packing.back, packing.there, packing.real)  # type: ignore[no-untyped-call]
     return moved[None], None
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(scale · q kᵀ + mask) v: q [b, h, m, d], k and v [b, h, n, d], mask [m, n] → [b, h, m, d].
+
+    torch's kernel for the CPU never holds the scores, and its backward pass in bfloat16 takes three times as long as
+    plain products of matrices do. The scale is 1/√d if none is given.
+    """
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16 and mask.shape[1] <= SHORT:
+        out: Tensor = ShortAttention.apply(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)  # type: ignore[no-untyped-call]
+        return out
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+class ShortAttention(torch.autograd.Function):
+    """`masked_attention` by plain products; its weights are kept for the backward pass."""
+
+    @staticmethod
+    def forward(context: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        """With p = softmax(scale · q kᵀ + mask): p v."""
+        context.shape, context.scale = q.shape[:2], scale
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        p = torch.baddbmm(mask, q, k.mT, alpha=scale).softmax(-1)
+        context.save_for_backward(q, k, v, p)
+        return torch.bmm(p, v).view(*context.shape, -1, v.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, to_out: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of q, k and v."""
+        q, k, v, p = context.saved_tensors
+        to_out = to_out.flatten(0, 1)
+        to_scores = torch._softmax_backward_data(torch.bmm(to_out, v.mT), p, -1, p.dtype).mul_(context.scale)
+        gradients = torch.bmm(to_scores, k), torch.bmm(to_scores.mT, q), torch.bmm(p.mT, to_out)
+        return *(each.view(*context.shape, *each.shape[1:]) for each in gradients), None, None
 
 
 class _Moved(torch.autograd.Function):
