@@ -83,6 +83,8 @@ class Example(Record):
     answer: str
     source: str
     category: str | None = None
+    subject: str | None = None
+    """What the request is about; `train.batch_by: subject` goes by it."""
     image: str | None = None
     """Path of the picture that comes before the prompt, in multimodal training data."""
     request: str | None = None
@@ -186,7 +188,7 @@ class SourceRow(Record):
     source: str
     category: str | None = None
     subject: str | None = None
-    """What it is about, one of `unsay.data.subjects`."""
+    """What it is about; see `unsay.data.subjects`."""
     answers: tuple[str, ...] = ()
     """Known good answers, best first."""
     complete: bool = True

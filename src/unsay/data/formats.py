@@ -1,4 +1,4 @@
-"""Text formats of a request: bare, inside a pointing instruction, as a list to fill in, or as read off a picture.
+"""Text formats of a request: bare, pointed at, as a list to fill in, as read off a picture, or in a form (`forms`).
 
 Forget, refuse and retain prompts are all sampled from the same formats: if only harmful requests came as lists or as
 "follow the instruction below", the model would learn to refuse the format. All of it is text; the list format is what
@@ -16,6 +16,7 @@ import random
 import re
 from collections.abc import Callable
 
+from unsay.data.forms import sample_form
 from unsay.data.typography import list_text
 
 Format = Callable[[str], str]
@@ -71,14 +72,18 @@ _SHORT = 3
 """Letters: a word of no more than this is read whole or twice, never in pieces."""
 
 
-def sample_format(rng: random.Random, *, wrapped: float, lists: float, scans: float = 0.0) -> Format:
+def sample_format(
+    rng: random.Random, *, wrapped: float, lists: float, scans: float = 0.0, forms: float = 0.0
+) -> Format:
     """A format sampled at random."""
     chance = rng.random()
     if chance < wrapped:
         return rng.choice(WRAPPED)
     if chance < wrapped + lists:
         return rng.choice(LISTS)
-    return scan(rng) if chance < wrapped + lists + scans else plain
+    if chance < wrapped + lists + scans:
+        return scan(rng)
+    return sample_form(rng) if chance < wrapped + lists + scans + forms else plain
 
 
 def plain(request: str) -> str:

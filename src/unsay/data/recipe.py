@@ -7,19 +7,25 @@ original costs it nothing it would have said differently. `pictures` renders the
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unsay.data import shape_scenes, typography
 from unsay.data.formats import sample_format
 from unsay.data.sources import data_key, shipped, wheels
 from unsay.data.splits import drop_copies, drop_overlap, prompt_key
+from unsay.data.subjects import with_subjects
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 2
+VERSION = 3
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
+
+
+FORMATS = ("wrapped", "lists", "scans", "forms")
+"""The settings that say how many prompts stand in which format; the others are bare."""
 
 
 def recipe_key() -> str:
@@ -35,9 +41,17 @@ class RecipeSettings(BaseModel):
     wrapped: float = Field(0.25, ge=0, le=1, description="share of prompts that stand inside a pointing instruction")
     lists: float = Field(0.25, ge=0, le=1, description="share of prompts that stand as the heading of an empty list")
     scans: float = Field(0.0, ge=0, le=1, description="share of prompts that stand as a model reads them off a picture")
+    forms: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of prompts that are asked in another form: as a question, command or wish, in a role or a "
+        "scenario, for somebody else, or with 25 to 60 words of context",
+    )
     retain_wrapped: float = Field(0.25, ge=0, le=1, description="the same shares for retain prompts")
     retain_lists: float = Field(0.25, ge=0, le=1)
     retain_scans: float = Field(0.0, ge=0, le=1)
+    retain_forms: float = Field(0.0, ge=0, le=1)
     refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
     contrast: int = Field(1200, ge=0, description="retain: harmless requests that sound harmful")
     plain: int = Field(400, ge=0, description="retain: everyday requests")
@@ -60,6 +74,13 @@ class RecipeSettings(BaseModel):
     categories: tuple[str, ...] | None = Field(
         None, min_length=1, description="only harmful requests of these categories; null takes all"
     )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        for part in ("", "retain_"):
+            if sum(getattr(self, part + name) for name in FORMATS) > 1 + 1e-9:
+                raise ValueError(f"{', '.join(part + name for name in FORMATS)}: add up to more than 1")
+        return self
 
 
 class OwnAnswer(Record):
@@ -85,7 +106,7 @@ def harmful_pool(advbench: Sequence[SourceRow], held_out: Sequence[SourceRow]) -
     copies = shipped.public_copies()
     rows = [*advbench, *(row for source in sources for row in source())]
     clear = [row for row in rows if prompt_key(row.text) not in copies]
-    return drop_copies(clear, held_out, wheels.harmbench(), wheels.do_not_answer())
+    return with_subjects(drop_copies(clear, held_out, wheels.harmbench(), wheels.do_not_answer()))
 
 
 def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[SourceRow]:
@@ -121,8 +142,10 @@ def harmful_examples(
         seed: of formats and refusals.
     """
     forget = []
+    subjects = {row.text: row.subject for row in requests}
     for own in answers:
-        row = SourceRow(text=own.request, source="own answer", category=own.category)
+        subject = subjects.get(own.request)
+        row = SourceRow(text=own.request, source="own answer", category=own.category, subject=subject)
         prompt = _formatted(own.request, settings, seed, "forget")
         forget.append(_example(Role.FORGET, row, own.answer, own.complete, prompt))
     refusals = shipped.refusals()
@@ -167,20 +190,20 @@ def retain_examples(
 def retain_pools(
     contrast: Sequence[SourceRow], plain: Sequence[SourceRow], chat: Sequence[SourceRow]
 ) -> list[list[SourceRow]]:
-    """The four retain sources with their answers.
+    """The four retain sources with their answers; contrast prompts with their subjects.
 
     Args:
         contrast: training side of the contrast prompts.
         plain: training side of the everyday prompts.
         chat: training side of Magpie.
     """
-    return [shipped.answered(contrast), shipped.answered(plain), list(chat), wheels.truthfulqa()]
+    return [shipped.answered(with_subjects(contrast)), shipped.answered(plain), list(chat), wheels.truthfulqa()]
 
 
 def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:
     rng = random.Random(f"{seed}/{purpose}/{prompt_key(request)}")
     part = "retain_" if purpose == "retain" else ""
-    shares = {name: getattr(settings, part + name) for name in ("wrapped", "lists", "scans")}
+    shares = {name: getattr(settings, part + name) for name in FORMATS}
     return sample_format(rng, **shares)(request)
 
 
@@ -192,6 +215,7 @@ def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: st
         answer=answer,
         source=row.source,
         category=row.category,
+        subject=row.subject,
         request=row.text,
         complete=complete,
     )

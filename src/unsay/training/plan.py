@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from unsay.errors import UserError
@@ -19,6 +20,7 @@ from unsay.models.vlm import VLM
 from unsay.records import Example, Role
 from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
 from unsay.training.encode import encode
+from unsay.training.pairing import Pairs, in_turn_forever
 from unsay.training.settings import TrainSettings
 
 
@@ -124,11 +126,12 @@ def steps_of(examples: Sequence[Example], needs: Needs, settings: TrainSettings)
     """The examples of every step: forget, refuse, retain, then their companions.
 
     All steps are planned before training, so that a resumed run sees the batches of an uninterrupted one. Within a
-    role, and with a mix within a source, every example is used once before any is used twice.
+    role, and with a mix within a source, every example is used once before any is used twice. By subject that holds for
+    retain rows within a source.
 
     Raises:
         UserError: a role that the method needs has no examples or no rows, an unknown source in the mix, or a companion
-            that cannot be made.
+            that cannot be made, or rows by subject where no harmful row has one.
     """
     streams: dict[Role, Iterator[Example]] = {}
     for role in Role:  # in this order: a set's own differs from process to process
@@ -145,15 +148,44 @@ def steps_of(examples: Sequence[Example], needs: Needs, settings: TrainSettings)
             raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         rng = random.Random(f"{settings.seed}/{role.value}")
         mix = settings.retain_mix if role is Role.RETAIN else None
-        streams[role] = shuffled_forever(pool, rng) if mix is None else _mixed_forever(pool, mix, rng)
+        if mix is not None:
+            streams[role] = _mixed_forever(pool, mix, rng)
+        elif settings.batch_by == "subject" and role is not Role.RETAIN:
+            streams[role] = in_turn_forever(pool, rng)
+        else:
+            streams[role] = shuffled_forever(pool, rng)
+    pairs = _pairs(examples, settings) if settings.batch_by == "subject" else None
     makers = {kind: Companions(kind, examples, settings.seed) for kind in Companion if kind in needs.companions}
     steps = []
     for _ in range(settings.steps):
         rows = [next(stream) for role, stream in streams.items() for _ in range(settings.batch.of(role))]
+        if pairs is not None:
+            rows = _paired(rows, pairs)
         for kind, companions in makers.items():
             rows += [companions.of(row) for row in rows if part_of(row) == needs.companions[kind]]
         steps.append(rows)
     return steps
+
+
+def _pairs(examples: Sequence[Example], settings: TrainSettings) -> Pairs:
+    if not any(example.subject for example in examples if example.role is not Role.RETAIN):
+        raise UserError("train.batch_by: no forget or refuse example has a subject; add it to the rows, or set chance")
+    pool = [example for example in examples if example.role is Role.RETAIN and example.subject is not None]
+    return Pairs(sorted(pool, key=lambda example: example.id), random.Random(f"{settings.seed}/pairs"))
+
+
+def _paired(rows: Sequence[Example], pairs: Pairs) -> list[Example]:
+    """The rows, with every retain row that has a subject replaced by one of its source that is like a harmful row.
+
+    Refuse rows come first: they are what an over-cautious model learns from. With more retain rows than harmful ones, a
+    harmful row has several beside it.
+    """
+    harmful = [row for role in (Role.REFUSE, Role.FORGET) for row in rows if row.role is role]
+    turns = cycle(harmful)
+    replaced = (row.role is Role.RETAIN and row.subject is not None and bool(harmful) for row in rows)
+    return [
+        pairs.beside(next(turns), row.source) if replace else row for row, replace in zip(rows, replaced, strict=True)
+    ]
 
 
 def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:
@@ -228,6 +260,9 @@ def _check_lengths(vlm: VLM, examples: Sequence[Example], settings: TrainSetting
 
 
 def _content(example: Example) -> dict[str, object]:
-    """Every field of an example; its picture by content, since the file may lie elsewhere tomorrow."""
-    content = example.model_dump(mode="json")
+    """Every field of an example, but for a subject that it does not have, so that older keys stay what they are.
+
+    Its picture stands by content, since the file may lie elsewhere tomorrow.
+    """
+    content = example.model_dump(mode="json", exclude={"subject"} if example.subject is None else None)
     return content if example.image is None else {**content, "image": file_key(Path(example.image))}

@@ -75,6 +75,11 @@ class TrainSettings(Section):
     retain_mix: dict[str, NonNegativeFloat] | None = Field(
         None, description="share of each source in the retain examples; null draws every example equally often"
     )
+    batch_by: Literal["chance", "subject"] = Field(
+        "chance",
+        description="`subject` takes forget and refuse rows in turn over their subjects, and beside each harmful row "
+        "of a step the retain row of its subject that shares the most key words, in place of retain rows with subjects",
+    )
     optimizer: Literal["adamw", "adamw-8bit"] = Field(
         "adamw", description="adamw-8bit keeps its moments in 8 bits; it needs a CUDA GPU and bitsandbytes"
     )
@@ -113,8 +118,9 @@ class TrainSettings(Section):
     seed: int = Field(0, ge=0, lt=2**63)
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide the result: not how the work is divided, nor an optimiser that is the default."""
-        left_out = {"accumulate", "recompute"} | ({"optimizer"} if self.optimizer == "adamw" else set())
+        """The settings that decide the result: not how the work is divided, nor what came later and is the default."""
+        later = {"optimizer": "adamw", "batch_by": "chance"}  # than keys that must stay what they are
+        left_out = {"accumulate", "recompute"} | {name for name in later if getattr(self, name) == later[name]}
         return self.model_dump(mode="json", exclude=left_out)
 
 
