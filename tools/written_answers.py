@@ -17,7 +17,7 @@ from unsay.files import atomic_path
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import build_judge, judge_all
 from unsay.models import VLM, load
-from unsay.models.loading import ModelSettings
+from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Label, Modality, Prompt, SourceRow
 
 TOKENS = 24
