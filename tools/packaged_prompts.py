@@ -18,7 +18,7 @@ from unsay.data.sources import shipped, wheels
 from unsay.data.splits import drop_copies, drop_overlap, prompt_key
 from unsay.files import write_text
 from unsay.records import Kind, SourceRow
-from unsay.suites import SUITES
+from unsay.suites import SUITES, UNLISTED
 
 HARMFUL = (
     wheels.advbench,
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def public_prompts(*kinds: Kind) -> dict[str, list[SourceRow]]:
-    """The requests of every suite of these kinds that is made of public texts at hand, by suite."""
+    """The requests of every suite of these kinds that is made of public texts at hand, by suite, halves included."""
     suites = {}
-    for suite in SUITES.values():
+    for suite in (*SUITES.values(), *UNLISTED.values()):
         texts = [file for file in suite.files if isinstance(file, Published)]
         if suite.kind in kinds and texts and all(file.here for file in texts):
             suites[suite.name] = [

@@ -52,9 +52,11 @@ def test_its_adapter_is_evaluated_and_exported(earlier, tmp_path):
     settings = read_config(earlier / "config.yaml")
     scores = api.evaluate(settings, tmp_path / "asked", adapter=earlier / "adapter")
     assert {row.phase for row in scores.rows} == set(Phase)
-    assert [row.id for row in read_rows(tmp_path / "asked/verdicts/rules/contrast.after.jsonl", Verdict)] == [
-        row.id for row in read_rows(earlier / "verdicts/rules/contrast.after.jsonl", Verdict)
-    ]
+    # Today's suite asks other prompts than that version's, and as many.
+    asked, before = (
+        read_rows(folder / "verdicts/rules/contrast.after.jsonl", Verdict) for folder in (tmp_path / "asked", earlier)
+    )
+    assert len(asked) == len(before)
     export(earlier, tmp_path / "exported")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "exported" / name).read_bytes() == (earlier / "adapter" / name).read_bytes()
