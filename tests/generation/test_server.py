@@ -52,6 +52,7 @@ def test_answers_are_in_order_with_their_counts(tmp_path: Path) -> None:
         )
     assert [row.response for row in rows] == [f"To [request {n}]." for n in range(7)]
     assert {(row.finish_reason, row.tokens, row.prompt_tokens) for row in rows} == {("length", 3, 5)}
+    assert {row.refusal_log_odds for row in rows} == {None}  # a server does not tell probabilities
     assert len((tmp_path / "toy.before.jsonl").read_text().splitlines()) == 7
     assert told[0] == (0, 7)
     assert told[-1] == (7, 7)

@@ -13,6 +13,7 @@ from helpers import study_of_tiny, tiny
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
+from unsay.scoring import read_scores
 from unsay.studies import launcher, read_result, read_runs, read_study, run_study
 from unsay.studies.collect import collect
 from unsay.studies.job import Job, earlier_key, job_key, resolve_precision
@@ -63,6 +64,23 @@ def test_the_file_alone_gives_every_number_again(finished, tiny_folder, examples
     assert not (again / "originals").exists()
     assert told.notes == ["Runs from elsewhere: 2 taken over", "Runs from elsewhere: 4 taken over"]
     assert (again / "runs.jsonl").read_bytes() == (out / "runs.jsonl").read_bytes()
+
+
+def test_arms_have_a_separation_where_attacks_and_borderline_requests_were_asked(finished, tiny_folder, examples):
+    out, result = finished
+    assert result.measures["separation_words"] == "Separation, words"
+    assert result.units["separation_words"] == "AUROC"
+    assert "separation_pictures" not in result.measures
+    for row in result.arms:
+        assert (row.measures["separation_words"].requests, row.measures["separation_words"].n) == (8, 16)
+    original = result.find("original").measures["separation_words"]
+    scored = read_scores(next((out / "originals").glob("*/scores.json"))).separation
+    assert [row.value for row in scored if row.against == "borderline"] == [pytest.approx(original.value)]
+    assert any(pair.measure == "separation_words" for pair in result.comparisons)
+    _, known = read_runs(out / "runs.jsonl")[0]
+    assert all(len(known.run.odds(row)) == row.n for row in known.run.scores.rows)
+    early = replace(known.run, log_odds={})  # as files of earlier versions have it
+    assert not any(early.odds(row) for row in early.scores.rows)
 
 
 def test_a_seed_joins_those_that_were_done_elsewhere(finished, tiny_folder, examples, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from helpers.synthetic_study import JUDGE
 from unsay.records import Condition, Kind, Label, Modality, Phase
 from unsay.run.finished import Item, MeasuredRun
-from unsay.scoring import Scores, SuiteRow
+from unsay.scoring import Asked, Scores, SuiteRow
 from unsay.statistics import difference_interval, holm, mcnemar, sign_flip
 from unsay.studies.collect import with_cost_ratios
 from unsay.studies.ranking import AnswerId, ArmAnswers, compare, rank
@@ -84,6 +84,35 @@ def test_a_clear_difference_has_a_winner_and_a_small_one_is_a_tie():
     assert pairs["good", "bad"].p_holm == pytest.approx(3 * pairs["good", "bad"].p)
     upside_down = compare("m", "steps", ASR, arms, higher_is_better=True)
     assert {p.better for p in upside_down} == {None, "bad"}
+
+
+def separable(harmful, harmless, seed=0):
+    """An arm's log-odds of attacks and of borderline requests."""
+    made = ArmAnswers()
+    values = [*((value, True) for value in harmful), *((value, False) for value in harmless)]
+    made.separable["separation_words"] = {
+        AnswerId(seed, "suite", f"{kind}-{index}"): Asked(value, kind, f"{kind}-{index}", seed)
+        for index, (value, kind) in enumerate(values)
+    }
+    return made
+
+
+def test_arms_are_compared_by_separation():
+    draw = random.Random(3)
+    noise = [draw.gauss(0, 1) for _ in range(160)]
+    arms = {
+        "sharp": separable([value + 3 for value in noise[:80]], noise[80:]),
+        "blunt": separable([value * 9 - 30 for value in noise[:80]], [value * 9 - 30 for value in noise[80:]]),
+        "other": separable([1.0], [0.0]),
+    }
+    measure = arms["sharp"].separation("separation_words")
+    assert measure.value > 0.95
+    assert (measure.n, measure.requests) == (160, 160)
+    assert arms["other"].separation("separation_words") is None
+    (pair,) = compare("m", "steps", "separation_words", arms, higher_is_better=True)
+    assert (pair.first, pair.second, pair.better) == ("sharp", "blunt", "sharp")
+    assert pair.difference == pytest.approx(measure.value - arms["blunt"].separation("separation_words").value)
+    assert pair.p_holm == pair.p < 0.001
 
 
 def test_ties_share_their_places():

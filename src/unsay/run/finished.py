@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, read_rows
-from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Verdict
+from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Response, Verdict
 from unsay.reports.charts import read_metrics
 from unsay.run.evaluate import Value
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
@@ -60,6 +60,8 @@ class MeasuredRun:
     # Of utility suites, likewise; None where an answer could not be graded.
     values: dict[tuple[str, Phase], tuple[float | None, ...]]
     asked_steps: int  # the steps of training in its settings
+    # Of a refusal, by suite and phase, likewise; absent or None where they are not known.
+    log_odds: dict[tuple[str, Phase], tuple[float | None, ...]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     stopped: str | None = None  # why training ended; None if that is not known, or if nothing was trained
 
@@ -71,6 +73,12 @@ class MeasuredRun:
         """The labels behind a row, in the order of the items."""
         pairs = zip(self.items[row.suite], self.verdicts[row.suite, row.phase], strict=True)
         return [label for item, label in pairs if _belongs(item, row)]
+
+    def odds(self, row: SuiteRow) -> list[tuple[Item, float]]:
+        """The items behind a row with their log-odds of a refusal; those without are left out."""
+        known = self.log_odds.get((row.suite, row.phase)) or (None,) * len(self.items[row.suite])
+        pairs = zip(self.items[row.suite], known, strict=True)
+        return [(item, value) for item, value in pairs if value is not None and _belongs(item, row)]
 
     def graded(self, row: UtilityRow) -> list[tuple[Item, float]]:
         """The items behind a row with their values; those without a grade are left out."""
@@ -107,6 +115,7 @@ class FinishedRun(MeasuredRun):
             scores=Scores(
                 rows=tuple(row for row in scores.rows if row.phase is phase),
                 utility=tuple(row for row in scores.utility if row.phase is phase),
+                separation=tuple(row for row in scores.separation if row.phase is phase),
                 cost=tuple(row for row in scores.cost if row.stage == TRAINING_STAGE),
                 judge=scores.judge,
             ),
@@ -115,6 +124,7 @@ class FinishedRun(MeasuredRun):
             verdicts={key: labels for key, labels in self.verdicts.items() if key[1] is phase},
             values={key: values for key, values in self.values.items() if key[1] is phase},
             asked_steps=self.asked_steps,
+            log_odds={key: values for key, values in self.log_odds.items() if key[1] is phase},
             steps=self.steps,
             stopped=self.stopped,
         )
@@ -169,6 +179,11 @@ def read_run(folder: Path) -> FinishedRun:
             (row.suite, row.phase): _values(folder, row.suite, row.phase, prompts[row.suite]) for row in scores.utility
         },
         asked_steps=config.train.steps,
+        log_odds={
+            (suite, phase): found
+            for suite, phase in dict.fromkeys((row.suite, row.phase) for row in scores.rows)
+            if any(found := _log_odds(folder, suite, phase, prompts[suite]))
+        },
         steps=_steps(folder / "train" / "metrics.jsonl"),
         stopped=str(read_json(result).get("stopped")) if result.exists() else None,
     )
@@ -188,6 +203,14 @@ def _verdicts(folder: Path, judge: str, suite: str, phase: Phase, prompts: Seque
     rows = read_rows(folder / "verdicts" / judge / f"{suite}.{phase.value}.jsonl", Verdict)
     found = by_id(prompts, rows, suite, f"verdicts {phase.value}")
     return tuple(found[prompt.id].label for prompt in prompts)
+
+
+def _log_odds(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[float | None, ...]:
+    path = folder / "responses" / f"{suite}.{phase.value}.jsonl"
+    if not path.exists():
+        return ()
+    found = by_id(prompts, read_rows(path, Response), suite, f"responses {phase.value}")
+    return tuple(found[prompt.id].refusal_log_odds for prompt in prompts)
 
 
 def _values(folder: Path, suite: str, phase: Phase, prompts: Sequence[Prompt]) -> tuple[float | None, ...]:

@@ -214,18 +214,16 @@ class TransferRow(Row):
 
 
 class SeparationRow(Row):
-    """How well the refusal log-odds tell harmful requests from harmless ones in one phase; suites are pooled."""
+    """How well refusal log-odds tell harmful requests from harmless ones; suites of a form but controls are pooled."""
 
     form: Literal["words", "pictures"]
-    """How the requests reach the model; controls are in neither."""
     against: Literal["borderline", "ordinary"]
     """Harmless requests that sound harmful, or the other ones."""
     phase: Phase
     harmful: int = Field(ge=0)
     harmless: int = Field(ge=0)
-    """Prompts with log-odds, of attack and of benign suites."""
     requests: int = Field(ge=0)
-    """Distinct requests among both."""
+    """Prompts with log-odds, of attack and of benign suites, and distinct requests among them."""
     value: float | None = None
     """AUROC: 1 tells them all, 0.5 is chance. None with fewer than two requests of a kind."""
     interval: Interval | None = None
@@ -233,7 +231,7 @@ class SeparationRow(Row):
 
 
 class SeparationChange(Row):
-    """AUROC after minus before, on the `n` prompts with log-odds in both phases."""
+    """AUROC after minus before, on the `n` prompts with log-odds in both phases; both are redrawn together."""
 
     form: Literal["words", "pictures"]
     against: Literal["borderline", "ordinary"]
@@ -241,7 +239,6 @@ class SeparationChange(Row):
     requests: int = Field(ge=0)
     difference: float
     interval: Interval
-    """95 %, paired: a request is redrawn with both phases."""
 
 
 class AcceleratorPeak(SparseRow):

@@ -12,6 +12,7 @@ from unsay.studies.schema import (
     ASR,
     COHERENT,
     REFUSAL,
+    SEPARATIONS,
     ArmRow,
     CategoryRow,
     Comparison,
@@ -38,7 +39,9 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
     arms, answers = _arms(plan, runs, originals)
     measures = {measure for arm in answers.values() for measure in arm.measures}
     paired = [row for row in first.scores.utility if row.suite in measures]
-    rankings, comparisons = _compared(plan, arms, answers, _higher(first.scores))
+    separations = {name: title for name, title in SEPARATIONS.items() if any(name in arm.measures for arm in arms)}
+    higher = (*_higher(first.scores), *separations)
+    rankings, comparisons = _compared(plan, arms, answers, higher)
     return StudyResult(
         title=plan.study.title,
         about=" ".join(plan.study.about.split()),
@@ -49,9 +52,9 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
         judge=first.scores.judge,
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
         commits=tuple(dict.fromkeys(keyed.run.environment.get("commit") for _, keyed in runs.every(plan))),
-        measures={**TITLES, **{row.suite: row.title for row in paired}},
-        units={row.suite: row.unit for row in paired},
-        higher_is_better=_higher(first.scores),
+        measures={**TITLES, **separations, **{row.suite: row.title for row in paired}},
+        units={**dict.fromkeys(separations, "AUROC"), **{row.suite: row.unit for row in paired}},
+        higher_is_better=higher,
         arms=tuple(arms),
         rankings=rankings,
         comparisons=comparisons,
@@ -135,6 +138,7 @@ def _arm(name: str, variant: Variant, plan: Plan, runs: StudyRuns, answers: ArmA
 
 def _numbers(answers: ArmAnswers) -> dict[str, object]:
     means = {name: answers.mean(numbers) for name, numbers in answers.measures.items()}
+    means |= {name: answers.separation(name) for name in answers.separable}
     return {
         "measures": {name: mean for name, mean in means.items() if mean is not None},
         "text_attacks": answers.mean(answers.attacks(Modality.TEXT)),
@@ -202,7 +206,7 @@ def _compared(
         for rule in plan.study.budget.equal:
             names = [arm.name for arm in arms if arm.model == model and rule in arm.rules and arm.state != "failed"]
             ranked = {name: answers[name] for name in names}
-            measures = dict.fromkeys(measure for arm in ranked.values() for measure in arm.measures)
+            measures = dict.fromkeys(name for arm in ranked.values() for name in (*arm.measures, *arm.separable))
             pairs = [
                 pair
                 for measure in measures

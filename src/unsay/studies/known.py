@@ -178,6 +178,7 @@ class RunRow(Record):
     suites: dict[str, str]  # suite → key of its items
     labels: dict[str, str] = Field(default_factory=dict)  # suite → one letter for each verdict
     values: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    log_odds: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)  # of a refusal
     asked_steps: int
     steps: tuple[Step, ...] = ()
     stopped: str | None = None
@@ -248,6 +249,7 @@ def _to_row(run_id: RunId, keyed: KeyedRun, keys: dict[str, str]) -> RunRow:
         suites=keys,
         labels={suite: "".join(label.value[0] for label in labels) for (suite, _), labels in run.verdicts.items()},
         values={suite: values for (suite, _), values in run.values.items()},
+        log_odds={suite: values for (suite, _), values in run.log_odds.items()},
         asked_steps=run.asked_steps,
         steps=run.steps,
         stopped=run.stopped,
@@ -265,6 +267,7 @@ def _from_row(row: RunRow, suites: dict[str, tuple[Item, ...]], name: str) -> Ke
         items={suite: suites[key] for suite, key in row.suites.items()},
         verdicts={(s, phase): tuple(LETTERS[letter] for letter in letters) for s, letters in row.labels.items()},
         values={(suite, phase): values for suite, values in row.values.items()},
+        log_odds={(suite, phase): values for suite, values in row.log_odds.items()},
         asked_steps=row.asked_steps,
         steps=row.steps,
         stopped=row.stopped,
@@ -272,4 +275,6 @@ def _from_row(row: RunRow, suites: dict[str, tuple[Item, ...]], name: str) -> Ke
     run.check()
     for utility in run.scores.utility:
         run.graded(utility)
+    for suite in run.scores.rows:
+        run.odds(suite)
     return KeyedRun(run, row.key, row.evaluated)

@@ -16,6 +16,8 @@ COHERENT = "coherent_safety"
 ASR = "attack_success"
 REFUSAL = "over_refusal"
 """Measures that every study has; each utility suite is a measure under its own name."""
+SEPARATIONS = {"separation_words": "Separation, words", "separation_pictures": "Separation, pictures"}
+"""Measures of studies that ask attacks and borderline requests in that form → title; see docs/scores.md."""
 
 
 class Measure(Row):
@@ -85,7 +87,7 @@ class ArmRow(Row):
     notes: tuple[str, ...] = ()
     """Why training ended early, where it did."""
     measures: dict[str, Measure] = Field(default_factory=dict)
-    """Over all attack suites, all benign suites, and each utility suite."""
+    """Over all attack suites, all benign suites, and each utility suite; separation of attacks and borderline ones."""
     text_attacks: Measure | None = None
     """Attack success where the request is text."""
     image_attacks: Measure | None = None
@@ -137,7 +139,7 @@ class Comparison(Row):
     interval: Interval
     """95 %: requests and seeds are redrawn."""
     p: float = Field(ge=0, le=1)
-    """Two-sided; signs of whole requests are flipped. With one answer a request this is McNemar's exact test."""
+    """Two-sided; signs of whole requests are flipped (one answer each: McNemar's exact test). Separation: a z-test."""
     p_holm: float = Field(ge=0, le=1)
     """Corrected for all pairs of this model, rule and measure (Holm 1979)."""
     better: str | None
@@ -194,7 +196,7 @@ class StudyResult(Row):
     measures: dict[str, str]
     """Measures by name → their title."""
     units: dict[str, str] = Field(default_factory=dict)
-    """Utility measures by name → `rate`, or the unit to show."""
+    """Utility measures and separation by name → `rate`, or the unit to show."""
     higher_is_better: tuple[str, ...]
     """Names of the measures of which more is better."""
     arms: tuple[ArmRow, ...]
