@@ -6,7 +6,7 @@ from unsay.data.recipe import RecipeSettings, choose_requests
 from unsay.errors import UserError
 from unsay.records import SourceRow
 
-ROWS = [SourceRow(text=f"[request {n}]", source="toy", category="odd" if n % 2 else "even") for n in range(40)]
+ROWS = [SourceRow(text=f"[request {n}]", source="advbench", category="odd" if n % 2 else "even") for n in range(40)]
 
 
 def chosen(seed=0, **settings):

