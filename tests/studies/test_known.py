@@ -16,11 +16,10 @@ from unsay.files import write_rows
 from unsay.scoring import read_scores
 from unsay.studies import launcher, read_result, read_runs, read_study, run_study
 from unsay.studies.collect import collect
-from unsay.studies.job import Job, earlier_key, job_key, resolve_precision
+from unsay.studies.job import Job, job_key, resolve_precision
 from unsay.studies.known import RunId, StudyRuns
 from unsay.studies.settings import StudyDirectory
 from unsay.studies.study_plan import adjusted, part, plan_study
-from unsay.suites import SUITES
 
 
 class Told:
@@ -244,7 +243,7 @@ def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
     assert told.notes == ["Runs from elsewhere: 0 taken over"] * 2
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs/results").glob("*.runs.jsonl")), ids=str)
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs/results").rglob("*.runs.jsonl")), ids=str)
 def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     """What the pages say follows from their verdicts; a study whose arms were changed needs new results."""
     committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
@@ -252,39 +251,6 @@ def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     runs = StudyRuns(StudyDirectory(tmp_path))
     runs.known = dict(read_runs(path))
     assert collect(plan_study(study), runs, command=committed.command) == committed
-
-
-EARLIER = Path(__file__).with_name("earlier.runs.jsonl")
-"""Of the tiny study with one seed, made when a job's key had a hash of the suites' code in it."""
-
-
-def test_runs_of_an_earlier_version_give_every_number_again(tiny_folder, examples, tmp_path, no_model):
-    told, study = Told(), study_of_tiny.study(tiny_folder, examples, seeds=[0])
-    known, out = read_runs(EARLIER), tmp_path / "out"
-    result = run_study(study, out, launcher("sequential"), known=known, progress=told)
-    assert {(arm.name, arm.state) for arm in result.arms} == {
-        (name, "finished") for name in ("original", "unlearn@steps", "sft@steps", "sft@tokens")
-    }
-    assert told.notes == ["Runs from elsewhere: 1 taken over", "Runs from elsewhere: 2 taken over"]
-    runs = read_runs(out / "runs.jsonl")
-    assert [(run_id, keyed.key) for run_id, keyed in runs] == [(run_id, keyed.key) for run_id, keyed in known]
-    assert run_study(study, tmp_path / "again", launcher("sequential"), known=runs) == result
-    more = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1])
-    with pytest.raises(UserError, match="made by an earlier version"):  # the second file remembers it
-        run_study(more, tmp_path / "more", launcher("sequential"), known=runs)
-
-
-def test_nothing_is_added_to_runs_of_an_earlier_version(tiny_folder, examples, tmp_path, no_model):
-    study = study_of_tiny.study(tiny_folder, examples, seeds=[0, 1])
-    with pytest.raises(UserError, match=r"earlier\.runs\.jsonl:\d+: made by an earlier version.*do without this file"):
-        run_study(study, tmp_path / "out", launcher("sequential"), known=read_runs(EARLIER))
-
-
-def test_a_changed_suite_is_another_job_for_runs_of_an_earlier_version(tmp_path, monkeypatch):
-    job = Job("t", tmp_path, None, {})
-    assert earlier_key(job) is not None
-    monkeypatch.setattr("unsay.studies.job.SUITES", {"advbench": SUITES["advbench"]})
-    assert earlier_key(job) is None
 
 
 def test_a_study_directory_of_an_earlier_version_is_refused(finished, tiny_folder, examples, tmp_path, no_model):

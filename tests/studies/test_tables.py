@@ -161,7 +161,7 @@ def test_one_budget_or_all(result):
 
 
 @pytest.mark.parametrize(
-    "path", [path for name in ("paper", "methods") for path in RESULTS.glob(f"{name}.json")], ids=str
+    "path", [path for name in ("paper", "methods") for path in RESULTS.rglob(f"{name}.json")], ids=str
 )
 def test_committed_results_are_tables(path):
     found = read_result(path)

@@ -38,9 +38,6 @@ SHARED_STAGES = ("suites", "own-answers", "evaluate-before")
 ANSWER_CACHES = {"own-answers": "train/cache.jsonl", "evaluate-before": "responses/cache.jsonl"}
 """Stage → the cache of its answers, of which an arm may need some although its own prompts are others."""
 
-EARLIER_SUITES = {"8a1a1783c2ee6a1e": "e1228486d491e331"}
-"""Key of all suites → key of the same suites before they had versions, when it was made of their source code."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -127,24 +124,14 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     elsewhere), the versions of its suites, of the built-in training data, of `scores.json` and of its method. The code
     of training is not part of it: the report of a study lists the commits of its runs.
     """
-    built_in = job.original is not None and job.config.get("data", {}).get("examples") is None
-    return _key(job, evaluated, suites_key(_suites(job)), *_method_version(job), *([recipe_key()] if built_in else []))
-
-
-def earlier_key(job: Job, evaluated: str | None = None) -> str | None:
-    """The key that the same job had before suites and methods had versions; None once a suite has changed since."""
-    then = EARLIER_SUITES.get(suites_key(SUITES.values()))
-    if then is None or any(suite.version > 1 for suite in _suites(job)):
-        return None
-    return _key(job, evaluated, then, *(version for version in _method_version(job) if version != "1"))
-
-
-def _key(job: Job, evaluated: str | None, suites: str, *method: str) -> str:
+    examples = job.config.get("data", {}).get("examples")
+    built_in = job.original is not None and examples is None
     if evaluated is None and job.original is not None:
         evaluated = evaluation_key(job.original)
-    examples = job.config.get("data", {}).get("examples")
     own = [] if examples is None else [examples_key(Path(examples))]
-    return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method)
+    data = [recipe_key()] if built_in else []
+    suites, method = suites_key(_suites(job)), _method_version(job)
+    return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method, *data)
 
 
 def _suites(job: Job) -> list[Suite]:

@@ -20,7 +20,6 @@ from unsay.studies.job import (
     STATUS_FILE,
     Job,
     JobStatus,
-    earlier_key,
     finished,
     job_key,
     known_precision,
@@ -187,7 +186,6 @@ class _StudyRunner:
         if original is None:
             return False
         self.runs.known[RunId.original(model)] = original
-        earlier = original.key != job_key(self._original_job(model))
         variants = [variant for variant in self.plan.variants if variant.model == model]
         for variant in sorted(variants, key=lambda variant: not self.plan.is_measured(variant)):
             for seed in self.plan.study.seeds:
@@ -195,11 +193,6 @@ class _StudyRunner:
                     taken = self._take_over(variant, seed, self._job(variant, seed), original.evaluated)
                 except UserError:  # the run that its budget comes from is not known
                     taken = False
-                if not taken and earlier:
-                    raise UserError(
-                        f"{original.run.name}: made by an earlier version of unsay, whose runs can be shown again but "
-                        "not added to: do without this file, or finish the study with that version"
-                    )
                 if not taken:
                     self.runs.forget(RunId.original(model).model)
                     return False
@@ -226,9 +219,8 @@ class _StudyRunner:
         if not (candidates := self.known.get(run_id)):
             return None
         job = make_job()
-        accepted = (job_key(job, evaluated), earlier_key(job, evaluated))
-        # A run keeps its own key: one of an earlier version stays recognisable where it is written again.
-        return next((run for run in candidates if run.key in accepted), None)
+        key = job_key(job, evaluated)
+        return next((run for run in candidates if run.key == key), None)
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         def ended(job: Job, status: JobStatus) -> None:
