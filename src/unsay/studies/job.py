@@ -27,7 +27,7 @@ from unsay.run.finished import portable_settings, read_run
 from unsay.run.suites import requested_suites
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
-from unsay.suites import SUITES, Suite, suites_key
+from unsay.suites import Suite, suites_key
 
 STATUS_FILE = "arm.json"
 RESULT_FILES = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
