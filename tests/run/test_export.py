@@ -19,6 +19,7 @@ from unsay.models import ModelSettings, load, load_adapter, merge, save_adapter
 from unsay.models.merge import Parity, write_merged
 from unsay.records import Kind, Modality, Phase
 from unsay.run.export import _recipe, export, model_card
+from unsay.scoring import read_scores, write_scores
 from unsay.scoring.schema import (
     Accuracy,
     JudgeInfo,
@@ -27,8 +28,6 @@ from unsay.scoring.schema import (
     Target,
     TargetResult,
     UtilityRow,
-    read_scores,
-    write_scores,
 )
 from unsay.statistics import Interval
 
