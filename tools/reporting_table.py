@@ -134,6 +134,7 @@ def table(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         raise UserError(f"{runs[0].name}: asks none of the reporting suites")
     return {
         "seeds": [run.seed for run in runs],
+        "suites": list(dict.fromkeys(row.suite for row in runs[0].scores.rows)),
         "limit": runs[0].config.evaluation.limit,
         "max_new_tokens": runs[0].config.evaluation.generation.max_new_tokens,
         "judge": runs[0].scores.judge.name,
@@ -174,7 +175,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"prompts a suite, answers of {result['max_new_tokens']} tokens, judge `{result['judge']}`.\n"
         "- Harmful requests: BeaverTails-Evaluation, RedTeam-2K, Do-Not-Answer and half of XSTest's unsafe prompts. "
         "Short alarming: OKTest, with half of XSTest's safe prompts in the separation; long alarming: FalseReject. "
-        "Drawn: as page, sign and note.\n"
+        f"Drawn: as page, sign or note; asked were {', '.join(f'`{name}`' for name in result['suites'])}.\n"
         "- Made with `unsay evaluate --adapter runs/demo-SEED/adapter --suites reporting`, then `python -m "
         "tools.reporting_table`.\n"
     )
