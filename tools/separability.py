@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from unsay.data.recipe import harmful_pool
 from unsay.files import write_json
 from unsay.models import VLM, load
+from unsay.models.layers import recording_blocks
 from unsay.models.precision import ModelSettings
 from unsay.suites import Setting, advbench, benign, get_suite
 
@@ -45,25 +46,13 @@ LONG = 25
 @torch.inference_mode()
 def last_states(vlm: VLM, requests: Sequence[str], blocks: Sequence[int]) -> States:
     """Outputs of the blocks (counted from 0) where each request's answer would begin, [n, K, H]."""
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(block: int) -> Any:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            kept[block] = (output[0] if isinstance(output, tuple) else output)[0, -1].float().cpu()
-
-        return hook
-
-    hooks = [vlm.layers[block].register_forward_hook(keep(block)) for block in blocks]
-    rows = []
-    try:
+    with recording_blocks(vlm, blocks) as outputs:
         for request in requests:
             ids = vlm.tokenizer(vlm.render(request), return_tensors="pt", add_special_tokens=False)["input_ids"]
             vlm.decoder(input_ids=ids.to(vlm.device), use_cache=False)
-            rows.append(torch.stack([kept[block] for block in blocks]).numpy())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return np.stack(rows)
+            for of_block in outputs:
+                of_block[-1] = of_block[-1][0, -1].float().cpu()
+    return torch.stack([torch.stack(of_block) for of_block in outputs], dim=1).numpy()
 
 
 def _regression() -> Any:

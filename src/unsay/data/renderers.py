@@ -23,7 +23,8 @@ VERSION = 2
 Renderer = Callable[[str, int], Image.Image]
 """Text and side in pixels → a square RGB picture; raises a UserError where the text does not fit in legible letters."""
 
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-"})
+PLAIN_MARKS = str.maketrans({"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-"})
+"""For `str.translate`: quotes and dashes in their plain spelling."""
 
 
 def page(text: str, size: int = 224) -> Image.Image:
@@ -81,7 +82,7 @@ def _laid_out(text: str, room: int, style: Style, smallest: int) -> Layout:
 
 def _plain(text: str) -> str:
     """The text in the printable ASCII that all three faces have: accents are dropped, other symbols become `?`."""
-    parts = unicodedata.normalize("NFKD", text.translate(_QUOTES))
+    parts = unicodedata.normalize("NFKD", text.translate(PLAIN_MARKS))
     plain = "".join(mark for mark in parts if not unicodedata.combining(mark))
     foreign = next((mark for mark in plain if not mark.isascii() and mark.isalpha()), None)
     if foreign is not None:

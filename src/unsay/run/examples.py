@@ -152,7 +152,7 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
     This stage does not depend on method, formats or seed: runs that share a model can share its files.
     """
     paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
-    prompts = _prompts(requests, "own-answers", Kind.ATTACK)
+    prompts = request_prompts(requests, "own-answers", Kind.ATTACK)
     sources = {row.text: row.source for row in requests}
 
     def note(own: OwnAnswers) -> str:
@@ -190,7 +190,7 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
 def normal_answers(run: Run, rows: list[SourceRow]) -> list[OwnAnswer]:
     """The original model's answers to normal requests, except empty ones: its own retain answers."""
     path = run.folder / "train" / "normal_answers.jsonl"
-    prompts = _prompts(rows, "normal-answers", Kind.BENIGN)
+    prompts = request_prompts(rows, "normal-answers", Kind.BENIGN)
     responses = run.stages.run(
         "normal-answers",
         "Collect what the model says to normal requests",
@@ -268,7 +268,8 @@ def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[Sourc
     return drop_overlap([row for row in rows if len(row.text) <= LONGEST_REQUEST], words_in_pictures(held_out))
 
 
-def _prompts(rows: list[SourceRow], suite: str, kind: Kind) -> list[Prompt]:
+def request_prompts(rows: Sequence[SourceRow], suite: str, kind: Kind) -> list[Prompt]:
+    """Prompts that ask the rows' texts as they are, under their keys as ids."""
     return [
         Prompt(
             id=prompt_key(row.text),

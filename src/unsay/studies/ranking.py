@@ -28,7 +28,7 @@ def pool_rows(runs: Sequence[MeasuredRun]) -> tuple[tuple[SuiteRow, ...], tuple[
     Runs that differ in more than the seed, or have the same seed, are a `UserError`.
     """
     runs = sorted(runs, key=lambda run: run.seed)
-    _check_alike(runs)
+    check_alike(runs)
     scores = runs[0].scores
     if len(runs) == 1:
         return scores.rows, scores.utility
@@ -44,7 +44,8 @@ def is_mean(name: str) -> bool:
     return suite is None or (suite.grade is None and (suite.measure is None or suite.measure.total is None))
 
 
-def _check_alike(runs: Sequence[MeasuredRun]) -> None:
+def check_alike(runs: Sequence[MeasuredRun]) -> None:
+    """Raise a `UserError` if runs differ in more than the seed, or two have the same seed."""
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {', '.join(map(str, seeds))}: each must have a seed of its own")

@@ -5,6 +5,7 @@ unsay. `contrast`: harmless requests that sound harmful, the held-out part. `ans
 before? The loss on SmolLM2's own answers to held-out Magpie instructions.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 from unsay.data.sources import shipped
@@ -16,27 +17,37 @@ LONGEST = 120
 """Characters: longer instructions do not fit on the pocket VLM's 224-pixel images in letters it can read."""
 
 
-def magpie_halves() -> tuple[list[SourceRow], list[SourceRow]]:
+Halves = tuple[list[SourceRow], list[SourceRow]]
+"""(train, held out)."""
+
+
+def magpie_halves() -> Halves:
     """Magpie as (train, held out)."""
-    train, held_out = _magpie_halves()
+    return _halves(shipped.magpie, "magpie", 0.01)
+
+
+def plain_halves() -> Halves:
+    """The everyday requests as (train, held out)."""
+    return _halves(shipped.plain, "plain", 0.2)
+
+
+def contrast_halves() -> Halves:
+    """The contrast prompts as (train, held out)."""
+    return _halves(shipped.contrast, "contrast", 0.15)
+
+
+def _halves(read: Callable[[], list[SourceRow]], salt: str, test_share: float) -> Halves:
+    train, held_out = _kept_halves(read, salt, test_share)
     return list(train), list(held_out)
 
 
 @cache
-def _magpie_halves() -> tuple[tuple[SourceRow, ...], tuple[SourceRow, ...]]:
-    """Thousands of packaged rows, which several suites of a run share."""
-    train, held_out = split(shipped.magpie(), salt="magpie", test_share=0.01)
+def _kept_halves(
+    read: Callable[[], list[SourceRow]], salt: str, test_share: float
+) -> tuple[tuple[SourceRow, ...], tuple[SourceRow, ...]]:
+    """Thousands of packaged rows, which several suites of a run and its training data share."""
+    train, held_out = split(read(), salt=salt, test_share=test_share)
     return tuple(train), tuple(held_out)
-
-
-def plain_halves() -> tuple[list[SourceRow], list[SourceRow]]:
-    """The everyday requests as (train, held out)."""
-    return split(shipped.plain(), salt="plain", test_share=0.2)
-
-
-def contrast_halves() -> tuple[list[SourceRow], list[SourceRow]]:
-    """The contrast prompts as (train, held out)."""
-    return split(shipped.contrast(), salt="contrast", test_share=0.15)
 
 
 def _ordinary(suite: Suite, setting: Setting) -> list[Prompt]:

