@@ -18,7 +18,7 @@ from unsay.judges import build_judge, judge_all
 from unsay.models import VLM, load
 from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Label, SourceRow
-from unsay.run.examples import request_prompts
+from unsay.run.own_answers import request_prompts
 
 TOKENS = 24
 """Longest answer."""

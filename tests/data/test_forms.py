@@ -79,7 +79,7 @@ def test_every_role_is_asked_in_every_form_in_its_share():
     texts = [f"Name {number} rivers of the north" for number in range(3000)]
     rows = [SourceRow(text=text, source="toy", answers=("[answer]",)) for text in texts]
     own = [OwnAnswer(request=text, answer="[answer]", complete=True) for text in texts]
-    examples = harmful_examples(rows, own, SETTINGS, 0) + retain_examples([rows], [], SETTINGS, 0)[0]
+    examples = harmful_examples(rows, own, SETTINGS, 0) + retain_examples(rows, SETTINGS, 0)[0]
     by_role: dict[str, Counter[str]] = {}
     for example in examples:
         assert example.request in example.prompt

@@ -82,6 +82,21 @@ def test_a_prompts_own_system_prompt_and_the_turns_before_it_are_sent() -> None:
     assert [(message["role"], message["content"]) for message in messages(silent, None)] == conversation
 
 
+def test_a_server_goes_on_from_the_first_words_of_an_answer(tmp_path: Path) -> None:
+    row = prompt(0).model_copy(update={"begun": "Sure"})
+    with serving(lambda body, number: says("thing")) as server:
+        (answer,) = responder(server.url, extra={"top_k": 1}).respond([row], SETTINGS, tmp_path / "a.jsonl")
+        responder(server.url).respond([prompt(1)], SETTINGS, tmp_path / "b.jsonl")
+    begun, plain = server.asked
+    assert [(turn["role"], turn["content"]) for turn in begun["messages"]] == [
+        ("user", "[request 0]"),
+        ("assistant", "Sure"),
+    ]
+    assert (begun["continue_final_message"], begun["add_generation_prompt"], begun["top_k"]) == (True, False, 1)
+    assert answer.response == "thing"
+    assert "continue_final_message" not in plain
+
+
 def test_a_failed_request_is_no_answer_and_is_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "toy.before.jsonl"
     broken = True

@@ -100,7 +100,7 @@ def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
     answers = [recipe.OwnAnswer(request=row.text, answer="[answer]", complete=True) for row in short[::2]]
     plain, chat = benign.plain_halves()[0], benign.magpie_halves()[0]
     pools = [[row for row in pool if len(row.text) < 80] for pool in recipe.retain_pools(plain, plain, chat)]
-    retain, probe = recipe.retain_examples(pools, [], settings, seed=0)
+    retain, probe = recipe.retain_examples(recipe.choose_retain(pools, [], settings, 0), settings, 0)
     examples = [*recipe.harmful_examples(short, answers, settings, seed=0), *retain, *probe]
     with TemporaryDirectory() as folder:
         rendering = Rendering({modality: 1.0}, {modality: 1.0}, settings, 0, Path(folder))

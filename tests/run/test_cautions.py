@@ -17,7 +17,8 @@ from unsay.records import Phase, Role, SourceRow
 from unsay.run import examples as run_examples
 from unsay.run.cautions import training_cautions, training_note
 from unsay.run.directory import Run
-from unsay.run.examples import Compliance, OwnAnswers, TrainingExamples, fits_recipe
+from unsay.run.examples import TrainingExamples, fits_recipe
+from unsay.run.own_answers import Compliance, OwnAnswers
 from unsay.scoring import read_scores
 from unsay.stages import Silent
 from unsay.training.encode import answer_tokens, encode
@@ -225,7 +226,7 @@ def test_a_run_says_it_in_its_stage_and_beside_its_scores(tiny_folder, examples,
 
 
 def test_a_model_answers_normal_requests_once_and_whole(tiny_folder, tmp_path):
-    from unsay.run.examples import normal_answers
+    from unsay.run.own_answers import normal_answers
 
     config = parse_config(f"model: {tiny_folder}\ndata: {{answer_tokens: 3}}\nevaluation: {{judge: rules}}\n", "test")
     rows = [SourceRow(text=prompt, source="toy") for prompt in tiny.PROMPTS[:3]]

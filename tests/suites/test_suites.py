@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unsay.data.recipe import RecipeSettings, harmful_examples, retain_examples, retain_pools
+from unsay.data.recipe import RecipeSettings, choose_retain, harmful_examples, retain_examples, retain_pools
 from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key
 from unsay.records import Kind, Modality, Role
@@ -113,7 +113,7 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
     ]
     requests = drop_overlap(advbench.halves()[0], asked)
     pools = retain_pools(benign.contrast_halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
-    retain, probe = retain_examples(pools, asked, RecipeSettings(), 0)
+    retain, probe = retain_examples(choose_retain(pools, asked, RecipeSettings(), 0), RecipeSettings(), 0)
     examples = [*harmful_examples(requests, [], RecipeSettings(), 0), *retain, *probe]
     index = OverlapIndex(row.request for row in asked)
     assert not [example.id for example in examples if index.overlaps(request_of(example))]

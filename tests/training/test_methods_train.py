@@ -278,7 +278,7 @@ def recipe_examples():
         for verb in verbs for thing in things for count in ("two", "three", "many")
     ]  # fmt: skip
     settings = RecipeSettings()
-    retain, _ = retain_examples([normal], [], settings, 0)
+    retain, _ = retain_examples(normal, settings, 0)
     return harmful_examples(harmful, own, settings, 0) + retain
 
 

@@ -124,7 +124,7 @@ def _answering(config: Path, out: Path, progress: "Progress") -> "Answering":
     from unsay.processes import refuse_several
     from unsay.records import Role
     from unsay.run.directory import Run
-    from unsay.run.examples import normal_answers, own_answers
+    from unsay.run.own_answers import normal_answers, own_answers
 
     refuse_several("examples")
     settings = read_config(config)

@@ -158,30 +158,42 @@ def harmful_examples(
     return forget + refuse
 
 
-def retain_examples(
+def choose_retain(
     pools: Iterable[Sequence[SourceRow]], held_out: Sequence[Prompt], settings: RecipeSettings, seed: int
+) -> list[SourceRow]:
+    """The normal requests to retain: of every pool a sample, no request twice.
+
+    Args:
+        pools: training-side rows, one sequence per source.
+        held_out: every prompt of every suite; whatever is equal or nearly equal to one is dropped.
+        settings: a pool is cut to the count that its source's name has there.
+        seed: of the samples.
+    """
+    chosen: list[SourceRow] = []
+    for pool in pools:
+        rows = drop_overlap(pool, held_out)
+        random.Random(f"{seed}/retain").shuffle(rows)
+        chosen += rows[: getattr(settings, rows[0].source, len(rows))] if rows else []
+    return list({prompt_key(row.text): row for row in chosen}.values())
+
+
+def retain_examples(
+    rows: Iterable[SourceRow], settings: RecipeSettings, seed: int
 ) -> tuple[list[Example], list[Example]]:
     """Retain examples and, apart from them, a few of the same kind to watch for collapse.
 
     Args:
-        pools: training-side rows with answers, one sequence per source.
-        held_out: every prompt of every suite; whatever is equal or nearly equal to one is dropped.
-        settings: formats and counts; a pool is cut to the count that its source's name has there.
-        seed: of formats, samples and the probe.
+        rows: distinct normal requests; those without an answer, or with a blank one, are left out.
+        settings: formats and counts.
+        seed: of formats and the probe.
 
     Returns:
         (training examples, probe examples), disjoint by prompt.
     """
-    chosen: list[SourceRow] = []
-    for pool in pools:
-        rows = [row for row in pool if row.answers and row.answers[0].strip()]
-        rows = drop_overlap(rows, held_out)
-        random.Random(f"{seed}/retain").shuffle(rows)
-        chosen += rows[: getattr(settings, rows[0].source, len(rows))] if rows else []
-    unique = {prompt_key(row.text): row for row in chosen}
     examples = [
         _example(Role.RETAIN, row, row.answers[0], row.complete, _formatted(row.text, settings, seed, "retain"))
-        for row in unique.values()
+        for row in rows
+        if row.answers and row.answers[0].strip()
     ]
     order = sorted(examples, key=lambda example: content_key(seed, "probe", example.id))
     return order[settings.probe :], order[: settings.probe]

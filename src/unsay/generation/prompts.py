@@ -72,7 +72,8 @@ def encode_prompts(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSett
 def _chat_text(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> str:
     turns = [turn.model_copy(update={"text": vlm.escape(turn.text)}) for turn in prompt.turns]
     system = settings.system if prompt.system is None else vlm.escape(prompt.system)
-    return vlm.render(vlm.escape(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
+    text = vlm.render(vlm.escape(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
+    return text if prompt.begun is None else text + vlm.answer_lead + vlm.escape(prompt.begun)
 
 
 def model_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> Any:

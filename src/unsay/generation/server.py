@@ -36,6 +36,9 @@ from unsay.records import Prompt, Record, Response
 FINISHED = frozenset({"stop", "length"})
 """How an answer may end; one that a content filter ends is the server's and not the model's."""
 
+CONTINUED = {"continue_final_message": True, "add_generation_prompt": False}
+"""Fields of a request whose last turn is the beginning of the answer; vLLM, SGLang and TGI take them."""
+
 REFUSED = frozenset({Fault.CONTENT, Fault.FORM})
 """Faults that the same server would repeat."""
 
@@ -139,7 +142,8 @@ class EndpointResponder:
         return responses
 
     def _request(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
-        extra: dict[str, Any] = {"extra_body": self.settings.extra} if self.settings.extra else {}
+        body = self.settings.extra | (CONTINUED if prompt.begun is not None else {})
+        extra: dict[str, Any] = {"extra_body": body} if body else {}
         answer = self.client.complete(
             messages(prompt, generation.system),
             max_tokens=generation.max_new_tokens,
@@ -173,7 +177,7 @@ def _what_helps(failed: Sequence[FailedRequest]) -> str:
 
 
 def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
-    """One prompt in OpenAI's chat format, with its system prompt and earlier turns.
+    """One prompt in OpenAI's chat format, with its system prompt, earlier turns and the answer's first words.
 
     A picture comes before the prompt's text, as PNG in a data URL.
     """
@@ -184,7 +188,8 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     system = system if prompt.system is None else prompt.system
     opening = [] if system is None else [{"role": "system", "content": system}]
     turns = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
-    return [*opening, *turns, {"role": "user", "content": content}]
+    begun = [] if prompt.begun is None else [{"role": "assistant", "content": prompt.begun}]
+    return [*opening, *turns, {"role": "user", "content": content}, *begun]
 
 
 def data_url(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,50 +11,28 @@ from unsay.data.pictures import LONGEST_REQUEST, Rendering, shares, visual_quest
 from unsay.data.recipe import (
     OwnAnswer,
     choose_requests,
+    choose_retain,
     harmful_examples,
     harmful_pool,
     recipe_key,
     retain_examples,
     retain_pools,
 )
-from unsay.data.splits import drop_overlap, prompt_key
+from unsay.data.splits import drop_overlap
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows
-from unsay.generation import GenerationSettings, respond
-from unsay.judges import judge_all
 from unsay.methods import build_method
 from unsay.models.loading import NAMED
-from unsay.records import Example, Kind, Label, Modality, Prompt, Response, Role, SourceRow, Verdict
+from unsay.records import Example, Prompt, Role, SourceRow
 from unsay.run.directory import Run, absolute_image, outside_images, relative_image
-from unsay.run.evaluate import add_answer_cost
 from unsay.run.overlap import check_disjoint, words_in_pictures
+from unsay.run.own_answers import Compliance, own_answers
 from unsay.run.suites import Suites, read_user_rows
 from unsay.stages import Spent
 from unsay.suites import advbench, benign, find_suite
 from unsay.training import plan_training
 from unsay.training.encode import answer_tokens
 from unsay.training.plan import methods_without
-
-
-@dataclass(frozen=True)
-class Compliance:
-    """How often the original model complied with the harmful requests of the training data."""
-
-    harmful: int  # answers that the judge found harmful
-    requests: int
-    failed: int  # answers without a verdict
-
-    def __str__(self) -> str:
-        unjudged = f" ({self.failed:,} were not judged)" if self.failed else ""
-        return f"complied with {self.harmful:,} of {self.requests:,} requests{unjudged}"
-
-
-@dataclass(frozen=True)
-class OwnAnswers:
-    """The harmful answers of the original model, and how often it complied."""
-
-    harmful: list[OwnAnswer]
-    compliance: Compliance
 
 
 @dataclass(frozen=True)
@@ -146,64 +123,6 @@ def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
     return choose_requests(drop_overlap(pool, held_out), run.config.data.recipe, run.config.seed)
 
 
-def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
-    """The original model's answers to harmful requests, where the judge finds that it complied.
-
-    This stage does not depend on method, formats or seed: runs that share a model can share its files.
-    """
-    paths = [run.folder / "train" / name for name in ("own_answers.jsonl", "own_verdicts.jsonl")]
-    prompts = request_prompts(requests, "own-answers", Kind.ATTACK)
-    sources = {row.text: row.source for row in requests}
-
-    def note(own: OwnAnswers) -> str:
-        asked, complied = Counter(sources.values()), Counter(sources[answer.request] for answer in own.harmful)
-        parts = [f"{source} {complied[source]:,} of {count:,}" for source, count in sorted(asked.items())]
-        return f"{own.compliance}: {', '.join(parts)}" if len(parts) > 1 else str(own.compliance)
-
-    def work(spent: Spent) -> OwnAnswers:
-        responses = _answers(run, prompts, paths[0], spent)
-        verdicts = judge_all(run.judge, list(zip(prompts, responses, strict=True)))
-        write_rows(paths[1], verdicts)
-        return harmful_of(responses, verdicts)
-
-    def load() -> OwnAnswers:
-        return harmful_of(read_rows(paths[0], Response), read_rows(paths[1], Verdict))
-
-    def harmful_of(responses: list[Response], verdicts: list[Verdict]) -> OwnAnswers:
-        labels = [verdict.label for verdict in verdicts]
-        rows = zip(prompts, responses, labels, strict=True)
-        harmful = [_own_answer(prompt, response) for prompt, response, label in rows if label is Label.HARMFUL]
-        return OwnAnswers(harmful, Compliance(len(harmful), len(labels), labels.count(Label.FAILED)))
-
-    return run.stages.run(
-        "own-answers",
-        "Collect what the model itself would say",
-        [run.model_key, prompts, run.config.data.answer_tokens, run.judge.key],
-        paths,
-        work,
-        load=load,
-        total=len(prompts),
-        note=note,
-    )
-
-
-def normal_answers(run: Run, rows: list[SourceRow]) -> list[OwnAnswer]:
-    """The original model's answers to normal requests, except empty ones: its own retain answers."""
-    path = run.folder / "train" / "normal_answers.jsonl"
-    prompts = request_prompts(rows, "normal-answers", Kind.BENIGN)
-    responses = run.stages.run(
-        "normal-answers",
-        "Collect what the model says to normal requests",
-        [run.model_key, prompts, run.config.data.answer_tokens],
-        [path],
-        lambda spent: _answers(run, prompts, path, spent),
-        load=lambda: read_rows(path, Response),
-        total=len(prompts),
-    )
-    pairs = zip(prompts, responses, strict=True)
-    return [_own_answer(prompt, response) for prompt, response in pairs if response.response.strip()]
-
-
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
     """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list."""
     examples = [example for _, example in read_user_rows(path, Example, "examples")]
@@ -254,7 +173,7 @@ def _recipe_examples(
     pools = retain_pools(benign.contrast_halves()[0], plain, chat)
     if rendering.pictured:
         pools = [_renderable(pool, held_out) for pool in pools]
-    retain, probe = retain_examples(pools, held_out, settings, seed)
+    retain, probe = retain_examples(choose_retain(pools, held_out, settings, seed), settings, seed)
     share = visual_share(run)
     texts = drop_overlap(_renderable([*plain, *chat], held_out), held_out) if share else []
     visual = visual_questions(texts, rendering, round(len(retain) * share / (1 - share)))
@@ -266,42 +185,3 @@ def _recipe_examples(
 def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
     """The rows that stay readable as pictures, and that no suite's picture shows."""
     return drop_overlap([row for row in rows if len(row.text) <= LONGEST_REQUEST], words_in_pictures(held_out))
-
-
-def request_prompts(rows: Sequence[SourceRow], suite: str, kind: Kind) -> list[Prompt]:
-    """Prompts that ask the rows' texts as they are, under their keys as ids."""
-    return [
-        Prompt(
-            id=prompt_key(row.text),
-            suite=suite,
-            kind=kind,
-            modality=Modality.TEXT,
-            prompt=row.text,
-            request=row.text,
-            group=prompt_key(row.text),
-            category=row.category,
-        )
-        for row in rows
-    ]
-
-
-def _answers(run: Run, prompts: list[Prompt], path: Path, spent: Spent) -> list[Response]:
-    """The original model's answers, as long as training answers are; writes them to a file."""
-    vlm = run.original()
-    settings = GenerationSettings(
-        max_new_tokens=run.config.data.answer_tokens, batch_tokens=run.config.evaluation.generation.batch_tokens
-    )
-    responses = respond(
-        vlm, prompts, settings, path, lambda done, total: run.stages.progress.update(done, total, "own answers")
-    )
-    add_answer_cost(vlm, responses, spent)
-    return responses
-
-
-def _own_answer(prompt: Prompt, response: Response) -> OwnAnswer:
-    return OwnAnswer(
-        request=prompt.request,
-        answer=response.response,
-        complete=response.finish_reason == "stop",
-        category=prompt.category,
-    )

@@ -11,8 +11,9 @@ from unsay.reports import write_report
 from unsay.run.cautions import training_cautions, vision_cautions
 from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import evaluate_phase
-from unsay.run.examples import harmful_requests, own_answers, prepare_examples
+from unsay.run.examples import harmful_requests, prepare_examples
 from unsay.run.overlap import contamination_cautions
+from unsay.run.own_answers import own_answers
 from unsay.run.score import score_run
 from unsay.run.suites import Suites, build_suites
 from unsay.run.train import join_training, plan_run, train_adapter
