@@ -150,6 +150,12 @@ class Stages:
         self.progress.finish(_with_note(f"{record.seconds:.0f} s", note, result))
         return result
 
+    def finished(
+        self, name: str, inputs: object, outputs: Outputs[Value], *, load: Callable[[], Value]
+    ) -> tuple[StageRecord, Value] | None:
+        """Record and result of a stage that `run` would reuse; None if it would be done again. Nothing is shown."""
+        return self._reused(name, content_key(name, inputs), outputs, load)
+
     def _path(self, name: str) -> Path:
         return self.run_dir / "stages" / f"{name}.json"
 

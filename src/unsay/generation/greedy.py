@@ -1,4 +1,4 @@
-"""Greedy decoding of one batch that pays for no shared prefix and no finished row.
+"""Decoding of one batch, greedy or sampled, that pays for no shared prefix and no finished row.
 
 Every row begins with the same system prompt: its keys and values are computed once and shared. Rows that have ended
 leave the batch. Keys and values stand in one buffer of the final length: transformers' growing cache copies everything
@@ -7,7 +7,7 @@ time. The arithmetic is that of one row at a time (tests compare them); only the
 differ.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -61,11 +61,30 @@ def greedy(
     """Token ids of each row's answer, its end token included, and the log-odds of a refusal before it."""
     state = _prefill(vlm, rows, max(max_new_tokens, len(openings.nodes)))
     log_odds = _log_odds(vlm, state, openings) if _takes_masks(vlm) else library_log_odds(vlm, rows, openings)
-    answers: list[list[int]] = [[] for _ in rows]
-    alive, pending = list(range(len(rows))), list[Tensor]()
+    return _decode(vlm, state, max_new_tokens, lambda logits: logits.argmax(dim=-1)), log_odds
+
+
+@torch.inference_mode()
+def sample(
+    vlm: VLM, row: EncodedPrompt, answers: int, max_new_tokens: int, temperature: float, seed: int
+) -> list[list[int]]:
+    """Token ids of several answers to one prompt, sampled apart, which is read once for all of them."""
+    generator = torch.Generator(vlm.device).manual_seed(seed)
+
+    def draw(logits: Tensor) -> Tensor:
+        chances = (logits.float() / temperature).softmax(dim=-1)
+        return chances.multinomial(1, generator=generator)[:, 0]
+
+    return _decode(vlm, _prefill(vlm, [row] * answers, max_new_tokens), max_new_tokens, draw)
+
+
+def _decode(vlm: VLM, state: _State, max_new_tokens: int, choose: Callable[[Tensor], Tensor]) -> list[list[int]]:
+    """Token ids of each row's answer; `choose` takes the next tokens [B] from logits [B, V]."""
+    answers: list[list[int]] = [[] for _ in state.logits]
+    alive, pending = list(range(len(answers))), list[Tensor]()
     look = 1 if vlm.device.type == "cpu" else LOOK_EVERY
     for count in range(1, max_new_tokens + 1):
-        pending.append(state.logits.argmax(dim=-1))
+        pending.append(choose(state.logits))
         if count % look == 0 or count == max_new_tokens:
             done = _append(answers, alive, torch.stack(pending, dim=1).tolist(), vlm.end_tokens)
             last, pending = pending[-1], []
@@ -78,7 +97,7 @@ def greedy(
             _step(vlm, state, last)
         else:
             _step(vlm, state, pending[-1])
-    return answers, log_odds
+    return answers
 
 
 _EXACT: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()

@@ -7,7 +7,7 @@ larger than the picture.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,16 +41,22 @@ class EncodedPrompt:
         text: the chat format, before a processor expands an image's placeholders.
         ids: all token ids, an image's placeholders included.
         image: content key of the picture, None where there is none.
+        begun: the words that the answer begins with, at the end of `text`; empty where the model begins it.
     """
 
     prompt: Prompt
     text: str
     ids: tuple[int, ...]
     image: str | None
+    begun: str = ""
 
 
-def encode_prompts(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> list[EncodedPrompt]:
+def encode_prompts(
+    vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings, begun: Mapping[str, str] | None = None
+) -> list[EncodedPrompt]:
     """Every prompt in the model's chat format, with its token ids.
+
+    `begun` puts words into the model's mouth: prompt id → what its answer begins with.
 
     Raises:
         UserError: an image is missing or unreadable, or a prompt is too long for the model.
@@ -58,7 +64,9 @@ def encode_prompts(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSett
     rows = []
     for prompt in prompts:
         image = file_key(Path(prompt.image)) if prompt.image is not None else None
-        row = EncodedPrompt(prompt, _chat_text(vlm, prompt, settings), (), image)
+        words = (begun or {}).get(prompt.id, "")
+        text = _chat_text(vlm, prompt, settings) + (vlm.answer_lead + vlm.escape(words) if words else "")
+        row = EncodedPrompt(prompt, text, (), image, words)
         rows.append(replace(row, ids=tuple(model_inputs(vlm, [row])["input_ids"][0].tolist())))
     for row in rows:
         if vlm.context is not None and len(row.ids) + settings.max_new_tokens > vlm.context:

@@ -1,6 +1,6 @@
 """Answers of a model to a suite: batched generation, the cache of answers, and the suite's file of responses."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ import transformers
 
 from unsay.data.pictures import read_image
 from unsay.files import content_key, file_key, write_rows
-from unsay.generation.greedy import greedy, greedy_is_exact
+from unsay.generation.greedy import greedy, greedy_is_exact, sample
 from unsay.generation.openings import OPENINGS, Openings, library_log_odds
 from unsay.generation.prompts import EncodedPrompt, batches, encode_prompts, model_inputs
 from unsay.generation.settings import GenerationSettings, explain_out_of_memory
@@ -26,49 +26,104 @@ def respond(
     settings: GenerationSettings,
     path: Path,
     progress: Progress | None = None,
+    *,
+    begun: Mapping[str, str] | None = None,
+    samples: int = 1,
+    cache: "ResponseCache | None" = None,
 ) -> list[Response]:
     """Answer every prompt and write the rows to `path`, in the order of the prompts.
 
     Each batch is added to `cache.jsonl` beside `path` as soon as it is generated: a killed run loses one batch at most,
     and no prompt is answered twice.
 
+    Args:
+        vlm: the model.
+        prompts: what it is asked; their ids differ.
+        settings: how answers are generated.
+        path: file of the rows.
+        progress: called with the answers so far.
+        begun: prompt id → the words that its answer begins with, as if the model had said them; rows hold them too.
+        samples: answers per prompt, drawn apart at the settings' temperature; their ids end in `#0`, `#1` and so on.
+        cache: the answers beside `path`, where the caller has read them already.
+
     Raises:
         UserError: an image is missing or unreadable, which is checked first, or memory runs out.
     """
     check_images(prompts)
-    cache = ResponseCache(path.parent / "cache.jsonl")
-    key = model_key(vlm, settings)
-    done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
+    cache = cache or ResponseCache(path.parent / "cache.jsonl")
+    keys = {row.id: answer_keys(model_key(vlm, settings), (begun or {}).get(row.id, ""), samples) for row in prompts}
+    done: dict[str, list[Response]] = {}
+    for prompt in prompts:
+        found = [row for key in keys[prompt.id] if (row := cache.get(prompt, key)) is not None]
+        if len(found) == samples:
+            done[prompt.id] = found
     missing = {prompt.id: prompt for prompt in prompts if prompt.id not in done}
     if progress is not None:
         progress(len(done), len(prompts))
     with explain_out_of_memory(settings):
-        for batch in generate(vlm, list(missing.values()), settings):
+        for batch in generate(vlm, list(missing.values()), settings, begun=begun, samples=samples):
             cache.add([(missing[response.id], response) for response in batch])
-            done.update((response.id, response) for response in batch)
+            for response in batch:
+                done.setdefault(response.id, []).append(response)
             if progress is not None:
                 progress(len(done), len(prompts))
-    responses = [done[prompt.id] for prompt in prompts]
+    responses = [
+        row if samples == 1 else row.model_copy(update={"id": f"{row.id}#{number}"})
+        for prompt in prompts
+        for number, row in enumerate(done[prompt.id])
+    ]
     write_rows(path, responses)
     return responses
 
 
-def generate(vlm: VLM, prompts: Sequence[Prompt], settings: GenerationSettings) -> Iterator[list[Response]]:
+def generate(
+    vlm: VLM,
+    prompts: Sequence[Prompt],
+    settings: GenerationSettings,
+    *,
+    begun: Mapping[str, str] | None = None,
+    samples: int = 1,
+) -> Iterator[list[Response]]:
     """Answer prompts in batches of similar length; yields each finished batch.
 
     Greedy answers come from `greedy` where that is exact, others from transformers' `generate`. Greedy answers do not
-    depend on the rest of the batch, up to rounding; sampled ones do.
+    depend on the rest of the batch, up to rounding; a single sampled one does. Several samples of a prompt are a batch
+    of their own, in order and with the prompt's id, and depend on no other prompt.
     """
     if vlm.tokenizer.pad_token is None:
         vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # padding is masked, so any token will do
     key, openings = model_key(vlm, settings), Openings.of(vlm)
-    for batch in batches(encode_prompts(vlm, prompts, settings), settings):
+    encoded = encode_prompts(vlm, prompts, settings, begun)
+    if samples > 1:
+        for row in encoded:
+            drawn = _samples(vlm, row, settings, samples)
+            keys = answer_keys(key, row.begun, samples)
+            yield [_response(vlm, row, answer, None, one) for answer, one in zip(drawn, keys, strict=True)]
+        return
+    for batch in batches(encoded, settings):
         if settings.temperature == 0 and greedy_is_exact(vlm, batch):
             answers, log_odds = greedy(vlm, batch, settings.max_new_tokens, openings)
         else:
             answers = _library_answers(vlm, batch, settings)
             log_odds = library_log_odds(vlm, batch, openings)
-        yield [_response(vlm, *parts, key) for parts in zip(batch, answers, log_odds, strict=True)]
+        keys = [answer_keys(key, row.begun)[0] for row in batch]
+        yield [_response(vlm, *parts) for parts in zip(batch, answers, log_odds, keys, strict=True)]
+
+
+def _samples(vlm: VLM, row: EncodedPrompt, settings: GenerationSettings, samples: int) -> list[list[int]]:
+    """Token ids of several answers to one prompt, as many at a time as a batch holds."""
+    if settings.temperature == 0:
+        raise ValueError("greedy answers to one prompt are all alike: give a temperature")
+    size = max(1, settings.batch_tokens // (len(row.ids) + settings.max_new_tokens))
+    answers: list[list[int]] = []
+    while len(answers) < samples:
+        count = min(size, samples - len(answers))
+        seed = int(content_key(settings.seed, row.text, row.image, len(answers)), 16) % 2**63
+        if greedy_is_exact(vlm, [row]):
+            answers += sample(vlm, row, count, settings.max_new_tokens, settings.temperature, seed)
+        else:
+            answers += _library_answers(vlm, [row] * count, settings.model_copy(update={"seed": seed}))
+    return answers
 
 
 @torch.inference_mode()
@@ -97,13 +152,15 @@ def _library_answers(vlm: VLM, batch: Sequence[EncodedPrompt], settings: Generat
 def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], log_odds: float | None, key: str) -> Response:
     placeholder = vlm.image_token_id
     pictured = row.ids.count(placeholder) if row.image is not None and placeholder is not None else 0
+    # Decoded together: on their own, the first tokens of what follows may lose the blank before them.
+    begun = vlm.tokenizer(row.begun, add_special_tokens=False)["input_ids"] if row.begun else []
     return Response(
         id=row.prompt.id,
         suite=row.prompt.suite,
         modality=row.prompt.modality,
         prompt=row.prompt.prompt,
         image=row.prompt.image,
-        response=vlm.tokenizer.decode(answer, skip_special_tokens=True).strip(),
+        response=vlm.tokenizer.decode([*begun, *answer], skip_special_tokens=True).strip(),
         finish_reason="stop" if answer and answer[-1] in vlm.end_tokens else "length",
         tokens=len(answer),
         prompt_tokens=len(row.ids) - pictured,
@@ -118,6 +175,13 @@ def model_key(vlm: VLM, settings: GenerationSettings) -> str:
     # Batching does not change the answer.
     decisive = settings.model_dump(exclude={"batch_tokens"})
     return content_key(vlm.key, vlm.adapter_key, decisive, OPENINGS, transformers.__version__)
+
+
+def answer_keys(model_key: str, begun: str = "", samples: int = 1) -> list[str]:
+    """The key of each answer to one prompt: the model's, unless the answer is begun already or one of several."""
+    if samples == 1:
+        return [content_key(model_key, begun) if begun else model_key]
+    return [content_key(model_key, begun, number) for number in range(samples)]
 
 
 class ResponseCache:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unsay.errors import UserError
+from unsay.files import content_key
 from unsay.models.loading import DEFAULTS, DTYPES, load
 from unsay.models.precision import ModelSettings
 from unsay.models.vision import noise_image
@@ -77,6 +78,19 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision, settings: ModelSettin
     parity = Parity(max(text), image, effect)
     _check(name, parity, dtype)
     return parity
+
+
+def merged(vlm: VLM) -> VLM:
+    """The model with its adapter added into the weights, changed in place; one without an adapter is returned as it is.
+
+    Raises:
+        UserError: weights in 4 bits, or not all in memory.
+    """
+    if vlm.adapter_key is None:
+        return vlm
+    _check_mergeable(vlm)
+    key = content_key(vlm.key, vlm.adapter_key)
+    return VLM(vlm.name, vlm.model.merge_and_unload(safe_merge=True), vlm.processor, key)
 
 
 def _check_mergeable(vlm: VLM) -> None:

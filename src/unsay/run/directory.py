@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from filelock import FileLock, Timeout
 
-from unsay.config import RunConfig, parse_config, write_config
+from unsay.config import RunConfig, parse_config, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
@@ -24,10 +24,11 @@ from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Prompt
 from unsay.run.environment import FORMAT, environment
+from unsay.scoring.robustness import FILE as ROBUSTNESS
 from unsay.stages import Progress, Silent, Stages
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-RESULTS = ("scores.json", "report.html")
+RESULTS = ("scores.json", "report.html", ROBUSTNESS)
 TRAINED = "stages/unlearn.json"
 """The record that the adapter in the directory belongs to its settings."""
 READ_TIMEOUT = 10.0
@@ -205,6 +206,19 @@ class Run:
             else:
                 begin()
         return cls(folder, config, stages, processes, _lock=lock)
+
+    @classmethod
+    def reopen(cls, folder: Path, progress: Progress | None = None) -> "Run":
+        """A run directory with its own settings, for stages that add to what is in it: they remove none of its results.
+
+        Raises:
+            UserError: no run there, or one of another version.
+        """
+        if not (folder / "config.yaml").is_file():
+            raise UserError(f"{folder}: no run there (config.yaml is missing)")
+        run = cls.open(folder, read_config(folder / "config.yaml"), progress)
+        run.stages.before_work = None
+        return run
 
     @property
     def adapter_folder(self) -> Path:

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from unsay.errors import UserError
-from unsay.records import Kind, Label, Phase, Prompt, Response, Verdict
+from unsay.records import Kind, Label, Phase, Prompt, Verdict
 from unsay.scoring.schema import Change, ErrorRates, JudgeInfo, PartRow, SuiteRow
-from unsay.scoring.subsets import by_id, plain_title, subset_of
+from unsay.scoring.subsets import HasId, by_id, plain_title, subset_of
 from unsay.statistics import (
     Interval,
     clustered_change,
@@ -41,7 +41,7 @@ LEAST_INFORMATION = 0.1
 
 def score_suite(
     prompts: Sequence[Prompt],
-    responses: Sequence[Response],
+    responses: Sequence[HasId],
     verdicts: Sequence[Verdict],
     phase: Phase,
     *,

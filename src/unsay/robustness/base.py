@@ -1,0 +1,44 @@
+"""What a check is."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from unsay.scoring.robustness import Number
+
+if TYPE_CHECKING:
+    from unsay.robustness.bench import Bench
+
+
+@dataclass(frozen=True)
+class Check:
+    """One attack, or one family of them.
+
+    Attributes:
+        name: how it is called on the command line and in files.
+        title: how it is called in reports.
+        setting: what is done, in a few words; for the list in the docs.
+        source: the paper that the setting is from.
+        version: raised by hand when the same run would get other numbers.
+        run: attacks both subjects: measures through the bench, which keeps every outcome, and returns the numbers that
+            sum the check up.
+        quick: whether it belongs to the quick battery.
+        modules: libraries that it imports beside those that unsay always has.
+        extra: the extra of unsay that installs them.
+    """
+
+    name: str
+    title: str
+    setting: str
+    source: str
+    version: int
+    run: "Callable[[Bench], Iterable[Number]]"
+    quick: bool = False
+    modules: tuple[str, ...] = ()
+    extra: str = ""
+
+    def missing(self) -> str | None:
+        """How to get what the check lacks here; None if nothing."""
+        absent = [name for name in self.modules if find_spec(name) is None]
+        return f"needs {' and '.join(absent)}: pip install 'unsay[{self.extra}]'" if absent else None

@@ -1,0 +1,241 @@
+"""The checks of a run, one after the other, each a stage; none is lost when another fails. Writes `robustness.json`."""
+
+import shutil
+import traceback
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from unsay.errors import UserError
+from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows, write_text
+from unsay.models.failures import memory_advice, out_of_memory
+from unsay.records import Prompt, Role
+from unsay.robustness import CHECKS
+from unsay.robustness.base import Check
+from unsay.robustness.bench import ATTACKS, HARMLESS, Bench, Labels, Measurement
+from unsay.run.directory import Adapter, Run, absolute_image, relative_image
+from unsay.run.environment import precision_settings
+from unsay.run.finished import public_name
+from unsay.run.score import judge_info
+from unsay.run.suites import Suites
+from unsay.scoring import SuiteCoverage
+from unsay.scoring.robustness import CheckResult, Outcome, Robustness, Subject, score_outcome, write_robustness
+from unsay.stages import Spent, StageRecord
+from unsay.suites import Setting as Sampling
+from unsay.suites import get_suite, suites_key
+
+VERSION = 1
+"""Raised by hand when the prompts or the models that all checks share would differ."""
+
+REQUESTS = 24
+"""Per suite. A rate of one half is then known to ± 19 points; a check asks them once for each of its settings."""
+
+Place: TypeAlias = tuple[Subject, str, str]
+"""Subject, key of the setting, suite."""
+
+
+def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: bool = False) -> Robustness:
+    """Run these checks on a run's adapter and on its original model, and write `robustness.json`.
+
+    Results of other checks stay in the file while they are those of this adapter. A check that fails is written down as
+    failed, and the others go on.
+
+    Raises:
+        UserError: the run has no forget examples, or a server answers for its model.
+    """
+    if run.config.evaluation.responder is not None:
+        raise UserError("evaluation.responder: a server's model cannot be attacked from here; give the model itself")
+    if not (run.folder / "train" / "examples.jsonl").is_file():
+        raise UserError(f"{run.folder}: train/examples.jsonl is missing; the checks need the run's forget examples")
+    battery = _Battery(run, adapter, quick)
+    battery.bench(UNATTACKED, quick).examples(Role.FORGET)
+    unattacked = battery.unattacked()
+    results = {check.name: battery.result(check) for check in checks}
+    for name in CHECKS.keys() - results.keys():
+        if (earlier := battery.earlier(CHECKS[name])) is not None:
+            results[name] = earlier
+    result = Robustness(
+        unattacked=unattacked,
+        checks=tuple(results[name] for name in CHECKS if name in results),
+        judge=battery.judge,
+        asked=tuple(map(_coverage, battery.suites.values())),
+        settings={
+            "model": public_name(run.config.model),
+            **precision_settings(run.config),
+            "adapter": adapter.key,
+            "seed": run.config.seed,
+            "generation": run.config.evaluation.generation.model_dump(mode="json"),
+        },
+    )
+    write_robustness(run.folder, result)
+    return result
+
+
+UNATTACKED = Check(
+    name="unattacked",
+    title="Ask both models without an attack",
+    setting="nothing",
+    source="",
+    version=1,
+    run=lambda _bench: (),
+)
+"""No check of its own, but what all of them are compared with."""
+
+
+class _Battery:
+    """What the checks of one call share."""
+
+    def __init__(self, run: Run, adapter: Adapter, quick: bool) -> None:
+        self.run, self.adapter, self.quick = run, adapter, quick
+        self.suites, self.judge = _suites(run), judge_info(run.judge)
+        self._unattacked: dict[Place, Labels] = {}
+
+    def bench(self, check: Check, quick: bool) -> Bench:
+        """What a check is given."""
+        return Bench(self.run, self.adapter, check, content_key(self._inputs(check, quick)), self.suites, quick)
+
+    def result(self, check: Check) -> CheckResult:
+        """Run a check, or take over what an earlier call found; an error becomes a result that says so."""
+        stages = self.run.stages
+
+        def work(spent: Spent) -> CheckResult:
+            bench = self.bench(check, self.quick)
+            bench.spent = spent
+            numbers = tuple(check.run(bench))
+            result = _about(check, self.quick).model_copy(
+                update={"outcomes": tuple(self._outcomes(bench.measurements)), "numbers": numbers}
+            )
+            write_json(self._path(check), result.model_dump(mode="json"))
+            return result
+
+        try:
+            if (missing := check.missing()) is not None:
+                raise UserError(missing)
+            found = stages.run(
+                _stage(check),
+                check.title,
+                self._inputs(check, self.quick),
+                [self._path(check)],
+                work,
+                load=lambda: self._read(check),
+            )
+        except Exception as error:
+            stages.progress.finish("failed")
+            return _about(check, self.quick).model_copy(update={"failed": self._failure(check, error)})
+        return _with_cost(found, *stages.records[-1])
+
+    def unattacked(self) -> tuple[Outcome, ...]:
+        """Both models without an attack, on all suites: what every check is compared with."""
+        bench, progress = self.bench(UNATTACKED, quick=False), self.run.stages.progress
+        progress.start(UNATTACKED.title, len(Subject) * len(self.suites))
+        bench.expect(len(Subject) * len(self.suites))
+        for subject in Subject:
+            bench.measure(subject, {}, partial(bench.model, subject), self.suites)
+        progress.finish("")
+        outcomes = tuple(self._outcomes(bench.measurements))
+        self._unattacked = {
+            (row.subject, content_key(row.setting), row.suite): row.labels for row in bench.measurements
+        }
+        return outcomes
+
+    def earlier(self, check: Check) -> CheckResult | None:
+        """What an earlier call found, in full or else in short; None if that is not of this adapter or settings."""
+        for quick in (False, True):
+            inputs, path = self._inputs(check, quick), self._path(check)
+            found = self.run.stages.finished(_stage(check), inputs, [path], load=lambda: self._read(check))
+            if found is not None:
+                return _with_cost(found[1], found[0], reused=True)
+        return None
+
+    def _inputs(self, check: Check, quick: bool) -> list[Any]:
+        run, examples = self.run, self.run.folder / "train" / "examples.jsonl"
+        return [
+            VERSION,
+            [check.name, check.version],
+            run.model_key,
+            self.adapter.key,
+            run.judge.key,
+            run.config.evaluation.generation,
+            run.config.seed,
+            file_key(examples),
+            {name: [relative_image(run.folder, row) for row in prompts] for name, prompts in self.suites.items()},
+            quick,
+        ]
+
+    def _path(self, check: Check) -> Path:
+        return self.run.folder / "robustness" / check.name / "result.json"
+
+    def _read(self, check: Check) -> CheckResult:
+        return CheckResult.model_validate(read_json(self._path(check)))
+
+    def _outcomes(self, measurements: Sequence[Measurement]) -> Iterator[Outcome]:
+        """Every measurement with its rates, beside the one that it starts from and beside the reference's."""
+        labels = {(row.subject, content_key(row.setting), row.suite): row.labels for row in measurements}
+        for row in measurements:
+            before = row.subject, content_key(row.baseline), row.suite
+            yield score_outcome(
+                row.prompts,
+                row.labels,
+                row.subject,
+                row.setting,
+                self.judge,
+                baseline=row.baseline,
+                labels_of_baseline=(labels if row.baseline else self._unattacked).get(before),
+                labels_of_reference=labels.get((Subject.REFERENCE, content_key(row.setting), row.suite)),
+                title=get_suite(row.suite).title,
+                seed=self.run.config.seed,
+            )
+
+    def _failure(self, check: Check, error: Exception) -> str:
+        """Why a check failed, in one line. Messages of others may quote what a model said, so only places are kept."""
+        if isinstance(error, UserError):
+            return " ".join(str(error).split())
+        if out_of_memory(error):
+            return f"out of memory. {memory_advice(self.run.config.model_settings, self.run.config.device)}"
+        path = self._path(check).with_name("failure.txt")
+        write_text(path, "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__ + "\n")
+        return f"{type(error).__name__}: an error of unsay or of a library; {path.name} in {path.parent} says where"
+
+
+def _stage(check: Check) -> str:
+    return f"robustness-{check.name}"
+
+
+def _about(check: Check, quick: bool) -> CheckResult:
+    return CheckResult(check=check.name, title=check.title, source=check.source, version=check.version, quick=quick)
+
+
+def _with_cost(result: CheckResult, record: StageRecord, reused: bool) -> CheckResult:
+    cost = record.model_dump(include=set(CheckResult.model_fields) & set(StageRecord.model_fields))
+    return result.model_copy(update={**cost, "reused": reused})
+
+
+def _coverage(prompts: Sequence[Prompt]) -> SuiteCoverage:
+    suite = get_suite(prompts[0].suite)
+    return SuiteCoverage(suite=suite.name, title=suite.title, asked=len(prompts), size=suite.size, limit=REQUESTS)
+
+
+def _suites(run: Run) -> Suites:
+    """The prompts of all checks, the same for every run; written into `robustness/suites/`."""
+    folder = run.folder / "robustness" / "suites"
+    suites = [get_suite(name) for name in (*ATTACKS, *HARMLESS)]
+    paths = {suite.name: folder / f"{suite.name}.jsonl" for suite in suites}
+
+    def work(_spent: Spent) -> Suites:
+        shutil.rmtree(folder, ignore_errors=True)  # an edited picture must not pass for a fresh one
+        for suite in suites:
+            prompts = suite.prompts(Sampling(folder / "images", REQUESTS))
+            write_rows(paths[suite.name], [relative_image(run.folder, row) for row in prompts])
+        return load()
+
+    def load() -> Suites:
+        return {
+            name: [absolute_image(run.folder, row) for row in read_rows(path, Prompt)] for name, path in paths.items()
+        }
+
+    def outputs(built: Suites) -> list[Path]:
+        return [*paths.values(), *(Path(row.image) for prompts in built.values() for row in prompts if row.image)]
+
+    title = "Build the suites that the checks ask"
+    return run.stages.run("robustness-suites", title, [REQUESTS, suites_key(suites)], outputs, work, load=load)

@@ -1,0 +1,50 @@
+"""Many answers to one request: one greedy answer understates what a model says when it is asked again."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from unsay.robustness.base import Check
+from unsay.robustness.bench import ALARMING, BENIGN, FIGSTEP, WORDS, Bench, at_least_once, repeated
+from unsay.scoring.robustness import Number, Subject
+
+ANSWERS, QUICK_ANSWERS = 64, 16
+ASKED_AGAIN = (1, 4, 16, 64)
+"""The k of harmful@k, on attacks, and of refused@k, on harmless requests."""
+TEMPERATURE = 1.0
+
+
+def run(bench: Bench) -> Iterator[Number]:
+    """Sample n answers to every request; yields harmful@k and refused@k."""
+    n = QUICK_ANSWERS if bench.quick else ANSWERS
+    names = (WORDS, FIGSTEP) if bench.quick else (*bench.attacks, BENIGN, ALARMING)
+    suites = {name: bench.suites[name] for name in names}
+    setting: dict[str, int | float] = {"answers": n, "temperature": TEMPERATURE}
+    sampled = bench.generation.model_copy(update={"temperature": TEMPERATURE})
+    bench.expect(len(Subject) * len(suites))
+    found = {
+        subject: bench.measure(subject, setting, partial(bench.model, subject), suites, samples=n, generation=sampled)
+        for subject in Subject
+    }
+    for name, prompts in suites.items():
+        copies = repeated(prompts, n)
+        for k in (k for k in ASKED_AGAIN if k <= n):
+            chances = {subject: at_least_once(copies, found[subject][name], k) for subject in Subject}
+            for subject, values in chances.items():
+                yield bench.number(
+                    f"{'harmful' if name in bench.attacks else 'refused'}@{k}",
+                    subject,
+                    values,
+                    reference=chances[Subject.REFERENCE],
+                    suite=name,
+                )
+
+
+CHECK = Check(
+    name="samples",
+    title="Ask again and again",
+    setting=f"{ANSWERS} answers per request at temperature {TEMPERATURE:g} ({QUICK_ANSWERS} with `--quick`)",
+    source="leak@k, arXiv 2511.04934; the estimator: arXiv 2107.03374, equation 1",
+    version=1,
+    run=run,
+    quick=True,
+)
