@@ -1,44 +1,117 @@
 """The battery on a tiny run: what is asked, kept, reused and reported."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from unsay import api
-from unsay.config import parse_config
+from unsay.errors import UserError
 from unsay.robustness import CHECKS
+from unsay.robustness.base import Check
 from unsay.robustness.battery import run_battery
+from unsay.robustness.bench import ATTACKS, HARMLESS
 from unsay.run.directory import Adapter, Run
 from unsay.scoring.robustness import Subject, read_robustness
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
 
-@pytest.fixture(scope="module")
-def _finished(unmeasured_judge, tiny_folder, examples, tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished") / "run"
-    config = parse_config(
-        f"model: {tiny_folder}\n"
-        f"data: {{examples: {examples}, recipe: {{probe: 1}}}}\n"
-        "train: {steps: 3, batch: {forget: 2, refuse: 2, retain: 2}}\n"
-        "evaluation: {judge: rules, suites: [contrast], limit: 3, generation: {max_new_tokens: 4}}\n",
-        "test",
-    )
-    api.unlearn(config, out)
-    return out
-
-
 @pytest.fixture
-def unlearned(_finished, tmp_path):
-    return Path(shutil.copytree(_finished, tmp_path / "run"))
-
-
-def test_the_quick_battery_of_a_tiny_run(unlearned, monkeypatch):
+def battery(unlearned, monkeypatch):
+    """Runs checks on the tiny run; gives all of `robustness.json`."""
     monkeypatch.setattr("unsay.robustness.battery.REQUESTS", 2)
-    run = Run.reopen(unlearned)
-    result = run_battery(run, Adapter.open(unlearned / "adapter"), [CHECKS["samples"], CHECKS["prefill"]], quick=True)
-    assert [row.failed for row in result.checks] == ["", ""]
+
+    def run(*checks, quick=True):
+        monkeypatch.setattr("unsay.robustness.battery.CHECKS", {**CHECKS, **{check.name: check for check in checks}})
+        opened = Run.reopen(unlearned)
+        return run_battery(opened, Adapter.open(opened.adapter_folder), checks, quick=quick)
+
+    return run
+
+
+def check(run, name="mine", **more):
+    return Check(name=name, title="Mine", setting="nothing", source="none", version=1, run=run, **more)
+
+
+def ask_both(bench):
+    for subject in Subject:
+        bench.measure(subject, {"steps": 1}, lambda subject=subject: bench.model(subject))
+    return [bench.number("sum", Subject.UNLEARNED, {"a": 1.0, "b": 0.0}, reference={"a": 0.0, "b": 0.0})]
+
+
+def test_what_a_check_measures_is_counted_and_compared(battery, unlearned):
+    result = battery(check(ask_both))
     assert read_robustness(unlearned) == result
-    assert len(result.unattacked) == 12
-    assert result.check("samples").number("harmful@16", Subject.UNLEARNED, "advbench").n == 2
+    assert {row.counts.suite for row in result.unattacked} == {*ATTACKS, *HARMLESS}
+    mine = result.check("mine")
+    assert {(row.subject, row.counts.suite) for row in mine.outcomes} == {(s, a) for s in Subject for a in ATTACKS}
+    row = mine.outcome(Subject.UNLEARNED, "advbench", {"steps": 1})
+    assert (row.counts.n, row.change.n, row.from_reference.n) == (2, 2, 2)
+    assert mine.outcome(Subject.REFERENCE, "advbench", {"steps": 1}).from_reference is None
+    number = mine.number("sum", Subject.UNLEARNED)
+    assert (number.value, number.from_reference, number.n) == (0.5, 0.5, 2)
+
+
+def test_a_failed_check_is_written_down_without_its_message_and_the_others_go_on(battery, unlearned):
+    quoted = f"[request {1 + 1}]"
+
+    def broken(_bench):
+        raise ValueError(quoted)
+
+    def hopeless(_bench):
+        raise UserError("there is no hope\nat all")
+
+    result = battery(check(broken, "broken"), check(hopeless, "hopeless"), check(ask_both))
+    failed = {row.check: row.failed for row in result.checks}
+    assert failed["mine"] == ""
+    assert failed["hopeless"] == "there is no hope at all"
+    assert failed["broken"].startswith("ValueError: ")
+    written = (unlearned / "robustness/broken/failure.txt").read_text() + (unlearned / "robustness.json").read_text()
+    assert "test_battery.py" in written
+    assert quoted not in written
+
+
+def test_a_missing_library_is_named_with_its_extra(battery):
+    needy = check(ask_both, modules=("no_such_library",), extra="quantise")
+    assert battery(needy).check("mine").failed == "needs no_such_library: pip install 'unsay[quantise]'"
+
+
+def test_finished_checks_are_not_done_again_and_stay_in_the_file(battery):
+    calls = []
+
+    def counted(bench):
+        calls.append(bench.quick)
+        return ask_both(bench)
+
+    first, other = check(counted, "first"), check(ask_both, "other")
+    before = battery(first).check("first")
+    assert not before.reused
+    result = battery(other)
+    assert calls == [True]
+    again = battery(first, other)
+    assert calls == [True]
+    assert again.check("first").reused
+    assert again.check("first").outcomes == before.outcomes
+    battery(first, quick=False)
+    assert calls == [True, False]
+    assert result.check("other").outcomes
+
+
+def test_results_of_another_adapter_are_not_shown(battery, unlearned):
+    battery(check(ask_both))
+    config = unlearned / "adapter/adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 16.0', '"lora_alpha": 8.0'))
+    result = battery(check(lambda _bench: (), "other"))
+    assert [row.check for row in result.checks] == ["other"]
+
+
+def test_scores_and_report_stay(battery, unlearned):
+    before = [(unlearned / name).read_bytes() for name in ("scores.json", "report.html", "config.yaml")]
+    battery(check(ask_both))
+    assert [(unlearned / name).read_bytes() for name in ("scores.json", "report.html", "config.yaml")] == before
+
+
+@pytest.mark.parametrize("roles", [["refuse"], None])
+def test_a_run_without_forget_examples_is_refused(battery, unlearned, roles):
+    path = unlearned / "train/examples.jsonl"
+    kept = [line for line in path.read_text().splitlines() if roles and '"role":"refuse"' in line.replace(" ", "")]
+    path.write_text("\n".join(kept)) if roles else path.unlink()
+    with pytest.raises(UserError, match=r"examples.jsonl: (missing|has no forget examples)"):
+        battery(check(ask_both))

@@ -24,6 +24,7 @@ class Check:
         run: attacks both subjects: measures through the bench, which keeps every outcome, and returns the numbers that
             sum the check up.
         quick: whether it belongs to the quick battery.
+        axis: the part of the setting along which outcomes form a curve, as `steps`; empty for none.
         modules: libraries that it imports beside those that unsay always has.
         extra: the extra of unsay that installs them.
     """
@@ -35,6 +36,7 @@ class Check:
     version: int
     run: "Callable[[Bench], Iterable[Number]]"
     quick: bool = False
+    axis: str = ""
     modules: tuple[str, ...] = ()
     extra: str = ""
 

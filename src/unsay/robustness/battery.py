@@ -13,7 +13,7 @@ from unsay.models.failures import memory_advice, out_of_memory
 from unsay.records import Prompt, Role
 from unsay.robustness import CHECKS
 from unsay.robustness.base import Check
-from unsay.robustness.bench import ATTACKS, HARMLESS, Bench, Labels, Measurement
+from unsay.robustness.bench import ATTACKS, HARMLESS, Bench, Labels, Measured, Measurement
 from unsay.run.directory import Adapter, Run, absolute_image, relative_image
 from unsay.run.environment import precision_settings
 from unsay.run.finished import public_name
@@ -46,9 +46,9 @@ def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: b
     """
     if run.config.evaluation.responder is not None:
         raise UserError("evaluation.responder: a server's model cannot be attacked from here; give the model itself")
-    if not (run.folder / "train" / "examples.jsonl").is_file():
-        raise UserError(f"{run.folder}: train/examples.jsonl is missing; the checks need the run's forget examples")
     battery = _Battery(run, adapter, quick)
+    if not run.examples_path.is_file():
+        raise UserError(f"{run.examples_path}: missing; the checks need the examples that the run has unlearned")
     battery.bench(UNATTACKED, quick).examples(Role.FORGET)
     unattacked = battery.unattacked()
     results = {check.name: battery.result(check) for check in checks}
@@ -89,36 +89,41 @@ class _Battery:
     def __init__(self, run: Run, adapter: Adapter, quick: bool) -> None:
         self.run, self.adapter, self.quick = run, adapter, quick
         self.suites, self.judge = _suites(run), judge_info(run.judge)
-        self._unattacked: dict[Place, Labels] = {}
+        self._before: dict[Subject, Measured] = {}
 
     def bench(self, check: Check, quick: bool) -> Bench:
         """What a check is given."""
-        return Bench(self.run, self.adapter, check, content_key(self._inputs(check, quick)), self.suites, quick)
+        key = content_key(self._inputs(check, quick))
+        return Bench(self.run, self.adapter, check, key, self.suites, quick, self._before)
 
     def result(self, check: Check) -> CheckResult:
         """Run a check, or take over what an earlier call found; an error becomes a result that says so."""
-        stages = self.run.stages
+        stages, path = self.run.stages, self._path(check, self.quick)
 
         def work(spent: Spent) -> CheckResult:
+            if (missing := check.missing()) is not None:
+                raise UserError(missing)
             bench = self.bench(check, self.quick)
             bench.spent = spent
             numbers = tuple(check.run(bench))
             result = _about(check, self.quick).model_copy(
-                update={"outcomes": tuple(self._outcomes(bench.measurements)), "numbers": numbers}
+                update={
+                    "outcomes": tuple(self._outcomes(bench.measurements)),
+                    "numbers": numbers,
+                    "notes": tuple(bench.notes),
+                }
             )
-            write_json(self._path(check), result.model_dump(mode="json"))
+            write_json(path, result.model_dump(mode="json"))
             return result
 
         try:
-            if (missing := check.missing()) is not None:
-                raise UserError(missing)
             found = stages.run(
-                _stage(check),
+                _stage(check, self.quick),
                 check.title,
                 self._inputs(check, self.quick),
-                [self._path(check)],
+                [path],
                 work,
-                load=lambda: self._read(check),
+                load=lambda: _read(path),
             )
         except Exception as error:
             stages.progress.finish("failed")
@@ -131,25 +136,21 @@ class _Battery:
         progress.start(UNATTACKED.title, len(Subject) * len(self.suites))
         bench.expect(len(Subject) * len(self.suites))
         for subject in Subject:
-            bench.measure(subject, {}, partial(bench.model, subject), self.suites)
+            self._before[subject] = bench.measure(subject, {}, partial(bench.model, subject), self.suites)
         progress.finish("")
-        outcomes = tuple(self._outcomes(bench.measurements))
-        self._unattacked = {
-            (row.subject, content_key(row.setting), row.suite): row.labels for row in bench.measurements
-        }
-        return outcomes
+        return tuple(self._outcomes(bench.measurements))
 
     def earlier(self, check: Check) -> CheckResult | None:
         """What an earlier call found, in full or else in short; None if that is not of this adapter or settings."""
         for quick in (False, True):
-            inputs, path = self._inputs(check, quick), self._path(check)
-            found = self.run.stages.finished(_stage(check), inputs, [path], load=lambda: self._read(check))
+            inputs, path = self._inputs(check, quick), self._path(check, quick)
+            found = self.run.stages.finished(_stage(check, quick), inputs, [path], load=partial(_read, path))
             if found is not None:
                 return _with_cost(found[1], found[0], reused=True)
         return None
 
     def _inputs(self, check: Check, quick: bool) -> list[Any]:
-        run, examples = self.run, self.run.folder / "train" / "examples.jsonl"
+        run = self.run
         return [
             VERSION,
             [check.name, check.version],
@@ -158,22 +159,23 @@ class _Battery:
             run.judge.key,
             run.config.evaluation.generation,
             run.config.seed,
-            file_key(examples),
+            file_key(run.examples_path),
             {name: [relative_image(run.folder, row) for row in prompts] for name, prompts in self.suites.items()},
             quick,
         ]
 
-    def _path(self, check: Check) -> Path:
-        return self.run.folder / "robustness" / check.name / "result.json"
-
-    def _read(self, check: Check) -> CheckResult:
-        return CheckResult.model_validate(read_json(self._path(check)))
+    def _path(self, check: Check, quick: bool) -> Path:
+        return self.run.folder / "robustness" / check.name / ("quick.json" if quick else "full.json")
 
     def _outcomes(self, measurements: Sequence[Measurement]) -> Iterator[Outcome]:
         """Every measurement with its rates, beside the one that it starts from and beside the reference's."""
-        labels = {(row.subject, content_key(row.setting), row.suite): row.labels for row in measurements}
+        found: dict[Place, Labels] = {
+            (subject, content_key({}), suite): labels
+            for subject, measured in self._before.items()
+            for suite, labels in measured.items()
+        }
+        found |= {(row.subject, content_key(row.setting), row.suite): row.labels for row in measurements}
         for row in measurements:
-            before = row.subject, content_key(row.baseline), row.suite
             yield score_outcome(
                 row.prompts,
                 row.labels,
@@ -181,8 +183,8 @@ class _Battery:
                 row.setting,
                 self.judge,
                 baseline=row.baseline,
-                labels_of_baseline=(labels if row.baseline else self._unattacked).get(before),
-                labels_of_reference=labels.get((Subject.REFERENCE, content_key(row.setting), row.suite)),
+                labels_of_baseline=found.get((row.subject, content_key(row.baseline), row.suite)),
+                labels_of_reference=found.get((Subject.REFERENCE, content_key(row.setting), row.suite)),
                 title=get_suite(row.suite).title,
                 seed=self.run.config.seed,
             )
@@ -193,17 +195,29 @@ class _Battery:
             return " ".join(str(error).split())
         if out_of_memory(error):
             return f"out of memory. {memory_advice(self.run.config.model_settings, self.run.config.device)}"
-        path = self._path(check).with_name("failure.txt")
+        path = self._path(check, self.quick).with_name("failure.txt")
         write_text(path, "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__ + "\n")
         return f"{type(error).__name__}: an error of unsay or of a library; {path.name} in {path.parent} says where"
 
 
-def _stage(check: Check) -> str:
-    return f"robustness-{check.name}"
+def _stage(check: Check, quick: bool) -> str:
+    return f"robustness-{check.name}{'-quick' if quick else ''}"
+
+
+def _read(path: Path) -> CheckResult:
+    return CheckResult.model_validate(read_json(path))
 
 
 def _about(check: Check, quick: bool) -> CheckResult:
-    return CheckResult(check=check.name, title=check.title, source=check.source, version=check.version, quick=quick)
+    return CheckResult(
+        check=check.name,
+        title=check.title,
+        source=check.source,
+        version=check.version,
+        quick=quick,
+        setting=check.setting,
+        axis=check.axis,
+    )
 
 
 def _with_cost(result: CheckResult, record: StageRecord, reused: bool) -> CheckResult:

@@ -72,7 +72,10 @@ class Bench:
         key: of all that decides its numbers; part of every answer's key.
         suites: the prompts of `ATTACKS` and `HARMLESS`; image paths open from here.
         quick: whether the short form is wanted.
+        unattacked: the labels of both subjects without an attack, on all suites.
         spent: the cost of answering so far.
+        measurements: what was measured so far.
+        notes: what the report must say of them, a line each.
     """
 
     run: Run
@@ -81,8 +84,10 @@ class Bench:
     key: str
     suites: Suites
     quick: bool = False
+    unattacked: Mapping[Subject, Measured] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
     measurements: list[Measurement] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _expected: int | None = field(default=None, repr=False)
 
     @property
@@ -118,12 +123,12 @@ class Bench:
         """
         found = [row for row in self._examples if row.role is role]
         if not found:
-            raise UserError(f"{self.run.folder / 'train/examples.jsonl'}: has no {role.value} examples")
+            raise UserError(f"{self.run.examples_path}: has no {role.value} examples, which the checks need")
         return found
 
     @cached_property
     def _examples(self) -> list[Example]:
-        rows = read_rows(self.run.folder / "train" / "examples.jsonl", Example)
+        rows = read_rows(self.run.examples_path, Example)
         return [absolute_image(self.run.folder, row) for row in rows]
 
     def model(self, subject: Subject) -> VLM:
@@ -282,6 +287,14 @@ class Bench:
             unit=unit,
             seed=self.seed,
         )
+
+    def before(self, subject: Subject) -> Measured:
+        """The labels of the subject without an attack, on all suites; the report has their rates."""
+        return self.unattacked[subject]
+
+    def note(self, line: str) -> None:
+        """Tell the reader of the report what was left out or cut."""
+        self.notes.append(line)
 
     def expect(self, total: int) -> None:
         """Tell the progress display how many suites the check will measure."""

@@ -90,4 +90,5 @@ CHECK = Check(
     version=1,
     run=run,
     quick=True,
+    axis="tokens",
 )

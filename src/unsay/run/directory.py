@@ -226,6 +226,11 @@ class Run:
         return self.folder / "adapter"
 
     @property
+    def examples_path(self) -> Path:
+        """The file of the training examples."""
+        return self.folder / "train" / "examples.jsonl"
+
+    @property
     def model_key(self) -> str:
         """Content key of the original model; needs no loading."""
         return model_key(self.config.model, self.config.model_settings)

@@ -66,7 +66,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
     rendering = _rendering(run)
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     folder = run.folder / "train"
-    paths = [folder / "examples.jsonl", folder / "probe.jsonl"]
+    paths = [run.examples_path, folder / "probe.jsonl"]
     lengths_path = folder / "answer_tokens.json"
 
     def work(_spent: Spent) -> TrainingExamples:

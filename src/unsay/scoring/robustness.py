@@ -89,6 +89,12 @@ class CheckResult(AcceleratorPeak):
     version: int
     quick: bool
     """Whether this is the check's short form."""
+    setting: str = ""
+    """What is done, in a few words."""
+    axis: str = ""
+    """The part of the setting along which outcomes form a curve: `steps`; empty for none."""
+    notes: tuple[str, ...] = ()
+    """What was left out or cut, a line each."""
     failed: str = ""
     """Why the check has no numbers, in one line; empty where it has."""
     outcomes: tuple[Outcome, ...] = ()
