@@ -24,11 +24,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from unsay.data.recipe import harmful_pool
+from unsay.data.sources import halves
 from unsay.files import write_json
 from unsay.models import VLM, load
 from unsay.models.layers import recording_blocks
 from unsay.models.precision import ModelSettings
-from unsay.suites import Setting, advbench, benign, get_suite
+from unsay.suites import Setting, benign, get_suite
 
 States = NDArray[np.float32]
 """Hidden states of n requests at K blocks, [n, K, H]."""
@@ -112,13 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     blocks = [int(part) for part in options.blocks.split(",")]
     vlm = load("pocket", settings=ModelSettings(dtype="fastest"))
-    harmful = harmful_pool(*advbench.halves())
-    contrast = benign.contrast_halves()[0]
+    harmful = harmful_pool()
+    contrast = halves.contrast()[0]
     pools = {
         "first": [row.text for row in contrast if row.subject is None],
         "short": [row.text for row in contrast if row.subject is not None and len(row.text.split()) < LONG],
         "long": [row.text for row in contrast if row.subject is not None and len(row.text.split()) >= LONG],
-        "chat": [row.text for row in benign.magpie_halves()[0] if len(row.text) <= benign.LONGEST],
+        "chat": [row.text for row in halves.magpie()[0] if len(row.text) <= benign.LONGEST],
     }
     states = {
         name: last_states(vlm, rows[:: max(1, len(rows) // options.rows)][: options.rows], blocks)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from unsay.data.pictures import Mixture
 from unsay.data.recipe import RecipeSettings
+from unsay.data.source_choice import Choices, check_choices
 from unsay.errors import UserError
 from unsay.files import first_problem, parse_yaml, read_text, write_text
 from unsay.generation.server import EndpointResponderSettings
@@ -19,7 +20,7 @@ from unsay.generation.settings import GenerationSettings
 from unsay.judges import judge_settings
 from unsay.methods import METHODS, build_method
 from unsay.models.precision import ModelSettings
-from unsay.records import Modality
+from unsay.records import Modality, Role
 from unsay.training.settings import TrainSettings
 
 
@@ -34,6 +35,16 @@ class DataConfig(BaseModel):
         "refuse, retain), prompt, answer and source in each row, and with image where it has a picture; null builds "
         "them from harmful requests of several sources, written prompts, Magpie and TruthfulQA",
     )
+    forget: Choices = Field(
+        (),
+        description="sources of requests to forget (`unsay sources` lists them), as names or {source, rows, split, "
+        "weight}; requests without a harmful answer are answered by the model itself; empty takes the built-in ones",
+    )
+    refuse: Choices = Field(
+        (),
+        description="sources of requests to refuse; empty takes those to forget, with the safe answers that they have",
+    )
+    retain: Choices = Field((), description="sources of normal requests; empty takes the built-in ones")
     modality: Mixture = Field(
         Modality.TEXT,
         description="how training requests reach the model: text, typographic (rendered as pixels), image (in words, "
@@ -45,6 +56,19 @@ class DataConfig(BaseModel):
     )
     answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
     recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")
+
+    def choices(self, role: Role) -> Choices:
+        """The sources of a role; empty for the built-in ones."""
+        return {Role.FORGET: self.forget, Role.REFUSE: self.refuse, Role.RETAIN: self.retain}[role]
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> "DataConfig":
+        """Refuse an unknown source or split here, before the minutes that answering takes."""
+        for role in Role:
+            check_choices(role, self.choices(role))
+        if self.examples is not None and (named := next((role for role in Role if self.choices(role)), None)):
+            raise UserError(f"data.{named.value}: data.examples replaces all sources: leave one of the two out")
+        return self
 
 
 class EvaluationConfig(BaseModel):

@@ -198,6 +198,10 @@ class SourceRow(Record):
     """Known harmful answers, worst first."""
     complete: bool = True
     """False if a token limit cut off the first answer."""
+    prompt: str | None = None
+    """The words that the model is given, where they are not the request: a jailbreak, or words beside a picture."""
+    image: str | None = None
+    """Path of the picture that comes before the words."""
 
 
 class LabelledResponse(Record):

@@ -10,11 +10,10 @@ import pytest
 from tools import packaged_prompts
 from tools.packaged_prompts import public_prompts
 from unsay.data.recipe import harmful_pool
-from unsay.data.sources import shipped
+from unsay.data.sources import halves, shipped
 from unsay.data.splits import content_words, drop_copies, drop_overlap
 from unsay.data.subjects import OF_CATEGORY, with_subjects
 from unsay.records import Kind, SourceRow
-from unsay.suites import advbench
 
 KINDS = {
     "definition",
@@ -69,7 +68,7 @@ def test_no_two_contrast_prompts_by_subject_are_near_copies() -> None:
 
 @pytest.mark.pocket
 def test_contrast_prompts_share_the_words_of_harmful_requests() -> None:
-    harmful = by_subject(harmful_pool(*advbench.halves()))
+    harmful = by_subject(harmful_pool())
     assert set(harmful) == set(WRITTEN)
     for subject, requests in harmful.items():
         said = Counter(word for row in requests for word in content_words(row.text))
@@ -92,7 +91,7 @@ def test_no_contrast_prompt_is_near_a_public_borderline_set() -> None:
 @pytest.mark.pocket
 @pytest.mark.skipif(not os.environ.get("UNSAY_DATA_DIR"), reason="public sets are read where UNSAY_DATA_DIR points")
 def test_no_harmful_request_is_near_a_public_suite() -> None:
-    rows = harmful_pool(*advbench.halves())
+    rows = harmful_pool()
     assert len(drop_overlap(rows, *public_prompts(Kind.ATTACK, Kind.BENIGN).values())) == len(rows)
 
 
@@ -108,10 +107,10 @@ def test_subjects_by_category_by_words_and_as_given() -> None:
 
 @pytest.mark.pocket
 def test_harmful_requests_are_of_every_subject_and_near_no_other() -> None:
-    rows = harmful_pool(*advbench.halves())
+    rows = harmful_pool()
     assert len(rows) == 303
     assert min(Counter(row.subject for row in rows).values()) >= 5
-    assert len(drop_copies(rows, advbench.halves()[1])) == len(rows)
+    assert len(drop_copies(rows, halves.advbench()[1])) == len(rows)
 
 
 def as_json(texts: list[str], kind: str) -> str:

@@ -14,8 +14,9 @@ from helpers.golden import Output
 from unsay.data import recipe, renderers, shape_scenes, typography
 from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
 from unsay.data.published import DATA_DIR_VARIABLE
+from unsay.data.sources import halves
 from unsay.records import Example, Modality, Prompt, Response
-from unsay.suites import SUITES, UNLISTED, Setting, Suite, advbench, benign, find_suite, get_suite, twins
+from unsay.suites import SUITES, UNLISTED, Setting, Suite, find_suite, get_suite, twins
 
 LIMIT = 16
 ANSWERS = ("", "Yes.", "No, it is not.", "B", "The answer is C.", "red", "[something else]")
@@ -96,9 +97,9 @@ def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
     settings = recipe.RecipeSettings(
         scans=0.2, retain_scans=0.2, contrast=20, plain=20, magpie=20, truthfulqa=20, probe=8
     )
-    short = [row for row in advbench.halves()[0] if len(row.text) < 80][:24]
+    short = [row for row in halves.advbench()[0] if len(row.text) < 80][:24]
     answers = [recipe.OwnAnswer(request=row.text, answer="[answer]", complete=True) for row in short[::2]]
-    plain, chat = benign.plain_halves()[0], benign.magpie_halves()[0]
+    plain, chat = halves.plain()[0], halves.magpie()[0]
     pools = [[row for row in pool if len(row.text) < 80] for pool in recipe.retain_pools(plain, plain, chat)]
     retain, probe = recipe.retain_examples(recipe.choose_retain(pools, [], settings, 0), settings, 0)
     examples = [*recipe.harmful_examples(short, answers, settings, seed=0), *retain, *probe]

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from unsay.data.recipe import RecipeSettings, choose_retain, harmful_examples, retain_examples, retain_pools
+from unsay.data.sources import halves
 from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key
 from unsay.records import Kind, Modality, Role
 from unsay.run.suites import select_suites
-from unsay.suites import STANDARD, SUITES, Setting, advbench, benign, get_suite
+from unsay.suites import STANDARD, SUITES, Setting, get_suite
 from unsay.suites.shapes import first_word_is_right
 from unsay.suites.transcription import character_error_rate, held_out, reading_style, sentences
 
@@ -111,8 +112,8 @@ def test_no_suite_prompt_is_trained_on(tmp_path):
         if SUITES[name].kind is not Kind.UTILITY and SUITES[name].twin not in {suite.name for suite in STANDARD}
         for row in get_suite(name).prompts(setting)
     ]
-    requests = drop_overlap(advbench.halves()[0], asked)
-    pools = retain_pools(benign.contrast_halves()[0], benign.plain_halves()[0], benign.magpie_halves()[0])
+    requests = drop_overlap(halves.advbench()[0], asked)
+    pools = retain_pools(halves.contrast()[0], halves.plain()[0], halves.magpie()[0])
     retain, probe = retain_examples(choose_retain(pools, asked, RecipeSettings(), 0), RecipeSettings(), 0)
     examples = [*harmful_examples(requests, [], RecipeSettings(), 0), *retain, *probe]
     index = OverlapIndex(row.request for row in asked)

@@ -66,6 +66,17 @@ class Published:
         fixed = ["commit"] * _names_commit(self.source) + ["sha256"] * checked
         return " and ".join(fixed) or f"not pinned: {self.floating}"
 
+    @property
+    def fingerprint(self) -> str | None:
+        """A key of what is here: of a file its bytes, of a folder every file's path, size and time; else None."""
+        if not self.here:
+            return None
+        path = self.find()
+        if path.is_file():
+            return file_key(path)
+        stats = [(each.relative_to(path).as_posix(), each.stat()) for each in sorted(path.rglob("*")) if each.is_file()]
+        return content_key([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+
     def find(self) -> Path:
         """Its path on this machine."""
         if (local := self._local()) is not None:
@@ -159,6 +170,11 @@ class Pictures:
         """As that of a file."""
         fixed = self.each is not None and _names_commit(self.each("any"))
         return "commit" if fixed else f"not pinned: {self.floating}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """None: pictures go by their names and, once they are part of a row, by their own content."""
+        return None
 
     def picture(self, name: str) -> Path:
         """The path of one picture."""

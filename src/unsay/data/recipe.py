@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unsay.data import shape_scenes, typography
 from unsay.data.formats import sample_format
-from unsay.data.sources import data_key, shipped, wheels
-from unsay.data.splits import drop_copies, drop_overlap, prompt_key
+from unsay.data.sources import data_key, halves, shipped, wheels
+from unsay.data.splits import drop_overlap, prompt_key
 from unsay.data.subjects import with_subjects
 from unsay.errors import UserError
 from unsay.files import content_key
@@ -96,20 +96,9 @@ class OwnAnswer(Record):
     category: str | None = None
 
 
-def harmful_pool(advbench: Sequence[SourceRow], held_out: Sequence[SourceRow]) -> list[SourceRow]:
-    """Every harmful request that may be trained on, none of them a near copy of an earlier one.
-
-    None is a near copy of a prompt that is held out in any run: AdvBench's other half, HarmBench, Do-Not-Answer, and
-    the public suites, whose copies are known by their keys, so that the suites need not be at hand.
-
-    Args:
-        advbench: training side of AdvBench.
-        held_out: its other side.
-    """
-    copies = shipped.public_copies()
-    rows = [*advbench, *(row for source in wheels.HARMFUL for row in source())]
-    clear = [row for row in rows if prompt_key(row.text) not in copies]
-    return with_subjects(drop_copies(clear, held_out, wheels.harmbench(), wheels.do_not_answer()))
+def harmful_pool() -> list[SourceRow]:
+    """Every harmful request of the pinned wheels that may be trained on, with its subject; see `halves`."""
+    return with_subjects(halves.harmful_requests())
 
 
 def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[SourceRow]:

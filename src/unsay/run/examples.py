@@ -18,6 +18,7 @@ from unsay.data.recipe import (
     retain_examples,
     retain_pools,
 )
+from unsay.data.sources import halves
 from unsay.data.splits import drop_overlap
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows
@@ -29,7 +30,7 @@ from unsay.run.overlap import check_disjoint, words_in_pictures
 from unsay.run.own_answers import Compliance, own_answers
 from unsay.run.suites import Suites, read_user_rows
 from unsay.stages import Spent
-from unsay.suites import advbench, benign, find_suite
+from unsay.suites import find_suite
 from unsay.training import plan_training
 from unsay.training.encode import answer_tokens
 from unsay.training.plan import methods_without
@@ -119,7 +120,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
     """The harmful requests that a run learns from: of every source, clear of every suite, as many as wanted."""
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
-    pool = harmful_pool(*advbench.halves())
+    pool = harmful_pool()
     return choose_requests(drop_overlap(pool, held_out), run.config.data.recipe, run.config.seed)
 
 
@@ -169,8 +170,8 @@ def _recipe_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Training examples and probe by the built-in recipe, disjoint from the held-out prompts."""
     settings, seed = run.config.data.recipe, run.config.seed
-    chat, plain = benign.magpie_halves()[0], benign.plain_halves()[0]
-    pools = retain_pools(benign.contrast_halves()[0], plain, chat)
+    chat, plain = halves.magpie()[0], halves.plain()[0]
+    pools = retain_pools(halves.contrast()[0], plain, chat)
     if rendering.pictured:
         pools = [_renderable(pool, held_out) for pool in pools]
     retain, probe = retain_examples(choose_retain(pools, held_out, settings, seed), settings, seed)

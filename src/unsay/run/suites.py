@@ -12,7 +12,7 @@ from unsay.data.pictures import read_image
 from unsay.data.published import Published, data_dir
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_numbered_rows, read_rows, write_rows
+from unsay.files import file_key, read_numbered_rows, read_rows, write_rows
 from unsay.records import Condition, Example, Kind, Modality, Prompt, Record, Turn
 from unsay.run.directory import Run, absolute_image, relative_image
 from unsay.stages import Spent
@@ -113,7 +113,7 @@ def _packaged_suites(run: Run) -> Suites:
         limit,
         str(data_dir()),
         suites_key(suites),
-        {file.path: _published_key(file) for suite in suites for file in suite.files if isinstance(file, Published)},
+        {file.path: file.fingerprint for suite in suites for file in suite.files if isinstance(file, Published)},
     ]
     return run.stages.run("suites", "Build the test suites", inputs, outputs, work, load=load, total=len(suites))
 
@@ -127,17 +127,6 @@ def _answerable(run: Run, suites: Suites) -> Suites:
         raise UserError(f"suite '{named[0]}': {NEEDS_MODEL}; leave it out")
     run.left_out.update(dict.fromkeys(likelihood, NEEDS_MODEL))
     return {name: prompts for name, prompts in suites.items() if name not in likelihood}
-
-
-def _published_key(file: Published) -> str | None:
-    """A key of a published file that is here; of a folder, every file's path, size and modification time."""
-    if not file.here:
-        return None
-    path = file.find()
-    if path.is_file():
-        return file_key(path)
-    stats = [(each.relative_to(path).as_posix(), each.stat()) for each in sorted(path.rglob("*")) if each.is_file()]
-    return content_key([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
 
 
 class Question(Record):

@@ -1,15 +1,8 @@
 """AdvBench (Zou et al. 2023, arXiv 2307.15043): the half of its goals that training never sees."""
 
-from unsay.data.sources import wheels
-from unsay.data.splits import split
-from unsay.records import Kind, Modality, SourceRow
+from unsay.data.sources import halves
+from unsay.records import Kind, Modality
 from unsay.suites.base import Suite, plain_items
-
-
-def halves() -> tuple[list[SourceRow], list[SourceRow]]:
-    """AdvBench as (train, held out), split by prompt; the train half holds no near duplicate of a held-out goal."""
-    return split(wheels.advbench(), salt="advbench")
-
 
 SUITE = Suite(
     name="advbench",
@@ -18,6 +11,6 @@ SUITE = Suite(
     modality=Modality.TEXT,
     source="AdvBench, held-out half, from the PyRIT wheel",
     licence="MIT",
-    items=lambda: plain_items(halves()[1]),
+    items=lambda: plain_items(halves.advbench()[1]),
     size=255,
 )

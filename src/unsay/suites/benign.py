@@ -5,49 +5,12 @@ unsay. `contrast`: harmless requests that sound harmful, the held-out part. `ans
 before? The loss on SmolLM2's own answers to held-out Magpie instructions.
 """
 
-from collections.abc import Callable
-from functools import cache
-
-from unsay.data.sources import shipped
-from unsay.data.splits import split
-from unsay.records import Kind, Modality, Prompt, SourceRow
+from unsay.data.sources import halves
+from unsay.records import Kind, Modality, Prompt
 from unsay.suites.base import Item, Setting, Suite, plain_items, sample
 
 LONGEST = 120
 """Characters: longer instructions do not fit on the pocket VLM's 224-pixel images in letters it can read."""
-
-
-Halves = tuple[list[SourceRow], list[SourceRow]]
-"""(train, held out)."""
-
-
-def magpie_halves() -> Halves:
-    """Magpie as (train, held out)."""
-    return _halves(shipped.magpie, "magpie", 0.01)
-
-
-def plain_halves() -> Halves:
-    """The everyday requests as (train, held out)."""
-    return _halves(shipped.plain, "plain", 0.2)
-
-
-def contrast_halves() -> Halves:
-    """The contrast prompts as (train, held out)."""
-    return _halves(shipped.contrast, "contrast", 0.15)
-
-
-def _halves(read: Callable[[], list[SourceRow]], salt: str, test_share: float) -> Halves:
-    train, held_out = _kept_halves(read, salt, test_share)
-    return list(train), list(held_out)
-
-
-@cache
-def _kept_halves(
-    read: Callable[[], list[SourceRow]], salt: str, test_share: float
-) -> tuple[tuple[SourceRow, ...], tuple[SourceRow, ...]]:
-    """Thousands of packaged rows, which several suites of a run and its training data share."""
-    train, held_out = split(read(), salt=salt, test_share=test_share)
-    return tuple(train), tuple(held_out)
 
 
 def _ordinary(suite: Suite, setting: Setting) -> list[Prompt]:
@@ -55,14 +18,14 @@ def _ordinary(suite: Suite, setting: Setting) -> list[Prompt]:
     limit = setting.limit
     limits = (None, None) if limit is None else ((limit + 1) // 2, limit // 2)
     rows = []
-    for held_out, half in zip((plain_halves()[1], magpie_halves()[1]), limits, strict=True):
+    for held_out, half in zip((halves.plain()[1], halves.magpie()[1]), limits, strict=True):
         short = [row for row in held_out if len(row.text) <= LONGEST]
         rows += [short[index] for index in sample([row.text for row in short], half)]
     return [suite.row(Item(row.text, category=row.source)) for row in rows]
 
 
 def _answered() -> list[Item]:
-    rows = (row for row in magpie_halves()[1] if row.answers)
+    rows = (row for row in halves.magpie()[1] if row.answers)
     return [Item(row.text, reference=row.answers[0], unit=row.text) for row in rows]
 
 
@@ -83,7 +46,7 @@ CONTRAST = Suite(
     modality=Modality.TEXT,
     source="contrast prompts written for unsay, held-out part",
     licence="Apache-2.0",
-    items=lambda: plain_items(contrast_halves()[1]),
+    items=lambda: plain_items(halves.contrast()[1]),
     size=927,
     version=2,
     borderline=True,

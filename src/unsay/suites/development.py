@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.data.published import data_dir
-from unsay.data.sources import wheels
+from unsay.data.sources import halves, wheels
 from unsay.data.splits import OverlapIndex, split
 from unsay.records import SourceRow
 from unsay.suites import (
@@ -41,16 +41,16 @@ def _cut(rows: list[SourceRow], share: float) -> list[SourceRow]:
 
 
 def _harmful() -> list[SourceRow]:
-    return _cut(advbench.halves()[0], 0.25)
+    return _cut(halves.advbench()[0], 0.25)
 
 
 def _alarming() -> list[SourceRow]:
-    return _cut(benign.contrast_halves()[0], 0.08)
+    return _cut(halves.contrast()[0], 0.08)
 
 
 def _ordinary() -> list[SourceRow]:
-    short = [row for row in benign.magpie_halves()[0] if len(row.text) <= benign.LONGEST]
-    return [*_cut(benign.plain_halves()[0], 0.15), *_cut(short, 0.005)]
+    short = [row for row in halves.magpie()[0] if len(row.text) <= benign.LONGEST]
+    return [*_cut(halves.plain()[0], 0.15), *_cut(short, 0.005)]
 
 
 def _like(standard: Suite, **changes: Any) -> Suite:

@@ -6,21 +6,12 @@ FigStep's own repository holds no such file.
 """
 
 from functools import partial
-from pathlib import Path
 
-from unsay.data.published import Published, Row, check_count, csv_rows, github
-from unsay.errors import UserError
+from unsay.data.published import csv_rows, github
+from unsay.data.sources.figstep import FIGSTEP, IMAGES, QUESTIONS, picture, picture_name, questions
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
-from unsay.suites.twins import FIGSTEP
 
-FLOATING = "it comes by hand; tested on commit 0861b17b3d67887c06ee3534ec65b3012f9becb7"
-QUESTIONS = Published(
-    "figstep/question/safebench.csv", "`data/question/safebench.csv` of github.com/ThuCCSLab/FigStep", floating=FLOATING
-)
-IMAGES = Published(
-    "figstep/images", "the folder `data/images/SafeBench` of github.com/ThuCCSLab/FigStep", floating=FLOATING
-)
 HIDDENDETECT = "leigest519/HiddenDetect"
 BENIGN_QUESTIONS = github(
     "figstep/benign/benign_questions.csv",
@@ -31,17 +22,10 @@ BENIGN_QUESTIONS = github(
 )
 
 
-def _rows() -> list[Row]:
-    path = QUESTIONS.find()
-    rows = list(csv_rows(path, ("dataset", "category_id", "task_id", "category_name", "question", "instruction")))
-    check_count(len(rows), 500, path)
-    return rows
-
-
 def _questions() -> list[Item]:
     """The 500 questions of SafeBench, by topic."""
     return [
-        Item(row.text("question"), category=row.text("category_name"), unit=row.text("question")) for row in _rows()
+        Item(row.text("question"), category=row.text("category_name"), unit=row.text("question")) for row in questions()
     ]
 
 
@@ -52,19 +36,11 @@ def _pictures() -> list[Item]:
             FIGSTEP,
             request=row.text("question"),
             category=row.text("category_name"),
-            image=partial(_picture, row),
+            image=partial(picture, picture_name(row)),
             unit=row.text("question"),
         )
-        for row in _rows()
+        for row in questions()
     ]
-
-
-def _picture(row: Row) -> Path:
-    # The authors' naming: data set, topic, number within the topic, and 6 for their typeface.
-    path = IMAGES.find() / f"query_{row.text('dataset')}_{row.text('category_id')}_{row.text('task_id')}_6.png"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; it is in {IMAGES.how}")
-    return path
 
 
 def _benign() -> list[Item]:

@@ -13,7 +13,7 @@ StrongREJECT (Souly et al. 2024, arXiv 2402.10260): 313 forbidden prompts in six
 """
 
 from unsay.data.published import csv_rows, github, json_list
-from unsay.data.sources import wheels
+from unsay.data.sources import pku_saferlhf, wheels
 from unsay.data.splits import prompt_key
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
@@ -25,13 +25,6 @@ BEAVERTAILS_FILE = github(
     "3f9decc221be74b2052e712e3a32e155686ec6ec",
     "projects/eval-anything/eval_anything/benchmarks/safedata/BeaverTails-Evaluation.json",
     "568aac19f8615c78",
-)
-PKU_SAFERLHF_FILE = github(
-    "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json",
-    "xinykou/safety_realignment",
-    "5a805935b6fbdd7d63cf013c622631a186c133a5",
-    "llama_factory/data/pku_seferlhf_realign_dpo_5k.json",
-    "deafcb69fea91daa",
 )
 STRONGREJECT_FILE = github(
     "strongreject/strongreject_dataset.csv",
@@ -47,7 +40,7 @@ def _beavertails() -> list[Item]:
 
 def _saferlhf() -> list[Item]:
     """The distinct prompts of the 5,135 pairs, each once."""
-    texts = [row.text("prompt") for row in json_list(PKU_SAFERLHF_FILE.find())]
+    texts = [row.text("prompt") for row in json_list(pku_saferlhf.PAIRS_FILE.find())]
     return [Item(text) for text in {prompt_key(text): text for text in reversed(texts)}.values()]
 
 
@@ -76,7 +69,7 @@ PKU_SAFERLHF = Suite(
     licence="CC BY-NC 4.0",
     items=_saferlhf,
     size=930,
-    files=(PKU_SAFERLHF_FILE,),
+    files=(pku_saferlhf.PAIRS_FILE,),
 )
 DO_NOT_ANSWER = Suite(
     name="do-not-answer",

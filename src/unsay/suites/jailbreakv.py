@@ -9,18 +9,11 @@ nature, are conditions of their own: a rate is never pooled over them and the pi
 from functools import partial
 from pathlib import PurePosixPath
 
-from unsay.data.published import Pictures, Published, csv_rows, hub
+from unsay.data.published import Published
+from unsay.data.sources.jailbreakv import DATASET, FOLDERS, MINI, PICTURES, QUESTIONS, WHOLE, attacks, questions
 from unsay.records import Condition, Kind, Modality
 from unsay.suites.base import Item, Suite
 
-DATASET, REVISION = "JailbreakV-28K/JailBreakV-28k", "f949ca582fff13d396ac8fce59596afafb2b78d3"
-QUESTIONS = hub("jailbreakv_28k/RedTeam_2K.csv", DATASET, "JailBreakV_28K/RedTeam_2K.csv", REVISION)
-WHOLE = hub("jailbreakv_28k/JailBreakV_28K.csv", DATASET, "JailBreakV_28K/JailBreakV_28K.csv", REVISION)
-MINI = hub("jailbreakv_28k/mini_JailBreakV_28K.csv", DATASET, "JailBreakV_28K/mini_JailBreakV_28K.csv", REVISION)
-PICTURES = Pictures(
-    "jailbreakv_28k", "the folders figstep, query_related and llm_transfer_attack, from the form on the data set's page"
-)
-FOLDERS = ("figstep", "query_related", "llm_transfer_attack")
 SAYS_NOTHING = {
     "llm_transfer_attack, blank": Condition.BLANK,
     "llm_transfer_attack, noise": Condition.UNRELATED,
@@ -31,14 +24,13 @@ SAYS_NOTHING = {
 
 def _questions() -> list[Item]:
     """The questions of RedTeam-2K, by safety policy."""
-    rows = csv_rows(QUESTIONS.find(), ("id", "question", "policy"))
-    return [Item(row.text("question"), category=row.text("policy"), key=row["id"]) for row in rows]
+    return [Item(row.text("question"), category=row.text("policy"), key=row["id"]) for row in questions()]
 
 
 def _attacks(file: Published) -> list[Item]:
     """The rows of the whole set or of its mini part, by safety policy."""
     items = []
-    for row in csv_rows(file.find(), ("id", "jailbreak_query", "redteam_query", "policy", "image_path")):
+    for row in attacks(file):
         picture = row.text("image_path")
         image_type = _image_type(picture)
         items.append(
@@ -72,7 +64,7 @@ def _suite(name: str, title: str, file: Published, size: int) -> Suite:
         licence="MIT",
         items=partial(_attacks, file),
         size=size,
-        files=(file, *(Pictures(f"jailbreakv_28k/{folder}", PICTURES.how) for folder in FOLDERS)),
+        files=(file, *FOLDERS),
     )
 
 

@@ -8,33 +8,27 @@ SD with `Rephrased Question(SD)`, as the authors ask them; `mm-safetybench` is t
 from functools import partial
 
 from unsay.data import typography
-from unsay.data.published import Pictures, Published, Row, json_object
-from unsay.errors import UserError
+from unsay.data.published import Row
+from unsay.data.sources.mm_safetybench import (
+    FILE,
+    PICTURES,
+    REPOSITORY,
+    SD,
+    SD_TYPO,
+    TEXT,
+    TYPO,
+    picture_name,
+    questions,
+    words,
+)
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
 from unsay.suites.twins import STYLE
 
-REPOSITORY = "isXinLiu/MM-SafetyBench"
-FILE = Published(
-    "mm_safetybench/processed_questions",
-    f"the folder `data/processed_questions` of github.com/{REPOSITORY} at b80eedea",
-    floating="it comes by hand; tested on commit b80eedea",
-)
-PICTURES = Pictures(
-    "mm_safetybench/imgs", f"the archive of pictures that github.com/{REPOSITORY} links to, unpacked as `imgs`"
-)
-SCENARIOS = 13
-TEXT, TYPO, SD, SD_TYPO = "text", "TYPO", "SD", "SD_TYPO"
-"""Variants, by the names of the authors' folders."""
-
 
 def _items(variant: str) -> list[Item]:
     """The questions of one variant, by scenario."""
-    folder = FILE.find()
-    files = sorted(folder.glob("*.json"))
-    if len(files) != SCENARIOS:
-        raise UserError(f"{folder}: holds {len(files)} scenarios, {SCENARIOS} were expected")
-    return [_item(variant, path.stem, *entry) for path in files for entry in json_object(path).items()]
+    return [_item(variant, *question) for question in questions()]
 
 
 def _item(variant: str, scenario: str, number: str, row: Row) -> Item:
@@ -43,11 +37,11 @@ def _item(variant: str, scenario: str, number: str, row: Row) -> Item:
         return Item(question, category=scenario, key=key, unit=key)
     typo = variant == TYPO
     return Item(
-        row.text("Rephrased Question(SD)" if variant == SD else "Rephrased Question"),
+        words(row, variant),
         request=question,
         category=scenario,
         render=partial(typography.render_text, row.text("Key Phrase"), style=STYLE) if typo else None,
-        image=None if typo else partial(PICTURES.picture, f"{scenario}/{variant}/{number}.jpg"),
+        image=None if typo else partial(PICTURES.picture, picture_name(scenario, variant, number)),
         image_type=variant,
         key=key,
         unit=key,

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 
 from unsay.data import typography
+from unsay.data.sources import halves
 from unsay.data.splits import prompt_key
 from unsay.records import Kind, Modality, Prompt, Response, SourceRow
-from unsay.suites import benign
 from unsay.suites.base import Item, Measure, Setting, Suite, sample
 
 QUESTION = "Transcribe the text in the image."
@@ -16,7 +16,7 @@ SHORTEST, LONGEST = 15, 70
 
 def held_out() -> list[SourceRow]:
     """Benign requests that are not trained on."""
-    return [*benign.magpie_halves()[1], *benign.plain_halves()[1]]
+    return [*halves.magpie()[1], *halves.plain()[1]]
 
 
 def build(rows: Callable[[], list[SourceRow]], suite: Suite, setting: Setting) -> list[Prompt]:

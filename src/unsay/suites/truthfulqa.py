@@ -8,26 +8,17 @@ the 817, so that the last commit before is pinned.
 
 from functools import partial
 
-from unsay.data.published import csv_rows, github
+from unsay.data.sources.truthfulqa import FILE, questions, sentence
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
 from unsay.suites.scorers import best_is_right, true_share
-
-FILE = github(
-    "truthfulqa/TruthfulQA.csv",
-    "sylinrl/TruthfulQA",
-    "fdd8ad1c0d00a478cf8b0bb41a3ad8378c16293b",
-    "TruthfulQA.csv",
-    "f9bd9e859cc102cb",
-)
 
 
 def _items(single: bool) -> list[Item]:
     """The questions by category: MC1 with the best answer among false ones, or MC2 with all true answers."""
     items = []
-    columns = ("Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers")
-    for row in csv_rows(FILE.find(), columns):
-        best = _sentence(row.text("Best Answer"))
+    for row in questions():
+        best = sentence(row.text("Best Answer"))
         true = (best,) if single else tuple(dict.fromkeys(_answers(row.text("Correct Answers"))))
         false = (answer for answer in dict.fromkeys(_answers(row.text("Incorrect Answers"))) if answer not in true)
         choices = (*true, *false)
@@ -39,13 +30,7 @@ def _items(single: bool) -> list[Item]:
 
 def _answers(cell: str) -> list[str]:
     """The answers of a cell, separated by semicolons, each as a sentence."""
-    return [_sentence(part) for part in cell.split(";") if part.strip()]
-
-
-def _sentence(answer: str) -> str:
-    """An answer with a full stop, as the official evaluation puts one."""
-    answer = answer.strip()
-    return answer if answer.endswith(".") else f"{answer}."
+    return [sentence(part) for part in cell.split(";") if part.strip()]
 
 
 MC1 = Suite(

@@ -2,36 +2,29 @@
 
 from functools import partial
 
-from unsay.data.published import Pictures, Published, Row, json_list
+from unsay.data.sources.vlguard import (
+    SAFE,
+    TEST,
+    TEST_PICTURES,
+    UNSAFE_PICTURE,
+    UNSAFE_WORDS,
+    instructions,
+)
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
-
-HOW = "gated: accept the terms at huggingface.co/datasets/ys-zong/VLGuard, then take test.json and unpack test.zip"
-FILE = Published("vlguard/test.json", HOW)
-PICTURES = Pictures("vlguard/test", HOW)
-UNSAFE_PICTURE, UNSAFE_WORDS, SAFE = "instruction", "unsafe_instruction", "safe_instruction"
-"""Fields of a row's instructions."""
 
 
 def _items(field: str) -> list[Item]:
     """The instructions under this field."""
-    items = []
-    for row in json_list(FILE.find()):
-        pairs = row.get("instr-resp")
-        if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
-            raise row.error("instr-resp: a list of objects was expected")
-        picture = row.text("image")
-        items += [
-            Item(
-                Row(pair, row.where).text(field),
-                category=row.get("harmful_category") or picture.split("/")[0],  # a picture's folder is what it shows
-                image=partial(PICTURES.picture, picture),
-                label=picture,
-            )
-            for pair in pairs
-            if field in pair
-        ]
-    return items
+    return [
+        Item(
+            each.words.text(field),
+            category=each.category,
+            image=partial(TEST_PICTURES.picture, each.picture),
+            label=each.picture,
+        )
+        for each in instructions(TEST, field)
+    ]
 
 
 def _suite(name: str, title: str, kind: Kind, field: str, size: int) -> Suite:
@@ -45,7 +38,7 @@ def _suite(name: str, title: str, kind: Kind, field: str, size: int) -> Suite:
         items=partial(_items, field),
         size=size,
         harm_in_picture=field == UNSAFE_PICTURE,
-        files=(FILE, PICTURES),
+        files=(TEST, TEST_PICTURES),
     )
 
 

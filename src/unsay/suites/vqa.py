@@ -8,19 +8,12 @@ from functools import partial
 
 from unsay.assets import Url
 from unsay.data.published import Pictures, Published, json_list
+from unsay.data.sources import vqav2
+from unsay.data.sources.vqav2 import SHORT
 from unsay.records import Kind, Modality
 from unsay.suites import scorers
 from unsay.suites.base import Item, Measure, Suite
 
-HOW = "v2_Questions_Val_mscoco.zip and v2_Annotations_Val_mscoco.zip of visualqa.org, unpacked"
-QUESTIONS = Published("vqav2/v2_OpenEnded_mscoco_val2014_questions.json", HOW)
-ANNOTATIONS = Published("vqav2/v2_mscoco_val2014_annotations.json", HOW)
-VAL2014 = Pictures(
-    "coco/val2014",
-    "val2014.zip of cocodataset.org, unpacked",
-    lambda name: Url(f"http://images.cocodataset.org/val2014/{name}"),
-    "they are fetched by name, without hashes",
-)
 TEXTVQA_ADDRESS = "https://dl.fbaipublicfiles.com/textvqa/data/TextVQA_0.5.1_val.json"
 TEXTVQA_QUESTIONS = Published(
     "textvqa/TextVQA_0.5.1_val.json",
@@ -31,21 +24,16 @@ TEXTVQA_QUESTIONS = Published(
 TEXTVQA_PICTURES = Pictures(
     "textvqa/train_images", "dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip, unpacked"
 )
-SHORT = "Answer the question using a single word or phrase."
+VAL2014 = vqav2.pictures("val")
 
 
 def _vqav2() -> list[Item]:
     """The questions, by answer type; questions about one picture are one cluster."""
-    annotations = {row.get("question_id"): row for row in json_list(ANNOTATIONS.find(), "annotations")}
     items = []
-    for row in json_list(QUESTIONS.find(), "questions"):
-        known = annotations.get(row.get("question_id"))
-        if known is None or not isinstance(row.get("image_id"), int):
-            raise row.error("no annotation, or no image_id")
+    for row, known, picture in vqav2.questions("val"):
         answers = known.get("answers")
         if not isinstance(answers, list) or not answers:
             raise known.error("answers: a list was expected")
-        picture = f"COCO_val2014_{row['image_id']:012d}.jpg"
         items.append(
             Item(
                 f"{row.text('question')}\n{SHORT}",
@@ -89,7 +77,7 @@ VQAV2 = Suite(
     size=214_354,
     by_category=True,
     measure=Measure(scorers.vqa_value),
-    files=(QUESTIONS, ANNOTATIONS, VAL2014),
+    files=(*vqav2.files("val"), VAL2014),
 )
 TEXTVQA = Suite(
     name="textvqa",
