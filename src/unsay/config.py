@@ -57,6 +57,11 @@ class DataConfig(BaseModel):
     answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
     recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")
 
+    @property
+    def built_in(self) -> bool:
+        """Whether all examples are those of the built-in recipe."""
+        return self.examples is None and not (self.forget or self.refuse or self.retain)
+
     def choices(self, role: Role) -> Choices:
         """The sources of a role; empty for the built-in ones."""
         return {Role.FORGET: self.forget, Role.REFUSE: self.refuse, Role.RETAIN: self.retain}[role]

@@ -15,6 +15,7 @@ from unsay.methods import build_method
 from unsay.models import load, save_adapter
 from unsay.records import Phase, Role, SourceRow
 from unsay.run import examples as run_examples
+from unsay.run import training_rows
 from unsay.run.cautions import training_cautions, training_note
 from unsay.run.directory import Run
 from unsay.run.examples import TrainingExamples, fits_recipe
@@ -64,7 +65,7 @@ def settings(steps=200, **more):
 def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, monkeypatch):
     run, none = opened(tmp_path), OwnAnswers([], Compliance(harmful=0, requests=3, failed=0))
     monkeypatch.setattr(
-        run_examples, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")]
+        training_rows, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")]
     )
     monkeypatch.setattr(run_examples, "own_answers", lambda run, requests: none)
     with pytest.raises(UserError, match=r"no forget examples.* complied with 0 of 3 requests") as caught:

@@ -65,6 +65,7 @@ for _command in (
     plan_commands.plan,
     run_commands.report,
     evaluate_commands.suites,
+    data_commands.sources,
     data_commands.examples,
     evaluate_commands.methods,
 ):

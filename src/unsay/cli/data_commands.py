@@ -1,4 +1,4 @@
-"""The command `examples`: training examples made from your own data, whatever its shape."""
+"""Commands of training data: the list `sources`, and `examples`, made from your own data, whatever its shape."""
 
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,42 @@ from unsay.errors import UserError
 
 if TYPE_CHECKING:
     from unsay.data.recipe import OwnAnswer
+    from unsay.data.sources import Split
     from unsay.records import Example, Role, SourceRow
     from unsay.run.make_examples import Answering, MadeExamples
     from unsay.stages import Progress
+
+
+def sources(data_dir: DataDir = None) -> None:
+    """List the sources of training data: rows, modality, roles, licence, and whether they are available here."""
+    from unsay.data.sources import SOURCES
+
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in ("source", "roles"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("splits", overflow="fold")
+    for heading in ("licence", "here"):
+        table.add_column(heading, no_wrap=True)
+    missing: dict[str, str] = {}
+    for source in SOURCES.values():
+        lacking = {name: how for name, split in source.splits.items() if (how := split.missing) is not None}
+        missing |= {f"{source.name}, {name}": how for name, how in lacking.items()}
+        here = "yes" if not lacking else "part" if len(lacking) < len(source.splits) else "no"
+        splits = "\n".join(_described(name, split) for name, split in source.splits.items())
+        table.add_row(source.name, " ".join(source.roles), splits, source.licence.name, here)
+    console.print(table)
+    readable = sum(any(split.missing is None for split in source.splits.values()) for source in SOURCES.values())
+    say(f"\n{readable} of {len(SOURCES)} sources can be read here. A role takes the first split that serves it.")
+    if missing:
+        say("How to get the others (into the folder that --data-dir or UNSAY_DATA_DIR names):")
+        for name, how in missing.items():
+            say(f"  {name}: {how}")
+
+
+def _described(name: str, split: "Split") -> str:
+    """`pictures 500 typographic`; text is not said."""
+    rows = "" if split.rows is None else f" {split.rows:,}"
+    return f"{name}{rows}" + ("" if split.modality == "text" else f" {split.modality}")
 
 
 def examples(

