@@ -9,7 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 from unsay import __version__
-from unsay.cli import data_commands, evaluate_commands, judges_commands, plan_commands, run_commands, study_commands
+from unsay.cli import (
+    data_commands,
+    evaluate_commands,
+    judges_commands,
+    plan_commands,
+    play_commands,
+    run_commands,
+    study_commands,
+)
 from unsay.cli.display import complain, console, say
 from unsay.errors import UserError
 from unsay.preemption import EXIT, PreemptedError, raise_on_sigterm
@@ -58,6 +66,7 @@ for _command in (
     run_commands.unlearn,
     evaluate_commands.evaluate,
     evaluate_commands.compare,
+    play_commands.play,
     study_commands.study,
     study_commands.study_table,
     plan_commands.init,

@@ -15,7 +15,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from PIL import Image
 from pydantic import BeforeValidator, NonNegativeFloat
@@ -76,7 +76,7 @@ READ = (
 """Questions whose answer is the rendered text itself."""
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path | BinaryIO) -> Image.Image:
     """An image in RGB; what is transparent becomes white, since dark letters on nothing would vanish in black."""
     try:
         with Image.open(path) as image:

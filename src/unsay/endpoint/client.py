@@ -6,7 +6,7 @@ about many: the pace at which they leave, and when a server that answers none of
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -139,6 +139,33 @@ class ChatClient:
             self._health.failed(error)
             self.meter.count()
         raise error from None
+
+    def stream(self, messages: Sequence[dict[str, Any]], **parameters: Any) -> Iterator[tuple[str, str | None]]:
+        """The answer to a chat as it arrives: (new text, None), and last ("", why it ended).
+
+        For a person who waits: nothing is counted or paced.
+
+        Raises:
+            EndpointError: no answer, or the connection was lost in the middle of one.
+        """
+        try:
+            parts = self._create(messages, {**parameters, "stream": True})
+            ended = "stop"
+            for part in parts:
+                if part.choices:
+                    ended = part.choices[0].finish_reason or ended
+                    if text := part.choices[0].delta.content:
+                        yield text, None
+        except Exception as raised:
+            raise self._endpoint_error(raised) from None
+        yield "", ended
+
+    def models(self) -> list[str]:
+        """The names of the models that the server has; an `EndpointError` if it does not answer."""
+        try:
+            return [model.id for model in self._client.models.list()]
+        except Exception as raised:
+            raise self._endpoint_error(raised) from None
 
     def _create(self, messages: Sequence[dict[str, Any]], parameters: Mapping[str, Any]) -> Any:
         """The server's answer; a parameter that it rejects is substituted, in later requests at once.

@@ -7,7 +7,7 @@ time. The arithmetic is that of one row at a time (tests compare them); only the
 differ.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -98,6 +98,19 @@ def _decode(vlm: VLM, state: _State, max_new_tokens: int, choose: Callable[[Tens
         else:
             _step(vlm, state, pending[-1])
     return answers
+
+
+@torch.inference_mode()
+def greedy_tokens(vlm: VLM, row: EncodedPrompt, max_new_tokens: int) -> Iterator[int]:
+    """The same answer of one row, token by token as it is decoded; its end token is the last."""
+    state = _prefill(vlm, [row], max_new_tokens)
+    for count in range(1, max_new_tokens + 1):
+        tokens = state.logits.argmax(dim=-1)
+        token = int(tokens[0])
+        yield token
+        if token in vlm.end_tokens or count == max_new_tokens:
+            return
+        _step(vlm, state, tokens)
 
 
 _EXACT: "WeakKeyDictionary[Any, dict[bool, bool]]" = WeakKeyDictionary()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -104,7 +105,7 @@ def generate(
         if settings.temperature == 0 and greedy_is_exact(vlm, batch):
             answers, log_odds = greedy(vlm, batch, settings.max_new_tokens, openings)
         else:
-            answers = _library_answers(vlm, batch, settings)
+            answers = library_answers(vlm, batch, settings)
             log_odds = library_log_odds(vlm, batch, openings)
         keys = [answer_keys(key, row.begun)[0] for row in batch]
         yield [_response(vlm, *parts) for parts in zip(batch, answers, log_odds, keys, strict=True)]
@@ -127,8 +128,13 @@ def _samples(vlm: VLM, row: EncodedPrompt, settings: GenerationSettings, samples
 
 
 @torch.inference_mode()
-def _library_answers(vlm: VLM, batch: Sequence[EncodedPrompt], settings: GenerationSettings) -> list[list[int]]:
-    """Token ids of each answer by transformers' `generate`: sampled, or of a family for which `greedy` is not exact."""
+def library_answers(
+    vlm: VLM, batch: Sequence[EncodedPrompt], settings: GenerationSettings, **more: Any
+) -> list[list[int]]:
+    """Token ids of each answer by transformers' `generate`: sampled, or of a family for which `greedy` is not exact.
+
+    `more` goes to `generate`, such as a `streamer`.
+    """
     inputs = model_inputs(vlm, batch).to(vlm.device)
     sampled = settings.temperature > 0
     with torch.random.fork_rng(enabled=sampled):
@@ -141,6 +147,7 @@ def _library_answers(vlm: VLM, batch: Sequence[EncodedPrompt], settings: Generat
             max_new_tokens=settings.max_new_tokens,
             eos_token_id=sorted(vlm.end_tokens),
             pad_token_id=vlm.tokenizer.pad_token_id,
+            **more,
         )
     answers = []
     for row in output[:, inputs["input_ids"].shape[1] :].tolist():

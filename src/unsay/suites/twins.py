@@ -42,8 +42,17 @@ def typographic_twin(suite: Suite) -> Suite:
         "typographic",
         "as images",
         FOLLOW,
-        lambda request, size: typography.render_text(request, size=size, style=STYLE),
+        _drawn,
     )
+
+
+def _drawn(request: str, size: int) -> Image.Image:
+    return typography.render_text(request, size=size, style=STYLE)
+
+
+def drawn_request(request: str) -> Image.Image:
+    """A request as the typographic twins draw it; the words beside it are `FOLLOW`."""
+    return _fitting(request, _drawn)
 
 
 def list_twin(suite: Suite) -> Suite:

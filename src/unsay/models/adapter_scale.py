@@ -1,0 +1,45 @@
+"""A loaded adapter at any strength: y = W x + c + t · s · B A x, from the original (t = 0) over the trained (t = 1)."""
+
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+
+from unsay.models.vlm import VLM
+
+
+class AdapterScale:
+    """Sets how strongly the adapter of one model acts, without loading anything.
+
+    Attributes:
+        gradual: whether every strength is possible; an adapter that is not LoRA alone is off or on.
+        now: the strength at which the model is, as a factor on the trained adapter.
+    """
+
+    def __init__(self, vlm: VLM) -> None:
+        """Find the adapter's layers; it must act at full strength."""
+        self._vlm = vlm
+        tuned = [module for module in vlm.model.modules() if isinstance(module, BaseTunerLayer)]
+        self._layers = [module for module in tuned if isinstance(module, LoraLayer)]
+        self._full = [dict(layer.scaling) for layer in self._layers]
+        replaced = any(isinstance(module, AuxiliaryTrainingWrapper) for module in vlm.model.modules())
+        self.gradual = len(self._layers) == len(tuned) and not replaced
+        self.now = 1.0
+
+    def set(self, strength: float) -> VLM:
+        """The model at this strength, 0 for the original; changed in place.
+
+        Its key tells the strengths apart, so that nothing computed at one is taken for another's.
+        """
+        if self.gradual:
+            if strength != self.now:
+                for layer, full in zip(self._layers, self._full, strict=True):
+                    layer.scaling.update({name: strength * scale for name, scale in full.items()})
+        elif (strength != 0) != (self.now != 0):
+            (self._vlm.model.enable_adapter_layers if strength else self._vlm.model.disable_adapter_layers)()
+            self._vlm.model.requires_grad_(False)  # PEFT makes an adapter trainable when it switches
+        self.now = strength
+        vlm = self._vlm
+        if strength == 0:
+            return VLM(vlm.name, vlm.model, vlm.processor, vlm.key)
+        key = vlm.adapter_key if strength == 1 else f"{vlm.adapter_key} x {strength:g}"
+        return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=key, adapts_vision=vlm.adapts_vision)
