@@ -123,7 +123,7 @@ def _samples(vlm: VLM, row: EncodedPrompt, settings: GenerationSettings, samples
         if greedy_is_exact(vlm, [row]):
             answers += sample(vlm, row, count, settings.max_new_tokens, settings.temperature, seed)
         else:
-            answers += _library_answers(vlm, [row] * count, settings.model_copy(update={"seed": seed}))
+            answers += library_answers(vlm, [row] * count, settings.model_copy(update={"seed": seed}))
     return answers
 
 
