@@ -5,7 +5,7 @@ above the rooms.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,7 +16,7 @@ from unsay.data.source_choice import Choices, check_choices
 from unsay.errors import UserError
 from unsay.files import first_problem, parse_yaml, read_text, write_text
 from unsay.generation.server import EndpointResponderSettings
-from unsay.generation.settings import GenerationSettings
+from unsay.generation.settings import GenerationSettings, OwnAnswerSettings
 from unsay.judges import judge_settings
 from unsay.methods import METHODS, build_method
 from unsay.models.precision import ModelSettings
@@ -54,7 +54,25 @@ class DataConfig(BaseModel):
     retain_modality: Mixture | None = Field(
         None, description="the same for retain examples, if it differs from forget and refuse; null means the same"
     )
-    answer_tokens: int = Field(40, ge=1, description="length of the model's own harmful answers that it will unlearn")
+    answer_tokens: int = Field(40, ge=1, description="longest of the model's own answers, in tokens")
+    own_answers: OwnAnswerSettings = Field(
+        OwnAnswerSettings(), description="how the harmful answers that the model will unlearn are drawn out of it"
+    )
+    forget_answers: Literal["given", "own"] = Field(
+        "given",
+        description="given takes a source's harmful answer where it has one and draws out the others; own draws out "
+        "all, and takes the source's only where the model gives in to nothing",
+    )
+    retain_answers: Literal["given", "own"] | None = Field(
+        None,
+        description="given: the answers that come with the normal requests (of written ones SmolLM2-135M's); own: "
+        "the model's; null: given for the pocket, own for any other model",
+    )
+    responder: EndpointResponderSettings | None = Field(
+        None,
+        description="a server of this same model (OpenAI-compatible, such as vLLM's) that gives its own answers: {url, "
+        "model}; null asks the model loaded here",
+    )
     recipe: RecipeSettings = Field(RecipeSettings(), description="the built-in examples: how much of what")
 
     @property

