@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Role(StrEnum):
@@ -124,9 +124,6 @@ class Prompt(Record):
     """The system prompt of this row; it replaces the run's."""
     turns: tuple[Turn, ...] = ()
     """The conversation before the prompt, oldest turn first."""
-    # Left out of keys and files where it is not used, so that those of other prompts stay as in earlier versions.
-    begun: str | None = Field(None, exclude_if=lambda value: value is None)
-    """The first words of the answer, put into the model's mouth; the response holds only what it adds to them."""
     condition: Condition = Condition.NO_IMAGE
     """By default `real image` if there is an image, otherwise `no image`."""
     image_type: str | None = None

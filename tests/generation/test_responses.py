@@ -16,7 +16,6 @@ from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings, check_images, respond
 from unsay.generation import responses as local_module
-from unsay.generation.prompts import encode_prompts
 from unsay.generation.responses import ResponseCache, generate, model_key
 from unsay.models.vlm import control_token_escaper
 from unsay.records import Kind, Modality, Prompt
@@ -344,29 +343,3 @@ def test_every_text_gets_an_answer(tiny_vlm, pictures, tmp_path, text, pictured)
     assert found.prompt == text
     assert found.image_tokens == (tiny.IMAGE_SIZE // 16) ** 2 * pictured
     json.loads(found.model_dump_json())
-
-
-# ------------------------------------------------------------------------------------------- answers that are begun
-
-
-def test_an_answer_that_is_begun_goes_on_from_its_first_words(any_vlm, tmp_path):
-    """The model reads the words behind the template's own lead; its answer is what it adds, under a key of its own."""
-    plain = prompt("Why?")
-    begun = plain.model_copy(update={"begun": "Mix flour"})
-    (row,), (bare,) = (encode_prompts(any_vlm, [one], SHORT) for one in (begun, plain))
-    assert row.text == bare.text + any_vlm.answer_lead + "Mix flour"
-    (first,) = respond(any_vlm, [plain], SHORT, tmp_path / "a.jsonl")
-    (second,) = respond(any_vlm, [begun], SHORT, tmp_path / "a.jsonl")
-    inputs = any_vlm.tokenizer([row.text], return_tensors="pt", add_special_tokens=False)
-    whole = any_vlm.base.generate(**inputs, do_sample=False, max_new_tokens=SHORT.max_new_tokens)
-    added = whole[0, inputs["input_ids"].shape[1] :]
-    assert second.response == any_vlm.tokenizer.decode(added, skip_special_tokens=True).strip()
-    assert second.response != first.response
-    assert respond(any_vlm, [plain], SHORT, tmp_path / "a.jsonl") == [first]
-
-
-def test_only_a_prompt_that_is_begun_says_so_in_keys_and_files():
-    plain = prompt("Why?")
-    assert "begun" not in plain.model_dump(mode="json")
-    begun = plain.model_copy(update={"begun": "Mix flour"})
-    assert Prompt.model_validate_json(begun.model_dump_json()) == begun

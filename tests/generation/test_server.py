@@ -83,18 +83,19 @@ def test_a_prompts_own_system_prompt_and_the_turns_before_it_are_sent() -> None:
 
 
 def test_a_server_goes_on_from_the_first_words_of_an_answer(tmp_path: Path) -> None:
-    row = prompt(0).model_copy(update={"begun": "Sure"})
-    with serving(lambda body, number: says("thing")) as server:
-        (answer,) = responder(server.url, extra={"top_k": 1}).respond([row], SETTINGS, tmp_path / "a.jsonl")
-        responder(server.url).respond([prompt(1)], SETTINGS, tmp_path / "b.jsonl")
-    begun, plain = server.asked
+    with serving(lambda body, number: says(" thing")) as server:
+        asking = responder(server.url, extra={"top_k": 1}, concurrency=1)
+        both = asking.respond([prompt(0), prompt(1)], SETTINGS, tmp_path / "a.jsonl", begun={"row 0": "Sure"})
+        (again,) = responder(server.url, extra={"top_k": 1}).respond([prompt(0)], SETTINGS, tmp_path / "a.jsonl")
+    begun, plain, unbegun = server.asked
     assert [(turn["role"], turn["content"]) for turn in begun["messages"]] == [
         ("user", "[request 0]"),
         ("assistant", "Sure"),
     ]
     assert (begun["continue_final_message"], begun["add_generation_prompt"], begun["top_k"]) == (True, False, 1)
-    assert answer.response == "thing"
-    assert "continue_final_message" not in plain
+    assert [row.response for row in both] == ["Sure thing", "thing"]
+    assert again.response == "thing"  # another answer than the one that was begun
+    assert not {"continue_final_message"} & {*plain, *unbegun}
 
 
 def test_a_failed_request_is_no_answer_and_is_asked_again(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from unsay.run import training_rows
 from unsay.run.cautions import training_cautions, training_note
 from unsay.run.directory import Run
 from unsay.run.examples import TrainingExamples, fits_recipe
-from unsay.run.own_answers import Compliance, OwnAnswers
+from unsay.run.own_answers import OwnAnswers
 from unsay.scoring import read_scores
+from unsay.scoring.red_team import Attempt, RedTeam
 from unsay.stages import Silent
 from unsay.training.encode import answer_tokens, encode
 from unsay.training.plan import methods_without, plan_training
@@ -38,8 +39,14 @@ def opened(folder, text=""):
 
 def examples_of(run, rows, answer_tokens=None):
     """Rows as the examples of a run, whose model complied with 3 of 5 requests."""
-    compliance = Compliance(harmful=3, requests=5, failed=1) if run.config.data.examples is None else None
-    return TrainingExamples(rows, [], answer_tokens or {}, compliance)
+    own = None if run.config.data.examples is not None else red_team(3, 5, 1)
+    return TrainingExamples(rows, [], answer_tokens or {}, own)
+
+
+def red_team(gave_in, requests, failed):
+    """What a model gave in to that was asked in words alone."""
+    attempt = Attempt(way="words", asked=requests, gave_in=gave_in, failed=failed)
+    return RedTeam(model="m", judge="rules", answer_tokens=40, requests=requests, attempts=(attempt,))
 
 
 def planned(run, rows, chosen):
@@ -63,7 +70,7 @@ def settings(steps=200, **more):
 
 
 def test_a_model_that_complied_with_nothing_is_told_so_and_what_to_do(tmp_path, monkeypatch):
-    run, none = opened(tmp_path), OwnAnswers([], Compliance(harmful=0, requests=3, failed=0))
+    run, none = opened(tmp_path), OwnAnswers([], red_team(0, 3, 0))
     monkeypatch.setattr(
         training_rows, "harmful_requests", lambda run, suites: [SourceRow(text="[request 1]", source="toy")]
     )
@@ -106,7 +113,7 @@ def test_enough_rows_are_counted_without_alarm(tmp_path):
     found = cautioned(opened(tmp_path), tiny.examples(24), settings())
     assert [caution.severe for caution in found] == [False, False]
     assert found[0].text.startswith("Before training the model complied with 3 of 5 requests")
-    quiet = opened(tmp_path / "other", "method: refusal-sft")
+    quiet = opened(tmp_path / "other", "method: refusal-sft\ndata: {retain_answers: given}")
     assert [FOREIGN in caution.text for caution in cautioned(quiet, tiny.examples(24), settings())] == [True]
 
 
@@ -166,14 +173,17 @@ def test_cut_refusals_are_counted_and_said_in_red(tmp_path):
         ("method: grad-diff", True, True),
         ("method: rmu", True, False),
         ("method: task-vector", False, False),
-        ("method: grad-diff\ndata: {examples: x.jsonl}", False, False),
     ],
 )
 def test_packaged_answers_are_not_taken_for_the_models_own(tmp_path, text, anchored, taught):
-    found = cautioned(opened(tmp_path, text), tiny.examples(24), settings(20))
+    chosen = opened(tmp_path, f"{text}\ndata: {{retain_answers: given}}")
+    found = cautioned(chosen, tiny.examples(24), settings(20))
     texts = [caution.text for caution in found if FOREIGN in caution.text]
     assert bool(texts) == anchored
     assert any("teaches it these answers" in text for text in texts) == taught
+    for own in ("", "\ndata: {retain_answers: own}", "\ndata: {examples: x.jsonl, retain_answers: given}"):
+        unsaid = cautioned(opened(tmp_path / f"{len(own)}", text + own), tiny.examples(24), settings(20))
+        assert not any(FOREIGN in caution.text for caution in unsaid)
 
 
 # ------------------------------------------------------------------------------------------------------------ precision

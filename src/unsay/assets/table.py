@@ -152,12 +152,21 @@ ASSETS: dict[str, Asset] = {
                 "pyrit/datasets/jailbreak/templates": {
                     "aim.yaml": (2_037, "2b685c9509991182e0f93b42f1442244561c4ddce1e6cce759a18cce6446410f"),
                     "evil_confidant.yaml": (825, "3bb914c804ac7c698475530ea662a0075dd65f37ca276349da49625345109b3e"),
-                    "hypothetical_response.yaml": (595, "1306c0700bdc3f49beb3bac152bc169c15f470cb34d7b420928c53a3a1ef8b61"),
+                    "hypothetical_response.yaml": (
+                        595,
+                        "1306c0700bdc3f49beb3bac152bc169c15f470cb34d7b420928c53a3a1ef8b61",
+                    ),
                     "prefix_injection.yaml": (385, "3906c2fac67c8287ed0df2c39e95796c22d73eff89e850399defcbf44f0d37ed"),
-                    "refusal_suppression.yaml": (979, "2dbcb1b175c8fa98b74b9e659ccb702728512f1f1011b5875518b344f4474056"),
+                    "refusal_suppression.yaml": (
+                        979,
+                        "2dbcb1b175c8fa98b74b9e659ccb702728512f1f1011b5875518b344f4474056",
+                    ),
                     "style_injection.yaml": (486, "1773a326ff50266656684da5afb8904d6fa46bcf5aeb58b7564eb2b34dca209a"),
                     "text_continuation.yaml": (580, "6f0868256beadae9460ad82b5df94362f0cd080e6ed95a672b7bcb1ed3a9cafd"),
-                    "wikipedia_with_title.yaml": (472, "a2b8ced05da2874154764910b265d35a5fea1432a2b574b346981a561e122023"),
+                    "wikipedia_with_title.yaml": (
+                        472,
+                        "a2b8ced05da2874154764910b265d35a5fea1432a2b574b346981a561e122023",
+                    ),
                 },
             }
         ),

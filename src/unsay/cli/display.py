@@ -35,11 +35,15 @@ def complain(line: str) -> None:
 
 
 def show_scores(scores: "Scores", out: Path) -> None:
-    """Print the table of scores, what was not evaluated, and the path of the report."""
-    from unsay.reports import table
+    """Print what the original model gave in to, the table of scores, what was not evaluated, and the report's path."""
+    from unsay.reports import red_team_table, table
     from unsay.scoring import coverage_cautions
+    from unsay.scoring.red_team import read_red_team
 
     console.print()
+    if (red_team := read_red_team(out)) is not None and len(red_team.ways) > 1:
+        console.print(red_team_table(red_team))
+        console.print()
     console.print(table(scores))
     for caution in coverage_cautions(scores.asked, scores.left_out):
         say(caution.text)

@@ -90,6 +90,10 @@ class RecipeSettings(BaseModel):
         return self
 
 
+GIVEN = "given"
+"""In the place of a way, for an answer that nobody drew out of the model."""
+
+
 class OwnAnswer(Record):
     """What the model itself says to a request, before any training; or what the request's source says."""
 
@@ -98,7 +102,7 @@ class OwnAnswer(Record):
     complete: bool
     category: str | None = None
     way: str = "words"
-    """What drew it out of the model (`unsay.generation.ways`), or `given` for a source's answer."""
+    """What drew it out of the model (`unsay.generation.ways`); `given` for the answer of a source."""
 
 
 def harmful_pool() -> list[SourceRow]:
@@ -159,13 +163,18 @@ def forget_examples(
         prompt = _formatted(row, settings, seed, "forget")
         for own in known.get(row.text) or _given(row):
             named = {"category": own.category, "source": source or row.source}
+            if own.way not in ("words", GIVEN):
+                named["source"] = f"{named['source']}, {own.way}"
             examples.append(_example(Role.FORGET, row.model_copy(update=named), own.answer, own.complete, prompt))
     return examples
 
 
 def _given(row: SourceRow) -> list[OwnAnswer]:
     """The harmful answers that the row's source has."""
-    return [OwnAnswer(request=row.text, answer=answer, complete=True, category=row.category) for answer in row.harmful]
+    return [
+        OwnAnswer(request=row.text, answer=answer, complete=True, category=row.category, way=GIVEN)
+        for answer in row.harmful
+    ]
 
 
 def refuse_examples(rows: Sequence[SourceRow], settings: RecipeSettings, seed: int) -> list[Example]:

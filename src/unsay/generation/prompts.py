@@ -77,11 +77,17 @@ def encode_prompts(
     return rows
 
 
+def fits(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> bool:
+    """Whether a prompt and the longest answer to it fit the model's context."""
+    image = file_key(Path(prompt.image)) if prompt.image is not None else None
+    row = EncodedPrompt(prompt, _chat_text(vlm, prompt, settings), (), image)
+    return vlm.context is None or len(model_inputs(vlm, [row])["input_ids"][0]) + settings.max_new_tokens <= vlm.context
+
+
 def _chat_text(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> str:
     turns = [turn.model_copy(update={"text": vlm.escape(turn.text)}) for turn in prompt.turns]
     system = settings.system if prompt.system is None else vlm.escape(prompt.system)
-    text = vlm.render(vlm.escape(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
-    return text if prompt.begun is None else text + vlm.answer_lead + vlm.escape(prompt.begun)
+    return vlm.render(vlm.escape(prompt.prompt), image=prompt.image is not None, system=system, turns=turns)
 
 
 def model_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> Any:

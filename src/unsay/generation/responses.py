@@ -213,8 +213,7 @@ class ResponseCache:
 
 def _key(prompt: Prompt, model_key: str) -> str:
     # Only what is given is added: keys of prompts without a system prompt and turns stay as in earlier versions.
-    context: list[object] = [prompt.system, prompt.turns] if prompt.system is not None or prompt.turns else []
-    context += [] if prompt.begun is None else ["begun", prompt.begun]
+    context = [prompt.system, prompt.turns] if prompt.system is not None or prompt.turns else []
     return content_key(model_key, prompt.prompt, file_key(Path(prompt.image)) if prompt.image else None, *context)
 
 

@@ -8,7 +8,7 @@ requests only the missing ones. Thus an unanswered prompt is never counted as sa
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from unsay.endpoint import (
 )
 from unsay.errors import UserError
 from unsay.files import content_key, write_rows
-from unsay.generation.responses import Progress, ResponseCache, check_images
+from unsay.generation.responses import Progress, ResponseCache, answer_keys, check_images
 from unsay.generation.settings import GenerationSettings
 from unsay.records import Prompt, Record, Response
 
@@ -88,10 +88,13 @@ class EndpointResponder:
         generation: GenerationSettings,
         path: Path,
         progress: Progress | None = None,
+        *,
+        begun: Mapping[str, str] | None = None,
     ) -> list[Response]:
         """Answer every prompt and write the rows to `path`, in the order of the prompts.
 
-        Each answer is added to `cache.jsonl` beside `path` as soon as it arrives.
+        Each answer is added to `cache.jsonl` beside `path` as soon as it arrives. `begun` is prompt id → the words that
+        its answer begins with, as if the model had said them; the rows hold them too.
 
         Raises:
             UserError: an image is unreadable, or prompts got no answer: how many, why, and what to do.
@@ -102,13 +105,15 @@ class EndpointResponder:
         key = self.model_key(generation)
         ignored = IgnoredParameters(cache.journal.path, key)
         self._noted |= ignored.names
-        done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, key)) is not None}
+        words = {prompt.id: (begun or {}).get(prompt.id, "") for prompt in prompts}
+        keys = {name: answer_keys(key, first)[0] for name, first in words.items()}
+        done = {prompt.id: row for prompt in prompts if (row := cache.get(prompt, keys[prompt.id])) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in done]
         failed: list[FailedRequest] = []
 
         def answer_prompt(prompt: Prompt) -> Response:
             """The answer, cached here: an interrupted caller does not get it, but has paid for it."""
-            answer = self._request(prompt, generation, key)
+            answer = self._request(prompt, generation, keys[prompt.id], words[prompt.id])
             ignored.note(self.client.ignored)
             cache.add([(prompt, answer)])
             return answer
@@ -141,11 +146,11 @@ class EndpointResponder:
         write_rows(path, responses)
         return responses
 
-    def _request(self, prompt: Prompt, generation: GenerationSettings, key: str) -> Response:
-        body = self.settings.extra | (CONTINUED if prompt.begun is not None else {})
+    def _request(self, prompt: Prompt, generation: GenerationSettings, key: str, begun: str) -> Response:
+        body = self.settings.extra | (CONTINUED if begun else {})
         extra: dict[str, Any] = {"extra_body": body} if body else {}
         answer = self.client.complete(
-            messages(prompt, generation.system),
+            messages(prompt, generation.system, begun),
             max_tokens=generation.max_new_tokens,
             temperature=generation.temperature,
             seed=generation.seed,
@@ -154,7 +159,7 @@ class EndpointResponder:
         if answer.finish_reason not in FINISHED:
             fault = Fault.CONTENT if answer.finish_reason == "content_filter" else Fault.SERVER
             raise EndpointError(f"the server ended the answer with '{answer.finish_reason[:40]}'", fault)
-        return _response(prompt, answer, key)
+        return _response(prompt, answer, key, begun)
 
 
 def _what_helps(failed: Sequence[FailedRequest]) -> str:
@@ -176,7 +181,7 @@ def _what_helps(failed: Sequence[FailedRequest]) -> str:
     return advice[0].upper() + advice[1:]
 
 
-def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
+def messages(prompt: Prompt, system: str | None, begun: str = "") -> list[dict[str, Any]]:
     """One prompt in OpenAI's chat format, with its system prompt, earlier turns and the answer's first words.
 
     A picture comes before the prompt's text, as PNG in a data URL.
@@ -188,8 +193,8 @@ def messages(prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
     system = system if prompt.system is None else prompt.system
     opening = [] if system is None else [{"role": "system", "content": system}]
     turns = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
-    begun = [] if prompt.begun is None else [{"role": "assistant", "content": prompt.begun}]
-    return [*opening, *turns, {"role": "user", "content": content}, *begun]
+    last = [{"role": "assistant", "content": begun}] if begun else []
+    return [*opening, *turns, {"role": "user", "content": content}, *last]
 
 
 def data_url(path: Path) -> str:
@@ -199,14 +204,14 @@ def data_url(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _response(prompt: Prompt, answer: Completion, key: str) -> Response:
+def _response(prompt: Prompt, answer: Completion, key: str, begun: str) -> Response:
     return Response(
         id=prompt.id,
         suite=prompt.suite,
         modality=prompt.modality,
         prompt=prompt.prompt,
         image=prompt.image,
-        response=answer.text.strip(),
+        response=(begun + answer.text).strip(),
         finish_reason=answer.finish_reason,
         tokens=answer.tokens_out,
         # Servers count a picture's tokens among the prompt's and do not report them apart.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from unsay.data.sources.wheels import REQUEST, jailbreaks
 from unsay.errors import UserError
-from unsay.generation.settings import GenerationSettings, OwnAnswerSettings
+from unsay.generation.settings import OwnAnswerSettings
 from unsay.records import Modality, Prompt
 from unsay.suites import twins
 
@@ -39,24 +39,25 @@ class Asking:
         way: its name in `WAYS`.
         detail: which of the way's several attempts it is.
         dress: how the prompt is made from the request in words.
-        settings: of the generation, beside the length of the answer.
+        begun: the first words of the answer.
+        samples: answers to each prompt.
+        temperature: 0 is greedy.
     """
 
     way: str
-    detail: str
-    dress: Dress
-    settings: GenerationSettings = GenerationSettings()
+    detail: str = ""
+    dress: Dress = lambda prompt, _folder: prompt
+    begun: str = ""
+    samples: int = 1
+    temperature: float = 0.0
 
 
 def _words(_settings: OwnAnswerSettings) -> list[Asking]:
-    return [Asking("words", "", lambda prompt, _folder: prompt)]
+    return [Asking("words")]
 
 
 def _prefill(_settings: OwnAnswerSettings) -> list[Asking]:
-    def begun(prompt: Prompt, _folder: Path, words: str) -> Prompt:
-        return prompt.model_copy(update={"begun": words})
-
-    return [Asking("prefill", words.splitlines()[0], partial(begun, words=words)) for words in BEGINNINGS]
+    return [Asking("prefill", words.splitlines()[0], begun=words) for words in BEGINNINGS]
 
 
 def _pictured(_settings: OwnAnswerSettings, form: str) -> list[Asking]:
@@ -71,7 +72,7 @@ def _pictured(_settings: OwnAnswerSettings, form: str) -> list[Asking]:
             | {"prompt": words, "image": str(path), "modality": Modality.TYPOGRAPHIC}
         )
 
-    return [Asking(form, "", dress)]
+    return [Asking(form, dress=dress)]
 
 
 def _templates(_settings: OwnAnswerSettings) -> list[Asking]:
@@ -85,10 +86,7 @@ def _templates(_settings: OwnAnswerSettings) -> list[Asking]:
 
 
 def _samples(settings: OwnAnswerSettings) -> list[Asking]:
-    return [
-        Asking("samples", str(number), lambda prompt, _folder: prompt, GenerationSettings(temperature=1.0, seed=number))
-        for number in range(1, settings.samples + 1)
-    ]
+    return [Asking("samples", samples=settings.samples, temperature=1.0)]
 
 
 WAYS: dict[str, Callable[[OwnAnswerSettings], list[Asking]]] = {

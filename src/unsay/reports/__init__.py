@@ -2,10 +2,10 @@
 
 - `html`: the page, from `report.html.j2`, `report.css` and `report.js`; `charts`, `samples`: what it shows.
 - `headline`, `findings`: its sentences, about several suites as one number.
-- `terminal`: the table that ends a run; `numbers`: how numbers are written; `imports`: results of other harnesses.
+- `terminal`: the tables that end a run; `numbers`: how numbers are written; `imports`: results of other harnesses.
 """
 
 from unsay.reports.html import ReportInputs, read_inputs, render, write_report
-from unsay.reports.terminal import table
+from unsay.reports.terminal import red_team_table, table
 
-__all__ = ["ReportInputs", "read_inputs", "render", "table", "write_report"]
+__all__ = ["ReportInputs", "read_inputs", "red_team_table", "render", "table", "write_report"]

@@ -20,6 +20,7 @@ from unsay.reports.imports import ImportedRow, imported
 from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
 from unsay.scoring.limits import MAX_FAILED
+from unsay.scoring.red_team import RedTeam, read_red_team
 from unsay.scoring.subsets import Subset, by_subset, subset_of
 
 Item = TypeVar("Item", Response, Verdict)
@@ -45,6 +46,7 @@ class ReportInputs:
     environment: dict[str, JsonValue] = field(default_factory=dict)
     config: str = ""  # the text of `config.yaml`
     imported: list[ImportedRow] = field(default_factory=list)  # numbers of other harnesses
+    red_team: RedTeam | None = None  # what the original model gave in to
 
 
 def write_report(run_dir: Path) -> Path:
@@ -114,6 +116,7 @@ def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
         environment=redact(environment if isinstance(environment, dict) else {"environment": environment}),
         config=redact_yaml(read_text(config)) if config.exists() else "",
         imported=imported(run_dir),
+        red_team=read_red_team(run_dir),
     )
 
 

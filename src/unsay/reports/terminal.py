@@ -1,4 +1,4 @@
-"""The table that ends a run in the terminal."""
+"""The tables that end a run in the terminal."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -12,6 +12,7 @@ from unsay.reports import numbers
 from unsay.reports.charts import HARMLESS, by_suite
 from unsay.reports.headline import compared_models, span_words
 from unsay.scoring import Scores, SuiteRow, UtilityRow
+from unsay.scoring.red_team import RedTeam
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 from unsay.statistics import ALPHA, Interval
 
@@ -49,6 +50,26 @@ def table(scores: Scores) -> RenderableType:
     parts += [_judge(scores), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
+
+
+def red_team_table(red_team: RedTeam) -> Table:
+    """One line for each way that was tried: requests asked, gave in, their share with its interval, and the sum."""
+    frame = Table(
+        title="Harmful requests of the training data that the original model gave in to",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        expand=True,
+        padding=(0, 1, 0, 0),
+    )
+    frame.add_column("asked", ratio=1, overflow="fold", header_style="dim")
+    for name in ("n", "gave in", "", "95% CI", "so far"):
+        frame.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    for way in red_team.ways:
+        span = numbers.span(way.interval, digits=0)
+        share = numbers.percent(way.share, digits=0)
+        frame.add_row(Text(way.title), f"{way.asked:,}", f"{way.gave_in:,}", share, span, f"{way.together:,}")
+    return frame
 
 
 def _frame(caption: str, width: int) -> Table:

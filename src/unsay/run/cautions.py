@@ -16,6 +16,7 @@ from unsay.records import Role
 from unsay.run.environment import weight_dtype
 from unsay.run.examples import TrainingExamples, fits_recipe
 from unsay.scoring import Caution, JudgeInfo, SuiteCoverage, blind_judge_cautions
+from unsay.scoring.red_team import RedTeam
 from unsay.suites import find_suite
 from unsay.training import TrainingPlan, TrainSettings
 
@@ -51,10 +52,10 @@ def training_cautions(config: RunConfig, examples: TrainingExamples, plan: Train
     """The limits of the training data that a reader of the scores must know, after so many steps."""
     cautions = []
     worn = _worn(plan, steps)
-    if examples.compliance is not None and Role.FORGET in _used(plan.needs):
+    if examples.red_team is not None and examples.red_team.requests and Role.FORGET in _used(plan.needs):
         reads = worn.pop(Role.FORGET, None)
         if reads is not None or not fits_recipe(config):
-            cautions.append(_own_answers(str(examples.compliance), reads, steps))
+            cautions.append(_own_answers(examples.red_team, reads, steps))
     for role, reads in worn.items():
         count = sum(example.role is role for example in examples.train)
         text = (
@@ -72,8 +73,10 @@ def training_cautions(config: RunConfig, examples: TrainingExamples, plan: Train
     return cautions
 
 
-def _own_answers(compliance: str, reads: int | None, steps: int) -> Caution:
-    text = f"Before training the model {compliance} that it was to unlearn; these answers are its forget examples"
+def _own_answers(red_team: RedTeam, reads: int | None, steps: int) -> Caution:
+    text = f"Before training the model {red_team} that it was to unlearn; these answers are its forget examples"
+    if red_team.given:
+        text += f", beside {red_team.given:,} of the requests' sources, which are not its own"
     if reads is None:
         return Caution(text=f"{text}.")
     return Caution(
@@ -90,8 +93,7 @@ def _foreign_answers(config: RunConfig, needs: Needs) -> Caution:
     )
     if config.method_settings.get("retain_ce_weight") or needs.companions.keys() & RETAIN_COMPANIONS:
         text += f", and {config.method} teaches it these answers"
-    advice = "Its own answers hold it better: `unsay examples --role retain --answer-with`, then data.examples."
-    return Caution(text=f"{text}. {advice}")
+    return Caution(text=f"{text}. Its own answers hold it better: data.retain_answers: own.")
 
 
 def _lost_gradients(config: RunConfig) -> Caution:
@@ -111,7 +113,8 @@ def _used(needs: Needs) -> frozenset[Role]:
 
 def _foreign_retain(config: RunConfig, needs: Needs) -> bool:
     """Whether the model is held to answers that the pocket VLM's language model wrote."""
-    return config.data.examples is None and not fits_recipe(config) and Role.RETAIN in _used(needs)
+    foreign = config.data.retain_answers == "given" and not fits_recipe(config)
+    return foreign and config.data.examples is None and Role.RETAIN in _used(needs)
 
 
 def _worn(plan: TrainingPlan, steps: int | None = None) -> dict[Role, int]:

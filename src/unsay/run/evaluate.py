@@ -15,7 +15,7 @@ from unsay.files import content_key, file_key, read_json, read_rows, read_text, 
 from unsay.generation import check_images, respond
 from unsay.generation.openings import OPENINGS
 from unsay.generation.server import EndpointResponder
-from unsay.judges import judge_all
+from unsay.judges import Judge, judge_all
 from unsay.judges.base import Pair, VerdictJournal
 from unsay.models import VLM
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
@@ -297,21 +297,21 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
     # key holds the verdicts themselves too, so that edited ones are not kept.
     if path.exists() and key_path.exists() and read_text(key_path) == f"{key} {file_key(path)}":
         return read_rows(path, Verdict)
-    verdicts = _judged_in_parts(run, list(zip(prompts, responses, strict=True)), partial)
+    verdicts = judged_in_parts(run.judge, list(zip(prompts, responses, strict=True)), partial)
     write_rows(path, verdicts)
     write_text(key_path, f"{key} {file_key(path)}")
     partial.unlink(missing_ok=True)
     return verdicts
 
 
-def _judged_in_parts(run: Run, pairs: list[Pair], path: Path) -> list[Verdict]:
-    """Every pair's verdict; each judged part is saved, so that a killed run judges only the rest."""
-    journal = VerdictJournal(path, run.judge.key, by_row=True)
+def judged_in_parts(judge: Judge, pairs: list[Pair], path: Path) -> list[Verdict]:
+    """Every pair's verdict; each judged part is saved in a journal, so that a killed run judges only the rest."""
+    journal = VerdictJournal(path, judge.key, by_row=True)
     verdicts = {pair[0].id: verdict for pair in pairs if (verdict := journal.get(pair)) is not None}
     waiting = [pair for pair in pairs if pair[0].id not in verdicts]
     for start in range(0, len(waiting), JUDGED_AT_ONCE):
         part = waiting[start : start + JUDGED_AT_ONCE]
-        for pair, verdict in zip(part, judge_all(run.judge, part), strict=True):
+        for pair, verdict in zip(part, judge_all(judge, part), strict=True):
             verdicts[pair[0].id] = verdict
             journal.add(pair, verdict)
     return [verdicts[prompt.id] for prompt, _ in pairs]

@@ -22,14 +22,16 @@ from unsay.data.sources import halves
 from unsay.data.splits import drop_overlap
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows
+from unsay.generation.ways import WAYS
 from unsay.methods import build_method
 from unsay.models.loading import NAMED
 from unsay.records import Example, Prompt, Role, SourceRow
 from unsay.run.directory import Run, absolute_image, outside_images, relative_image
 from unsay.run.overlap import check_disjoint, words_in_pictures
-from unsay.run.own_answers import Compliance, own_answers
+from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers, ways_of
 from unsay.run.suites import Suites, read_user_rows
 from unsay.run.training_rows import TrainingRows, sources_key, training_rows
+from unsay.scoring.red_team import RedTeam
 from unsay.stages import Spent
 from unsay.suites import find_suite
 from unsay.training import plan_training
@@ -45,8 +47,8 @@ class TrainingExamples:
     probe: list[Example]  # held-out retain examples, to watch for collapse
     # lengths of the training answers by role; empty for the recipe with the model it was made for
     answer_tokens: Mapping[str, Sequence[int]]
-    # of the original model, whose own answers are the forget examples; None for the user's examples
-    compliance: Compliance | None = None
+    # what the original model gave in to, whose own answers are the forget examples; None for the user's examples
+    red_team: RedTeam | None = None
 
 
 def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
@@ -56,19 +58,21 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
     plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
     given = config.data.examples
     chosen = None if given is not None else training_rows(run, suites)
-    asked = [] if chosen is None else [row for row in chosen.forget if not row.harmful]
-    own = own_answers(run, asked) if asked else None
-    all_asked = chosen is not None and len(asked) == len(chosen.forget)
-    if own is not None and all_asked and Role.FORGET in method.needs.roles and not own.harmful:
+    own = None if chosen is None else own_answers(run, chosen.forget)
+    if own is not None and Role.FORGET in method.needs.roles and not own.harmful and not own.red_team.given:
+        more = "" if len(ways_of(run)) == len(WAYS) else "Ask in more ways (data.own_answers.ways). "
         raise UserError(
             f"training data: no forget examples: {config.method} unlearns what the model itself says, and by the judge "
-            f"'{run.judge.name}' it {own.compliance}. Give harmful answers of your own (data.examples; `unsay "
-            "examples` makes the file), or take a method that needs none: "
-            f"{', '.join(methods_without(Role.FORGET))}"
+            f"'{run.judge.name}' it {own.red_team}. {more}Name a source that has harmful answers (data.forget; "
+            "`unsay sources` lists them), give your own (data.examples; `unsay examples` makes the file), or take a "
+            f"method that needs none: {', '.join(methods_without(Role.FORGET))}"
         )
-    compliance = None if own is None else own.compliance
+    red_team = None if own is None else own.red_team
     rendering = _rendering(run)
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    # A stage of its own, so that it is finished before this one begins.
+    asked = chosen is not None and retains_own_answers(run)
+    held = retain_answers(run, retain_rows(run, suites, chosen)) if chosen is not None and asked else []
     folder = run.folder / "train"
     paths = [run.examples_path, folder / "probe.jsonl"]
     lengths_path = folder / "answer_tokens.json"
@@ -80,7 +84,9 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
             made = rendering.render(made[0]), rendering.render(made[1])
         else:
             assert chosen is not None
-            made = _source_examples(run, held_out, rendering, chosen, [] if own is None else own.harmful)
+            assert own is not None
+            normal = held if asked else retain_answers(run, retain_rows(run, suites, chosen))
+            made = _source_examples(run, held_out, rendering, chosen, own.harmful, normal)
         check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
         lengths: dict[str, list[int]] = {}
         if fits_recipe(config):
@@ -92,12 +98,12 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
         for path, rows in zip(paths, made, strict=True):
             write_rows(path, [relative_image(run.folder, row) for row in rows])
         train, probe = ([absolute_image(run.folder, relative_image(run.folder, row)) for row in rows] for rows in made)
-        return TrainingExamples(train, probe, lengths, compliance)
+        return TrainingExamples(train, probe, lengths, red_team)
 
     def load() -> TrainingExamples:
         train, probe = ([absolute_image(run.folder, row) for row in read_rows(path, Example)] for path in paths)
         lengths = read_json(lengths_path) if lengths_path.exists() and not fits_recipe(config) else {}
-        return TrainingExamples(train, probe, lengths, compliance)
+        return TrainingExamples(train, probe, lengths, red_team)
 
     def outputs(made: TrainingExamples) -> list[Path]:
         images = {Path(row.image) for row in (*made.train, *made.probe) if row.image is not None}
@@ -116,9 +122,21 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
         examples_key(given),
         run.judge.key,
         [] if own is None else own.harmful,
+        *([held] if asked else []),
         *([images] if images else []),
     ]
     return run.stages.run("examples", "Put the training examples together", inputs, outputs, work, load=load)
+
+
+def retain_rows(run: Run, suites: Suites, rows: TrainingRows) -> list[SourceRow]:
+    """The normal requests that a run is held to, clear of every suite, with the answers that come with them."""
+    if rows.retain is not None:
+        return rows.retain
+    held_out = [prompt for prompts in suites.values() for prompt in prompts]
+    pools = retain_pools(halves.contrast()[0], halves.plain()[0], halves.magpie()[0])
+    if _rendering(run).pictured:
+        pools = [_renderable(pool, held_out) for pool in pools]
+    return choose_retain(pools, held_out, run.config.data.recipe, run.config.seed)
 
 
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
@@ -159,20 +177,19 @@ def _rendering(run: Run) -> Rendering:
 
 
 def _source_examples(
-    run: Run, held_out: list[Prompt], rendering: Rendering, rows: TrainingRows, answers: list[OwnAnswer]
+    run: Run,
+    held_out: list[Prompt],
+    rendering: Rendering,
+    rows: TrainingRows,
+    answers: list[OwnAnswer],
+    normal: list[SourceRow],
 ) -> tuple[list[Example], list[Example]]:
     """Training examples and probe of the chosen rows, with the recipe's formats, disjoint from the held-out prompts."""
     data, settings, seed = run.config.data, run.config.data.recipe, run.config.seed
-    chat, plain = halves.magpie()[0], halves.plain()[0]
-    normal = rows.retain
-    if normal is None:
-        pools = retain_pools(halves.contrast()[0], plain, chat)
-        if rendering.pictured:
-            pools = [_renderable(pool, held_out) for pool in pools]
-        normal = choose_retain(pools, held_out, settings, seed)
     retain, probe = retain_examples(normal, settings, seed)
     share = visual_share(run)
-    texts = drop_overlap(_renderable([*plain, *chat], held_out), held_out) if share else []
+    everyday = [*halves.plain()[0], *halves.magpie()[0]]
+    texts = drop_overlap(_renderable(everyday, held_out), held_out) if share else []
     visual = visual_questions(texts, rendering, round(len(retain) * share / (1 - share)))
     visual = drop_overlap(visual, held_out)
     source = None if data.forget else OWN

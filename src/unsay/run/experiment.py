@@ -11,9 +11,9 @@ from unsay.reports import write_report
 from unsay.run.cautions import training_cautions, vision_cautions
 from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import evaluate_phase
-from unsay.run.examples import prepare_examples
+from unsay.run.examples import prepare_examples, retain_rows
 from unsay.run.overlap import contamination_cautions
-from unsay.run.own_answers import own_answers
+from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers
 from unsay.run.score import score_run
 from unsay.run.suites import Suites, build_suites
 from unsay.run.train import join_training, plan_run, train_adapter
@@ -75,10 +75,13 @@ def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter |
 
 
 def evaluate_original(run: Run) -> Scores:
-    """Evaluate the original model, and collect its own harmful answers, for the arms of a study to reuse."""
+    """Evaluate the original model, and collect its own answers, for the arms of a study to reuse."""
     suites = build_suites(run)
     if run.config.data.examples is None:
-        own_answers(run, training_rows(run, suites).forget)
+        rows = training_rows(run, suites)
+        own_answers(run, rows.forget)
+        if retains_own_answers(run):
+            retain_answers(run, retain_rows(run, suites, rows))
     before = evaluate_phase(run, suites, Phase.BEFORE)
     scores = score_run(run, suites, [before], {})
     write_report(run.folder)

@@ -1,7 +1,27 @@
 """How many harmful requests gave in to which way of asking: what drew a model's own harmful answers out of it."""
 
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from unsay.errors import UserError
+from unsay.files import read_json
 from unsay.records import Record
 from unsay.statistics import Interval, wilson
+
+FILE = "train/red_team.json"
+"""Its place in a run directory."""
+
+
+TITLES = {
+    "words": "in words",
+    "prefill": "with the first words of the answer given",
+    "typographic": "as a picture",
+    "figstep": "as the heading of an empty list, in a picture",
+    "templates": "inside published jailbreaks",
+    "samples": "in words again, sampled at temperature 1",
+}
+"""The ways (`unsay.generation.ways`), for people."""
 
 
 class Attempt(Record):
@@ -29,6 +49,16 @@ class WayResult(Record):
     together: int
     """Requests that gave in to this way or to one before it."""
 
+    @property
+    def share(self) -> float | None:
+        """Of the requests that it was tried on; None where there were none."""
+        return self.gave_in / self.asked if self.asked else None
+
+    @property
+    def title(self) -> str:
+        """How the request was put, in words."""
+        return TITLES.get(self.way, self.way)
+
 
 class RedTeam(Record):
     """`train/red_team.json`: what the original model gave in to. The order of ways matters: each asks what is left."""
@@ -40,7 +70,7 @@ class RedTeam(Record):
     requests: int
     attempts: tuple[Attempt, ...] = ()
     wanted: int | None = None
-    """Answers at which no further way was tried; None where that did not end the search."""
+    """Answers at which no further way was tried; None where every way was."""
     given: int = 0
     """Requests beside or among these whose harmful answer is their source's and not the model's."""
 
@@ -76,3 +106,14 @@ class RedTeam(Record):
             parts.append(f"{self.failed:,} were not judged")
         inside = f" ({'; '.join(parts)})" if parts else ""
         return f"complied with {self.gave_in:,} of {self.requests:,} requests{inside}"
+
+
+def read_red_team(run_dir: Path) -> RedTeam | None:
+    """What a run's original model gave in to; None for a run that asked it nothing, or of an earlier version."""
+    path = run_dir / FILE
+    if not path.exists():
+        return None
+    try:
+        return RedTeam.model_validate(read_json(path))
+    except (UserError, ValidationError):
+        return None  # torn or of another version: the next run of the same settings writes it anew

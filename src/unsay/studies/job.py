@@ -34,7 +34,7 @@ STATUS_FILE = "arm.json"
 RESULT_FILES = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
 """Files without which a trained run is not finished, whatever its status says."""
 
-SHARED_STAGES = ("suites", "own-answers", "evaluate-before")
+SHARED_STAGES = ("suites", "own-answers", "normal-answers", "evaluate-before")
 """Stages that depend on the model and its prompts, and not on the training."""
 ANSWER_CACHES = {"own-answers": "train/cache.jsonl", "evaluate-before": "responses/cache.jsonl"}
 """Stage → the cache of its answers, of which an arm may need some although its own prompts are others."""
