@@ -33,7 +33,14 @@ SUITES = ("advbench", "advbench-typographic", "advbench-figstep", "contrast", "b
 
 def settings(model: Path, requests: int) -> RunConfig:
     """The demo's recipe in small, on another original model."""
-    recipe: dict[str, Any] = {"requests": requests, "contrast": 400, "plain": 100, "magpie": 150, "truthfulqa": 50, "probe": 24}
+    recipe: dict[str, Any] = {
+        "requests": requests,
+        "contrast": 400,
+        "plain": 100,
+        "magpie": 150,
+        "truthfulqa": 50,
+        "probe": 24,
+    }
     formats = {"wrapped": 0.2, "lists": 0.2, "scans": 0.2, "forms": 0.25}
     recipe |= formats | {f"retain_{name}": share for name, share in formats.items()}
     data = {"answer_tokens": 24, "own_answers": {"wanted": None}, "recipe": recipe}

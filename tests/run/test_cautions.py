@@ -111,7 +111,7 @@ def test_few_rows_that_are_read_many_times_are_said_in_red(tmp_path):
 
 def test_enough_rows_are_counted_without_alarm(tmp_path):
     found = cautioned(opened(tmp_path), tiny.examples(24), settings())
-    assert [caution.severe for caution in found] == [False, False]
+    assert [caution.severe for caution in found] == [False]
     assert found[0].text.startswith("Before training the model complied with 3 of 5 requests")
     quiet = opened(tmp_path / "other", "method: refusal-sft\ndata: {retain_answers: given}")
     assert [FOREIGN in caution.text for caution in cautioned(quiet, tiny.examples(24), settings())] == [True]

@@ -23,8 +23,10 @@ from unsay.judges.base import (
     GuardSettings,
     Judge,
     NoSettings,
+    Original,
     Pair,
     PanelSettings,
+    ProbeJudgeSettings,
     RulesSettings,
     judge_all,
 )
@@ -41,13 +43,15 @@ class JudgeEntry:
         needs: what it needs, in words.
         settings: their model.
         missing: what must be done before it can be used on this machine; None if nothing is known to be missing.
+        reads_original: whether `build` is also given the run's original model (`Original`), or None without one.
     """
 
-    build: Callable[[Any], Judge]
+    build: Callable[..., Judge]
     about: str
     needs: str
     settings: type[BaseModel] = NoSettings
     missing: Callable[[], str | None] = lambda: None
+    reads_original: bool = False
 
 
 def _rules(settings: RulesSettings) -> Judge:
@@ -56,10 +60,19 @@ def _rules(settings: RulesSettings) -> Judge:
     return RulesJudge(settings)
 
 
-def _probe(_settings: NoSettings) -> Judge:
+def _probe(settings: ProbeJudgeSettings, original: Original | None) -> Judge:
     from unsay.judges.probe import ProbeJudge
 
-    return ProbeJudge.default()
+    if settings.reader == "smollm2":
+        return ProbeJudge.default()
+    if original is None:
+        raise UserError(
+            "evaluation.judge_settings of 'probe': reader: original reads with a run's own model, and there is none "
+            "here; set it in the settings of a run whose model answers on this machine"
+        )
+    from unsay.judges.original_reader import original_probe
+
+    return original_probe(original)
 
 
 def _guard(name: str, settings: GuardSettings) -> Judge:
@@ -74,10 +87,10 @@ def _endpoint(settings: EndpointJudgeSettings) -> Judge:
     return EndpointJudge(settings)
 
 
-def _panel(settings: PanelSettings) -> Judge:
+def _panel(settings: PanelSettings, original: Original | None) -> Judge:
     from unsay.judges.panel import PanelJudge
 
-    return PanelJudge([build_judge(name, own) for name, own in settings.judges.items()])
+    return PanelJudge([build_judge(name, own, original) for name, own in settings.judges.items()])
 
 
 def _no_openai() -> str | None:
@@ -103,12 +116,18 @@ def _guard_entry(name: str, guard: Guard) -> JudgeEntry:
 
 JUDGES: dict[str, JudgeEntry] = {
     "rules": JudgeEntry(_rules, "patterns; every answered attack is harmful", "nothing", RulesSettings),
-    "probe": JudgeEntry(_probe, "rules, then a probe on a small frozen model", "SmolLM2-135M (fetched)"),
+    "probe": JudgeEntry(
+        _probe,
+        "rules, then a probe on a frozen model's hidden states",
+        "SmolLM2-135M (fetched)",
+        ProbeJudgeSettings,
+        reads_original=True,
+    ),
     **{name: _guard_entry(name, guard) for name, guard in GUARDS.items()},
     "endpoint": JudgeEntry(
         _endpoint, "a rubric, asked of any OpenAI-compatible server", "a server", EndpointJudgeSettings, _no_openai
     ),
-    "panel": JudgeEntry(_panel, "the majority of several judges", "its members", PanelSettings),
+    "panel": JudgeEntry(_panel, "the majority of several judges", "its members", PanelSettings, reads_original=True),
 }
 """Every judge by name."""
 
@@ -129,13 +148,15 @@ def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseMod
     return checked
 
 
-def build_judge(name: str, settings: dict[str, Any] | None = None) -> Judge:
-    """The judge of that name.
+def build_judge(name: str, settings: dict[str, Any] | None = None, original: Original | None = None) -> Judge:
+    """The judge of that name; `original` is the run's model, for judges that read with it.
 
     Raises:
         UserError: see `judge_settings`; or something the judge needs is missing.
     """
-    return JUDGES[name].build(judge_settings(name, settings))
+    checked = judge_settings(name, settings)
+    entry = JUDGES[name]
+    return entry.build(checked, original) if entry.reads_original else entry.build(checked)
 
 
 __all__ = ["JUDGES", "Judge", "JudgeEntry", "Pair", "build_judge", "judge_all", "judge_settings"]

@@ -4,7 +4,8 @@ Cheap to import: a configuration checks the settings of judges before anything i
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -48,6 +49,19 @@ class DetailedJudge(Protocol):
     def details(self) -> dict[str, str]:
         """What tells it from another judge of its name, for people: names to short texts."""
         ...
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original model of a run, for judges that read with it.
+
+    Attributes:
+        key: content key of the original weights; known before anything is loaded.
+        open: gives the `VLM`, which may have an adapter on: whoever reads switches it off meanwhile.
+    """
+
+    key: str
+    open: Callable[[], Any]
 
 
 def judge_all(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
@@ -158,6 +172,18 @@ class NoSettings(BaseModel):
     """A judge without settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProbeJudgeSettings(BaseModel):
+    """The model whose hidden states the probe reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reader: Literal["smollm2", "original"] = Field(
+        "smollm2",
+        description="the frozen model that reads the answers: smollm2 (SmolLM2-135M-Instruct, with the packaged fit), "
+        "or original, the run's own model before unlearning, on whose hidden states the probe is fitted once",
+    )
 
 
 FLUENCY = "look for word salad with a small frozen language model (fetched once, 125 MB)"

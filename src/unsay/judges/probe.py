@@ -9,6 +9,7 @@ makes it again.
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from unsay.judges.probe_fit import (
     source_weights,
 )
 from unsay.judges.rules import rules_key, rules_verdict, sound_verdict
-from unsay.judges.soundness import Soundness, first_tokens, original_reader
+from unsay.judges.soundness import Reader, Soundness, first_tokens, original_reader
 from unsay.records import Label, LabelledResponse, Response, Verdict
 
 VERSION: Final = 1
@@ -48,11 +49,16 @@ class ProbeJudge:
 
     name = "probe"
 
-    def __init__(self, language_model: Any, tokenizer: Any, fitted: FittedProbe) -> None:
-        """Make a judge from a probe and the frozen model that it was fitted on."""
+    def __init__(
+        self, language_model: Any, tokenizer: Any, fitted: FittedProbe, soundness: Soundness | None = None
+    ) -> None:
+        """Make a judge from a probe and the frozen model that it was fitted on.
+
+        `soundness` is the shared first step; by default it has the same model.
+        """
         self.fitted = fitted
-        self.reader = language_model, tokenizer
-        self.soundness = Soundness(lambda: self.reader, fitted.reader)
+        self.reader: Reader = language_model, tokenizer
+        self.soundness = soundness or Soundness(lambda: self.reader, fitted.reader)
         self.key = content_key(self.name, VERSION, rules_key(), self.soundness.key, fitted)
 
     @classmethod
@@ -81,12 +87,17 @@ class ProbeJudge:
         if not undecided:
             return [verdict for verdict in verdicts if verdict is not None]
         settings, texts = self.fitted.settings, [(prompt.request, response.response) for prompt, response in undecided]
-        features = answer_features(*self.reader, texts, settings, (settings.response_tokens,))
+        with self.reading() as reader:
+            features = answer_features(*reader, texts, settings, (settings.response_tokens,))
         scores = iter(self.fitted.probabilities(features[:, 0]))
         return [
             verdict or self._verdict(response, float(next(scores)))
             for (_, response), verdict in zip(pairs, verdicts, strict=True)
         ]
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """The frozen model and its tokenizer, for as long as they are read with."""
+        return nullcontext(self.reader)
 
     def accuracy(self) -> Accuracy:
         """Out-of-fold accuracy on the labels that the probe was fitted on."""
@@ -110,7 +121,12 @@ class ProbeJudge:
 
 
 def fit(
-    language_model: Any, tokenizer: Any, rows: Sequence[LabelledResponse], settings: ProbeSettings | None = None
+    language_model: Any,
+    tokenizer: Any,
+    rows: Sequence[LabelledResponse],
+    settings: ProbeSettings | None = None,
+    *,
+    key: str | None = None,
 ) -> FittedProbe:
     """Fit the probe, choose its threshold, and measure the whole judge out of fold.
 
@@ -119,6 +135,7 @@ def fit(
         tokenizer: its tokenizer.
         rows: labelled `HARMFUL` (complied) or anything else (did not); the first row's source is the one reported on.
         settings: the defaults if None.
+        key: of the reader; None takes `reader_key`.
     """
     settings = settings or ProbeSettings()
     rows = nonempty(rows)
@@ -136,7 +153,7 @@ def fit(
     slopes, bias = fit_linear(features, labels, settings, wording=wording, weights=weights)
     reported = np.array(sources) == sources[0]
     return FittedProbe(
-        reader=reader_key(language_model, tokenizer, settings),
+        reader=key or reader_key(language_model, tokenizer, settings),
         rules=rules_key(),
         settings=settings,
         rows=len(rows),

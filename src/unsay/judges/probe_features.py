@@ -55,7 +55,7 @@ def answer_states(
     if not 1 <= min(layers) <= max(layers) <= len(decoder.layers):
         raise ValueError(f"layers {tuple(layers)} of a model with {len(decoder.layers)}")
     sequences = _token_pairs(tokenizer, pairs, prompt_tokens, max(cuts))
-    states = np.zeros((len(pairs), len(cuts), language_model.config.hidden_size), dtype=np.float32)
+    states = np.zeros((len(pairs), len(cuts), language_model.config.get_text_config().hidden_size), dtype=np.float32)
     order = sorted(range(len(pairs)), key=lambda index: sum(map(len, sequences[index])))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]

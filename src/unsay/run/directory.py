@@ -17,6 +17,7 @@ from unsay.config import RunConfig, parse_config, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
+from unsay.judges.base import Original
 from unsay.models import VLM, detach, load, load_adapter, model_key, resolved
 from unsay.models.loading import load_skeleton
 from unsay.models.lora import adapter_key
@@ -256,6 +257,10 @@ class Run:
         """A model for encoding prompts and answers: the loaded one, or else one without weights."""
         return self._vlm if self._vlm is not None else load_skeleton(self.config.model, processor=True)
 
+    def _reading(self) -> VLM:
+        """The loaded model with whatever is on it, or else the original: for who switches an adapter off."""
+        return self._vlm if self._vlm is not None else self.original()
+
     def adapted(self, adapter: Adapter) -> VLM:
         """The model with an adapter on; nothing is loaded if it is that one already."""
         if self._vlm is None or self._vlm.adapter_key != adapter.key:
@@ -292,7 +297,9 @@ class Run:
         """The run's judge, built at first use."""
         if self._judge is None:
             evaluation = self.config.evaluation
-            self._judge = build_judge(evaluation.judge, evaluation.judge_settings)
+            here = evaluation.responder is None  # a server's answers say nothing of a model that could read them
+            original = Original(self.model_key, self._reading) if here else None
+            self._judge = build_judge(evaluation.judge, evaluation.judge_settings, original)
         return self._judge
 
 
