@@ -70,6 +70,7 @@ DATA = {
     "presets/studies/paper.yaml": 1_000,
     "presets/studies/samples.yaml": 1_000,
     "py.typed": 0,
+    "reports/red_team.html.j2": 1_000,
     "reports/report.css": 1_000,
     "reports/report.html.j2": 1_000,
     "reports/report.js": 100,
