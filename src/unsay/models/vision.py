@@ -34,10 +34,17 @@ class _ReachedError(Exception):
 def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
     """A picture's features at its placeholder tokens in the language model's input, [tokens, H].
 
-    The model's own forward is run up to its language model, so that nothing here depends on the family.
-
     Raises:
         UserError: the model has no placeholder tokens, or gives its language model no embeddings.
+    """
+    # With a neutral prompt, so that features that depend on the words fail the trial in `accepts_features`.
+    return features_of(vlm, on_device(vlm, vlm.encode_picture(PROMPT, image))).clone()
+
+
+def features_of(vlm: VLM, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The features of the picture in a processor's tensors, [tokens, H], with gradient if the pixels have one.
+
+    The model's own forward is run up to its language model, so that nothing here depends on the family.
     """
     caught: list[Tensor | None] = []
 
@@ -45,8 +52,6 @@ def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
         caught.append(kwargs.get("inputs_embeds"))
         raise _ReachedError
 
-    # With a neutral prompt, so that features that depend on the words fail the trial in `accepts_features`.
-    inputs = on_device(vlm, vlm.encode_picture(PROMPT, image))
     handle = vlm.decoder.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         vlm.base(**inputs, use_cache=False)
@@ -56,7 +61,7 @@ def picture_features(vlm: VLM, image: Image.Image) -> Tensor:
         handle.remove()
     if not caught or caught[0] is None or vlm.image_token_id is None:
         raise UserError(f"{vlm.name}: pictures do not enter its language model as embeddings of placeholder tokens")
-    return caught[0][_places(vlm, inputs["input_ids"])].clone()
+    return caught[0][_places(vlm, inputs["input_ids"])]
 
 
 def _places(vlm: VLM, ids: Tensor) -> Tensor:

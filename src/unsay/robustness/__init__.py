@@ -7,8 +7,10 @@
 A new check is its file and its line here; `python -m tools.golden` writes its line in docs/robustness.md.
 """
 
-from unsay.robustness import prefill, samples
+from unsay.robustness import context, image, prefill, samples, wording
 from unsay.robustness.base import Check
 
-CHECKS: dict[str, Check] = {check.name: check for check in (samples.CHECK, prefill.CHECK)}
+CHECKS: dict[str, Check] = {
+    check.name: check for check in (samples.CHECK, prefill.CHECK, wording.CHECK, image.CHECK, context.CHECK)
+}
 """Every check by name, in the order in which they are run."""
