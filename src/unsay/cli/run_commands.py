@@ -1,13 +1,16 @@
 """Commands that make a run directory and its results: `demo`, `unlearn`, `report`, `export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unsay.cli.display import display, say, show_scores
 from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out
 from unsay.errors import UserError
+
+if TYPE_CHECKING:
+    from unsay.config import RunConfig
 
 
 def demo(
@@ -25,9 +28,22 @@ def demo(
 
 def unlearn(
     config: Annotated[
-        Path, typer.Option(metavar="FILE", help="Settings in YAML; `unsay init` writes a commented file.")
-    ],
+        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; `unsay init` writes a commented file.")
+    ] = None,
     out: Out = Path("runs/unlearn"),
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Settings of a preset as they are, such as paper-llava-1.5-7b."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="In place of the settings' model; `pocket` is trained on the CPU in its own precision.",
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device, in place of the settings'.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the settings'.")] = None,
     suite_file: Annotated[
         Path | None,
         typer.Option(
@@ -37,15 +53,38 @@ def unlearn(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Evaluate, unlearn and evaluate again with your own settings."""
-    from unsay.config import read_config
-
-    settings = read_config(config)
+    """Evaluate, unlearn and evaluate again with your own settings, or with those of a preset."""
+    settings = _settings(config, preset, model, device, steps)
     from unsay import api
 
     with display() as progress:
         scores = api.unlearn(settings, out, suite_file=suite_file, progress=progress)
     show_scores(scores, out)
+
+
+def _settings(
+    config: Path | None, preset: str | None, model: str | None, device: str | None, steps: int | None
+) -> "RunConfig":
+    """The settings of a file or a preset, with the command line's in place of theirs."""
+    from unsay import presets
+    from unsay.config import RunConfig, read_config
+    from unsay.studies.settings import POCKET
+
+    if config is None and preset is None:
+        raise UserError("give --config FILE (`unsay init` writes one) or --preset NAME")
+    if config is not None and preset is not None:
+        raise UserError("--config and --preset exclude each other: give one of them")
+    chosen = read_config(config) if config is not None else presets.preset(str(preset))
+    values = chosen.model_dump(exclude={"train": {"seed"}})
+    if model is not None:
+        values["model"] = model
+        if model == POCKET:  # precision and device are those of the model that it replaces
+            values |= {"model_settings": {}, "device": "cpu"}
+    if device is not None:
+        values["device"] = device
+    if steps is not None:
+        values["train"]["steps"] = steps
+    return RunConfig.model_validate(values)
 
 
 def report(

@@ -1,6 +1,6 @@
 """The numbers of a study, `study.json`, from its finished runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unsay.errors import UserError
 from unsay.records import Modality
@@ -18,6 +18,7 @@ from unsay.studies.schema import (
     Comparison,
     Cost,
     FailedSeed,
+    PublishedRow,
     Ranking,
     StudyResult,
 )
@@ -25,6 +26,7 @@ from unsay.studies.settings import ORIGINAL
 from unsay.studies.study_plan import Plan, Variant, modality_name
 
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
+FORMS = {"text_attacks": "Attack success, text", "image_attacks": "Attack success, image"}
 
 
 def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
@@ -59,7 +61,29 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
         rankings=rankings,
         comparisons=comparisons,
         categories=_categories(arms, answers),
+        published=_published(plan, arms, {**TITLES, **FORMS, **{row.suite: row.title for row in paired}}),
     )
+
+
+def _published(plan: Plan, arms: Sequence[ArmRow], titles: Mapping[str, str]) -> tuple[PublishedRow, ...]:
+    """The published numbers beside those of the same arm, at equal steps; one row for each model that has the arm."""
+    rows = []
+    for known in plan.study.published:
+        for arm in arms:
+            if arm.arm == known.arm and (arm.arm == ORIGINAL or "steps" in arm.rules):
+                forms = {"text_attacks": arm.text_attacks, "image_attacks": arm.image_attacks}
+                rows.append(
+                    PublishedRow(
+                        measure=known.measure,
+                        title=titles.get(known.measure, known.measure),
+                        published=known.value,
+                        about=known.about,
+                        source=known.source,
+                        arm=arm.name,
+                        measured=forms.get(known.measure, arm.measures.get(known.measure)),
+                    )
+                )
+    return tuple(rows)
 
 
 def _higher(scores: Scores) -> tuple[str, ...]:

@@ -170,6 +170,25 @@ class Ranking(Row):
     """The safest first; arms without a result are missing."""
 
 
+class PublishedRow(Row):
+    """A published number beside what this study measured."""
+
+    measure: str
+    """Its name in `measures`, or `text_attacks` or `image_attacks`."""
+    title: str
+    """The measure, for people."""
+    published: str
+    """As it stands in the source."""
+    about: str
+    """What was measured there: model, data, judge."""
+    source: str
+    """Paper, and the place in it."""
+    arm: str
+    """The `name` of the arm here."""
+    measured: Measure | None = None
+    """This study's; null where the arm has no such number."""
+
+
 class StudyResult(Row):
     """Everything in `study.json`."""
 
@@ -207,6 +226,8 @@ class StudyResult(Row):
     """All pairs of arms, for each model, rule and measure."""
     categories: tuple[CategoryRow, ...] = ()
     """Only where arms differ in the harm categories that they learn from."""
+    published: tuple[PublishedRow, ...] = ()
+    """Published numbers of the study file, each beside the measured one; one row for each model."""
 
     @model_validator(mode="after")
     def _known_arms(self) -> Self:

@@ -112,6 +112,18 @@ class Fitted(Section):
     )
 
 
+class Published(Section):
+    """A published number that an arm's is shown beside."""
+
+    arm: Name = Field(description="the arm that was measured, or `original`")
+    measure: str = Field(
+        description="attack_success, text_attacks, image_attacks, over_refusal, coherent_safety or a utility suite"
+    )
+    value: str = Field(min_length=1, description="as it was published, with its unit")
+    about: str = Field(min_length=1, description="what was measured: model, data, judge")
+    source: str = Field(min_length=1, description="paper, and the place in it")
+
+
 class StudySettings(Section):
     """The content of a study file."""
 
@@ -133,6 +145,7 @@ class StudySettings(Section):
     budget: Budget = Budget()
     quick: Quick = Quick()
     fitted: Fitted = Fitted()
+    published: tuple[Published, ...] = Field((), description="published numbers, shown beside the measured ones")
 
     @model_validator(mode="after")
     def _has_arms(self) -> Self:
