@@ -1,4 +1,4 @@
-"""Writes the golden files, hashes of today's outputs on fixed inputs, and the pages' list of suites.
+"""Writes the golden files, hashes of today's outputs on fixed inputs, and the pages' lists of suites and sources.
 
     python -m tools.golden
 
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from tools import suites_table
+from tools import sources_table, suites_table
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = {
+    "tests/data/golden.json": "helpers.golden_sources",
     "tests/judges/golden.json": "helpers.golden_judges",
     "tests/methods/golden.json": "helpers.golden_methods",
     "tests/suites/golden.json": "helpers.golden_suites",
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT / "tests"))
     golden = import_module("helpers.golden")
     suites_table.write()
+    sources_table.write()
     failures = 0
     for file, module in GOLDEN.items():
         stale = golden.write(ROOT / file, import_module(module).OUTPUTS)

@@ -42,6 +42,8 @@ def markdown(result: StudyResult, name: str) -> str:
             "Attack success by harm category; **bold** where the arm learned from it.",
             _coverage(result),
         ]
+    if result.published:
+        parts += ["## Beside published numbers", _published(result)]
     cautions = [f"- {line}" for line in words.cautions(result)]
     if cautions:
         parts += ["## Before you believe a number", "\n".join(cautions)]
@@ -141,6 +143,22 @@ def _cost(result: StudyResult) -> str:
 
 def _times(ratios: dict[str, float], name: str) -> str:
     return f" (× {ratios[name]:.2f})" if name in ratios else ""
+
+
+def _published(result: StudyResult) -> str:
+    head = ("arm", "measure", "published for", "published", "here", "source")
+    lines = [
+        (
+            result.find(row.arm).title,
+            row.title,
+            row.about,
+            row.published,
+            words.value(result, row.measure, row.measured),
+            row.source,
+        )
+        for row in result.published
+    ]
+    return pipes(head, lines)
 
 
 def _coverage(result: StudyResult) -> str:

@@ -18,7 +18,14 @@ def run(unsay):
 def test_packaged_studies_are_listed(run):
     code, out, _ = run("--list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["coverage", "methods", "mixture", "paper", "samples"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "coverage",
+        "methods",
+        "mixture",
+        "paper",
+        "paper-exact",
+        "samples",
+    ]
     assert "Is textual unlearning all you need?" in out
 
 

@@ -81,6 +81,7 @@ def test_from_published_files_to_an_adapter_and_its_card(data, tiny_folder, tmp_
     assert read_json(out / "train" / "sources.json")["rows"] == {
         "forget": {"pku_saferlhf_pairs": 2, "safeunlearning": 1}, "retain": {"llm_lat": 3, "truthfulqa": 1},
     }  # fmt: skip
+    assert not any("SmolLM2" in line for line in said.lines)  # nothing of the packaged answers was read
     # Licences are said once, and stand on the card.
     terms = [line for line in said.lines if "CC BY-NC 4.0" in line]
     assert len(terms) == 1

@@ -44,6 +44,9 @@ def unlearn(
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device, in place of the settings'.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the settings'.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Prompts per suite at most, in place of the settings'.")
+    ] = None,
     suite_file: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +57,7 @@ def unlearn(
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate, unlearn and evaluate again with your own settings, or with those of a preset."""
-    settings = _settings(config, preset, model, device, steps)
+    settings = _settings(config, preset, model=model, device=device, steps=steps, limit=limit)
     from unsay import api
 
     with display() as progress:
@@ -63,7 +66,13 @@ def unlearn(
 
 
 def _settings(
-    config: Path | None, preset: str | None, model: str | None, device: str | None, steps: int | None
+    config: Path | None,
+    preset: str | None,
+    *,
+    model: str | None,
+    device: str | None,
+    steps: int | None,
+    limit: int | None,
 ) -> "RunConfig":
     """The settings of a file or a preset, with the command line's in place of theirs."""
     from unsay import presets
@@ -84,6 +93,8 @@ def _settings(
         values["device"] = device
     if steps is not None:
         values["train"]["steps"] = steps
+    if limit is not None:
+        values["evaluation"]["limit"] = limit
     return RunConfig.model_validate(values)
 
 

@@ -113,8 +113,9 @@ def _used(needs: Needs) -> frozenset[Role]:
 
 def _foreign_retain(config: RunConfig, needs: Needs) -> bool:
     """Whether the model is held to answers that the pocket VLM's language model wrote."""
-    foreign = config.data.retain_answers == "given" and not fits_recipe(config)
-    return foreign and config.data.examples is None and Role.RETAIN in _used(needs)
+    packaged = config.data.examples is None and not config.data.retain
+    foreign = packaged and config.data.retain_answers == "given" and not fits_recipe(config)
+    return foreign and Role.RETAIN in _used(needs)
 
 
 def _worn(plan: TrainingPlan, steps: int | None = None) -> dict[Role, int]:
