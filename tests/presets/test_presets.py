@@ -1,5 +1,6 @@
 """Presets of real models: each resolves, differs where it should, and trains the tiny model of its family."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,13 +8,13 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from helpers import tiny
+from helpers import published_sources, tiny
 from helpers.families import FAMILIES
 from helpers.shapes import SHAPES
 from helpers.training import train
-from unsay import cli
+from unsay import api, cli, presets
 from unsay.cli.starting_config import starting_config
-from unsay.config import parse_config, read_config
+from unsay.config import RunConfig, parse_config, read_config
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.models import load
@@ -32,21 +33,25 @@ from unsay.presets import (
     settings_for,
 )
 from unsay.records import Role
+from unsay.run.directory import stored_config
 from unsay.training import plan_training
 
+PRESETS = Path(presets.__file__).parent
 WANTED = tuple(SHAPES)
 TRAINED = (
     "llava-1.5-7b", "llava-1.5-7b-24gb", "llava-1.6-mistral-7b", "qwen2.5-vl-7b", "qwen3-vl-8b", "smolvlm-2.2b",
     "gemma-3-12b",
 )  # fmt: skip
 """The others differ from these in the model's name alone, and every family is trained in test_families."""
+PAPER = {"paper-llava-1.5-7b": "llava-1.5-7b", "paper-llava-1.6-mistral-7b": "llava-1.6-mistral-7b"}
+"""Presets of the paper's experiment → the preset of the same model."""
 UNSIZED = {"MiniCPM-V 4.6"}
 """How large it is was not at hand when the presets were written; `unsay init --model` counts it."""
 
 
 def test_every_model_has_a_preset_for_one_gpu_for_a_small_one_and_for_eight():
     assert sorted(model_presets()) == sorted(f"{name}{end}" for name in WANTED for end in ("", "-24gb", "-8gpu"))
-    assert preset_names() == ["demo", *model_presets()]
+    assert preset_names() == ["demo", *PAPER, *model_presets()]
     assert set(model_presets().values()) == FAMILIES.keys() - UNSIZED
 
 
@@ -82,7 +87,7 @@ def test_every_preset_is_launched_with_steps_that_can_be_shared_or_refused(launc
         try:
             start = for_launch(Choice(config), launch)
         except UserError as error:
-            assert (name == "demo" and "rows do not divide by 8 processes" in str(error)) or (
+            assert (name in ("demo", *PAPER) and "rows do not divide by 8 processes" in str(error)) or (
                 quantised and launch != "ddp" and "4 bits" in str(error)
             )
             continue
@@ -195,7 +200,7 @@ def test_what_init_writes_for_a_preset_parses_back_to_it(name):
 
 @pytest.mark.parametrize("name", ["models", "llava-1.5-7b-2gpu", "../demo"])
 def test_an_unknown_preset_is_named_with_those_that_are_known(name):
-    with pytest.raises(UserError, match=r"preset: unknown .*known are demo, llava-1\.5-7b"):
+    with pytest.raises(UserError, match=r"preset: unknown .*known are demo, paper-llava-1\.5-7b"):
         preset(name)
 
 
@@ -214,3 +219,68 @@ def test_a_preset_trains_the_tiny_model_of_its_family(name, tmp_path):
     result = train(vlm, tiny.examples(per_role=8), method, settings, tmp_path / "run")
     assert (result.steps, result.stopped) == (1, "finished")
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_preset_says_where_each_of_its_values_is_from(name):
+    path = PRESETS / f"{name}.yaml"
+    lines = path.read_text().splitlines()
+    settings = [line for line in lines if ":" in line and not line.lstrip().startswith("#") and not line.endswith(":")]
+    bare = [line for line in settings if not any(mark in line for mark in ("[paper]", "[origin]", "[unsay]"))]
+    sections = {"data:", "train:", "evaluation:", "  recipe:", "method_settings:"}
+    named_above = {"forget: [pku_saferlhf_pairs]", "suites: ["}  # a comment of several lines stands above them
+    assert [line for line in bare if line not in sections and not any(name in line for name in named_above)] == []
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_preset_has_the_papers_weights_and_no_addition_of_ours(name):
+    config = preset(name)
+    weights = config.method_settings
+    assert (weights["forget_weight"], weights["refuse_weight"], weights["retain_weight"]) == (0.5, 1.0, 1.0)
+    assert (weights["forget_cap"], weights["decision_weight"], weights["mismatch_weight"]) == (None, 0, 0)
+    assert config.model == preset(PAPER[name]).model
+    assert config.model_copy(update={"model": "same"}) == preset(next(iter(PAPER))).model_copy(update={"model": "same"})
+
+
+@pytest.mark.usefixtures("unmeasured_judge")
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_preset_runs_from_its_data_to_the_report_on_the_tiny_model_of_its_family(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path / "data"))
+    published_sources.pku_saferlhf_pairs(tmp_path / "data")
+    published_sources.truthfulqa(tmp_path / "data")
+    FAMILIES[model_presets()[PAPER[name]]].build(tmp_path / "tiny")
+    values = preset(name).model_dump(exclude={"train": {"seed"}})
+    values |= {"model": str(tmp_path / "tiny"), "device": "cpu"}
+    values["train"]["steps"] = 2
+    values["data"]["recipe"]["probe"] = 0
+    values["evaluation"] |= {"suites": ("shapes",), "limit": 2, "judge": "rules", "generation": {"max_new_tokens": 2}}
+    scores = api.unlearn(RunConfig.model_validate(values), tmp_path / "run")
+    assert {row.suite for row in scores.utility} == {"shapes"}
+    assert (tmp_path / "run" / "report.html").exists()
+    assert stored_config(tmp_path / "run").train.lora.rank == 32
+
+
+def test_a_preset_runs_by_its_name_with_another_model_and_fewer_steps(monkeypatch, tmp_path, capsys):
+    started = []
+    monkeypatch.setattr(api, "unlearn", lambda config, out, **_: started.append(config) or (_ for _ in ()).throw(
+        UserError("[started]")
+    ))  # fmt: skip
+
+    def run(*options):
+        monkeypatch.setattr("sys.argv", ["unsay", "unlearn", *options, "--out", str(tmp_path / "run")])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, " ".join(capsys.readouterr().err.split())
+
+    run("--preset", "paper-llava-1.5-7b", "--model", "pocket", "--steps", "3", "--limit", "2")
+    (config,) = started
+    assert (config.model, config.device, config.train.steps, config.evaluation.limit) == ("pocket", "cpu", 3, 2)
+    assert config.model_settings == RunConfig().model_settings
+    assert config.data == preset("paper-llava-1.5-7b").data
+    assert run() == (2, "unsay: give --config FILE (`unsay init` writes one) or --preset NAME")
+    assert run("--preset", "demo", "--config", "x.yaml")[1].endswith(
+        "--config and --preset exclude each other: give one of them"
+    )
+    assert "preset: unknown 'papers'; known are demo, paper-llava-1.5-7b" in run("--preset", "papers")[1]
