@@ -255,7 +255,8 @@ def test_the_papers_preset_runs_from_its_data_to_the_report_on_the_tiny_model_of
     values |= {"model": str(tmp_path / "tiny"), "device": "cpu"}
     values["train"]["steps"] = 2
     values["data"]["recipe"]["probe"] = 0
-    values["evaluation"] |= {"suites": ("shapes",), "limit": 2, "judge": "rules", "generation": {"max_new_tokens": 2}}
+    values["evaluation"] |= {"suites": ("shapes",), "limit": 2, "judge": "rules", "judge_settings": {}}
+    values["evaluation"]["generation"] = {"max_new_tokens": 2}
     scores = api.unlearn(RunConfig.model_validate(values), tmp_path / "run")
     assert {row.suite for row in scores.utility} == {"shapes"}
     assert (tmp_path / "run" / "report.html").exists()

@@ -24,6 +24,7 @@ DATA = """\
 data:
   forget: [pku_saferlhf_pairs, {source: safeunlearning, rows: 1}]
   retain: [{source: llm_lat, weight: 3}, {source: truthfulqa, split: published, weight: 1}]
+  retain_answers: given
   recipe: {probe: 1, wrapped: 0, lists: 0, retain_wrapped: 0, retain_lists: 0}
 """
 
@@ -77,7 +78,7 @@ def test_from_published_files_to_an_adapter_and_its_card(data, tiny_folder, tmp_
     assert {row.answer for row in made[Role.REFUSE]} == {"[safe 0]", "[safe 1]", "[safe 2]", "[no]"}
     assert {row.source for row in made[Role.FORGET]} == {"pku_saferlhf_pairs", "safeunlearning"}
     assert {row.source for row in made[Role.RETAIN]} <= {"llm_lat", "truthfulqa"}
-    assert not (out / "train" / "own_answers.jsonl").exists()
+    assert (out / "train" / "own_answers.jsonl").read_text() == ""
     assert read_json(out / "train" / "sources.json")["rows"] == {
         "forget": {"pku_saferlhf_pairs": 2, "safeunlearning": 1}, "retain": {"llm_lat": 3, "truthfulqa": 1},
     }  # fmt: skip
@@ -120,7 +121,7 @@ def test_requests_without_an_answer_are_asked_and_the_others_are_not(data, tiny_
 
 def test_a_picture_of_a_source_is_trained_on_as_it_is(data, tiny_folder, tmp_path):
     named = "data:\n  forget: [pku_saferlhf_pairs]\n  refuse: [{source: vlguard, split: unsafe_pictures}]\n" + (
-        "  retain: [{source: vlguard, split: safe}, {source: llm_lat}]\n  recipe: {probe: 1}\n"
+        "  retain: [{source: vlguard, split: safe}, {source: llm_lat}]\n  retain_answers: given\n  recipe: {probe: 1}\n"
     )
     out = tmp_path / "run"
     api.unlearn(settings(tiny_folder, named), out)
@@ -137,7 +138,7 @@ def test_what_the_suites_ask_is_dropped_counted_and_said(data, tiny_folder, tmp_
     questions = tmp_path / "mine.jsonl"
     questions.write_text(json.dumps({"id": "1", "prompt": "[Request 2]!", "kind": "attack"}) + "\n")
     said, out = Said(), tmp_path / "run"
-    named = "data: {forget: [pku_saferlhf_pairs], retain: [llm_lat], recipe: {probe: 1}}\n"
+    named = "data: {forget: [pku_saferlhf_pairs], retain: [llm_lat], retain_answers: given, recipe: {probe: 1}}\n"
     api.unlearn(settings(tiny_folder, named), out, suite_file=questions, progress=said)
     assert any("dropped: pku_saferlhf_pairs 1 (mine-attack 1)" in line for line in said.lines)
     assert read_json(out / "train" / "sources.json")["dropped"] == {
