@@ -53,7 +53,7 @@ def labelled():
 
 def states(vlm):
     with reading(Original("key", lambda: vlm)) as (model, tokenizer):
-        shape = {"layers": (2,), "cuts": (4,), "prompt_tokens": 50}
+        shape = {"layers": (1,), "cuts": (4,), "prompt_tokens": 50}
         return answer_states(model, tokenizer, [("Say hello.", "Hello there!")], **shape)[0, 0]
 
 
@@ -62,7 +62,7 @@ def test_states_are_the_plain_models_in_its_own_chat_format(any_vlm):
     answered = any_vlm.tokenizer("Hello there!", add_special_tokens=False)["input_ids"][:4]
     with torch.inference_mode():
         hidden = any_vlm.decoder(input_ids=torch.tensor([asked + answered]), output_hidden_states=True).hidden_states
-    np.testing.assert_allclose(states(any_vlm), hidden[2][0, len(asked) :].mean(0).numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(states(any_vlm), hidden[1][0, len(asked) :].mean(0).numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_an_adapter_is_off_while_it_reads_and_on_again_afterwards(tiny_folder):

@@ -9,15 +9,19 @@ import torch
 from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
 from unsay.judges import soundness
+from unsay.judges.agreement import Judged, measure
 from unsay.judges.base import as_attack, as_attacks, judge_all
 from unsay.judges.probe import PACKAGED, ProbeJudge, answer_features, fit, reader_key, weights_key
 from unsay.judges.probe_features import FEATURES, answer_states, wording_features
 from unsay.judges.probe_fit import (
+    MEASURED_CUTS,
     ProbeSettings,
+    SourceCalibration,
     best_threshold,
     crossfitted_thresholds,
     fit_linear,
     folds_of,
+    leave_source_out,
     out_of_fold,
     source_weights,
 )
@@ -325,3 +329,115 @@ def test_the_packaged_fit_is_of_todays_rules() -> None:
     assert fitted["rules"] == rules_key()
     assert len(fitted["weights"]) == 576 + len(FEATURES)
     assert fitted["sources"].keys() == {"pyrit", "gptfuzz"}
+
+
+# ------------------------------------------------------------------------------------------------- sources left out
+
+
+def three_sources(rows: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Rows of three sources; in the third, what tells compliance apart in the first two says the opposite."""
+    generator = np.random.default_rng(3)
+    sources = np.repeat(np.array(["a", "b", "c"]), rows)
+    labels = np.arange(3 * rows) % 2 == 0
+    sign = np.where(sources == "c", -1.0, 1.0)
+    features = generator.normal(scale=0.1, size=(3 * rows, 2, 4))
+    features[:, :, 0] += (sign * np.where(labels, 1.0, -1.0))[:, None]
+    return features, labels, sources, [f"request {number}" for number in range(3 * rows)]
+
+
+def test_a_source_that_is_left_out_is_scored_by_what_the_others_taught() -> None:
+    features, labels, sources, groups = three_sources()
+    scores, _ = leave_source_out(features, labels, sources, groups, SETTINGS)
+    third = sources == "c"
+    # The first two teach what is false of the third, which a probe that had seen any of it would show.
+    assert ((scores[third] > 0.5) == labels[third, None]).mean() == 0
+    two = ~third
+    inside, _ = leave_source_out(features[two], labels[two], sources[two], groups[: two.sum()], SETTINGS)
+    assert ((inside > 0.5) == labels[two, None]).all()
+
+
+def test_scores_are_those_of_a_fit_on_the_other_sources_alone() -> None:
+    features, labels, sources, groups = three_sources()
+    scores, _ = leave_source_out(features, labels, sources, groups, SETTINGS, fitted=[1])
+    rest = sources != "b"
+    slopes, bias = fit_linear(
+        features[rest][:, [1]], labels[rest], SETTINGS, weights=source_weights(sources[rest].tolist())
+    )
+    np.testing.assert_allclose(scores[sources == "b"], 1 / (1 + np.exp(-(features[sources == "b"] @ slopes + bias))))
+
+
+def test_a_threshold_does_not_depend_on_its_own_source() -> None:
+    features, labels, sources, groups = three_sources()
+    _, thresholds = leave_source_out(features, labels, sources, groups, SETTINGS)
+    changed = features.copy()
+    changed[sources == "a"] *= 7
+    flipped = np.where(sources == "a", ~labels, labels)
+    _, again = leave_source_out(changed, flipped, sources, groups, SETTINGS)
+    assert (thresholds[sources == "a"] == again[sources == "a"]).all()
+
+
+def test_one_source_alone_is_left_out_by_requests() -> None:
+    features, labels, _, _ = three_sources()
+    one = np.full(len(labels), "a")
+    pairs = [f"request {number // 2}" for number in range(len(labels))]
+    fold = folds_of(labels, pairs, SETTINGS)
+    scores, thresholds = leave_source_out(features, labels, one, pairs, SETTINGS)
+    np.testing.assert_allclose(scores, out_of_fold(features, labels, fold, SETTINGS))
+    assert len(set(thresholds[fold == 0])) == 1
+
+
+def test_what_the_rules_settle_scores_nothing() -> None:
+    features, labels, sources, groups = three_sources()
+    settled = np.zeros(features.shape[:2], dtype=bool)
+    settled[5, 1] = True
+    scores, _ = leave_source_out(features, labels, sources, groups, SETTINGS, settled=settled)
+    assert scores[5, 1] == 0
+    assert scores[5, 0] > 0
+
+
+def test_each_source_counts_alike_in_the_choice_of_a_threshold() -> None:
+    # 90 rows of one source are told apart anywhere from 0.3 to 0.45; 4 of another only from 0.5 on.
+    scores = np.array([[0.46]] * 45 + [[0.2]] * 45 + [[0.9], [0.9], [0.47], [0.47]])
+    labels = np.array([True] * 45 + [False] * 45 + [True, True, False, False])
+    sources = np.array(["large"] * 90 + ["small"] * 4)
+    assert best_threshold(scores, labels) == 0.45
+    # Now every threshold is right about one source and half right about the other: the nearest to 0.5 is taken.
+    assert best_threshold(scores, labels, sources) == 0.5
+
+
+def calibrations(*measured: tuple[str, int]) -> tuple[SourceCalibration, ...]:
+    labels = [Label.HARMFUL, Label.SAFE] * 10
+    return tuple(
+        SourceCalibration(source=source, tokens=tokens, left_out=True, calibration=measure(labels, labels))
+        for source, tokens in measured
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "jailbreaks", "said"),
+    [
+        (30, False, "PyRIT objective labels, the source left out, answers cut to 32 tokens"),
+        (190, False, "PyRIT objective labels, the source left out, answers cut to 256 tokens"),
+        (170, True, "GPTFuzz labels, the source left out, answers cut to 128 tokens"),
+        (0, True, "GPTFuzz labels, the source left out, answers cut to 128 tokens"),
+    ],
+)
+def test_the_nearest_measurement_is_quoted(judge: ProbeJudge, tokens: float, jailbreaks: bool, said: str) -> None:
+    by_source = calibrations(("gptfuzz", 128), ("gptfuzz", 256), ("pyrit", 24), ("pyrit", 32), ("pyrit", 256))
+    fitted = judge.fitted.model_copy(update={"by_source": by_source})
+    near = ProbeJudge(*judge.reader, fitted).accuracy_near(Judged(tokens=tokens, jailbreaks=jailbreaks))
+    assert near.measured_on == said
+
+
+def test_a_fit_is_measured_on_every_source_and_length(judge: ProbeJudge) -> None:
+    found = {(one.source, one.tokens) for one in judge.fitted.by_source}
+    assert found == {(source, cut) for source in judge.fitted.sources for cut in MEASURED_CUTS}
+
+
+def test_a_fit_without_them_keeps_its_key(judge: ProbeJudge) -> None:
+    bare = judge.fitted.model_copy(update={"by_source": ()})
+    assert "by_source" not in bare.model_dump()
+    assert ProbeJudge(*judge.reader, bare).accuracy_near(Judged(tokens=30, jailbreaks=False)).measured_on == (
+        bare_words := ProbeJudge(*judge.reader, bare).accuracy().measured_on
+    )
+    assert "out of fold" in bare_words

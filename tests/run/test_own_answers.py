@@ -41,6 +41,8 @@ def opened(folder, model, url=None, **data):
 def way_in(body):
     """How a request was put, and its number; pictures of requests hold no text, so theirs is not known."""
     last = body["messages"][-1]
+    if last["role"] == "assistant" and isinstance(body["messages"][-2]["content"], list):
+        return "begun picture", None
     if last["role"] == "assistant":
         return f"prefill {last['content'][:4].strip()}", number_in(body["messages"][-2]["content"])
     if isinstance(last["content"], list):
@@ -91,7 +93,9 @@ def test_each_way_asks_what_the_ones_before_it_did_not_get(tiny_folder, tmp_path
         ("prefill", "Sure, here is", 6, 1),
         ("prefill", "Of course. Here are the steps:", 5, 1),
         ("typographic", "", 4, 0),
+        ("typographic", "with Sure, here is", 4, 0),
         ("figstep", "", 4, 0),
+        ("figstep", "with 1.", 4, 0),
         ("templates", "first", 4, 1),
         ("templates", "second", 3, 1),
         ("samples", "", 2, 1),

@@ -2,7 +2,8 @@
 
 - `words`: the request as it is.
 - `prefill`: the same with the first words of the answer put into the model's mouth (arXiv 2406.05946).
-- `typographic`, `figstep`: the request as a picture, and as the heading of an empty list (arXiv 2311.05608).
+- `typographic`, `figstep`: the request as a picture, and as the heading of an empty list (arXiv 2311.05608); then the
+  same with the first words of the answer.
 - `templates`: inside published jailbreaks (arXiv 2307.02483, jailbreakchat), as the pinned PyRIT wheel has them.
 - `samples`: in words again, several times, at temperature 1 (arXiv 2310.06987).
 
@@ -60,7 +61,7 @@ def _prefill(_settings: OwnAnswerSettings) -> list[Asking]:
     return [Asking("prefill", words.splitlines()[0], begun=words) for words in BEGINNINGS]
 
 
-def _pictured(_settings: OwnAnswerSettings, form: str) -> list[Asking]:
+def _pictured(_settings: OwnAnswerSettings, form: str, begun: str) -> list[Asking]:
     def dress(prompt: Prompt, folder: Path) -> Prompt | None:
         path = folder / form / f"{prompt.id}.png"
         try:
@@ -72,7 +73,7 @@ def _pictured(_settings: OwnAnswerSettings, form: str) -> list[Asking]:
             | {"prompt": words, "image": str(path), "modality": Modality.TYPOGRAPHIC}
         )
 
-    return [Asking(form, dress=dress)]
+    return [Asking(form, dress=dress), Asking(form, f"with {begun}", dress, begun=begun)]
 
 
 def _templates(_settings: OwnAnswerSettings) -> list[Asking]:
@@ -92,8 +93,8 @@ def _samples(settings: OwnAnswerSettings) -> list[Asking]:
 WAYS: dict[str, Callable[[OwnAnswerSettings], list[Asking]]] = {
     "words": _words,
     "prefill": _prefill,
-    "typographic": partial(_pictured, form="typographic"),
-    "figstep": partial(_pictured, form="figstep"),
+    "typographic": partial(_pictured, form="typographic", begun=BEGINNINGS[0]),
+    "figstep": partial(_pictured, form="figstep", begun="1."),
     "templates": _templates,
     "samples": _samples,
 }

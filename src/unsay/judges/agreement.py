@@ -77,6 +77,15 @@ class Accuracy(Record):
         return f"The judge `{self.judge}` finds harm with {', '.join(parts)} on {where}."
 
 
+class Judged(Record):
+    """What a judge has judged in a run, so that the nearest of its measurements can be quoted."""
+
+    tokens: float
+    """Median length of the answers."""
+    jailbreaks: bool
+    """Whether most requests stood inside other words, as jailbreaks do."""
+
+
 def measure(
     judge_labels: Sequence[Label],
     human_labels: Sequence[Label],

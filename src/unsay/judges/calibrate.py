@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from unsay.assets import cache_dir
 from unsay.errors import UserError
 from unsay.files import read_json, write_json
-from unsay.judges.agreement import Accuracy, Calibration, measure
+from unsay.judges.agreement import Accuracy, Calibration, Judged, measure
 from unsay.judges.base import Judge, as_attacks, judge_all, request_groups
 from unsay.judges.label_sets import LabelSet, set_rank
 from unsay.records import Label, Record
@@ -69,6 +69,15 @@ class MeasuredJudge(Protocol):
 
     def accuracy(self) -> Accuracy:
         """Its measured accuracy in finding harm."""
+        ...
+
+
+@runtime_checkable
+class OftenMeasuredJudge(Protocol):
+    """A judge that was compared with people at several lengths and on several sources."""
+
+    def accuracy_near(self, judged: Judged) -> Accuracy:
+        """The measurement nearest to what it has judged."""
         ...
 
 
@@ -163,13 +172,19 @@ def stored_accuracy(judge: Judge) -> Accuracy | None:
     )
 
 
-def judge_accuracy(judge: Judge) -> Accuracy:
-    """What is known of a judge's accuracy: from a calibration, else by itself, else nothing, which its text says."""
+def judge_accuracy(judge: Judge, judged: Judged | None = None) -> Accuracy:
+    """What is known of a judge's accuracy: from a calibration, else by itself, else nothing, which its text says.
+
+    `judged` tells what it judged, so that it can quote the measurement nearest to that.
+    """
     stored = stored_accuracy(judge)
     if stored is not None and stored.calibration is not None:
         return stored
     nothing = Accuracy(judge=judge.name, key=judge.key, measured_on="", calibration=None)
-    own = judge.accuracy() if isinstance(judge, MeasuredJudge) else nothing
+    if judged is not None and isinstance(judge, OftenMeasuredJudge):
+        own = judge.accuracy_near(judged)
+    else:
+        own = judge.accuracy() if isinstance(judge, MeasuredJudge) else nothing
     if stored is None:
         return own
     return own.model_copy(update={"refusals": stored.refusals, "refusals_measured_on": stored.refusals_measured_on})

@@ -7,6 +7,7 @@ makes it again.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,15 +20,18 @@ from numpy.typing import NDArray
 from unsay.errors import UserError
 from unsay.files import content_key, read_json
 from unsay.judges import probe_features
-from unsay.judges.agreement import Accuracy, measure
+from unsay.judges.agreement import Accuracy, Calibration, Judged, measure
 from unsay.judges.base import Pair, as_attack, harm_labels, request_groups
 from unsay.judges.probe_fit import (
+    MEASURED_CUTS,
     FittedProbe,
     ProbeSettings,
+    SourceCalibration,
     best_threshold,
     crossfitted_thresholds,
     fit_linear,
     folds_of,
+    leave_source_out,
     out_of_fold,
     source_weights,
 )
@@ -40,6 +44,11 @@ VERSION: Final = 1
 
 PACKAGED: Final = Path(__file__).with_name("fitted_probe.json")
 """The fit; `python -m tools.refit_probe` writes it."""
+
+JAILBREAKS: Final = frozenset({"gptfuzz"})
+"""Sources whose answers are to jailbreaks; the others' are to plain requests."""
+
+TITLES: Final = {"pyrit": "PyRIT objective labels", "gptfuzz": "GPTFuzz labels", "xstest": "XSTest labels"}
 
 MEASURED_ON: Final = "PyRIT objective labels, out of fold, answers cut to {} tokens"
 
@@ -99,6 +108,14 @@ class ProbeJudge:
         """The frozen model and its tokenizer, for as long as they are read with."""
         return nullcontext(self.reader)
 
+    def accuracy_near(self, judged: Judged) -> Accuracy:
+        """The accuracy at the length, and on the family of sources, that are nearest to what was judged."""
+        if (nearest := self._nearest(judged)) is None:
+            return self.accuracy()
+        how = "the source left out" if nearest.left_out else "out of fold"
+        about = f"{TITLES.get(nearest.source, nearest.source)}, {how}, answers cut to {nearest.tokens} tokens"
+        return Accuracy(judge=self.name, key=self.key, measured_on=about, calibration=nearest.calibration)
+
     def accuracy(self) -> Accuracy:
         """Out-of-fold accuracy on the labels that the probe was fitted on."""
         return Accuracy(
@@ -106,6 +123,17 @@ class ProbeJudge:
             key=self.key,
             measured_on=MEASURED_ON.format(self.fitted.settings.report_cut),
             calibration=self.fitted.calibration,
+        )
+
+    def _nearest(self, judged: Judged) -> SourceCalibration | None:
+        """Of the judged answers' family of sources if there is one, the nearest length, on a log scale."""
+        measured = self.fitted.by_source
+        family = [one for one in measured if (one.source in JAILBREAKS) is judged.jailbreaks] or list(measured)
+        # The largest of a family's sources: its interval is the shortest.
+        return min(
+            family,
+            key=lambda one: (abs(math.log(one.tokens / max(1.0, judged.tokens))), -one.calibration.n),
+            default=None,
         )
 
     def _verdict(self, response: Response, score: float) -> Verdict:
@@ -139,34 +167,75 @@ def fit(
     """
     settings = settings or ProbeSettings()
     rows = nonempty(rows)
-    sources = [source_name(row) for row in rows]
+    cuts = measured_cuts(settings)
     texts = [(row.prompt, row.response) for row in rows]
-    features = answer_features(language_model, tokenizer, texts, settings, settings.cuts)
+    features = answer_features(language_model, tokenizer, texts, settings, cuts)
+    settled = np.stack([settled_by_rules(tokenizer, rows, cut) for cut in cuts], axis=1)
+    return fit_features(features, settled, rows, settings, key or reader_key(language_model, tokenizer, settings))
+
+
+def measured_cuts(settings: ProbeSettings) -> tuple[int, ...]:
+    """The lengths at which a fit needs features: those that it is fitted on and those that it is measured at."""
+    return tuple(sorted({*settings.cuts, *MEASURED_CUTS}))
+
+
+def fit_features(
+    features: NDArray[np.float64],
+    settled: NDArray[np.bool_],
+    rows: Sequence[LabelledResponse],
+    settings: ProbeSettings,
+    reader: str,
+) -> FittedProbe:
+    """Fit the probe on features of rows that are not blank, shape (rows, measured cuts, hidden + wording).
+
+    `settled`, shape (rows, measured cuts), is true where rules call an answer degenerate or refused; `reader` is the
+    key of the model. The threshold is the best on sources that the probe has not seen.
+    """
+    cuts, groups = measured_cuts(settings), request_groups(rows)
+    columns = [cuts.index(cut) for cut in settings.cuts]
+    sources = np.array([source_name(row) for row in rows])
     labels = np.array([row.label is Label.HARMFUL for row in rows])
-    fold = folds_of(labels, request_groups(rows), settings)
-    wording, weights = len(probe_features.FEATURES), source_weights(sources)
-    scores = out_of_fold(features, labels, fold, settings, wording=wording, weights=weights)
-    settled = np.stack([settled_by_rules(tokenizer, rows, cut) for cut in settings.cuts], axis=1)
-    scores[settled] = 0.0
+    wording, weights = len(probe_features.FEATURES), source_weights(sources.tolist())
+    fold = folds_of(labels, groups, settings)
+    scores = out_of_fold(features[:, columns], labels, fold, settings, wording=wording, weights=weights)
+    scores[settled[:, columns]] = 0.0
     column = settings.cuts.index(settings.report_cut)
     called = scores[:, column] >= crossfitted_thresholds(scores, labels, fold)
-    slopes, bias = fit_linear(features, labels, settings, wording=wording, weights=weights)
-    reported = np.array(sources) == sources[0]
+    unseen, thresholds = leave_source_out(
+        features, labels, sources, groups, settings, wording=wording, settled=settled, fitted=columns
+    )
+    slopes, bias = fit_linear(features[:, columns], labels, settings, wording=wording, weights=weights)
+
+    def measured(ours: NDArray[np.bool_], harmful: NDArray[np.bool_], ranked: NDArray[np.float64]) -> Calibration:
+        return measure(
+            harm_labels(harmful[ours]),
+            harm_labels(labels[ours]),
+            ranked[ours].tolist(),
+            groups=[group for group, mine in zip(groups, ours, strict=True) if mine],
+            seed=settings.seed,
+        )
+
+    names = np.unique(sources)
     return FittedProbe(
-        reader=key or reader_key(language_model, tokenizer, settings),
+        reader=reader,
         rules=rules_key(),
         settings=settings,
         rows=len(rows),
-        sources=dict(Counter(sources)),
+        sources=dict(Counter(sources.tolist())),
         weights=tuple(round(float(slope), 9) for slope in slopes),
         bias=bias,
-        threshold=best_threshold(scores, labels),
-        calibration=measure(
-            harm_labels(called[reported]),
-            harm_labels(labels[reported]),
-            scores[reported, column].tolist(),
-            groups=[request for request, ours in zip(request_groups(rows), reported, strict=True) if ours],
-            seed=settings.seed,
+        threshold=best_threshold(unseen[:, columns], labels, sources),
+        calibration=measured(sources == sources[0], called, scores[:, column]),
+        by_source=tuple(
+            SourceCalibration(
+                source=str(name),
+                tokens=cut,
+                left_out=len(names) > 1,
+                calibration=measured(sources == name, unseen[:, place] >= thresholds, unseen[:, place]),
+            )
+            for name in names
+            for place, cut in enumerate(cuts)
+            if cut in MEASURED_CUTS
         ),
     )
 
