@@ -91,6 +91,8 @@ class Example(Record):
     """The bare request if `prompt` wraps it in a format; splits and overlaps are decided by it."""
     complete: bool = True
     """False if a token limit cut the answer off: then its end token is not scored."""
+    prefix: str | None = None
+    """What the answer begins with, word for word up to `answer`: read by the model and not scored."""
 
 
 class Turn(Record):

@@ -14,6 +14,7 @@ from helpers.golden import Output
 from unsay.data import recipe, renderers, shape_scenes, typography
 from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
 from unsay.data.published import DATA_DIR_VARIABLE
+from unsay.data.recovery import with_beginnings
 from unsay.data.sources import halves
 from unsay.records import Example, Modality, Prompt, Response
 from unsay.suites import SUITES, UNLISTED, Setting, Suite, find_suite, get_suite, twins
@@ -95,17 +96,20 @@ def _content(row: Prompt | Example) -> dict[str, Any]:
 def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
     """(versions, examples) of the training recipe on the packaged data, all of it in one modality."""
     settings = recipe.RecipeSettings(
-        scans=0.2, retain_scans=0.2, contrast=20, plain=20, magpie=20, truthfulqa=20, probe=8
-    )
+        scans=0.2, retain_scans=0.2, contrast=20, plain=20, magpie=20, truthfulqa=20, probe=8,
+        long_refusals=0.2, recovery=0.3, retain_recovery=0.3, recovery_depth=3,
+    )  # fmt: skip
     short = [row for row in halves.advbench()[0] if len(row.text) < 80][:24]
-    answers = [recipe.OwnAnswer(request=row.text, answer="[answer]", complete=True) for row in short[::2]]
+    answers = [
+        recipe.OwnAnswer(request=row.text, answer="[the answer] in five words", complete=True) for row in short[::2]
+    ]
     plain, chat = halves.plain()[0], halves.magpie()[0]
     pools = [[row for row in pool if len(row.text) < 80] for pool in recipe.retain_pools(plain, plain, chat)]
     retain, probe = recipe.retain_examples(recipe.choose_retain(pools, [], settings, 0), settings, 0)
     examples = [*recipe.harmful_examples(short, answers, settings, seed=0), *retain, *probe]
     with TemporaryDirectory() as folder:
         rendering = Rendering({modality: 1.0}, {modality: 1.0}, settings, 0, Path(folder))
-        rows = rendering.render(examples)
+        rows = with_beginnings(rendering.render(examples), settings, 0)
         if modality is not Modality.TEXT:
             rows += visual_questions(plain, rendering, 12)
         content = [_content(row) for row in rows]

@@ -1,5 +1,7 @@
 """Exactly the answer's tokens are scored, on every family; and batches against one worked out by hand."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -41,6 +43,45 @@ def check_no_token_spans_the_border(vlm):
         assert vlm.tokenizer.decode(encoded.answer_ids) == answer + END[vlm.name]
 
 
+def check_what_is_given_is_not_scored(vlm):
+    """The masks, decoded: only the rest of an answer is learned, and the whole reads as one text."""
+    for begun, rest in ((tiny.ANSWERS[1] + " ", "I can't help with that."), ("The sea is w", "ide."), ("a", "b c")):
+        encoded = encode(vlm, example(prefix=begun, answer=rest), **LIMITS)
+        whole = vlm.tokenizer.decode([*encoded.prompt_ids, *encoded.answer_ids])
+        assert whole == vlm.render(tiny.PROMPTS[0]) + begun + rest + END[vlm.name]
+        said = scored(vlm, encoded)
+        # A token may span the border; it is then scored. A blank before a word always belongs to the word's token.
+        assert said.endswith(rest + END[vlm.name])
+        assert len(said) - len(rest + END[vlm.name]) <= 2
+        cut = encode(vlm, example(prefix=begun, answer=rest, complete=False), **LIMITS)
+        assert scored(vlm, cut) == said.removesuffix(END[vlm.name])
+    plain, empty = example(), example(prefix="")
+    assert encode(vlm, plain, **LIMITS) == encode(vlm, empty, **LIMITS)
+
+
+def test_what_is_given_of_an_answer_is_not_scored(any_vlm):
+    check_what_is_given_is_not_scored(any_vlm)
+
+
+def test_tokens_given_of_an_answer_count_neither_as_prompt_nor_as_answer(tiny_vlm):
+    words = len(tiny_vlm.encode_prompt(tiny.PROMPTS[0]))
+    given = example(prefix="one two three four five six seven eight ", answer="No.")
+    encoded = encode(tiny_vlm, given, max_prompt_tokens=words, max_answer_tokens=2)
+    assert len(encoded.answer_ids) == 2
+    assert len(encoded.prompt_ids) > words + 8
+
+
+def test_a_model_tells_where_its_tokens_end(any_vlm):
+    for text in (*tiny.ANSWERS, "höher – naïve", ""):
+        ends = any_vlm.token_ends(text)
+        assert ends == sorted(set(ends))
+        assert (ends[-1] if ends else 0) == len(text)
+    text = tiny.ANSWERS[0]
+    ids = any_vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces = [text[start:end] for start, end in pairwise([0, *any_vlm.token_ends(text)])]
+    assert pieces == [any_vlm.tokenizer.decode([token]) for token in ids]
+
+
 def test_scored_tokens_decode_to_the_answer_and_its_end(any_vlm):
     check_scored_tokens(any_vlm)
 
@@ -69,6 +110,7 @@ def test_a_model_that_is_not_there_makes_no_tokens(tmp_path):
 @pytest.mark.pocket
 def test_pocket_scores_exactly_the_answer(pocket_vlm):
     check_scored_tokens(pocket_vlm)
+    check_what_is_given_is_not_scored(pocket_vlm)
     check_no_token_spans_the_border(pocket_vlm)
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unsay.data import shape_scenes, typography
 from unsay.data.formats import sample_format
+from unsay.data.long_refusals import long_refusal
 from unsay.data.sources import data_key, halves, shipped, wheels
 from unsay.data.splits import drop_overlap, prompt_key
 from unsay.data.subjects import with_subjects
@@ -21,7 +22,7 @@ from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 5
+VERSION = 6
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 
@@ -57,6 +58,24 @@ class RecipeSettings(BaseModel):
     retain_scans: float = Field(0.0, ge=0, le=1)
     retain_forms: float = Field(0.0, ge=0, le=1)
     refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
+    long_refusals: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of refuse examples that say what the request is about and why it is declined, in 30 to 60 "
+        "words (40 to 80 tokens: raise train.max_answer_tokens)",
+    )
+    recovery: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of refuse examples that begin in the middle of a harmful answer, of those whose request has "
+        "a forget example; your own examples too",
+    )
+    retain_recovery: float = Field(
+        0.0, ge=0, le=1, description="share of retain examples whose answer has begun already and goes on"
+    )
+    recovery_depth: int = Field(40, ge=1, description="tokens that such an answer has begun with, at most")
     contrast: int = Field(1200, ge=0, description="retain: harmless requests that sound harmful")
     plain: int = Field(400, ge=0, description="retain: everyday requests")
     magpie: int = Field(800, ge=0, description="retain: instructions that SmolLM2 wrote itself")
@@ -183,7 +202,11 @@ def refuse_examples(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
     examples = []
     for row in rows:
         rng = random.Random(f"{seed}/refusal/{prompt_key(row.text)}")
-        safe = row.answers[: settings.refusals_per_prompt] or rng.sample(refusals, settings.refusals_per_prompt)
+        packaged = rng.sample(refusals, settings.refusals_per_prompt)
+        safe = row.answers[: settings.refusals_per_prompt] or [
+            _refusal(row, brief, settings, f"{seed}/long refusal/{prompt_key(row.text)}/{number}")
+            for number, brief in enumerate(packaged)
+        ]
         for number, refusal in enumerate(safe):
             prompt = _formatted(row, settings, seed, f"refuse/{number}")
             examples.append(_example(Role.REFUSE, row, refusal, True, prompt, label=str(number)))
@@ -242,6 +265,12 @@ def retain_pools(
         chat: training side of Magpie.
     """
     return [shipped.answered(with_subjects(contrast)), shipped.answered(plain), list(chat), wheels.truthfulqa()]
+
+
+def _refusal(row: SourceRow, brief: str, settings: RecipeSettings, seed: str) -> str:
+    """A brief refusal, or by the share of `long_refusals` a long one on the request's subject."""
+    rng = random.Random(seed)
+    return long_refusal(row.subject, rng) if rng.random() < settings.long_refusals else brief
 
 
 def _formatted(row: SourceRow, settings: RecipeSettings, seed: int, purpose: str) -> str:

@@ -210,15 +210,15 @@ BlockSetting = Annotated[Block, AfterValidator(_check_block)]
 """A setting that names a block: a whole number counts from 0, a fraction is a share of the depth."""
 
 
-def block_numbers(blocks: Blocks, depth: int) -> list[int]:
-    """The numbers of these blocks in a decoder of `depth` blocks, in the same order."""
+def block_numbers(blocks: Blocks, depth: int, setting: str = "method_settings") -> list[int]:
+    """The numbers of these blocks in a decoder of `depth` blocks, in the same order; errors name the setting."""
     if blocks == "all":
         return list(range(depth))
     numbers = [max(round(block * depth), 1) - 1 if isinstance(block, float) else block for block in blocks]
     for number in numbers:
         if number >= depth:
             raise UserError(
-                f"method_settings: block {number} does not exist; this model has {depth}, counted from 0 "
+                f"{setting}: block {number} does not exist; this model has {depth}, counted from 0 "
                 "(a fraction such as 0.5 is a share of the depth)"
             )
     return numbers

@@ -1,6 +1,6 @@
 """A decoder's layers during a forward pass: their outputs recorded, the lowest skipped, activations recomputed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -55,6 +55,38 @@ def recording_blocks(vlm: VLM, numbers: Sequence[int]) -> Iterator[list[list[Ten
     handles += [vlm.decoder.register_forward_hook(finish)] if numbers else []
     try:
         yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def adding(
+    vlm: VLM, added: Mapping[int, Tensor], index: tuple[Tensor, ...], note: Callable[[int, Tensor], object]
+) -> Iterator[None]:
+    """Within this context the outputs of some blocks have something added to them at N places.
+
+    Args:
+        vlm: the model.
+        added: numbers of blocks → what is added to the output of each, [N, H].
+        index: the places, as an index of a block's output without its last dimension; [N] each.
+        note: is told the number of each block that runs and how long its states there are before, [N].
+    """
+
+    def hook_for(number: int, more: Tensor) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            states: Tensor = output[0] if isinstance(output, tuple) else output
+            here = tuple(part.to(states.device) for part in index)
+            note(number, states[here].detach().float().norm(dim=-1))
+            changed = states.index_put(here, more.to(states), accumulate=True)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        return hook
+
+    layers = vlm.layers if added else []
+    handles = [layers[number].register_forward_hook(hook_for(number, more)) for number, more in added.items()]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()

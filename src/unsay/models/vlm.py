@@ -253,4 +253,23 @@ class VLM:
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of an answer and its end, tokenised apart from the prompt, so that no token spans both."""
-        return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], *self.answer_end]
+        return self.encode_continuation("", answer)[1]
+
+    def encode_continuation(self, begun: str, rest: str) -> tuple[list[int], list[int]]:
+        """Token ids of an answer's beginning, and of the rest and its end.
+
+        Both are tokenised as the one text that they are when a model writes them. A token that spans the border belongs
+        to the rest.
+        """
+        whole: list[int] = self.tokenizer(begun + rest, add_special_tokens=False)["input_ids"]
+        alone: list[int] = self.tokenizer(begun, add_special_tokens=False)["input_ids"] if begun else []
+        pairs = zip(alone, whole, strict=False)
+        border = next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(alone), len(whole)))
+        return whole[:border], [*whole[border:], *self.answer_end]
+
+    def token_ends(self, text: str) -> list[int]:
+        """Where each token of a text ends, in characters; empty for a tokenizer that does not say."""
+        if not self.tokenizer.is_fast:
+            return []
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return sorted({end for _, end in offsets if end})

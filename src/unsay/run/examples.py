@@ -18,6 +18,7 @@ from unsay.data.recipe import (
     retain_examples,
     retain_pools,
 )
+from unsay.data.recovery import with_beginnings, word_ends
 from unsay.data.sources import halves
 from unsay.data.splits import drop_overlap
 from unsay.errors import UserError
@@ -87,9 +88,10 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
             assert own is not None
             normal = held if asked else retain_answers(run, retain_rows(run, suites, chosen))
             made = _source_examples(run, held_out, rendering, chosen, own.harmful, normal)
+        made = _begun(run, made[0]), made[1]
         check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
         lengths: dict[str, list[int]] = {}
-        if fits_recipe(config):
+        if not lengths_wanted(config):
             lengths_path.unlink(missing_ok=True)
         else:
             # Lengths and not counts of cut answers: the limit may change without the examples being made anew.
@@ -102,7 +104,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 
     def load() -> TrainingExamples:
         train, probe = ([absolute_image(run.folder, row) for row in read_rows(path, Example)] for path in paths)
-        lengths = read_json(lengths_path) if lengths_path.exists() and not fits_recipe(config) else {}
+        lengths = read_json(lengths_path) if lengths_path.exists() and lengths_wanted(config) else {}
         return TrainingExamples(train, probe, lengths, red_team)
 
     def outputs(made: TrainingExamples) -> list[Path]:
@@ -162,6 +164,11 @@ def examples_key(path: Path | None) -> list[object] | None:
 def fits_recipe(config: RunConfig) -> bool:
     """Whether the run trains the model that the built-in recipe was tuned for, with it (docs/results/recipe.md)."""
     return config.data.built_in and config.model in NAMED
+
+
+def lengths_wanted(config: RunConfig) -> bool:
+    """Whether answers may be longer than `train.max_answer_tokens` without anybody having chosen that."""
+    return not fits_recipe(config) or config.data.recipe.long_refusals > 0
 
 
 def visual_share(run: Run) -> float:

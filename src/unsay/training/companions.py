@@ -118,11 +118,16 @@ def _grouped(pool: Sequence[Example], key: Callable[[Example], str]) -> Mapping[
 
 
 def _made(prompt: Example, companion: Companion, answer: Example) -> CompanionExample:
-    """The prompt of one example with the answer of another."""
+    """The prompt of one example with the whole answer of another.
+
+    What is given of a normal answer belongs to it; the harmful beginning before a refusal does not.
+    """
+    begun = answer.prefix or "" if answer.role is Role.RETAIN else ""
     fields = prompt.model_dump() | {
         "id": f"{companion.value}-{content_key(prompt.id, answer.id)[:12]}",
         "role": answer.role,
-        "answer": answer.answer,
+        "answer": begun + answer.answer,
+        "prefix": None,
         "complete": answer.complete,
         "source": answer.source,
         "companion": companion,

@@ -1,7 +1,7 @@
 """Examples as token ids, and mixed batches of them."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import overload
@@ -22,7 +22,7 @@ from unsay.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example as token ids: the prompt in the chat format, then exactly the tokens that are scored."""
+    """One example as token ids: the prompt in the chat format with what is given of the answer, then what is scored."""
 
     id: str
     role: Part
@@ -45,8 +45,8 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
     Args:
         vlm: gives the tokenizer, the chat format and, for pictures, the processor.
         example: with or without an image.
-        max_prompt_tokens: a longer prompt is an error, because a cut one would be another prompt; a picture's tokens do
-            not count.
+        max_prompt_tokens: a longer prompt is an error, because a cut one would be another prompt; a picture's tokens
+            and those given of the answer do not count.
         max_answer_tokens: a longer answer is cut.
 
     Raises:
@@ -58,18 +58,18 @@ def encode(vlm: VLM, example: Example, *, max_prompt_tokens: int, max_answer_tok
         prompt = vlm.encode_prompt(example.prompt)
     else:
         prompt, picture = _pictured(vlm, example)
-    answer = vlm.encode_answer(example.answer)
-    if not example.complete:
-        answer = answer[: len(answer) - len(vlm.answer_end)]
     words = len(prompt) - (len(picture.columns) if picture is not None else 0)
     if words > max_prompt_tokens:
         raise UserError(
             f"example {example.id}: its prompt has {words} tokens, the limit is {max_prompt_tokens} "
             "(train.max_prompt_tokens)"
         )
+    given, answer = vlm.encode_continuation(example.prefix or "", example.answer)
+    if not example.complete:
+        answer = answer[: len(answer) - len(vlm.answer_end)]
     if not example.answer.strip() or not answer:
         raise UserError(f"example {example.id}: its answer is empty")
-    encoded = Encoded(example.id, part_of(example), tuple(prompt), tuple(answer[:max_answer_tokens]), picture)
+    encoded = Encoded(example.id, part_of(example), (*prompt, *given), tuple(answer[:max_answer_tokens]), picture)
     _check_room(vlm, encoded)
     return encoded
 
@@ -81,7 +81,7 @@ def answer_tokens(vlm: VLM, examples: Iterable[Example]) -> dict[str, list[int]]
     """
     lengths: dict[str, list[int]] = {}
     for example in examples:
-        length = len(vlm.encode_answer(example.answer)) if example.complete else 0
+        length = len(vlm.encode_continuation(example.prefix or "", example.answer)[1]) if example.complete else 0
         lengths.setdefault(example.role.value, []).append(length)
     return lengths
 
@@ -90,7 +90,7 @@ def _pictured(vlm: VLM, example: Example) -> tuple[list[int], Picture]:
     """Token ids of the prompt with its picture, as the model's own processor lays them out, and the picture's place."""
     assert example.image is not None
     placeholder = getattr(vlm.processor, "image_token", None)
-    if isinstance(placeholder, str) and placeholder and placeholder in example.answer:
+    if isinstance(placeholder, str) and placeholder and placeholder in f"{example.prefix}{example.answer}":
         raise UserError(
             f"example {example.id}: its answer spells the model's image placeholder; only its picture may stand there"
         )
@@ -113,6 +113,36 @@ def _check_room(vlm: VLM, encoded: Encoded) -> None:
 
 
 @dataclass(frozen=True)
+class Added:
+    """What is added to the hidden states of N tokens, in a pass of the current model.
+
+    Attributes:
+        states: number of a block → what is added to its output, [N, H].
+        places: row and column of each token.
+        lengths: number of a block → the length of each token's state before the addition, [N]; filled by each pass.
+    """
+
+    states: Mapping[int, Tensor]
+    places: tuple[tuple[int, int], ...]
+    lengths: Mapping[int, Tensor]
+
+    @property
+    def first(self) -> int:
+        """The lowest column: a prefix that rows share ends there at the latest."""
+        return min(column for _, column in self.places)
+
+    def of_rows(self, rows: Sequence[int]) -> "Added | None":
+        """The same for some rows, numbered anew; None if there is nothing to add to them."""
+        numbers = {row: number for number, row in enumerate(rows)}
+        kept = [place for place, (row, _) in enumerate(self.places) if row in numbers]
+        if not kept:
+            return None
+        states = {block: state[kept] for block, state in self.states.items()}
+        places = tuple((numbers[self.places[place][0]], self.places[place][1]) for place in kept)
+        return Added(states, places, {block: length[kept] for block, length in self.lengths.items()})
+
+
+@dataclass(frozen=True)
 class MixedBatch:
     """All roles in one right-padded batch of B rows and L columns; N answer tokens in all.
 
@@ -128,6 +158,7 @@ class MixedBatch:
         columns: position of each scored token in its answer, [N].
         targets: the scored tokens, [N].
         pictures: the picture of each row, or None; empty where no row has one.
+        added: what an adversary adds to hidden states, if there is one.
     """
 
     examples: tuple[Encoded, ...]
@@ -138,6 +169,7 @@ class MixedBatch:
     columns: Tensor
     targets: Tensor
     pictures: tuple[Seen | None, ...] = ()
+    added: Added | None = None
 
     @property
     def roles(self) -> tuple[Part, ...]:
@@ -164,7 +196,7 @@ class MixedBatch:
         tensors = (self.input_ids, self.attention_mask, self.rows, self.predictors, self.columns, self.targets)
         ids, mask, rows, predictors, columns, targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
         pictures = tuple(None if seen is None else seen.to(device) for seen in self.pictures)
-        return MixedBatch(self.examples, ids, mask, rows, predictors, columns, targets, pictures)
+        return MixedBatch(self.examples, ids, mask, rows, predictors, columns, targets, pictures, self.added)
 
     def rows_of(self, roles: frozenset[Part]) -> list[bool]:
         """Which rows have one of these roles."""
@@ -196,7 +228,8 @@ class MixedBatch:
         """The rows where `keep`, padded to the longest of them."""
         chosen = [row for row, kept in enumerate(keep) if kept]
         pictures = tuple(self.pictures[row] for row in chosen) if self.pictures else ()
-        return _padded([self.examples[row] for row in chosen], pictures).to(self.input_ids.device)
+        part = _padded([self.examples[row] for row in chosen], pictures).to(self.input_ids.device)
+        return part if self.added is None else replace(part, added=self.added.of_rows(chosen))
 
 
 def collate(examples: Sequence[Encoded], see: Callable[[Picture], Seen] | None = None) -> MixedBatch:
@@ -235,10 +268,14 @@ def _padded(examples: Sequence[Encoded], pictures: tuple[Seen | None, ...]) -> M
     )
 
 
-def shared_prefix(rows: Sequence[Encoded]) -> int:
-    """Tokens that begin every row, before any picture and the first predicting position; 0 where too few to pay."""
+def shared_prefix(rows: Sequence[Encoded], added: Added | None = None) -> int:
+    """Tokens that begin every row and are read alike in all of them; 0 where too few to pay.
+
+    They end before any picture, the first predicting position and the first token that something is added to.
+    """
     limits = [len(row.prompt_ids) - 1 for row in rows]
     limits += [min(row.picture.columns) for row in rows if row.picture is not None and row.picture.columns]
+    limits += [] if added is None else [added.first]
     return common_prefix([row.prompt_ids for row in rows], min(limits))
 
 

@@ -11,7 +11,9 @@ Packed rows pass as one row without padding, if the decoder allows it. Padded gr
 prefix's keys and values are shared by all rows if the family keeps a plain cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.methods.base import Part
-from unsay.models.layers import recording_blocks, recording_output, skipping
+from unsay.models.layers import adding, recording_blocks, recording_output, skipping
 from unsay.models.packing import Packing, attention_groups, decode_packed, pack, packs
 from unsay.models.vision import whole_hidden, with_features
 from unsay.models.vlm import VLM
@@ -72,10 +74,42 @@ def read_by(batch: MixedBatch, roles: frozenset[Part], states: Sequence[Tensor])
     return torch.zeros_like(together).index_copy(0, chosen, together.index_select(0, chosen))
 
 
+def _added(
+    vlm: VLM, batch: MixedBatch, place_of: Callable[[int, int], tuple[int, int] | None]
+) -> AbstractContextManager[None]:
+    """A context for one pass of the current model, in which what the batch adds to hidden states is added.
+
+    Args:
+        vlm: the model.
+        batch: the batch.
+        place_of: row and column of a token → where it stands in a block's output; None if it does not pass.
+    """
+    added = batch.added
+    if added is None:
+        return nullcontext()
+    there = [(number, place) for number, token in enumerate(added.places) if (place := place_of(*token)) is not None]
+    if not there:
+        return nullcontext()
+    numbers = batch.index([number for number, _ in there])
+    index = tuple(batch.index(list(values)) for values in zip(*(place for _, place in there), strict=True))
+    states = {block: state[numbers] for block, state in added.states.items()}
+
+    def note(block: int, lengths: Tensor) -> None:
+        added.lengths[block].index_copy_(0, numbers, lengths.to(numbers.device))
+
+    return adding(vlm, states, index, note)
+
+
+def _side_by_side(group: Sequence[int], prefix: int) -> Callable[[int, int], tuple[int, int] | None]:
+    """Where the tokens of rows stand that pass side by side, without a prefix."""
+    places = {row: place for place, row in enumerate(group)}
+    return lambda row, column: (places[row], column - prefix) if row in places else None
+
+
 def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
     """`answer_hidden` of rows without pixels, by padded groups."""
     lengths = read_lengths(batch.examples)
-    prefix = 0 if vlm.uniform else shared_prefix(batch.examples)
+    prefix = 0 if vlm.uniform else shared_prefix(batch.examples, batch.added)
     shared = vlm.layers[: vlm.shared_layers]
     with recording_output(shared) as kept, recording_blocks(vlm, blocks) as outs:
         cache = _prefix_states(vlm, batch.input_ids[:1, :prefix]) if prefix else None
@@ -83,7 +117,11 @@ def padded_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], 
             cache = None  # cross attention, without a picture, keeps nothing
         prefix = prefix if cache is not None else 0
         groups = attention_groups([n - prefix for n in lengths], vlm.device.type == "cpu" and not vlm.uniform)
-        current = scored(batch, groups, prefix, [_decoded(vlm, batch, rows, prefix, cache) for rows in groups])
+        outputs = []
+        for group in groups:
+            with _added(vlm, batch, _side_by_side(group, prefix)):
+                outputs.append(_decoded(vlm, batch, group, prefix, cache))
+        current = scored(batch, groups, prefix, outputs)
     # A pass of the prefix alone came first.
     seen = [scored(batch, groups, prefix, out[-len(groups) :]) for out in outs]
     states = torch.stack(seen, dim=1) if seen else None
@@ -162,10 +200,14 @@ def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
 
 def packed_hidden(vlm: VLM, batch: MixedBatch, original_roles: frozenset[Part], blocks: Sequence[int]) -> AnswerStates:
     """`answer_hidden` of rows without pixels, packed."""
-    prefix = shared_prefix(batch.examples)
+    prefix = shared_prefix(batch.examples, batch.added)
     shared = vlm.layers[: vlm.shared_layers]
     packing = _packing(vlm, batch, list(range(len(batch.examples))), prefix)
-    with recording_output(shared) as kept, recording_blocks(vlm, blocks) as outs:
+    with (
+        recording_output(shared) as kept,
+        recording_blocks(vlm, blocks) as outs,
+        _added(vlm, batch, lambda row, column: (0, packing.starts[row] + column - prefix)),
+    ):
         current = _scored(batch, packing, decode_packed(vlm, packing, **_entering_packed(vlm, batch, packing)))
     seen = [_scored(batch, packing, out[-1]) for out in outs]
     states = torch.stack(seen, dim=1) if seen else None
@@ -293,7 +335,7 @@ def _whole_model(
     wanted = batch.rows_of(original_roles)
     groups = [kept for rows in groups if (kept := [row for row in rows if wanted[row]])]
     with torch.no_grad(), vlm.model.disable_adapter():
-        original, before = _whole_groups(vlm, batch, groups, blocks)
+        original, before = _whole_groups(vlm, replace(batch, added=None), groups, blocks)
     return AnswerStates(current, original, seen, before)
 
 
@@ -301,7 +343,11 @@ def _whole_groups(
     vlm: VLM, batch: MixedBatch, groups: list[list[int]], blocks: Sequence[int]
 ) -> tuple[Tensor, Tensor | None]:
     with recording_blocks(vlm, blocks) as outs:
-        states = scored(batch, groups, 0, [whole_hidden(vlm, _pixels_in(batch, rows)) for rows in groups])
+        outputs = []
+        for group in groups:
+            with _added(vlm, batch, _side_by_side(group, 0)):
+                outputs.append(whole_hidden(vlm, _pixels_in(batch, group)))
+        states = scored(batch, groups, 0, outputs)
     seen = [scored(batch, groups, 0, out) for out in outs]
     return states, torch.stack(seen, dim=1) if seen else None
 

@@ -23,6 +23,10 @@ from unsay.training.encode import encode
 from unsay.training.pairing import Pairs, in_turn_forever
 from unsay.training.settings import TrainSettings
 
+BENT = "train.adversarial.layers"
+LATER = ("subject", "prefix")
+"""Fields of an example that came after keys that must stay what they are."""
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -109,9 +113,19 @@ def plan_training(
     _check_ids([*examples, *probe])
     if settings.reference == "cached":
         _check_cacheable(steps, needs)
+    if sharded and settings.adversarial is not None:
+        raise UserError(
+            "train.adversarial: a model that is split over processes cannot be attacked: launch with ddp, or set it to "
+            "null"
+        )
     if vlm is not None:
         _check_lengths(vlm, [*examples, *probe], settings)
-        _check_blocks(vlm, needs, settings.lora)
+        depth = len(vlm.layers) if needs.hidden or settings.adversarial else 0
+        named = {n for blocks in needs.hidden.values() if blocks != "all" for n in block_numbers(blocks, depth)}
+        _check_blocks(vlm, named, settings.lora, "method_settings")
+        if settings.adversarial is not None:
+            bent = set(block_numbers(settings.adversarial.layers, depth, BENT))
+            _check_blocks(vlm, bent, settings.lora, BENT)
         if sharded:
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]
@@ -243,18 +257,16 @@ def _check_cacheable(steps: Sequence[Sequence[Example]], needs: Needs) -> None:
         raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
 
 
-def _check_blocks(vlm: VLM, needs: Needs, lora: LoraSettings) -> None:
-    """Assert that the model has every named block, and that an adapter with these settings can change its output."""
-    if not needs.hidden:
+def _check_blocks(vlm: VLM, named: set[int], lora: LoraSettings, setting: str) -> None:
+    """Assert that an adapter with these settings can change the output of every named block."""
+    if not named:
         return
-    depth = len(vlm.layers)
-    named = {n for blocks in needs.hidden.values() if blocks != "all" for n in block_numbers(blocks, depth)}
     names = set(language_linears(vlm, lora))
     adapted = {id(module) for name, module in vlm.base.named_modules() if name in names}
     lowest = next(number for number, layer in enumerate(vlm.layers) if any(id(m) in adapted for m in layer.modules()))
-    if named and min(named) < lowest:
+    if min(named) < lowest:
         raise UserError(
-            f"method_settings: block {min(named)} lies below the lowest adapted one, {lowest}, so training could "
+            f"{setting}: block {min(named)} lies below the lowest adapted one, {lowest}, so training could "
             "not change its output: name a higher block, or adapt more with train.lora.layers"
         )
 
@@ -271,9 +283,9 @@ def _check_lengths(vlm: VLM, examples: Sequence[Example], settings: TrainSetting
 
 
 def _content(example: Example) -> dict[str, object]:
-    """Every field of an example, but for a subject that it does not have, so that older keys stay what they are.
+    """Every field of an example, but for those of `LATER` that it does not have, so that older keys stay what they are.
 
     Its picture stands by content, since the file may lie elsewhere tomorrow.
     """
-    content = example.model_dump(mode="json", exclude={"subject"} if example.subject is None else None)
+    content = example.model_dump(mode="json", exclude={name for name in LATER if getattr(example, name) is None})
     return content if example.image is None else {**content, "image": file_key(Path(example.image))}

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
 from unsay.errors import UserError
+from unsay.methods.base import BlockSetting
 from unsay.models.failures import out_of_memory
 from unsay.models.lora import LoraSettings
 from unsay.processes import process_lost
@@ -45,6 +46,20 @@ class StopSettings(Section):
         ge=1,
         description="steps between two measurements of KL on the held-out normal answers; every checkpoint has one too",
     )
+
+
+class AdversarialSettings(Section):
+    """What an adversary may add to hidden states of harmful rows while they are trained."""
+
+    layers: tuple[BlockSetting, ...] = Field(
+        (0.25, 0.5, 0.75),
+        min_length=1,
+        description="the blocks after which it is added: numbers from 0, or shares of the depth",
+    )
+    radius: float = Field(
+        0.1, gt=0, description="how much, as a share of the length of each token's state: ‖δ‖ ≤ radius · ‖h‖"
+    )
+    steps: int = Field(4, ge=1, description="steps of projected gradient descent, each a pass of the harmful rows")
 
 
 class TrainSettings(Section):
@@ -98,6 +113,17 @@ class TrainSettings(Section):
     max_answer_tokens: int = Field(
         48, ge=1, description="a longer answer is cut and then teaches no end: raise it for long answers"
     )
+    sharpness: float = Field(
+        0.0,
+        ge=0,
+        description="radius ρ of sharpness-aware steps: the gradient is taken where the loss is highest within ρ, so "
+        "that a little fine-tuning undoes less; twice the time; 0 for ordinary steps, 0.1 in the literature",
+    )
+    adversarial: AdversarialSettings | None = Field(
+        None,
+        description="hidden states of harmful rows are bent towards the harmful answer while they are trained: "
+        "{layers, radius, steps}; null leaves them alone",
+    )
     head_chunk: int = Field(512, ge=1, description="answer positions that pass the output head at a time")
     reference: Literal["live", "cached"] = Field(
         "live",
@@ -119,7 +145,12 @@ class TrainSettings(Section):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result: not how the work is divided, nor what came later and is the default."""
-        later = {"optimizer": "adamw", "batch_by": "chance"}  # than keys that must stay what they are
+        later = {
+            "optimizer": "adamw",
+            "batch_by": "chance",
+            "sharpness": 0.0,
+            "adversarial": None,
+        }  # than keys that must stay what they are
         left_out = {"accumulate", "recompute"} | {name for name in later if getattr(self, name) == later[name]}
         return self.model_dump(mode="json", exclude=left_out)
 

@@ -1,9 +1,8 @@
-"""The trainer: mixed batches, any method, LoRA, checkpoints, and reasons to stop."""
+"""The trainer: mixed batches, any method, one optimiser step after another, checkpoints, and reasons to stop."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -14,109 +13,24 @@ from unsay import preemption
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.methods.base import Needs, RoleBatch
-from unsay.models.layers import recomputing
-from unsay.models.lora import attach, detach, save_adapter
-from unsay.models.sharding import shard
-from unsay.models.vision import vision_on_host
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
 from unsay.records import Role
+from unsay.training.adversary import Adversary
 from unsay.training.checkpoint import Checkpoint, Metrics, latest_checkpoint, save_checkpoint
-from unsay.training.companions import CompanionExample
-from unsay.training.encode import Batches, Encoded, Encoder, MixedBatch, collate, split
+from unsay.training.encode import Encoded, MixedBatch, collate, split
 from unsay.training.flops import forward_flops, probe_flops, step_flops
 from unsay.training.head import role_views
-from unsay.training.optimizer import Schedule, average_gradients, make_optimizer, scale_adapter, scaled_adapter
+from unsay.training.optimizer import Schedule, average_gradients, make_optimizer, scaled_adapter
 from unsay.training.picture_inputs import Vision
 from unsay.training.plan import TrainingPlan
 from unsay.training.reference import ReferenceCache
-from unsay.training.settings import explaining_failures
+from unsay.training.sharpness import uphill
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after every step with (steps done, steps in all, the step's meters)."""
 
 PROBE_NEEDS = Needs(roles=frozenset({Role.RETAIN}), kl=frozenset({Role.RETAIN}))
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        vlm: the model with its trained adapter.
-        steps: optimiser steps whose effect is in the adapter.
-        stopped: `finished` when the budget of steps, tokens or seconds is used up, or why training ended early.
-        tokens: text tokens that passed the language model forward with gradient, in discarded steps too.
-        flops: estimated operations, the original model's forward and the vision tower's included.
-        seconds: training time, summed over resumptions.
-        image_tokens: the pictures' tokens that passed the language model likewise.
-    """
-
-    vlm: VLM
-    steps: int
-    stopped: str
-    tokens: int
-    flops: float
-    seconds: float
-    image_tokens: int = 0
-
-
-def train(
-    vlm: VLM,
-    plan: TrainingPlan,
-    run_dir: Path,
-    *,
-    progress: Progress | None = None,
-    processes: Processes = ALONE,
-    device: torch.device | None = None,
-) -> TrainResult:
-    """Train a fresh adapter, or continue where a killed run stopped.
-
-    Writes `train/metrics.jsonl`, `train/checkpoints/` and, at the end, `adapter/` under `run_dir`. On a CPU the result
-    is the same bit for bit, however often the run was killed, as long as torch uses the same number of threads: another
-    number adds up in another order. Features of pictures are kept in `train/vision/`; without pictures the vision tower
-    never runs, and leaves an accelerator's memory meanwhile.
-
-    Several processes split each batch; only the first writes files, and a checkpoint of any number of them is continued
-    by any other. A model whose layers were split over them (see `models.sharding`) cannot be used afterwards.
-
-    Args:
-        vlm: the original model; an adapter is attached to it in place, and detached if training fails.
-        plan: see `plan_training`; a checkpoint is continued only if plan and model are equal.
-        run_dir: the run directory.
-        progress: called after every step.
-        processes: those that train together; each of them makes this call.
-        device: where a sharded model goes; by default it stays where it is.
-
-    Raises:
-        UserError: an example that cannot be encoded, NaN or collapse before the first checkpoint, out of memory, or a
-            lost process.
-        PreemptedError: SIGTERM arrived; the last whole step is saved.
-    """
-    settings = plan.settings
-    companions = {row.id: row for rows in plan.steps for row in rows if isinstance(row, CompanionExample)}
-    encoder = Encoder(vlm, [*plan.examples, *plan.probe, *companions.values()], settings)
-    size = sum(settings.batch.of(role) for role in Role)
-    probe = [plan.probe[start : start + size] for start in range(0, len(plan.probe), size)]
-    adapted = attach(vlm, settings.lora, settings.seed)
-    try:
-        if processes.sharded:
-            shard(adapted, processes, device or vlm.device)
-        trainer = Trainer(adapted, plan, run_dir / "train", Batches(encoder, probe), processes)
-        with (
-            explaining_failures(trainer, settings),
-            preemption.defer_sigterm(),
-            recomputing(adapted, settings.recompute),
-            vision_on_host(adapted, not plan.pictured and not processes.sharded),
-        ):
-            stopped = trainer.run(Batches(encoder, plan.steps), progress)
-        scale_adapter(trainer.parameters, plan.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
-        trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
-    except BaseException:
-        detach(adapted)
-        raise
-    tokens, image_tokens, flops = trainer.counters
-    return TrainResult(trained, trainer.step, stopped, tokens, flops, trainer.seconds, image_tokens)
 
 
 class Trainer:
@@ -129,6 +43,7 @@ class Trainer:
         folder: Path,
         probe: Sequence[Sequence[Encoded]] = (),
         processes: Processes = ALONE,
+        target_of: Callable[[Encoded], Encoded | None] = lambda _row: None,
     ) -> None:
         # Evaluation mode: with dropout the current model would differ from the original before it has learned anything,
         # and a resumed run from an uninterrupted one.
@@ -142,6 +57,11 @@ class Trainer:
         self.vision = Vision(vlm, folder / "vision")
         self.metrics = Metrics(folder / "metrics.jsonl", writes=writes)
         self.checkpoints = folder / "checkpoints"
+        self.adversary = None
+        if settings.adversarial is not None:
+            self.adversary = Adversary(
+                vlm, self.parameters, settings.adversarial, target_of, self.collated, settings.head_chunk
+            )
         self.cache = None
         if settings.reference == "cached":
             self.cache = ReferenceCache(folder / "reference", settings, vlm.key, writes=writes)
@@ -204,7 +124,13 @@ class Trainer:
             group["lr"] = rate
         before = self.counters
         mine = split(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
-        meters = self._optimise([self._backward(part, used, before) for part in mine])
+        parts = []
+        for part in mine:
+            self._end_if_requested(before)
+            parts.append(self._backward(part, used))
+        if self.settings.sharpness:
+            parts = self._climb(mine, parts, used)
+        meters = self._optimise(parts)
         # The other processes' parts are counted, too.
         spent = [now - then for now, then in zip(self.counters, before, strict=True)]
         tokens, image_tokens, flops = self.processes.sum(spent)
@@ -216,18 +142,34 @@ class Trainer:
         counts = {"tokens": self.tokens, "image_tokens": self.image_tokens}
         return {"step": self.step, **counts, "learning_rate": rate, **meters}
 
-    def _backward(self, examples: Sequence[Encoded], used: float, whole: tuple[int, int, float]) -> dict[str, Tensor]:
+    def _climb(
+        self, examples: Sequence[Sequence[Encoded]], parts: Sequence[Mapping[str, Tensor]], used: float
+    ) -> list[dict[str, Tensor]]:
+        """Replace the gradients by those at the sharpest point nearby; the parts' meters, and how sharp it is there.
+
+        Nothing is saved meanwhile, because the adapter stands elsewhere. Tokens count once, operations twice.
+        """
+        read = self.tokens, self.image_tokens
+        average_gradients(self.parameters.values(), self.processes)
+        with uphill(self.parameters.values(), self.settings.sharpness):
+            above = [self._backward(part, used)["loss"] for part in examples]
+        self.tokens, self.image_tokens = read
+        return [{**part, "sharpness": high - part["loss"]} for part, high in zip(parts, above, strict=True)]
+
+    def _backward(self, examples: Sequence[Encoded], used: float) -> dict[str, Tensor]:
         """Add the gradients of one part of the batch to the parameters'; returns its loss, terms and meters.
 
-        `used` is the used share of the budget, `whole` the counters after the last whole step, for SIGTERM.
+        `used` is the used share of the budget.
         """
-        self._end_if_requested(whole)
         needs, settings = self.method.needs, self.settings
         batch = self.collated(examples)
         self.tokens += batch.tokens - batch.image_tokens
         self.image_tokens += batch.image_tokens
         cached = None if self.cache is None else self.cache.of(examples, needs, self.vlm.device)
         self.flops += step_flops(self.vlm, batch, needs, original=cached is None, recompute=settings.recompute)
+        if self.adversary is not None:
+            batch, flops = self.adversary.against(batch)
+            self.flops += flops
         views = role_views(self.vlm, batch, needs, settings.head_chunk, cached)
         terms = self.method.loss(RoleBatch(views, progress=used))
         loss = terms.total
