@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unsay.errors import UserError
-from unsay.methods import METHODS, Companion, Needs, RoleBatch, RoleView, build_method, default_settings
+from unsay.methods import METHODS, Companion, Needs, RoleBatch, RoleView, WeightEdit, build_method, default_settings
 from unsay.methods.base import block_numbers
 from unsay.records import Role
 
@@ -129,9 +129,9 @@ def test_meter_shows_the_uncapped_cross_entropy():
 ANCHORED = [name for name in METHODS if "decision_weight" in type(default_settings(name)).model_fields]
 
 
-def test_all_but_four_packaged_methods_share_the_anchors():
+def test_all_but_five_packaged_methods_share_the_anchors():
     packaged = {name for name, entry in METHODS.items() if entry.version is not None}
-    assert packaged - set(ANCHORED) == {"gradient-ascent", "task-vector", "rmu", "circuit-breaker"}
+    assert packaged - set(ANCHORED) == {"gradient-ascent", "task-vector", "rep-select", "rmu", "circuit-breaker"}
 
 
 @pytest.mark.parametrize("name", ANCHORED)
@@ -219,6 +219,13 @@ def test_task_vector_learns_what_it_then_subtracts():
     assert view.policy.grad.tolist() == [[-0.25, -0.25, 0.0], [pytest.approx(-1 / 6)] * 3]
     packaged = [name for name, entry in METHODS.items() if entry.version is not None and name != "task-vector"]
     assert all(build_method(name).needs.adapter_factor == 1.0 for name in packaged)
+
+
+def test_rep_select_learns_what_its_edit_then_takes_away():
+    method, view = build_method("rep-select", {"components": 0.25, "max_kl": 0.05, "rank": 7}), forget()
+    assert method.needs.edit == WeightEdit(components=0.25, max_kl=0.05, rank=7)
+    assert values(method.loss(batch(forget=view))) == pytest.approx({"forget": 3.0})
+    assert all(build_method(name).needs.edit is None for name in METHODS if name != "rep-select")
 
 
 # --------------------------------------------------------------------------------------------------------- preferences

@@ -56,6 +56,24 @@ def test_memory_by_part_by_hand(tiny_folder):
     assert made.fits is None
 
 
+def test_what_withstands_costs_what_it_costs(tiny_folder):
+    """A sharpness-aware step is two; an attack is so many passes of the harmful rows; an edit keeps whole gradients."""
+    plain = plan(config(tiny_folder), prompt=20, answer=5)
+    sharp = plan(config(tiny_folder, train={"sharpness": 0.1}), prompt=20, answer=5)
+    assert sharp.flops == 2 * plain.flops
+    assert sharp.memory.adapter == 2 * plain.memory.adapter
+    bent = plan(config(tiny_folder, train={"adversarial": {"steps": 3}}), prompt=20, answer=5)
+    alone = plan(
+        config(tiny_folder, method="task-vector", train={"batch": {"forget": 3, "refuse": 0, "retain": 0}}),
+        prompt=20, answer=5,
+    )  # fmt: skip
+    assert bent.flops == pytest.approx(plain.flops + 3 * alone.flops), "three harmful rows of six, forward and back"
+    both = plan(config(tiny_folder, train={"adversarial": {"steps": 3}, "sharpness": 0.1}), prompt=20, answer=5)
+    assert both.flops == 2 * bent.flops
+    edit = plan(config(tiny_folder, method="rep-select"), prompt=20, answer=5)
+    assert edit.memory.gradients == plain.memory.gradients + 4 * 4 * sum(a * b for a, b in LINEARS)
+
+
 def test_half_precision_and_four_bits(tiny_folder):
     half = plan(config(tiny_folder, model_settings={"dtype": "bfloat16"}), prompt=20, answer=5)
     assert half.memory.weights == 2 * half.parameters

@@ -314,6 +314,7 @@ MOVES = {
     "rmu": {"steer_distance": -1},
     "circuit-breaker": {"cosine": -1},
     "task-vector": {"forget_ce": -1},
+    "rep-select": {"forget_ce": -1},
 }
 """What a packaged method's own numbers must do over a few steps: +1 up, −1 down. Of any other method the loss falls."""
 

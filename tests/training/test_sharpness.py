@@ -109,13 +109,13 @@ def test_what_is_saved_on_a_signal_is_never_the_raised_adapter(tmp_path, one_thr
     from unsay import preemption
     from unsay.training import trainer
 
-    looked, whole = [], trainer.Trainer._end_if_requested
+    looked, whole = [], trainer.Trainer.end_if_requested
 
     def look(self, counters):
         looked.append(torch.cat([p.detach().flatten() for p in self.parameters.values()]))
         return whole(self, counters)
 
-    monkeypatch.setattr(trainer.Trainer, "_end_if_requested", look)
+    monkeypatch.setattr(trainer.Trainer, "end_if_requested", look)
     monkeypatch.setattr(preemption, "end_requested", lambda: len(looked) == 4)
     settings = SHARP.model_copy(update={"checkpoint_every": 10})
     with pytest.raises(preemption.PreemptedError, match="step 3"):

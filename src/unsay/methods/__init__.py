@@ -19,12 +19,23 @@ from unsay.methods.ascent import (
     KlMin,
     KlMinSettings,
 )
-from unsay.methods.base import Companion, LossTerms, Method, MethodSettings, Needs, Part, RoleBatch, RoleView
+from unsay.methods.base import (
+    Companion,
+    LossTerms,
+    Method,
+    MethodSettings,
+    Needs,
+    Part,
+    RoleBatch,
+    RoleView,
+    WeightEdit,
+)
 from unsay.methods.circuit_breaker import CircuitBreaker, CircuitBreakerSettings
 from unsay.methods.dpo import Dpo, DpoSettings
 from unsay.methods.npo import Npo, NpoSettings
 from unsay.methods.prompt_decouple import PromptDecouple, PromptDecoupleSettings
 from unsay.methods.refusal_sft import Idk, IdkSettings, RefusalSft, RefusalSftSettings
+from unsay.methods.rep_select import RepSelect, RepSelectSettings
 from unsay.methods.rmu import Rmu, RmuSettings
 from unsay.methods.safe_unlearning import SafeUnlearning, SafeUnlearningSettings
 from unsay.methods.simnpo import SimNpo, SimNpoSettings
@@ -70,6 +81,7 @@ METHODS: dict[str, MethodEntry] = {
     "rmu": MethodEntry(Rmu, RmuSettings, "arXiv 2403.03218", version=1),
     "circuit-breaker": MethodEntry(CircuitBreaker, CircuitBreakerSettings, "arXiv 2406.04313", version=1),
     "task-vector": MethodEntry(TaskVector, TaskVectorSettings, "arXiv 2212.04089", version=1),
+    "rep-select": MethodEntry(RepSelect, RepSelectSettings, "arXiv 2606.17168", version=1),
 }
 
 
@@ -126,6 +138,7 @@ __all__ = [
     "Part",
     "RoleBatch",
     "RoleView",
+    "WeightEdit",
     "build_method",
     "default_settings",
     "method_version",

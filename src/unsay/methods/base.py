@@ -122,6 +122,21 @@ class LossTerms:
 
 
 @dataclass(frozen=True)
+class WeightEdit:
+    """What takes the place of an adapter that has learned the harmful answers (see `methods.rep_select`).
+
+    Attributes:
+        components: leading components of the forget gradient that are damped, as a share of a matrix's smaller side.
+        max_kl: KL(original ‖ edited) on held-out normal answers that ends the step, in nats per token.
+        rank: of the adapter that holds the edit.
+    """
+
+    components: float
+    max_kl: float
+    rank: int
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a method needs of a batch; checked before training starts.
 
@@ -134,6 +149,7 @@ class Needs:
         reference_hidden: those of them that need the same blocks of the original model too.
         adapter_factor: what the trained adapter is multiplied by before it is probed, saved and used; a negative factor
             takes away what was learned.
+        edit: what the trained adapter is replaced by at the end; None keeps it.
 
     Raises:
         ValueError: something is needed of a part that is in neither `roles` nor `companions`.
@@ -146,6 +162,7 @@ class Needs:
     hidden: Mapping[Part, Blocks] = field(default_factory=dict)
     reference_hidden: frozenset[Part] = frozenset()
     adapter_factor: float = 1.0
+    edit: WeightEdit | None = None
 
     def __post_init__(self) -> None:
         if not (self.original | self.hidden.keys()) <= set(self.parts):

@@ -48,10 +48,10 @@ class LoraSettings(BaseModel):
 
     rank: int = Field(16, ge=1, description="rank r of the update")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
-    modules: Literal["attention", "all"] = Field(
+    modules: Literal["attention", "mlp", "all"] = Field(
         "all",
-        description="attention projections, or every linear; in a mixture of experts neither the router nor experts "
-        "stored in one piece",
+        description="attention projections, the linears outside attention, or every linear; in a mixture of experts "
+        "neither the router nor experts stored in one piece",
     )
     layers: Literal["all", "upper half", "upper third"] = Field(
         "all", description="which decoder layers are adapted; layers below the lowest one need no backward pass"
@@ -215,7 +215,8 @@ def language_linears(vlm: VLM, settings: LoraSettings) -> list[str]:
         id(module)
         for layer in layers[first:]
         for name, module in layer.named_modules()
-        if _adaptable(module) and (settings.modules == "all" or "attn" in name.split(".")[0])
+        if _adaptable(module)
+        and (settings.modules == "all" or ("attn" in name.split(".")[0]) == (settings.modules == "attention"))
     }
     wanted -= {id(linear) for layer in layers for linear in _routers(layer)}
     names = [name for name, module in vlm.base.named_modules() if id(module) in wanted]

@@ -23,6 +23,7 @@ from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Modality, Role
 from unsay.training import plan_training
+from unsay.training.adversary import HARMFUL, attack_flops
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.flops import step_flops
 
@@ -150,7 +151,7 @@ def plan(
         uniform_batch({part: number // by for part, number in training.rows.items()}, prompt + image_tokens, answer)
         for by in (1, turns)
     )
-    flops = step_flops(vlm, step, needs, recompute=config.train.recompute)
+    flops = _step_flops(config, vlm, step, needs)
     stored = _stored_dtype(config, gpus is not None)
     memory = _memory(config, vlm, turn, needs, stored.itemsize)
     if gpus is not None:
@@ -171,6 +172,15 @@ def plan(
         capacity=None if card is None else card.memory_bytes,
         steps=config.train.steps,
     )
+
+
+def _step_flops(config: RunConfig, vlm: VLM, step: MixedBatch, needs: Needs) -> float:
+    """Operations of one step on all devices, an adversary's and those of a sharpness-aware step included."""
+    flops = step_flops(vlm, step, needs, recompute=config.train.recompute)
+    harmful = step.rows_of(HARMFUL)
+    if config.train.adversarial is not None and any(harmful):
+        flops += attack_flops(vlm, step.subset(harmful), config.train.adversarial.steps)
+    return 2 * flops if config.train.sharpness else flops
 
 
 def _stored_dtype(config: RunConfig, on_gpu: bool) -> torch.dtype:
@@ -240,10 +250,12 @@ def _memory(config: RunConfig, vlm: VLM, batch: MixedBatch, needs: Needs, width:
     # Recomputed block by block: the input of each block is kept, and everything of the one at work.
     kept = len(blocks) * text.hidden_size * width + max(blocks, default=0) if config.train.recompute else sum(blocks)
     hidden = len(batch.targets) * text.hidden_size
+    adapted = [module for module in vlm.model.modules() if hasattr(module, "lora_A")]
+    edited = 0 if needs.edit is None else sum(4 * module.in_features * module.out_features for module in adapted)
     return Memory(
         weights=int(weights),
-        adapter=4 * trained,
-        gradients=4 * trained,
+        adapter=4 * trained * (2 if config.train.sharpness else 1),  # where it was, and where the loss is highest
+        gradients=4 * trained + edited,
         optimiser=(2 if config.train.optimizer == "adamw-8bit" else 8) * trained,
         activations=int(batch.tokens * kept),
         head=int(head),

@@ -92,7 +92,8 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
         run.processes.wait()
         spent.text_tokens, spent.image_tokens = result.tokens, result.image_tokens
         spent.flops, spent.seconds = result.flops, result.seconds
-        write_json(result_path, {"steps": result.steps, "stopped": result.stopped})
+        edit = {"edit": dict(result.edit)} if result.edit else {}
+        write_json(result_path, {"steps": result.steps, "stopped": result.stopped, **edit})
         assert result.vlm.adapter_key is not None  # the first process has saved the adapter
         return TrainedAdapter(run.adapter_folder, result.vlm.adapter_key, result.steps)
 

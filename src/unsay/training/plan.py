@@ -113,6 +113,8 @@ def plan_training(
     _check_ids([*examples, *probe])
     if settings.reference == "cached":
         _check_cacheable(steps, needs)
+    if needs.edit is not None:
+        _check_edit(settings, probe, sharded)
     if sharded and settings.adversarial is not None:
         raise UserError(
             "train.adversarial: a model that is split over processes cannot be attacked: launch with ddp, or set it to "
@@ -255,6 +257,17 @@ def _check_cacheable(steps: Sequence[Sequence[Example]], needs: Needs) -> None:
     read = (example for rows in steps for example in rows if part_of(example) in needs.original)
     if (pictured := next((example.id for example in read if example.image is not None), None)) is not None:
         raise UserError(f"train.reference: example {pictured} has a picture; only text is cached: set it to live")
+
+
+def _check_edit(settings: TrainSettings, probe: Sequence[Example], sharded: bool) -> None:
+    """Assert that an edit of the weights has something to stop it, and weights that are whole."""
+    if not probe:
+        raise UserError(
+            "training data: the method goes as far as held-out normal answers allow, and there are none: give at least "
+            "10 retain examples, of which a tenth is held out, and data.recipe.probe above 0"
+        )
+    if sharded:
+        raise UserError("method: a model that is split over processes cannot be edited: launch with ddp")
 
 
 def _check_blocks(vlm: VLM, named: set[int], lora: LoraSettings, setting: str) -> None:

@@ -1,6 +1,7 @@
-"""One training session: a fresh adapter is attached, trained and saved."""
+"""One training session: a fresh adapter is attached, trained, replaced by an edit if the method says so, and saved."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,14 +13,15 @@ from unsay.models.sharding import shard
 from unsay.models.vision import vision_on_host
 from unsay.models.vlm import VLM
 from unsay.processes import ALONE, Processes
-from unsay.records import Role
+from unsay.records import Example, Role
 from unsay.training.adversary import Targets
-from unsay.training.companions import CompanionExample
+from unsay.training.companions import CompanionExample, part_of
 from unsay.training.encode import Batches, Encoder
 from unsay.training.optimizer import scale_adapter
 from unsay.training.plan import TrainingPlan
 from unsay.training.settings import explaining_failures
 from unsay.training.trainer import Progress, Trainer
+from unsay.training.weight_edit import edited
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class TrainResult:
         flops: estimated operations, the original model's forward and the vision tower's included.
         seconds: training time, summed over resumptions.
         image_tokens: the pictures' tokens that passed the language model likewise.
+        edit: of a method that edits the weights: `scale`, the length of its step; `probe_kl`, KL on held-out normal
+            answers there; `kept`, the share of the edit (squared) that the adapter's rank holds. Empty for the others.
     """
 
     vlm: VLM
@@ -43,6 +47,7 @@ class TrainResult:
     flops: float
     seconds: float
     image_tokens: int = 0
+    edit: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -82,7 +87,7 @@ def train(
     encoder = Encoder(vlm, [*plan.examples, *plan.probe, *companions.values()], settings)
     size = sum(settings.batch.of(role) for role in Role)
     probe = [plan.probe[start : start + size] for start in range(0, len(plan.probe), size)]
-    adapted = attach(vlm, settings.lora, settings.seed)
+    adapted, meters = attach(vlm, settings.lora, settings.seed), dict[str, float]()
     try:
         if processes.sharded:
             shard(adapted, processes, device or vlm.device)
@@ -95,10 +100,22 @@ def train(
             vision_on_host(adapted, not plan.pictured and not processes.sharded),
         ):
             stopped = trainer.run(Batches(encoder, plan.steps), progress)
+            if plan.needs.edit is not None:
+                forget = _once(plan.steps, settings.batch.forget)
+                adapted, meters = edited(
+                    trainer, plan.needs.edit, Batches(encoder, forget), settings.lora, settings.seed
+                )
         scale_adapter(trainer.parameters, plan.needs.adapter_factor)  # checkpoints hold the adapter as it is trained
         trained = save_adapter(adapted, run_dir / "adapter") if processes.first else adapted
     except BaseException:
         detach(adapted)
         raise
     tokens, image_tokens, flops = trainer.counters
-    return TrainResult(trained, trainer.step, stopped, tokens, flops, trainer.seconds, image_tokens)
+    return TrainResult(trained, trainer.step, stopped, tokens, flops, trainer.seconds, image_tokens, meters)
+
+
+def _once(steps: Sequence[Sequence[Example]], size: int) -> list[list[Example]]:
+    """Every forget example of the steps once, in batches."""
+    rows = {row.id: row for step in steps for row in step if part_of(row) is Role.FORGET}
+    listed = [rows[id_] for id_ in sorted(rows)]
+    return [listed[start : start + size] for start in range(0, len(listed), size)]

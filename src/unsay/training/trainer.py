@@ -100,7 +100,7 @@ class Trainer:
             self._fill_reference(steps)
             began = time.monotonic()
             row = self.one_step(steps[self.step])
-            self._add_time(began)
+            self.add_time(began)
             if row is None:
                 return self._fall_back(f"the loss or its gradient was not a number at step {self.step + 1}")
             # Decided once, before the look at the probe: the last step must have one, and a checkpoint.
@@ -126,7 +126,7 @@ class Trainer:
         mine = split(examples, self.processes.world * turns)[self.processes.rank * turns :][:turns]
         parts = []
         for part in mine:
-            self._end_if_requested(before)
+            self.end_if_requested(before)
             parts.append(self._backward(part, used))
         if self.settings.sharpness:
             parts = self._climb(mine, parts, used)
@@ -209,7 +209,7 @@ class Trainer:
         if self.settings.max_tokens is not None and self.step < len(steps):
             began = time.monotonic()
             following = _tokens(steps[self.step])  # pictures of the next step are laid out here
-            self._add_time(began)
+            self.add_time(began)
         used = self.tokens + self.image_tokens
         return self.schedule.spent(self.step, used, self.seconds, following, self.probe_seconds)
 
@@ -222,7 +222,7 @@ class Trainer:
                 return
             yield examples
 
-    def _add_time(self, began: float) -> float:
+    def add_time(self, began: float) -> float:
         """Add the time since `began`, by the first process's clock; returns it."""
         elapsed = self.processes.from_first(time.monotonic() - began)
         self.seconds += elapsed
@@ -254,7 +254,7 @@ class Trainer:
         self.flops += price.flops
         self.seconds += self.processes.from_first(price.seconds)
 
-    def _end_if_requested(self, whole: tuple[int, int, float]) -> None:
+    def end_if_requested(self, whole: tuple[int, int, float]) -> None:
         """Where any process received SIGTERM: all save the last whole step, with its counters, and end."""
         if not self.processes.any(preemption.end_requested()):
             return
@@ -273,26 +273,35 @@ class Trainer:
             return None
         began = time.monotonic()
         kl = row["probe_kl"] = self.processes.from_first(self._probe_kl())
-        self.probe_seconds = self._add_time(began)
+        self.probe_seconds = self.add_time(began)
         limit = self.settings.stop.max_probe_kl
         if math.isfinite(kl) and (limit is None or kl <= limit):
             return None
         reason = "it must be finite" if limit is None else f"the limit is {limit} (train.stop.max_probe_kl)"
         return f"collapse at step {self.step}: KL on held-out normal answers is {kl:.2f} nats per token, {reason}"
 
-    @torch.no_grad()
     def _probe_kl(self) -> float:
-        """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of the adapter as used."""
+        """`probed_at` the factor at which the adapter is used."""
+        return self.probed_at(self.method.needs.adapter_factor)
+
+    @torch.no_grad()
+    def probed_at(self, factor: float) -> float:
+        """Mean KL(original ‖ current) per answer token on held-out normal answers, in nats, of a multiplied adapter."""
         total, count = 0.0, 0
         for examples in self.probe:
             batch = self.collated(examples)
             count += len(examples)
             self.flops += probe_flops(self.vlm, batch, PROBE_NEEDS)
-            with scaled_adapter(self.parameters, self.method.needs.adapter_factor):
+            with scaled_adapter(self.parameters, factor):
                 view = role_views(self.vlm, batch, PROBE_NEEDS, self.settings.head_chunk)[Role.RETAIN]
             assert view.kl is not None  # PROBE_NEEDS asks for it
             total += float(view.per_example(view.kl).sum())
         return total / count
+
+    def look_at(self, vlm: VLM) -> None:
+        """From here on, probe this model with another adapter."""
+        self.vlm = self.vision.vlm = vlm
+        self.parameters = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
 
     def _save(self) -> None:
         self.saved = self.step
