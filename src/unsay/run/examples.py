@@ -183,6 +183,15 @@ def _rendering(run: Run) -> Rendering:
     return Rendering(harmful, retain, data.recipe, run.config.seed, run.folder / "train" / "images")
 
 
+def _begun(run: Run, examples: list[Example]) -> list[Example]:
+    """The examples, with the shares of `data.recipe` in the middle of an answer; only these need the tokenizer."""
+    settings = run.config.data.recipe
+    if not settings.recovery and not settings.retain_recovery:
+        return examples
+    vlm = run.tokenizing()
+    return with_beginnings(examples, settings, run.config.seed, lambda text: vlm.token_ends(text) or word_ends(text))
+
+
 def _source_examples(
     run: Run,
     held_out: list[Prompt],

@@ -187,7 +187,7 @@ def _weighing(vlm: VLM) -> Iterator[dict[str, Tensor]]:
                 update = to_output.detach().flatten(0, -2).float().T @ x
                 gradients[name] = update if name not in gradients else gradients[name].add_(update)
 
-            output.register_hook(add)
+            output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return hook
 
