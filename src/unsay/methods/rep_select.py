@@ -41,7 +41,7 @@ class RepSelectSettings(MethodSettings):
 
 
 class RepSelect:
-    """Draw harm out, then step along its gradient without the components that others share."""
+    """Draw harm out, then edit weights where only it lives."""
 
     def __init__(self, settings: RepSelectSettings) -> None:
         self.settings = settings
