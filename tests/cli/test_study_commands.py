@@ -24,6 +24,7 @@ def test_packaged_studies_are_listed(run):
         "mixture",
         "paper",
         "paper-exact",
+        "robust",
         "samples",
     ]
     assert "Is textual unlearning all you need?" in out

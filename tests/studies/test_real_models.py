@@ -137,7 +137,7 @@ def test_weights_that_arms_share_with_the_reference_follow_the_base(name, tmp_pa
     }
     assert found["textual-unlearning"].method_settings == weights
     for arm, config in found.items():
-        if config.method in ("rmu", "circuit-breaker", "gradient-ascent", "task-vector"):
+        if config.method in ("rmu", "circuit-breaker", "gradient-ascent", "task-vector", "rep-select"):
             assert config.method_settings == default_settings(config.method).model_dump(mode="json")
         elif arm == "safe-unlearning":
             paper = default_settings(arm).model_dump(mode="json")

@@ -15,7 +15,9 @@ from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Recor
 from unsay.reports.charts import read_metrics
 from unsay.run.evaluate import Value
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
+from unsay.scoring.robustness import read_robustness
 from unsay.scoring.subsets import by_id
+from unsay.scoring.withstanding import Withstood, withstood
 
 MADE_WITH = ("unsay", "python", "libraries", "cores", "threads", "accelerator", "assets")
 """The parts of `environment.json` that go into results: enough to repeat them, nothing that names a machine."""
@@ -64,6 +66,7 @@ class MeasuredRun:
     log_odds: dict[tuple[str, Phase], tuple[float | None, ...]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     stopped: str | None = None  # why training ended; None if that is not known, or if nothing was trained
+    withstood: Withstood = field(default_factory=dict)  # numbers of the robustness checks, where it went through any
 
     def asked(self, row: SuiteRow | UtilityRow) -> list[Item]:
         """The items behind a row; in a suite that mixes kinds, modalities or conditions, those of the row."""
@@ -127,6 +130,7 @@ class FinishedRun(MeasuredRun):
             log_odds={key: values for key, values in self.log_odds.items() if key[1] is phase},
             steps=self.steps,
             stopped=self.stopped,
+            withstood=self.withstood if phase is Phase.AFTER else {},
         )
 
 
@@ -186,6 +190,7 @@ def read_run(folder: Path) -> FinishedRun:
         },
         steps=_steps(folder / "train" / "metrics.jsonl"),
         stopped=str(read_json(result).get("stopped")) if result.exists() else None,
+        withstood={} if (attacked := read_robustness(folder)) is None else withstood(attacked),
     )
     run.check()
     return run

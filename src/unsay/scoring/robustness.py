@@ -74,6 +74,8 @@ class Number(Row):
     """95 %, redrawing requests."""
     n: int = Field(default=0, ge=0)
     """Requests behind it; 0 where it is no mean over requests."""
+    values: dict[str, float] = Field(default_factory=dict)
+    """Of each request, by its key; empty where it is no mean over requests. Studies pair arms by it."""
     from_reference: float | None = None
     """This number minus the reference's, paired by request; None in rows of the reference."""
     from_reference_interval: Interval | None = None
@@ -219,6 +221,7 @@ def score_number(
         value=sum(numbers) / len(numbers) if numbers else None,
         interval=mean_interval(numbers, groups, seed=seed),
         n=len(numbers),
+        values={group: values[group] for group in groups},
         from_reference=sum(differences) / len(differences) if differences else None,
         from_reference_interval=difference_interval(differences, shared, seed=seed) if differences else None,
     )

@@ -6,6 +6,8 @@ from unsay.errors import UserError
 from unsay.records import Modality
 from unsay.run.finished import MADE_WITH, MeasuredRun, public_name
 from unsay.scoring import Scores
+from unsay.scoring.robustness import Subject
+from unsay.scoring.withstanding import HEADLINES
 from unsay.studies.known import StudyRuns
 from unsay.studies.ranking import ArmAnswers, compare, pool_rows, rank
 from unsay.studies.schema import (
@@ -41,6 +43,7 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
     arms, answers = _arms(plan, runs, originals)
     measures = {measure for arm in answers.values() for measure in arm.measures}
     paired = [row for row in first.scores.utility if row.suite in measures]
+    attacked = {name: row.title for name, row in HEADLINES.items() if any(name in arm.measures for arm in arms)}
     separations = {name: title for name, title in SEPARATIONS.items() if any(name in arm.measures for arm in arms)}
     higher = (*_higher(first.scores), *separations)
     rankings, comparisons = _compared(plan, arms, answers, higher)
@@ -54,8 +57,12 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
         judge=first.scores.judge,
         environment={name: first.environment[name] for name in MADE_WITH if name in first.environment},
         commits=tuple(dict.fromkeys(keyed.run.environment.get("commit") for _, keyed in runs.every(plan))),
-        measures={**TITLES, **separations, **{row.suite: row.title for row in paired}},
-        units={**dict.fromkeys(separations, "AUROC"), **{row.suite: row.unit for row in paired}},
+        measures={**TITLES, **attacked, **separations, **{row.suite: row.title for row in paired}},
+        units={
+            **dict.fromkeys(attacked, "rate"),
+            **dict.fromkeys(separations, "AUROC"),
+            **{row.suite: row.unit for row in paired},
+        },
         higher_is_better=higher,
         arms=tuple(arms),
         rankings=rankings,
@@ -99,6 +106,7 @@ def _arms(plan: Plan, runs: StudyRuns, originals: dict[str, MeasuredRun]) -> tup
             name = prefix + ORIGINAL
             answers[name] = ArmAnswers()
             answers[name].add(originals[model], plan.study.seeds)
+            _add_reference(answers[name], model, plan, runs)
             rows.append(_original(name, public_name(model), plan, originals[model], answers[name]))
         trained = []
         for variant in plan.variants:
@@ -108,6 +116,14 @@ def _arms(plan: Plan, runs: StudyRuns, originals: dict[str, MeasuredRun]) -> tup
                 trained.append(_arm(name, variant, plan, runs, answers[name]))
         rows += with_cost_ratios(trained, plan.reference)
     return rows, answers
+
+
+def _add_reference(answers: ArmAnswers, model: str, plan: Plan, runs: StudyRuns) -> None:
+    """Add the attacks on the model that was never unlearned, as the reference arm's runs made them."""
+    variant = next((one for one in plan.variants if (one.model, one.arm) == (model, plan.reference)), None)
+    for seed in plan.study.seeds if variant is not None else ():
+        if not isinstance(keyed := runs.trained(model, variant.name, seed), str):
+            answers.add_withstood(keyed.run, Subject.REFERENCE, [seed])
 
 
 def _original(name: str, model: str, plan: Plan, run: MeasuredRun, answers: ArmAnswers) -> ArmRow:
@@ -137,6 +153,7 @@ def _arm(name: str, variant: Variant, plan: Plan, runs: StudyRuns, answers: ArmA
         else:
             finished.append(keyed.run)
             answers.add(keyed.run, [seed])
+            answers.add_withstood(keyed.run, Subject.UNLEARNED, [seed])
     suites, utility = pool_rows(finished) if finished else ((), ())
     config = plan.config(variant, plan.study.seeds[0], 1)
     data = config.data.model_dump(mode="json")

@@ -19,7 +19,9 @@ from unsay.journal import append_journal
 from unsay.methods import build_method, method_version
 from unsay.models.precision import Fast, resolved
 from unsay.records import Record, Role
-from unsay.run.directory import Run, earlier_precision
+from unsay.robustness import CHECKS
+from unsay.robustness.battery import run_battery
+from unsay.run.directory import Adapter, Run, earlier_precision
 from unsay.run.environment import environment, hardware
 from unsay.run.examples import examples_key
 from unsay.run.experiment import evaluate_original, unlearn_run
@@ -50,6 +52,7 @@ class Job:
     config: dict[str, Any]  # a run's configuration, as plain values
     # the hardware that its budget of seconds was measured on; None without such a budget
     timed_on: tuple[Any, ...] | None = None
+    robustness: tuple[str, ...] = ()  # checks that the run goes through once it is trained, in short
 
     @property
     def settings(self) -> RunConfig:
@@ -92,6 +95,9 @@ class Worker:
                 evaluate_original(run)
             else:
                 unlearn_run(run)
+                if job.robustness:
+                    checks = [CHECKS[name] for name in job.robustness]
+                    run_battery(run, Adapter.open(run.adapter_folder), checks, quick=True)
             status = JobStatus(state="finished", key=key)
         except Exception as error:  # a failed arm must not end the study
             self._last = None  # the model may be in any state
@@ -121,9 +127,9 @@ def _reason(error: Exception) -> str:
 def job_key(job: Job, evaluated: str | None = None) -> str:
     """Content key of what decides a run's result and its form.
 
-    That is its settings and examples, the original model's evaluation (`evaluated` is its key, where that was done
-    elsewhere), the versions of its suites, of the built-in training data, of `scores.json` and of its method. The code
-    of training is not part of it: the report of a study lists the commits of its runs.
+    That is its settings, examples and checks, the original model's evaluation (`evaluated` is its key, where that was
+    done elsewhere), the versions of its suites, of the built-in training data, of `scores.json` and of its method. The
+    code of training is not part of it: the report of a study lists the commits of its runs.
     """
     examples = job.config.get("data", {}).get("examples")
     built_in = job.original is not None and examples is None
@@ -133,6 +139,7 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     data = [recipe_key()] if built_in else []
     if any(job.config.get("data", {}).get(role.value) for role in Role):
         data.append(content_key(sources_key(job.settings.data)))
+    data += [content_key(name, CHECKS[name].version) for name in job.robustness]
     suites, method = suites_key(_suites(job)), _method_version(job)
     return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method, *data)
 

@@ -16,6 +16,8 @@ from unsay.files import content_key, read_numbered_rows, write_rows
 from unsay.records import Label, Phase, Record
 from unsay.run.finished import VERSIONS, Item, MeasuredRun, Step, read_run
 from unsay.scoring import Scores
+from unsay.scoring.robustness import Subject
+from unsay.scoring.withstanding import Withstood
 from unsay.studies.job import RESULT_FILES, evaluation_key, read_status
 from unsay.studies.settings import ORIGINAL, StudyDirectory, folder_name
 from unsay.studies.study_plan import Plan
@@ -164,6 +166,15 @@ class ItemsRow(Record):
         return self
 
 
+class WithstoodRow(Record):
+    """What one robustness check found of one subject on the requests of one suite, by the request's key."""
+
+    measure: str
+    subject: Subject
+    suite: str
+    values: dict[str, float]
+
+
 class RunRow(Record):
     """A run, as a row of the file. Labels and values are in the order of a suite's items; see also `MeasuredRun`."""
 
@@ -182,6 +193,7 @@ class RunRow(Record):
     asked_steps: int
     steps: tuple[Step, ...] = ()
     stopped: str | None = None
+    withstood: tuple[WithstoodRow, ...] = ()
 
     @property
     def id(self) -> RunId:
@@ -253,7 +265,23 @@ def _to_row(run_id: RunId, keyed: KeyedRun, keys: dict[str, str]) -> RunRow:
         asked_steps=run.asked_steps,
         steps=run.steps,
         stopped=run.stopped,
+        withstood=tuple(_withstood_rows(run.withstood)),
     )
+
+
+def _withstood_rows(found: Withstood) -> Iterator[WithstoodRow]:
+    for (measure, subject), values in found.items():
+        for suite in dict.fromkeys(suite for suite, _ in values):
+            of_suite = {group: value for (other, group), value in values.items() if other == suite}
+            yield WithstoodRow(measure=measure, subject=subject, suite=suite, values=of_suite)
+
+
+def _withstood(rows: Iterable[WithstoodRow]) -> Withstood:
+    found: dict[tuple[str, Subject], dict[tuple[str, str], float]] = {}
+    for row in rows:
+        values = {(row.suite, group): value for group, value in row.values.items()}
+        found.setdefault((row.measure, row.subject), {}).update(values)
+    return found
 
 
 def _from_row(row: RunRow, suites: dict[str, tuple[Item, ...]], name: str) -> KeyedRun:
@@ -271,6 +299,7 @@ def _from_row(row: RunRow, suites: dict[str, tuple[Item, ...]], name: str) -> Ke
         asked_steps=row.asked_steps,
         steps=row.steps,
         stopped=row.stopped,
+        withstood=_withstood(row.withstood),
     )
     run.check()
     for utility in run.scores.utility:

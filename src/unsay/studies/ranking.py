@@ -10,6 +10,7 @@ from unsay.records import Kind, Label, Modality
 from unsay.run.finished import VERSIONS, Item, MeasuredRun
 from unsay.scoring import Asked, SuiteRow, UtilityRow, separation, separation_change
 from unsay.scoring.rates import OUTCOME
+from unsay.scoring.robustness import Subject
 from unsay.scoring.separation import FORMS
 from unsay.scoring.subsets import is_control
 from unsay.statistics import ALPHA, Interval, clustered_mean, difference_interval, holm, mean_interval, sign_flip
@@ -208,6 +209,15 @@ class ArmAnswers:
                     for item, value in run.graded(utility):
                         self._add_item(utility.suite, item)
                         self._add_number(utility.suite, AnswerId(seed, utility.suite, item.id), value)
+
+    def add_withstood(self, run: MeasuredRun, subject: Subject, seeds: Iterable[int]) -> None:
+        """Add what the robustness checks found of a subject, once for each of `seeds`; one value for each request."""
+        for (measure, attacked), values in run.withstood.items():
+            if attacked is subject:
+                for (suite, group), value in values.items():
+                    self.groups[suite, group] = group
+                    for seed in seeds:
+                        self._add_number(measure, AnswerId(seed, suite, group), value)
 
     def _add_log_odds(self, run: MeasuredRun, row: SuiteRow, seed: int) -> None:
         """Of attacks and of harmless requests that sound harmful."""

@@ -159,7 +159,14 @@ class _StudyRunner:
         limit, timed_on = self._limit(variant, seed)
         config = self.plan.config(variant, seed, limit)
         config = resolve_precision(config, [original, folder], self._known_precision(variant.model))
-        return Job(f"{model}{variant.name}, seed {seed}", folder, original, _values(config), timed_on)
+        return Job(
+            f"{model}{variant.name}, seed {seed}",
+            folder,
+            original,
+            _values(config),
+            timed_on,
+            self.plan.study.robustness,
+        )
 
     def _limit(self, variant: Variant, seed: int) -> tuple[float | None, tuple[Any, ...] | None]:
         """The budget of one run and, if it is seconds that were measured, the hardware that they were measured on."""

@@ -87,7 +87,9 @@ class ArmRow(Row):
     notes: tuple[str, ...] = ()
     """Why training ended early, where it did."""
     measures: dict[str, Measure] = Field(default_factory=dict)
-    """Over all attack suites, all benign suites, and each utility suite; separation of attacks and borderline ones."""
+    """Over all attack suites, all benign suites, and each utility suite; separation of attacks and borderline ones; of
+    studies with `robustness`, what each check found (the original's is the reference arm's: the model never unlearned).
+    """
     text_attacks: Measure | None = None
     """Attack success where the request is text."""
     image_attacks: Measure | None = None
@@ -215,7 +217,7 @@ class StudyResult(Row):
     measures: dict[str, str]
     """Measures by name → their title."""
     units: dict[str, str] = Field(default_factory=dict)
-    """Utility measures and separation by name → `rate`, or the unit to show."""
+    """Utility measures, robustness and separation by name → `rate`, or the unit to show."""
     higher_is_better: tuple[str, ...]
     """Names of the measures of which more is better."""
     arms: tuple[ArmRow, ...]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from unsay.config import EvaluationConfig, RunConfig
 from unsay.errors import UserError
 from unsay.files import first_problem, parse_yaml, read_text
+from unsay.scoring.withstanding import HEADLINES
 
 Rule = Literal["steps", "tokens", "seconds"]
 """What arms have in common: optimiser steps, training tokens, or training seconds."""
@@ -142,6 +143,11 @@ class StudySettings(Section):
         None,
         description="the arm that others are compared with, whose tokens and seconds are their budget; null: the first",
     )
+    robustness: tuple[str, ...] = Field(
+        (),
+        description="checks that every arm goes through once it is trained, in short: relearn, prefill, quantise, "
+        "samples; `unsay robustness` has them",
+    )
     budget: Budget = Budget()
     quick: Quick = Quick()
     fitted: Fitted = Fitted()
@@ -158,10 +164,18 @@ class StudySettings(Section):
             "models": self.models,
             "budget.equal": self.budget.equal,
             "quick.seeds": self.quick.seeds or (),
+            "robustness": self.robustness,
         }
         for name, values in lists.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: has the same value twice")
+        return self
+
+    @model_validator(mode="after")
+    def _has_checks(self) -> Self:
+        known = [headline.check for headline in HEADLINES.values()]
+        if unknown := next((name for name in self.robustness if name not in known), None):
+            raise ValueError(f"robustness: '{unknown}' gives no number to compare; checks: {', '.join(known)}")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,45 @@
+"""The headline numbers of the checks, by request."""
+
+import pytest
+
+from unsay.scoring import JudgeInfo
+from unsay.scoring.robustness import CheckResult, Robustness, Subject, score_number
+from unsay.scoring.withstanding import HEADLINES, withstood
+
+U, R = Subject.UNLEARNED, Subject.REFERENCE
+
+
+def result(*checks):
+    return Robustness(judge=JudgeInfo(name="rules"), checks=checks)
+
+
+def check(name, *numbers, **more):
+    return CheckResult(check=name, title=name, source="", version=1, quick=True, numbers=numbers, **more)
+
+
+def test_one_number_of_each_check_is_found_over_its_suites_by_request():
+    deep, shallow = {"tokens": 10}, {"tokens": 5}
+    prefill = check(
+        "prefill",
+        score_number("begun", U, {"a": 1.0, "b": 0.0}, setting=deep, suite="words"),
+        score_number("begun", R, {"a": 1.0, "b": 1.0}, setting=deep, suite="words"),
+        score_number("begun", U, {"a": 0.5}, setting=deep, suite="figstep"),
+        score_number("begun", U, {"a": 0.25}, setting=shallow, suite="words"),
+        score_number("words alone", R, {"a": 1.0}, setting=deep, suite="words"),
+    )
+    quantise = check("quantise", score_number("int8", U, {"a": 1.0}, suite="words"))
+    assert withstood(result(prefill, quantise, check("relearn", failed="out of memory"))) == {
+        ("prefilled", U): {("words", "a"): 1.0, ("words", "b"): 0.0, ("figstep", "a"): 0.5},
+        ("prefilled", R): {("words", "a"): 1.0, ("words", "b"): 1.0},
+    }
+    assert withstood(result()) == {}
+
+
+def test_a_numbers_value_is_the_mean_of_its_requests():
+    row = score_number("area", U, {"b": 0.25, "a": 0.75})
+    assert (row.value, row.n, row.values) == (pytest.approx(0.5), 2, {"a": 0.75, "b": 0.25})
+
+
+def test_every_headline_is_of_another_check_and_another_name():
+    assert len({row.check for row in HEADLINES.values()}) == len(HEADLINES)
+    assert len({row.title for row in HEADLINES.values()}) == len(HEADLINES)
