@@ -120,9 +120,9 @@ def _arms(plan: Plan, runs: StudyRuns, originals: dict[str, MeasuredRun]) -> tup
 
 def _add_reference(answers: ArmAnswers, model: str, plan: Plan, runs: StudyRuns) -> None:
     """Add the attacks on the model that was never unlearned, as the reference arm's runs made them."""
-    variant = next((one for one in plan.variants if (one.model, one.arm) == (model, plan.reference)), None)
-    for seed in plan.study.seeds if variant is not None else ():
-        if not isinstance(keyed := runs.trained(model, variant.name, seed), str):
+    names = [variant.name for variant in plan.variants if (variant.model, variant.arm) == (model, plan.reference)]
+    for seed in plan.study.seeds:
+        if names and not isinstance(keyed := runs.trained(model, names[0], seed), str):
             answers.add_withstood(keyed.run, Subject.REFERENCE, [seed])
 
 
