@@ -13,6 +13,7 @@ from unsay.data.pictures import read_image
 from unsay.files import write_rows
 from unsay.models.lora import LoraSettings, attach
 from unsay.models.pixels import as_picture, pixel_path
+from unsay.models.vision import accepts_features
 from unsay.records import Role
 from unsay.robustness import image
 from unsay.robustness.image import EPSILONS, GREY, PixelLoss, Target, descend, noisy, step_size
@@ -23,37 +24,44 @@ TARGETS = [Target(f"target {n}", prompt, answer) for n, (prompt, answer) in enum
     zip(tiny.PROMPTS[:3], tiny.ANSWERS[:3], strict=True))]  # fmt: skip
 
 
-def grey(count: int = 1) -> torch.Tensor:
-    return torch.full((count, SIDE, SIDE, 3), float(GREY))
+def grey() -> torch.Tensor:
+    return torch.full((SIDE, SIDE, 3), float(GREY))
 
 
-def pixel_loss(vlm, targets=TARGETS) -> PixelLoss:
-    path = pixel_path(vlm, Image.new("RGB", (SIDE, SIDE)))
+def pixel_losses(vlm) -> list[PixelLoss]:
+    blank = Image.new("RGB", (SIDE, SIDE))
+    path = pixel_path(vlm, blank)
     assert path is not None
-    return PixelLoss(vlm, path, targets)
+    return [PixelLoss(vlm, path, target, accepts_features(vlm, target.prompt, blank)) for target in TARGETS]
+
+
+def total(losses: list[PixelLoss], pixels: torch.Tensor) -> float:
+    with torch.no_grad():
+        return sum(float(loss(pixels)) for loss in losses)
 
 
 def test_steps_by_hand():
-    weights = torch.tensor([1.0, -2.0, 0.5, 0.0])
+    weights = [torch.tensor([1.0, -2.0, 0.5, 0.0]), torch.tensor([1.0, -1.0, 0.5, 0.0])]
     start = torch.tensor([[100.0, 100.0, 2.0, 7.0], [0.0, 255.0, 250.0, 7.0]])
-    pixels, losses = descend(lambda x: (x * weights).sum(dim=1), start, epsilon=8, steps=4)
+    pixels = descend([lambda x, w=w: (x * w).sum() for w in weights], start, epsilon=8, steps=4)
     # Every pixel goes to the edge of the ball or of 0 to 255; one without gradient stays.
     assert pixels.tolist() == [[92.0, 108.0, 0.0, 7.0], [0.0, 255.0, 242.0, 7.0]]
-    assert losses.tolist() == [92 - 216, -510 + 121]
 
 
-def test_the_best_pixels_of_each_picture_are_kept():
-    start = torch.tensor([[100.0], [101.0]])
-    # Steps of 3 levels around a minimum at 101: 100 → 103 → 100 …; the second picture is there from the start.
-    pixels, losses = descend(lambda x: (x[:, 0] - 101) ** 2, start, epsilon=8, steps=3)
-    assert pixels.tolist() == [[100.0], [101.0]]
-    assert losses.tolist() == [1.0, 0.0]
+def test_the_mean_of_several_losses_is_lowered():
+    weights = [torch.tensor([3.0]), torch.tensor([-1.0]), torch.tensor([-1.0])]
+    assert descend([lambda x, w=w: (x * w).sum() for w in weights], torch.tensor([100.0]), 8, 4).tolist() == [92.0]
+
+
+def test_the_best_pixels_of_all_steps_are_kept():
+    # Steps of 3 levels around a minimum at 101: 100 → 103 → 100 …; 101 is never left for anything worse.
+    assert descend([lambda x: ((x - 101) ** 2).sum()], torch.tensor([100.0]), 8, 3).tolist() == [100.0]
+    assert descend([lambda x: ((x - 101) ** 2).sum()], torch.tensor([101.0]), 8, 3).tolist() == [101.0]
 
 
 def test_an_attack_on_a_larger_ball_begins_where_the_smaller_one_ended():
-    start, begun = torch.tensor([[100.0]]), torch.tensor([[92.0]])
-    pixels, _ = descend(lambda x: x.sum(dim=1), start, 16, 2, begun)
-    assert pixels.tolist() == [[84.0]]
+    start, begun = torch.tensor([100.0]), torch.tensor([92.0])
+    assert descend([lambda x: x.sum()], start, 16, 2, begun).tolist() == [84.0]
 
 
 @pytest.mark.parametrize(("epsilon", "steps", "levels"), [(8, 6, 2), (16, 6, 3), (32, 6, 6), (8, 100, 1)])
@@ -73,74 +81,62 @@ def test_noise_is_uniform_whole_levels_within_the_ball():
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_the_loss_is_that_of_the_picture_as_it_is_saved(family):
+@pytest.mark.parametrize("as_features", [True, False])
+def test_the_loss_is_that_of_the_picture_as_it_is_saved(family, as_features):
     """Against the processor and transformers' own loss, on the 8-bit picture."""
     vlm = tiny.FAMILIES[family]()
-    pixels = noisy(grey(3), 60, seed=3)
-    found = pixel_loss(vlm).each(pixels)
-    for target, own, loss in zip(TARGETS, pixels, found, strict=True):
-        inputs = vlm.encode_picture(target.prompt, as_picture(own))
+    pixels = noisy(grey(), 60, seed=3)
+    for target, loss in zip(TARGETS, pixel_losses(vlm), strict=True):
+        inputs = vlm.encode_picture(target.prompt, as_picture(pixels))
         answer = vlm.tokenizer(target.answer, add_special_tokens=False)["input_ids"][: image.ANSWER_TOKENS]
         answer = torch.tensor([answer])
         prompt = inputs.pop("input_ids")
         ids = torch.cat([prompt, answer], dim=1)
         inputs["attention_mask"] = torch.ones_like(ids)
         labels = torch.cat([torch.full_like(prompt, -100), answer], dim=1)
-        assert loss.item() == pytest.approx(vlm.base(input_ids=ids, labels=labels, **inputs).loss.item(), rel=1e-4)
+        wanted = vlm.base(input_ids=ids, labels=labels, **inputs).loss.item()
+        assert PixelLoss(vlm, loss.path, target, as_features)(pixels).item() == pytest.approx(wanted, rel=1e-4)
 
 
-def test_gradients_pass_the_tower_and_the_projector():
+@pytest.mark.parametrize("as_features", [True, False])
+def test_gradients_pass_the_tower_and_the_projector(as_features):
     vlm = tiny.llava()
-    loss = pixel_loss(vlm, TARGETS[:1])
-    pixels = noisy(grey(), 40, seed=0).double().float().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss.each(pixels).sum(), pixels)
+    loss = PixelLoss(vlm, pixel_losses(vlm)[0].path, TARGETS[0], as_features)
+    pixels = noisy(grey(), 40, seed=0).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(pixels), pixels)
     direction = gradient / gradient.norm()
     width = 2.0  # levels along the gradient
     with torch.no_grad():
-        up, down = (loss.each(pixels + sign * width * direction).item() for sign in (1, -1))
+        up, down = (loss(pixels + sign * width * direction).item() for sign in (1, -1))
     assert (up - down) / (2 * width) == pytest.approx(float(gradient.norm()), rel=0.05)
 
 
-def test_one_picture_beside_all_targets_has_their_mean_loss():
-    loss = pixel_loss(tiny.llava())
-    pixels = noisy(grey(), 40, seed=0)
-    alone = loss.each(pixels.expand(3, -1, -1, -1))
-    assert torch.allclose(loss.of_shared(pixels), alone, rtol=1e-4)
-    assert torch.allclose(loss.shared(pixels), alone.mean()[None], rtol=1e-4)
-
-
 def test_a_model_that_a_picture_moves_is_moved_and_noise_moves_it_less():
-    vlm = tiny.llava()
-    loss = pixel_loss(vlm)
-    with torch.no_grad():
-        before = loss.each(grey(3))
-        noise = loss.each(noisy(grey(3), 32, seed=0))
-    attacked, after = descend(loss.each, grey(3), 32, 8)
-    fallen, by_noise = before - after, (before - noise).abs()
-    assert (fallen > 0).all()
-    assert float(fallen.mean()) > 3 * float(by_noise.mean())
-    assert float((attacked - grey(3)).abs().max()) <= 32
-    assert torch.equal(attacked, attacked.round())
+    losses = pixel_losses(tiny.llava())
+    fallen = by_noise = 0.0
+    for loss in losses:
+        attacked = descend([loss], grey(), 32, 8)
+        fell = total([loss], grey()) - total([loss], attacked)
+        assert fell > 0
+        assert float((attacked - grey()).abs().max()) <= 32
+        assert torch.equal(attacked, attacked.round())
+        fallen += fell
+        by_noise += abs(total([loss], grey()) - total([loss], noisy(grey(), 32, seed=0)))
+    assert fallen > 3 * by_noise
 
 
 def test_a_model_that_sees_nothing_is_not_moved():
     vlm = tiny.llava()
     with torch.no_grad():
         vlm.base.model.multi_modal_projector.linear_2.weight.zero_()
-    loss = pixel_loss(vlm)
-    with torch.no_grad():
-        before = loss.each(grey(3))
-    attacked, after = descend(loss.each, grey(3), 32, 3)
-    assert torch.equal(after, before)
-    assert torch.equal(attacked, grey(3))
+    assert torch.equal(descend(pixel_losses(vlm), grey(), 32, 3), grey())
 
 
 def test_an_untrained_adapter_is_attacked_like_the_original():
     vlm = tiny.llava()
-    wanted = descend(pixel_loss(vlm).each, grey(3), 16, 3)
-    found = descend(pixel_loss(attach(vlm, LoraSettings(rank=2), seed=0)).each, grey(3), 16, 3)
-    assert torch.equal(found[0], wanted[0])
-    assert torch.equal(found[1], wanted[1])
+    wanted = descend(pixel_losses(vlm), grey(), 16, 3)
+    assert not torch.equal(wanted, grey())
+    assert torch.equal(descend(pixel_losses(attach(vlm, LoraSettings(rank=2), seed=0)), grey(), 16, 3), wanted)
 
 
 def dazzled(prompt, unlearned: bool) -> str:

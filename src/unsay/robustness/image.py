@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from PIL import Image
@@ -32,6 +32,7 @@ from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
 from unsay.methods.base import Needs
 from unsay.models import VLM
+from unsay.models.checks import PROMPT
 from unsay.models.families import special_case
 from unsay.models.pixels import PixelPath, as_picture, pixel_path
 from unsay.models.vision import accepts_features, features_of, on_device
@@ -64,8 +65,8 @@ PIXELS: Final = 224
 """Side of the white picture."""
 FORGET: Final = Needs(roles=frozenset({Role.FORGET}))
 
-Loss = Callable[[Tensor], Tensor]
-"""Pixels of n pictures, [n, height, width, 3] from 0 to 255 → the loss of each, [n]."""
+Loss: TypeAlias = Callable[[Tensor], Tensor]
+"""Pixels of a picture, [height, width, 3] from 0 to 255 → a number, with gradient."""
 
 
 @dataclass(frozen=True)
@@ -77,33 +78,34 @@ class Target:
     answer: str
 
 
-def descend(loss: Loss, start: Tensor, epsilon: int, steps: int, begun: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sign steps down the loss within ε of `start`: the best pixels of each picture, and the loss there.
+def descend(losses: Sequence[Loss], start: Tensor, epsilon: int, steps: int, begun: Tensor | None = None) -> Tensor:
+    """Sign steps down the mean of the losses, within ε of `start`: the best pixels of all steps, [height, width, 3].
+
+    One loss at a time is computed, so that memory is that of one answer.
 
     Args:
-        loss: differentiable.
-        start: whole levels from 0 to 255, [n, height, width, 3]; results differ from it by whole levels, at most ε.
+        losses: at least one.
+        start: whole levels from 0 to 255, [height, width, 3]; the result differs from it by whole levels, at most ε.
         epsilon: in levels.
         steps: at least 1.
         begun: where to begin, within ε; `start` itself by default.
-
-    Returns:
-        pixels [n, height, width, 3], and losses [n].
     """
     low, high = (start - epsilon).clamp_min(0), (start + epsilon).clamp_max(255)
-    pixels = start if begun is None else begun
-    best, lowest = pixels.clone(), torch.full((len(start),), torch.inf, device=start.device)
-    stride = step_size(epsilon, steps)
+    pixels = best = start if begun is None else begun
+    lowest = math.inf
     for step in range(steps + 1):
-        pixels = pixels.detach().requires_grad_(step < steps)
+        total, gradient = 0.0, torch.zeros_like(pixels)
         with torch.set_grad_enabled(step < steps):
-            losses = loss(pixels)
-        better = losses.detach() < lowest
-        best[better], lowest[better] = pixels.detach()[better], losses.detach()[better]
-        if step < steps:
-            (gradient,) = torch.autograd.grad(losses.sum(), pixels)
-            pixels = torch.clamp(pixels.detach() - stride * gradient.sign(), low, high)
-    return best, lowest
+            for loss in losses:
+                leaf = pixels.clone().requires_grad_(step < steps)
+                value = loss(leaf)
+                total += float(value.detach())
+                if step < steps:
+                    gradient += torch.autograd.grad(value, leaf)[0]
+        if total < lowest:
+            best, lowest = pixels, total
+        pixels = torch.clamp(pixels - step_size(epsilon, steps) * gradient.sign(), low, high)
+    return best
 
 
 def step_size(epsilon: int, steps: int) -> int:
@@ -119,53 +121,32 @@ def noisy(start: Tensor, epsilon: int, seed: int) -> Tensor:
 
 
 class PixelLoss:
-    """The loss of targets under a model as a function of the pixels beside their prompts: CE in nats per token.
+    """The loss of a target under a model as a function of the pixels beside its prompt: CE in nats per token.
 
     Pixels enter by the processor's own path, through the vision tower and the projector.
     """
 
-    def __init__(self, vlm: VLM, path: PixelPath, targets: Sequence[Target]) -> None:
-        self.vlm, self.path = vlm, path
-        blank = Image.new("RGB", (path.width, path.height))
-        self._inputs = [vlm.encode_picture(target.prompt, blank) for target in targets]
-        self._rows = [self._encoded(target, inputs) for target, inputs in zip(targets, self._inputs, strict=True)]
-        self._takes_features = accepts_features(vlm, targets[0].prompt, blank)
+    def __init__(self, vlm: VLM, path: PixelPath, target: Target, takes_features: bool) -> None:
+        """Encode the target; `takes_features` says whether pictures enter the language model as embeddings alone."""
+        self.vlm, self.path, self.target, self._takes_features = vlm, path, target, takes_features
+        self._inputs = vlm.encode_picture(target.prompt, Image.new("RGB", (path.width, path.height)))
+        ids = tuple(self._inputs["input_ids"][0].tolist())
+        columns = tuple(column for column, token in enumerate(ids) if token == vlm.image_token_id)
+        answer = tuple(vlm.encode_answer(target.answer)[: -len(vlm.answer_end)][:ANSWER_TOKENS])
+        self._row = Encoded(target.id, Role.FORGET, ids, answer, Picture("", "", target.prompt, columns))
+        self._columns = torch.tensor(columns, dtype=torch.long)
 
-    def each(self, pixels: Tensor) -> Tensor:
-        """[n, height, width, 3] pixels, one picture per target → the loss of each target, [n]."""
-        return self._losses([self._seen(place, image) for place, image in enumerate(pixels)])
-
-    def shared(self, pixels: Tensor) -> Tensor:
-        """[1, height, width, 3] pixels beside every target → their mean loss, [1]."""
-        return self.of_shared(pixels).mean()[None]
-
-    def of_shared(self, pixels: Tensor) -> Tensor:
-        """[1, height, width, 3] pixels beside every target → the loss of each target, [n]."""
-        first = self._seen(0, pixels[0])
-        seen = [first if self._takes_features else self._seen(place, pixels[0]) for place in range(len(self._rows))]
-        return self._losses(seen)
-
-    def _losses(self, seen: Sequence[Seen]) -> Tensor:
-        shown = dict(zip((row.id for row in self._rows), seen, strict=True))
-        batch = collate(self._rows, lambda picture: shown[picture.key]).to(self.vlm.device)
-        return role_views(self.vlm, batch, FORGET, HEAD_CHUNK)[Role.FORGET].cross_entropy()
-
-    def _seen(self, place: int, pixels: Tensor) -> Seen:
-        inputs = on_device(self.vlm, {**self._inputs[place], self.path.name: self.path(pixels)})
-        picture = self._rows[place].picture
-        assert picture is not None  # given to every row
-        columns = torch.tensor(picture.columns, dtype=torch.long)
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """The loss beside a picture, [height, width, 3] → a scalar."""
+        inputs = on_device(self.vlm, {**self._inputs, self.path.name: self.path(pixels)})
         if self._takes_features:
-            return Seen(columns, features_of(self.vlm, inputs))
-        case = special_case(self.vlm.base.config)
-        answers = {} if case is None or case.answer_kind is None else {"token_type_ids": case.answer_kind}
-        return Seen(columns, None, inputs, answers)
-
-    def _encoded(self, target: Target, inputs: Mapping[str, Tensor]) -> Encoded:
-        ids = tuple(inputs["input_ids"][0].tolist())
-        columns = tuple(column for column, token in enumerate(ids) if token == self.vlm.image_token_id)
-        answer = tuple(self.vlm.encode_answer(target.answer)[: -len(self.vlm.answer_end)][:ANSWER_TOKENS])
-        return Encoded(target.id, Role.FORGET, ids, answer, Picture("", target.id, target.prompt, columns))
+            seen = Seen(self._columns, features_of(self.vlm, inputs))
+        else:
+            case = special_case(self.vlm.base.config)
+            answers = {} if case is None or case.answer_kind is None else {"token_type_ids": case.answer_kind}
+            seen = Seen(self._columns, None, inputs, answers)
+        batch = collate([self._row], lambda _picture: seen).to(self.vlm.device)
+        return role_views(self.vlm, batch, FORGET, HEAD_CHUNK)[Role.FORGET].cross_entropy()[0]
 
 
 @dataclass(frozen=True)
@@ -181,29 +162,12 @@ class Made:
 
     epsilon: int
     pixels: str
-    paths: Mapping[str, Path]
-    losses: Mapping[str, float]
+    paths: dict[str, Path]
+    losses: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Lot:
-    """Pictures that are attacked together.
-
-    Attributes:
-        picture: how the lot is called: `universal` or `own`.
-        names: of its n pictures.
-        start: their pixels, [n, height, width, 3].
-        loss: what is lowered, one value per picture.
-        of_targets: pixels → the loss of each target.
-        targets: what the loss is of: the n pictures' own, or all that the one picture is shown beside.
-    """
-
-    picture: str
-    names: Sequence[str]
-    start: Tensor
-    loss: Loss
-    of_targets: Loss
-    targets: Sequence[Target]
+Lot: TypeAlias = Mapping[str, tuple[Tensor, Sequence[PixelLoss]]]
+"""Name of a picture → its pixels to begin with, [height, width, 3], and the losses that are to fall beside it."""
 
 
 def run(bench: Bench) -> Iterator[Number]:
@@ -220,14 +184,15 @@ def run(bench: Bench) -> Iterator[Number]:
         path = pixel_path(vlm, read_image(str(owned[0].image if owned else white)))
         if path is None and subject is Subject.UNLEARNED:
             bench.note(f"no attack on pixels: the processor of {vlm.name} does more than move and rescale them")
-        for lot in _lots(vlm, path, trained, owned, answers) if path is not None else ():
-            losses.setdefault(lot.picture, {})[subject] = made = _made(bench, subject, lot)
+        lots = {} if path is None else _lots(vlm, path, trained, owned, answers)
+        for picture, lot in lots.items():
+            losses.setdefault(picture, {})[subject] = made = _made(bench, subject, picture, lot)
             for each in made[1:]:  # not what they begin with: that is the suite itself, or little but a white picture
-                if lot.picture == "universal":
+                if picture == "universal":
                     rows = beside(words, each.paths["universal"], Condition.UNRELATED)
                 else:
                     rows = [row.model_copy(update={"image": str(each.paths[row.id])}) for row in owned]
-                _measure(bench, subject, lot.picture, each, rows)
+                _measure(bench, subject, picture, each, rows)
     for picture, of in losses.items():
         for subject, found in of.items():
             yield from _losses(bench, subject, picture, found, of[Subject.REFERENCE])
@@ -235,16 +200,15 @@ def run(bench: Bench) -> Iterator[Number]:
 
 def _lots(
     vlm: VLM, path: PixelPath, trained: Sequence[Target], owned: Sequence[Prompt], answers: Mapping[str, str]
-) -> Iterator[Lot]:
+) -> dict[str, Lot]:
     """One grey picture for the requests that the run trained on, and the pictures of requests, if there are any."""
-    grey = torch.full((1, path.height, path.width, 3), float(GREY))
-    loss = PixelLoss(vlm, path, trained)
-    yield Lot("universal", ["universal"], grey, loss.shared, loss.of_shared, trained)
-    if owned:
-        targets = [Target(row.id, row.prompt, answers[row.group]) for row in owned]
-        start = torch.stack([path.fit(read_image(str(row.image))) for row in owned])
-        own = PixelLoss(vlm, path, targets)
-        yield Lot("own", [row.id for row in owned], start, own.each, own.each, targets)
+    grey = torch.full((path.height, path.width, 3), float(GREY))
+    loss = partial(PixelLoss, vlm, path, takes_features=accepts_features(vlm, PROMPT, as_picture(grey)))
+    own = {
+        row.id: (path.fit(read_image(str(row.image))), [loss(Target(row.id, row.prompt, answers[row.group]))])
+        for row in owned
+    }
+    return {"universal": {"universal": (grey, list(map(loss, trained)))}, **({"own": own} if own else {})}
 
 
 def beside(prompts: Sequence[Prompt], picture: Path, condition: Condition) -> list[Prompt]:
@@ -285,34 +249,37 @@ def _trained(bench: Bench) -> list[Target]:
     return [Target(once[key].id, once[key].request or once[key].prompt, once[key].answer) for key in chosen]
 
 
-def _made(bench: Bench, subject: Subject, lot: Lot) -> list[Made]:
+def _made(bench: Bench, subject: Subject, picture: str, lot: Lot) -> list[Made]:
     """The pictures unchanged and under every ε, noisy and attacked; those that a killed call has made are kept."""
-    folder = bench.folder / "pictures" / bench.key / subject / lot.picture
-    record = folder / "losses.json"
-
-    def files(epsilon: int, pixels: str) -> dict[str, Path]:
-        return {name: folder / f"{name}.{epsilon}.{pixels}.png" for name in lot.names}
-
+    folder = bench.folder / "pictures" / bench.key / subject / picture
     kinds = [(0, "unchanged"), *((epsilon, pixels) for epsilon in EPSILONS for pixels in ("noise", "attack"))]
-    if not record.exists():
-        lost = []
-        attacked: Tensor | None = None
-        for epsilon, pixels in kinds:
-            made = lot.start
-            if pixels == "noise":
-                made = noisy(lot.start, epsilon, bench.seed)
-            elif pixels == "attack":
-                attacked = made = descend(lot.loss, lot.start, epsilon, STEPS, attacked)[0]
-            with torch.no_grad():
-                lost.append(lot.of_targets(made).tolist())
-            for file, image in zip(files(epsilon, pixels).values(), made, strict=True):
-                save_png(as_picture(image), file)
-        write_json(record, lost)
-    rows: list[list[float]] = read_json(record)
-    return [
-        Made(epsilon, pixels, files(epsilon, pixels), dict(zip((row.id for row in lot.targets), values, strict=True)))
-        for (epsilon, pixels), values in zip(kinds, rows, strict=True)
-    ]
+    made = [Made(*kind, {}, {}) for kind in kinds]
+    for name, (start, losses) in lot.items():
+        record = folder / f"{name}.json"
+        files = [folder / f"{name}.{epsilon}.{pixels}.png" for epsilon, pixels in kinds]
+        if not record.exists():
+            write_json(record, _make(bench.seed, start, losses, dict(zip(kinds, files, strict=True))))
+        for each, file, lost in zip(made, files, read_json(record), strict=True):
+            each.paths[name] = file
+            each.losses.update(lost)
+    return made
+
+
+def _make(
+    seed: int, start: Tensor, losses: Sequence[PixelLoss], files: Mapping[tuple[int, str], Path]
+) -> list[dict[str, float]]:
+    """Write one picture's file for every (ε, kind of pixels); returns the loss of each target beside each."""
+    lost, attacked = [], start
+    for (epsilon, pixels), file in files.items():
+        image = start
+        if pixels == "noise":
+            image = noisy(start, epsilon, seed)
+        elif pixels == "attack":
+            image = attacked = descend(losses, start, epsilon, STEPS, attacked)
+        with torch.no_grad():
+            lost.append({loss.target.id: float(loss(image)) for loss in losses})
+        save_png(as_picture(image), file)
+    return lost
 
 
 def _setting(picture: str, made: Made) -> Setting:
