@@ -97,6 +97,32 @@ def test_a_run_from_top_to_bottom_and_what_its_stages_hand_on_is_what_their_file
     assert "<html" in (out / "report.html").read_text()
 
 
+def test_the_report_is_there_from_the_first_stage_on(tiny_folder, examples, tmp_path, monkeypatch):
+    out, seen = tmp_path / "run", []
+
+    def look(*arguments, **more):
+        page = (out / "report.html").read_text()
+        seen.append(('data-state="running"' in page, (out / "progress.json").exists(), (out / "scores.json").exists()))
+        return train_adapter(*arguments, **more)
+
+    monkeypatch.setattr("unsay.run.experiment.train_adapter", look)
+    api.unlearn(config(tiny_folder, examples), out)
+    assert seen == [(True, True, False)]
+    assert "data-state" not in (out / "report.html").read_text()
+    assert not (out / "progress.json").exists()
+
+    def fail(*_arguments, **_more):
+        raise UserError("out of memory at step 1")
+
+    monkeypatch.setattr("unsay.run.experiment.train_adapter", fail)
+    with pytest.raises(UserError):
+        api.unlearn(config(tiny_folder, examples, steps=2), out)
+    assert "data-state" not in (out / "report.html").read_text(), "nothing was done that is not reused"
+    with pytest.raises(UserError):
+        api.unlearn(config(tiny_folder, examples, steps=2), tmp_path / "another")
+    assert "out of memory at step 1" in (tmp_path / "another/report.html").read_text()
+
+
 def test_own_questions_with_pictures(tiny_folder, questions, tmp_path):
     scores = api.evaluate(evaluation(tiny_folder), tmp_path / "run", suite_file=questions)
     rows = {(row.suite, row.modality.value): row for row in scores.rows}

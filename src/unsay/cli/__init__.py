@@ -69,6 +69,7 @@ for _command in (
     play_commands.play,
     study_commands.study,
     study_commands.study_table,
+    study_commands.runs,
     plan_commands.init,
     run_commands.export,
     plan_commands.plan,

@@ -1,4 +1,4 @@
-"""Commands of studies: `study` and `study-table`."""
+"""Commands of studies and of many runs: `study`, `study-table` and `runs`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,9 @@ import typer
 
 from unsay.cli.display import complain, console, display, say
 from unsay.cli.options import DataDir, split_names
+
+COLOURS = {"running": "yellow", "finished": "green", "failed": "red", "interrupted": "magenta"}
+"""Of a status in the terminal."""
 
 
 def study(
@@ -105,3 +108,35 @@ def study_table(
 
     # Not the console, which would fold long lines: a file or another program reads this.
     typer.echo(table(read_result(result_file(study)), form, budget), nl=False)
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of run and study directories.")] = Path("runs"),
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Write index.html there, which links the reports.")
+    ] = True,
+) -> None:
+    """List runs and studies: which are running, finished, failed or interrupted, their headline and their cost."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from unsay.reports.numbers import seconds
+    from unsay.reports.overview import write_index
+    from unsay.studies.found_runs import find_runs
+
+    lines = find_runs(folder)
+    for line in lines:
+        head = Text.assemble(
+            (line.name, "bold"),
+            "  ",
+            (line.status, COLOURS[line.status]),
+            "  study" if line.kind == "study" else "",
+            f"  {seconds(line.seconds)}" if line.seconds else "",
+            f", about {seconds(line.remaining)} left" if line.remaining is not None else "",
+        )
+        console.print(head)
+        console.print(Padding(Text(line.sentence, style="dim"), (0, 0, 0, 2)))
+    if not lines:
+        say(f"{folder}: no run and no study in it")
+    else:
+        say(f"\nIndex: {write_index(folder, lines)}")

@@ -68,15 +68,8 @@ def write_report(run_dir: Path) -> Path:
 
 def render(scores: Scores, extras: ReportInputs) -> str:
     """The page as text. Everything that comes from outside is escaped, and the page loads nothing."""
-    environment = Environment(
-        loader=PackageLoader("unsay.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = ("percent", "span", "points", "count", "part", "change", "flops", "memory", "seconds", "p_value")
-    environment.filters |= {name: getattr(numbers, name) for name in filters} | {"no_transfer": _no_transfer}
+    environment = page_templates()
+    environment.filters["no_transfer"] = _no_transfer
     curves = panels(extras.metrics)
     page = environment.get_template("report.html.j2").render(
         scores=scores,
@@ -103,6 +96,20 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         both_phases={row.phase for row in scores.rows} | {row.phase for row in scores.utility} == set(Phase),
     )
     return page.strip() + "\n"
+
+
+def page_templates() -> Environment:
+    """The templates of this room, with its ways to write numbers; whatever a page is given is escaped."""
+    environment = Environment(
+        loader=PackageLoader("unsay.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = ("percent", "span", "points", "count", "part", "change", "flops", "memory", "seconds", "p_value")
+    environment.filters |= {name: getattr(numbers, name) for name in filters}
+    return environment
 
 
 def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:

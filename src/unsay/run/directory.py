@@ -6,7 +6,6 @@ One process at a time works in a run directory, and it never shows results of se
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Prompt
 from unsay.run.environment import FORMAT, environment
+from unsay.run.live_report import LiveReport
 from unsay.scoring.robustness import FILE as ROBUSTNESS
 from unsay.stages import Progress, Silent, Stages
 
@@ -65,6 +65,21 @@ def lock_directory(folder: Path, *, reading: bool = False) -> FileLock | None:
             return None
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return lock
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process works in a directory now; nothing is waited for, and none is kept out."""
+    if not (folder / ".lock").exists():
+        return False
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False  # nobody can lock it here
+    lock.release()
+    return False
 
 
 def check_format(folder: Path) -> None:
@@ -169,6 +184,7 @@ class Run:
     folder: Path  # the run directory
     config: RunConfig
     stages: Stages  # the stages so far
+    live: LiveReport  # its page until it has scores
     processes: Processes = ALONE  # those that train together; the first of them does everything else
     left_out: dict[str, str] = field(default_factory=dict)  # suites that were chosen and cannot be asked here → why
     _vlm: VLM | None = field(default=None, repr=False)
@@ -197,16 +213,22 @@ class Run:
         # Settled before anything is keyed or written: results say which precision they were made in.
         precision = earlier_precision(folder, config) or resolved(config.model_settings, config.device)
         config = config.model_copy(update={"model_settings": precision})
-        stages = Stages(folder, progress or Silent())
+        live = LiveReport(progress or Silent(), folder, {"model": Path(config.model).name, "seed": str(config.seed)})
+        stages = Stages(folder, live)
         lock = None
         if processes.first:
             lock = lock_directory(folder)
-            begin = partial(begin_work, folder, config, environment(processes.world))
+
+            def begin() -> None:
+                begin_work(folder, config, made_with)
+                live.begin()
+
+            made_with = environment(processes.world)
             if (folder / "config.yaml").exists() and (folder / "environment.json").exists():
                 stages.before_work = begin
             else:
                 begin()
-        return cls(folder, config, stages, processes, _lock=lock)
+        return cls(folder, config, stages, live, processes, _lock=lock)
 
     @classmethod
     def reopen(cls, folder: Path, progress: Progress | None = None) -> "Run":

@@ -10,8 +10,9 @@ from unsay.records import Phase
 from unsay.reports import write_report
 from unsay.run.cautions import training_cautions, vision_cautions
 from unsay.run.directory import Adapter, Run
-from unsay.run.evaluate import evaluate_phase
+from unsay.run.evaluate import TITLES, evaluate_phase
 from unsay.run.examples import prepare_examples, retain_rows
+from unsay.run.live_report import TRAINING, Ahead
 from unsay.run.overlap import contamination_cautions
 from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers
 from unsay.run.score import score_run
@@ -19,6 +20,15 @@ from unsay.run.suites import Suites, build_suites
 from unsay.run.train import join_training, plan_run, train_adapter
 from unsay.run.training_rows import training_rows
 from unsay.scoring import Scores
+
+UNLEARNING: Ahead = (
+    ("Build the test suites", None),
+    ("Put the training examples together", None),
+    (TITLES[Phase.BEFORE], None),
+    (TRAINING, None),
+    (TITLES[Phase.AFTER], TITLES[Phase.BEFORE]),
+)
+"""The stages that every run has, for its live report; the second evaluation takes about as long as the first."""
 
 
 def unlearn_run(run: Run, user_suites: Suites | None = None) -> Scores:
@@ -32,13 +42,18 @@ def unlearn_run(run: Run, user_suites: Suites | None = None) -> Scores:
     try:
         if not run.processes.first:
             join_training(run)
-        scores = run.processes.broadcast(_unlearn(run, user_suites) if run.processes.first else None)
+        scores = run.processes.broadcast(_followed_unlearn(run, user_suites) if run.processes.first else None)
     except RuntimeError as error:
         if not process_lost(error):
             raise
         raise UserError("another process of this run has ended; its own message says why") from error
     assert scores is not None  # the first process has broadcast them
     return scores
+
+
+def _followed_unlearn(run: Run, user_suites: Suites | None) -> Scores:
+    with run.live.following(UNLEARNING):
+        return _unlearn(run, user_suites)
 
 
 def _unlearn(run: Run, user_suites: Suites | None) -> Scores:
@@ -50,7 +65,7 @@ def _unlearn(run: Run, user_suites: Suites | None) -> Scores:
     after = evaluate_phase(run, suites, Phase.AFTER, adapter)
     cautions = training_cautions(run.config, examples, plan, adapter.steps)
     scores = score_run(run, suites, [before, after], {"method": run.config.method}, cautions)
-    write_report(run.folder)
+    _report(run)
     return scores
 
 
@@ -59,6 +74,12 @@ def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter |
 
     The user's own suites are asked alone if the settings name no others.
     """
+    titles = [TITLES[Phase.BEFORE], *([] if adapter is None else [TITLES[Phase.AFTER]])]
+    with run.live.following([(title, TITLES[Phase.BEFORE]) for title in titles]):
+        return _evaluate(run, user_suites, adapter)
+
+
+def _evaluate(run: Run, user_suites: Suites | None, adapter: Adapter | None) -> Scores:
     suites = build_suites(run, user_suites, standard=user_suites is None)
     results = [evaluate_phase(run, suites, Phase.BEFORE)]
     about, cautions = {}, []
@@ -70,19 +91,26 @@ def evaluate_run(run: Run, user_suites: Suites | None = None, adapter: Adapter |
             *vision_cautions(adapter.folder, run.config.model),
         ]
     scores = score_run(run, suites, results, about, cautions)
-    write_report(run.folder)
+    _report(run)
     return scores
 
 
 def evaluate_original(run: Run) -> Scores:
     """Evaluate the original model, and collect its own answers, for the arms of a study to reuse."""
-    suites = build_suites(run)
-    if run.config.data.examples is None:
-        rows = training_rows(run, suites)
-        own_answers(run, rows.forget)
-        if retains_own_answers(run):
-            retain_answers(run, retain_rows(run, suites, rows))
-    before = evaluate_phase(run, suites, Phase.BEFORE)
-    scores = score_run(run, suites, [before], {})
+    with run.live.following([(TITLES[Phase.BEFORE], None)]):
+        suites = build_suites(run)
+        if run.config.data.examples is None:
+            rows = training_rows(run, suites)
+            own_answers(run, rows.forget)
+            if retains_own_answers(run):
+                retain_answers(run, retain_rows(run, suites, rows))
+        before = evaluate_phase(run, suites, Phase.BEFORE)
+        scores = score_run(run, suites, [before], {})
+        _report(run)
+        return scores
+
+
+def _report(run: Run) -> None:
+    """The report takes the place of the live one."""
+    run.live.close()
     write_report(run.folder)
-    return scores
