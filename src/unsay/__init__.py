@@ -1,5 +1,6 @@
 """unsay: make a vision-language model unsay harmful answers, with text alone (arXiv 2406.02575)."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unsay.api import VLM, RunConfig, compare, demo, evaluate, load, read_config, report, study, unlearn
+
+# peft imports it wherever it is installed, and it remarks on kernels that are not here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
 

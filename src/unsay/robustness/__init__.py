@@ -7,10 +7,21 @@
 A new check is its file and its line here; `python -m tools.golden` writes its line in docs/robustness.md.
 """
 
-from unsay.robustness import context, image, prefill, samples, wording
+from unsay.robustness import ablate, context, image, prefill, prune, quantise, relearn, samples, wording
 from unsay.robustness.base import Check
 
 CHECKS: dict[str, Check] = {
-    check.name: check for check in (samples.CHECK, prefill.CHECK, wording.CHECK, image.CHECK, context.CHECK)
+    check.name: check
+    for check in (
+        relearn.CHECK,
+        samples.CHECK,
+        prefill.CHECK,
+        quantise.CHECK,
+        ablate.CHECK,
+        wording.CHECK,
+        image.CHECK,
+        context.CHECK,
+        prune.CHECK,
+    )
 }
 """Every check by name, in the order in which they are run."""

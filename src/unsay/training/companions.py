@@ -2,12 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from unsay.data.formats import topic_line
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.methods.base import Companion, Part
 from unsay.records import Example, Role
+
+Row = TypeVar("Row")
 
 SLOT = "\0"
 """Stands for the request in a prompt's format; no prompt contains it."""
@@ -102,7 +105,7 @@ def surroundings(example: Example) -> str:
     return f"{'picture' if example.image is not None else 'text'} {prompt}"
 
 
-def shuffled_forever(pool: Sequence[Example], rng: random.Random) -> Iterator[Example]:
+def shuffled_forever(pool: Sequence[Row], rng: random.Random) -> Iterator[Row]:
     """The pool in a random order, then in another one, and so on."""
     while True:
         order = list(pool)
