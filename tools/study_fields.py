@@ -14,7 +14,18 @@ from pathlib import Path
 from tools.study_page import between_markers
 from unsay.files import read_text, write_text
 from unsay.scoring.schema import Row
-from unsay.studies.schema import ArmRow, CategoryRow, Comparison, Cost, FailedSeed, Measure, Place, Ranking, StudyResult
+from unsay.studies.schema import (
+    ArmRow,
+    CategoryRow,
+    Comparison,
+    Cost,
+    FailedSeed,
+    Measure,
+    Place,
+    PublishedRow,
+    Ranking,
+    StudyResult,
+)
 
 ROWS: tuple[type[Row], ...] = (
     StudyResult,
@@ -26,6 +37,7 @@ ROWS: tuple[type[Row], ...] = (
     Place,
     Comparison,
     CategoryRow,
+    PublishedRow,
 )
 """The whole, then what stands in it."""
 

@@ -22,8 +22,8 @@ def test_packaged_studies_are_listed(run):
         "coverage",
         "methods",
         "mixture",
-        "paper",
         "paper-exact",
+        "paper",
         "robust",
         "samples",
     ]

@@ -10,11 +10,13 @@ from helpers import synthetic_study
 from tools.study_page import between_markers, main, markdown
 from unsay.errors import UserError
 from unsay.files import write_json
+from unsay.reports.numbers import percent
 from unsay.studies import words
+from unsay.studies.collect import published_rows
 from unsay.studies.figure import COLOURS, figure, tradeoffs
 from unsay.studies.page import render
-from unsay.studies.schema import COHERENT, REFUSAL, StudyResult, read_result, write_result
-from unsay.studies.settings import ORIGINAL
+from unsay.studies.schema import COHERENT, REFUSAL, PublishedRow, StudyResult, read_result, write_result
+from unsay.studies.settings import ORIGINAL, Published
 from unsay.studies.tables import terminal_table
 
 
@@ -290,3 +292,37 @@ def test_a_study_json_that_is_none_is_one_line(tmp_path, result):
     write_json(tmp_path / "odd.json", whole)
     with pytest.raises(UserError, match="unknown arm 'nobody'"):
         read_result(tmp_path / "odd.json")
+
+
+def test_published_numbers_stand_beside_the_measured_ones_with_their_source(result):
+    arm = result.find("textual-unlearning@steps")
+    rows = (
+        PublishedRow(
+            measure="image_attacks", title="Attack success, image", published="below 8 %", about="[their model]",
+            source="arXiv 2406.02575, abstract", arm=arm.name, measured=arm.image_attacks,
+        ),
+        PublishedRow(
+            measure="over_refusal", title="Over-refusal", published="3 %", about="[theirs]", source="[paper]",
+            arm="original",
+        ),
+    )  # fmt: skip
+    beside = result.model_copy(update={"published": rows})
+    shown = render(beside)
+    assert 'id="published"' in shown
+    assert 'id="published"' not in render(result)
+    for text in (shown, markdown(beside, "paper")):
+        assert "below 8 %" in text
+        assert "arXiv 2406.02575, abstract" in text
+        assert percent(arm.image_attacks.value) in text
+
+
+def test_a_studys_published_numbers_find_their_arm_and_measure(result):
+    known = [
+        Published(arm="textual-unlearning", measure="text_attacks", value="2 %", about="[a]", source="[s]"),
+        Published(arm="original", measure="shapes", value="50 %", about="[a]", source="[s]"),
+        Published(arm="nobody", measure="shapes", value="50 %", about="[a]", source="[s]"),
+    ]
+    first, second = published_rows(known, result.arms, {"shapes": "Shapes"})
+    arm = result.find("textual-unlearning@steps")
+    assert (first.arm, first.measured, first.title) == (arm.name, arm.text_attacks, "Attack success, text")
+    assert (second.arm, second.measured) == ("original", result.find("original").measures["shapes"])

@@ -3,13 +3,16 @@
 import pytest
 import yaml
 
+from helpers.published_sources import CATEGORIES
 from unsay.errors import UserError
 from unsay.methods import default_settings
 from unsay.presets import preset
-from unsay.studies.settings import StudySettings, packaged, parse_study, read_study
+from unsay.studies.settings import DEMO, StudySettings, packaged, parse_study, read_study
 from unsay.studies.study_plan import adjusted, part, plan_study, quickened, rebased
 
 OTHER = "llava-hf/llava-1.5-7b-hf"
+FITTED = [name for name in packaged() if read_study(name).base == DEMO]
+"""Packaged studies that were fitted to the pocket VLM."""
 
 
 def study(**more):
@@ -91,7 +94,7 @@ def test_examples_of_a_model_are_relative_to_the_study_file(tmp_path):
     assert found == (tmp_path / "rows.jsonl").resolve()
 
 
-@pytest.mark.parametrize("name", packaged())
+@pytest.mark.parametrize("name", FITTED)
 def test_no_other_model_is_trained_with_the_demos_settings(name):
     with pytest.raises(UserError) as found:
         plan_study(adjusted(read_study(name), model=OTHER))
@@ -103,7 +106,7 @@ def test_no_other_model_is_trained_with_the_demos_settings(name):
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])
-@pytest.mark.parametrize("name", packaged())
+@pytest.mark.parametrize("name", FITTED)
 def test_with_another_base_nothing_that_was_fitted_to_the_pocket_is_left(name, small):
     base = preset("llava-1.5-7b")
     made = plan_study(adjusted(read_study(name), base="llava-1.5-7b", quick=small))
@@ -223,3 +226,31 @@ def test_arms_of_a_grid_and_of_quick_can_be_chosen():
 def test_the_study_that_a_part_writes_can_be_read_again(smaller):
     made = adjusted(read_study("methods"), **smaller)
     assert parse_study(yaml.safe_dump(made.model_dump(mode="json")), "study.yaml") == made
+
+
+def test_the_papers_study_has_its_models_data_and_judge_and_every_arm_the_same_steps():
+    made = plan_study(read_study("paper-exact"))
+    found = configs(made)
+    assert {model for model, _ in found} == {OTHER, "llava-hf/llava-v1.6-mistral-7b-hf"}
+    sources = {arm: [choice.source for choice in config.data.forget] for (_, arm), config in found.items()}
+    assert sources == {
+        "textual-unlearning": ["pku_saferlhf"], "text-sft": ["pku_saferlhf"],
+        "multimodal-unlearning": ["jailbreakv_28k"], "multimodal-sft": ["vlguard"],
+    }  # fmt: skip
+    assert {config.train.steps for config in found.values()} == {1000}
+    assert {config.evaluation.judge for config in found.values()} == {"llama-guard-3"}
+    assert found[OTHER, "multimodal-sft"].method == "refusal-sft"
+    assert all(row.source for row in made.study.published)
+    small = configs(plan_study(adjusted(read_study("paper-exact"), quick=True)))
+    assert {config.evaluation.judge for config in small.values()} == {"probe"}
+
+
+def test_coverage_has_equally_many_requests_in_every_arm_and_beavertails_names_of_harm():
+    found = configs(plan_study(read_study("coverage")))
+    named = {arm: config.data.recipe.categories for (_, arm), config in found.items()}
+    assert {config.data.forget[0].rows for config in found.values()} == {300}
+    assert {arm: 14 if names is None else len(names) for arm, names in named.items()} == {
+        "all": 14, "seven": 7, "two": 2, "one": 1, "without-privacy": 13,
+    }  # fmt: skip
+    assert {name for names in named.values() for name in names or ()} == set(CATEGORIES)
+    assert set(named["one"]) < set(named["two"]) < set(named["seven"])

@@ -324,7 +324,7 @@ def test_the_mixture_is_chosen_on_development_suites_and_sees_no_harmful_picture
 
 def test_an_unknown_study_says_what_there_is(tmp_path):
     with pytest.raises(
-        UserError, match="unknown 'papers'; known are coverage, methods, mixture, paper, paper-exact, r"
+        UserError, match="unknown 'papers'; known are coverage, methods, mixture, paper-exact, paper, robust"
     ):
         read_study("papers")
     with pytest.raises(UserError, match="no such file"):

@@ -207,7 +207,7 @@ def _sources(config: RunConfig) -> str:
             named = (f"{source.title} ({source.licence.name}, {source.origin})" for source in chosen_sources(choices))
             lines.append(f"To {role.value}: {'; '.join(named)}.")
     if not config.data.forget or not config.data.retain:
-        lines.append(f"Else: {_recipe(config)}")
+        lines.append(f"For the other roles: {_recipe(config)}")
     if forbidden := terms(sources_of(config.data)):
         lines.append(f"**These licences forbid some uses:** {'; '.join(forbidden)}.")
     return "\n".join(lines)

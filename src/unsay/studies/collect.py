@@ -24,7 +24,7 @@ from unsay.studies.schema import (
     Ranking,
     StudyResult,
 )
-from unsay.studies.settings import ORIGINAL
+from unsay.studies.settings import ORIGINAL, Published
 from unsay.studies.study_plan import Plan, Variant, modality_name
 
 TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
@@ -68,21 +68,23 @@ def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
         rankings=rankings,
         comparisons=comparisons,
         categories=_categories(arms, answers),
-        published=_published(plan, arms, {**TITLES, **FORMS, **{row.suite: row.title for row in paired}}),
+        published=published_rows(plan.study.published, arms, {**TITLES, **{row.suite: row.title for row in paired}}),
     )
 
 
-def _published(plan: Plan, arms: Sequence[ArmRow], titles: Mapping[str, str]) -> tuple[PublishedRow, ...]:
+def published_rows(
+    published: Sequence[Published], arms: Sequence[ArmRow], titles: Mapping[str, str]
+) -> tuple[PublishedRow, ...]:
     """The published numbers beside those of the same arm, at equal steps; one row for each model that has the arm."""
     rows = []
-    for known in plan.study.published:
+    for known in published:
         for arm in arms:
             if arm.arm == known.arm and (arm.arm == ORIGINAL or "steps" in arm.rules):
                 forms = {"text_attacks": arm.text_attacks, "image_attacks": arm.image_attacks}
                 rows.append(
                     PublishedRow(
                         measure=known.measure,
-                        title=titles.get(known.measure, known.measure),
+                        title={**FORMS, **titles}.get(known.measure, known.measure),
                         published=known.value,
                         about=known.about,
                         source=known.source,
