@@ -287,3 +287,16 @@ def test_the_page_states_every_preset_with_the_size_that_it_was_given():
     assert {name: size for name, (size, _) in table().items()} == given
     kinds = {name: entry["type"] for name, entry in presets._parts()["models"].items()}
     assert kinds == {name: make().model_type for name, make in SHAPES.items()}
+
+
+@pytest.mark.parametrize("name", ["llava-1.5-7b", "llava-1.6-mistral-7b"])
+def test_the_papers_preset_fits_one_card_of_80_gb_and_trains_in_minutes(name, tmp_path):
+    """What docs/reproduce.md says of it."""
+    paper = preset(f"paper-{name}").model_copy(update={"model": str(shape(name, tmp_path))})
+    made = plan(paper, parse_gpus("1xH100"), prompt=64, answer=paper.train.max_answer_tokens)
+    assert made.fits
+    assert 25 < made.memory.total / 2**30 < 36
+    assert 2 < made.seconds * made.steps / 60 < 4
+    pictured = plan(paper, parse_gpus("1xH100"), prompt=64, answer=paper.train.max_answer_tokens, image_tokens=576)
+    assert pictured.fits
+    assert pictured.seconds / made.seconds == pytest.approx(2.8, abs=0.1)

@@ -8,7 +8,7 @@ FigStep's own repository holds no such file.
 from functools import partial
 
 from unsay.data.published import csv_rows, github
-from unsay.data.sources.figstep import FIGSTEP, IMAGES, QUESTIONS, picture, picture_name, questions
+from unsay.data.sources.safebench import FIGSTEP, IMAGES, QUESTIONS, picture, picture_name, questions
 from unsay.records import Kind, Modality
 from unsay.suites.base import Item, Suite
 

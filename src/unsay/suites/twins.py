@@ -17,7 +17,7 @@ from PIL import Image
 
 from unsay.data import renderers, shape_scenes, typography
 from unsay.data.formats import topic_line
-from unsay.data.sources.figstep import FIGSTEP
+from unsay.data.sources.safebench import FIGSTEP
 from unsay.errors import UserError
 from unsay.records import Condition, Modality, Prompt
 from unsay.suites.base import Item, Setting, Suite
