@@ -32,10 +32,10 @@ def plan_run(run: Run, examples: TrainingExamples) -> TrainingPlan:
     progress.start("Plan the training", None)
     method = build_method(config.method, config.method_settings)
     vlm = None
-    if method.needs.hidden or config.train.adversarial is not None or run.processes.sharded:
+    if method.needs.hidden or run.processes.sharded:
         vlm = run.original()
-    elif not config.data.built_in:  # the recipe's own examples have the length that it gives them
-        vlm = run.tokenizing()
+    elif not config.data.built_in or config.train.adversarial is not None:
+        vlm = run.tokenizing()  # the recipe's own examples have the length that it gives them, and no blocks to check
     plan = plan_training(
         method,
         training_settings(run, examples),
