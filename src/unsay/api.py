@@ -9,16 +9,31 @@ from unsay.models import VLM, load
 from unsay.presets import preset
 from unsay.processes import join, refuse_several
 from unsay.reports import write_report
+from unsay.robustness import choose_checks
+from unsay.robustness.battery import make_examples, run_battery
 from unsay.run.compare import compare as compare_runs
 from unsay.run.directory import TRAINED, Adapter, Run
 from unsay.run.experiment import evaluate_run, unlearn_run
 from unsay.run.suites import read_suite_file
 from unsay.scoring import Scores
+from unsay.scoring.robustness import Robustness
 from unsay.stages import Progress
 from unsay.studies import StudyResult, StudySettings, launcher, read_runs, read_study, run_study
 from unsay.studies.study_plan import quickened
 
-__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
+__all__ = [
+    "VLM",
+    "RunConfig",
+    "compare",
+    "demo",
+    "evaluate",
+    "load",
+    "read_config",
+    "report",
+    "robustness",
+    "study",
+    "unlearn",
+]
 
 
 def demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> Scores:
@@ -91,6 +106,49 @@ def evaluate(
         )
     trained = None if adapter is None else Adapter.open(adapter)
     return evaluate_run(Run.open(out, config, progress), user_suites, trained)
+
+
+def robustness(
+    run_dir: Path,
+    *,
+    checks: Sequence[str] = (),
+    quick: bool = False,
+    adapter: Path | None = None,
+    config: RunConfig | None = None,
+    progress: Progress | None = None,
+) -> Robustness:
+    """Attack a model that has unlearned, and its original in the same ways; writes `robustness.json` and the report.
+
+    Args:
+        run_dir: a run that has unlearned; a killed call continues where it stopped. With `config`, a directory of its
+            own for an adapter that was trained elsewhere.
+        checks: names out of `unsay.robustness.CHECKS`; all by default, or those of the quick battery.
+        quick: the short form of the checks.
+        adapter: the adapter in PEFT format, if it is not the run's own.
+        config: model, data, generation and judge for an adapter that was trained elsewhere; its forget examples are
+            then made as those of a run.
+        progress: shows what is being done.
+
+    Raises:
+        UserError: no run there, or one of another version; no adapter; no forget examples; an unknown check, or one
+            that was named and lacks a library. A check that fails is reported instead.
+    """
+    refuse_several("robustness")
+    chosen = choose_checks(checks, quick)
+    if config is None:
+        run = Run.reopen(run_dir, progress)
+        trained = Adapter.open(adapter or run.adapter_folder)
+    else:
+        if adapter is None:
+            raise UserError("an adapter is needed beside a model (--adapter): the checks attack what it has unlearned")
+        if (run_dir / TRAINED).exists():
+            raise UserError(f"{run_dir}: holds a run that has unlearned; choose another --out, or give no model")
+        trained, run = Adapter.open(adapter), Run.open(run_dir, config, progress)
+        make_examples(run)
+    result = run_battery(run, trained, chosen, quick=quick)
+    if (run.folder / "scores.json").exists():
+        write_report(run.folder)
+    return result
 
 
 def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:

@@ -35,6 +35,7 @@ def test_unjudged_answers_are_no_answers_and_benign_requests_count_refusals():
 
 def test_both_subjects_are_sampled_and_more_answers_never_lower_the_chance(attack):
     result = attack(samples.CHECK)
+    assert {row.counts.suite for row in result.outcomes} == {"advbench"}
     assert {row.counts.n for row in result.outcomes} == {2 * samples.QUICK_ANSWERS}
     assert {row.counts.unique for row in result.outcomes} == {2}
     for subject in Subject:

@@ -15,6 +15,7 @@ from unsay.cli import (
     judges_commands,
     plan_commands,
     play_commands,
+    robustness_command,
     run_commands,
     study_commands,
 )
@@ -65,6 +66,7 @@ for _command in (
     run_commands.demo,
     run_commands.unlearn,
     evaluate_commands.evaluate,
+    robustness_command.robustness,
     evaluate_commands.compare,
     play_commands.play,
     study_commands.study,

@@ -17,10 +17,12 @@ from unsay.reports import numbers
 from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, separation_rows, suite_groups, utility_rows
 from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
+from unsay.reports.robustness import sections, strongest
 from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
 from unsay.scoring.limits import MAX_FAILED
 from unsay.scoring.red_team import RedTeam, read_red_team
+from unsay.scoring.robustness import Robustness, read_robustness
 from unsay.scoring.subsets import Subset, by_subset, subset_of
 
 Item = TypeVar("Item", Response, Verdict)
@@ -47,6 +49,7 @@ class ReportInputs:
     config: str = ""  # the text of `config.yaml`
     imported: list[ImportedRow] = field(default_factory=list)  # numbers of other harnesses
     red_team: RedTeam | None = None  # what the original model gave in to
+    robustness: Robustness | None = None
 
 
 def write_report(run_dir: Path) -> Path:
@@ -93,6 +96,8 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         settings=flatten(redact(dict(scores.settings))),
         environment=flatten(extras.environment),
         total=_total(scores),
+        strongest=() if extras.robustness is None else strongest(extras.robustness),
+        checks=() if extras.robustness is None else sections(extras.robustness),
         both_phases={row.phase for row in scores.rows} | {row.phase for row in scores.utility} == set(Phase),
     )
     return page.strip() + "\n"
@@ -124,6 +129,7 @@ def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:
         config=redact_yaml(read_text(config)) if config.exists() else "",
         imported=imported(run_dir),
         red_team=read_red_team(run_dir),
+        robustness=read_robustness(run_dir),
     )
 
 

@@ -11,7 +11,7 @@ from unsay.records import Condition, Kind, Phase
 from unsay.reports import numbers
 from unsay.reports.charts import HARMLESS, by_suite
 from unsay.reports.headline import compared_models, span_words
-from unsay.scoring import Scores, SuiteRow, UtilityRow
+from unsay.scoring import JudgeInfo, Scores, SuiteRow, UtilityRow
 from unsay.scoring.red_team import RedTeam
 from unsay.scoring.subsets import by_subset, is_control, subset_of
 from unsay.statistics import ALPHA, Interval
@@ -47,7 +47,7 @@ def table(scores: Scores) -> RenderableType:
     if any(row.p_adjusted is not None and row.p_adjusted < ALPHA for row in scores.changes):
         family = len(scores.changes) + len(scores.utility_changes)
         parts.append(Text(f"* changed, p < {ALPHA} after Holm's correction over {family} suites"))
-    parts += [_judge(scores), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
+    parts += [judge_line(scores.judge), *_judge_cost(scores), *_memory(scores), *_corrected(scores)]
     parts += [Text(f"! {caution.text}", style="bold red") for caution in scores.warnings if caution.severe]
     return Group(*parts)
 
@@ -147,19 +147,16 @@ def _separation(scores: Scores) -> list[RenderableType]:
     return [*lines, ""] if lines else []
 
 
-def _judge(scores: Scores) -> Text:
-    measure = scores.judge.headline()
+def judge_line(judge: JudgeInfo) -> Text:
+    """The judge's name and how far it agrees with people; with details where another judge has the same name."""
+    details = ", ".join(f"{name} {text}" for name, text in judge.details.items())
+    called = f"{judge.name} ({details})" if details else judge.name
+    measure = judge.headline()
     if measure is None:
-        return Text(f"Judge {_judge_name(scores)}: never compared with human labels.", style="bold red")
+        return Text(f"Judge {called}: never compared with human labels.", style="bold red")
     name, value = measure
-    measured = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(scores.judge)}]"
-    return Text(f"Judge {_judge_name(scores)}: {measured} against {value.n:,} human labels ({value.dataset}).")
-
-
-def _judge_name(scores: Scores) -> str:
-    """The judge's name, with details where another judge has the same name."""
-    details = ", ".join(f"{name} {text}" for name, text in scores.judge.details.items())
-    return f"{scores.judge.name} ({details})" if details else scores.judge.name
+    measured = f"{name.replace('_', ' ')} {numbers.percent(value.value)} [{span_words(judge)}]"
+    return Text(f"Judge {called}: {measured} against {value.n:,} human labels ({value.dataset}).")
 
 
 def _judge_cost(scores: Scores) -> list[Text]:

@@ -16,6 +16,7 @@ from unsay.robustness.base import Check
 from unsay.robustness.bench import ATTACKS, HARMLESS, Bench, Labels, Measured, Measurement
 from unsay.run.directory import Adapter, Run, absolute_image, relative_image
 from unsay.run.environment import precision_settings
+from unsay.run.examples import prepare_examples
 from unsay.run.finished import public_name
 from unsay.run.score import judge_info
 from unsay.run.suites import Suites
@@ -70,6 +71,11 @@ def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: b
     )
     write_robustness(run.folder, result)
     return result
+
+
+def make_examples(run: Run) -> None:
+    """Make the examples of a directory in which nothing was trained, as a run makes them."""
+    prepare_examples(run, _suites(run))
 
 
 UNATTACKED = Check(

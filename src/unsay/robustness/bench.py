@@ -21,10 +21,10 @@ from unsay.judges import judge_all
 from unsay.judges.base import VerdictJournal
 from unsay.models import VLM, load
 from unsay.models.merge import merged
-from unsay.records import Example, Label, Prompt, Response, Role, Verdict
+from unsay.records import Example, Label, Phase, Prompt, Response, Role, Verdict
 from unsay.robustness.base import Check
 from unsay.run.directory import Adapter, Run, absolute_image, relative_image
-from unsay.run.evaluate import JUDGED_AT_ONCE, add_answer_cost
+from unsay.run.evaluate import JUDGED_AT_ONCE, add_answer_cost, known_verdicts
 from unsay.run.suites import Suites
 from unsay.scoring.rates import OUTCOME
 from unsay.scoring.robustness import Number, Setting, Subject, score_number
@@ -313,8 +313,15 @@ class Bench:
 
     @cached_property
     def _verdicts(self) -> VerdictJournal:
-        judge = self.run.judge
-        return VerdictJournal(self.run.folder / "verdicts" / judge.name / "robustness.jsonl", judge.key)
+        run = self.run
+        path = run.folder / "verdicts" / run.judge.name / "robustness.jsonl"
+        begun, journal = path.exists(), VerdictJournal(path, run.judge.key)
+        if not begun:  # the run itself has judged most answers of the models without an attack
+            for name in self.suites:
+                for phase in Phase:
+                    for pair, verdict in known_verdicts(run, name, phase):
+                        journal.add(pair, verdict)
+        return journal
 
     def _cache(self, path: Path) -> ResponseCache:
         if path not in self._caches:

@@ -287,16 +287,44 @@ def _likelihoods(suite: Suite, vlm: VLM, prompts: list[Prompt], spent: Spent) ->
     return [Value(id=prompt.id, value=value) for prompt, value in zip(prompts, values, strict=True)]
 
 
+def known_verdicts(run: Run, name: str, phase: Phase) -> list[tuple[Pair, Verdict]]:
+    """The verdicts that the run itself has on a judged suite, with what was judged; none where they are not its own."""
+    paths = run.folder / "suites" / f"{name}.jsonl", run.folder / "responses" / f"{name}.{phase.value}.jsonl"
+    if not all(path.exists() for path in paths):
+        return []
+    prompts, responses = read_rows(paths[0], Prompt), read_rows(paths[1], Response)
+    verdicts = _kept_verdicts(run, name, prompts, responses, phase) or []
+    return list(zip(zip(prompts, responses, strict=True), verdicts, strict=True)) if verdicts else []
+
+
+def _kept_verdicts(
+    run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase
+) -> list[Verdict] | None:
+    """The verdicts of a suite's file, if they are this judge's on these answers; the key holds the verdicts, too."""
+    path = _verdicts_path(run, name, phase)
+    key_path = path.with_suffix(".key")
+    if (
+        path.exists()
+        and key_path.exists()
+        and read_text(key_path) == f"{_judged_key(run, prompts, responses)} {file_key(path)}"
+    ):
+        return read_rows(path, Verdict)
+    return None
+
+
+def _judged_key(run: Run, prompts: list[Prompt], responses: list[Response]) -> str:
+    asked = [[row.id, row.kind, row.in_full] for row in prompts]
+    return content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
+
+
 def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response], phase: Phase) -> list[Verdict]:
     """The verdicts on one suite, from their file where the same answers have been judged before."""
     path = _verdicts_path(run, name, phase)
     key_path, partial = path.with_suffix(".key"), path.with_suffix(".partial")
-    asked = [[row.id, row.kind, row.in_full] for row in prompts]
-    key = content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
-    # Judging may cost more than answering: a killed run, or one with one suite more, keeps the verdicts it has. The
-    # key holds the verdicts themselves too, so that edited ones are not kept.
-    if path.exists() and key_path.exists() and read_text(key_path) == f"{key} {file_key(path)}":
-        return read_rows(path, Verdict)
+    # Judging may cost more than answering: a killed run, or one with one suite more, keeps the verdicts it has.
+    if (kept := _kept_verdicts(run, name, prompts, responses, phase)) is not None:
+        return kept
+    key = _judged_key(run, prompts, responses)
     verdicts = judged_in_parts(run.judge, list(zip(prompts, responses, strict=True)), partial)
     write_rows(path, verdicts)
     write_text(key_path, f"{key} {file_key(path)}")

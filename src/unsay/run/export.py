@@ -21,6 +21,7 @@ from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role
 from unsay.reports.charts import read_metrics
 from unsay.reports.numbers import measure, measure_span, percent, span
+from unsay.reports.robustness import markdown
 from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
@@ -28,6 +29,7 @@ from unsay.run.score import DEMO
 from unsay.run.training_rows import sources_of, terms
 from unsay.scoring import Scores, SuiteRow, read_scores
 from unsay.scoring.limits import MAX_DEGENERATE
+from unsay.scoring.robustness import Robustness, read_robustness
 
 BASE_LICENCES = {"pocket": "apache-2.0"}
 """Licences of the base models in this package; every other model has its own."""
@@ -126,7 +128,8 @@ def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exporte
     result = run_dir / "train" / "result.json"
     ended = read_json(result) if result.exists() else {}
     pictured = any(row.get("image_tokens") for row in read_metrics(run_dir / "train" / "metrics.jsonl"))
-    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured)
+    held = read_robustness(run_dir)
+    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured, held)
 
 
 def model_card(
@@ -137,6 +140,7 @@ def model_card(
     merged: bool,
     dtype: str | None,
     pictured: bool = False,
+    robustness: Robustness | None = None,
 ) -> str:
     """README.md of an export, in Markdown with a metadata header; without scores it says that nothing was measured.
 
@@ -150,6 +154,7 @@ def model_card(
         "## Method\n\n" + _method(config, result, pictured),
         "## Data\n\n" + _data(config) + _modality(config),
         "## Scores\n\n" + _scores(config, scores, dtype if merged else None),
+        *(["## Does it hold?\n\n" + "\n".join(markdown(robustness))] if robustness is not None else []),
         "## Limits\n\n" + LIMITS,
         "## Licence\n\n" + _licence(config),
         _made_with(environment),

@@ -209,6 +209,7 @@ def score_number(
     """The mean of one value per request (group → value), with its interval and its difference from the reference's."""
     groups = sorted(values)
     numbers = [values[group] for group in groups]
+    reference = reference if subject is Subject.UNLEARNED else None
     shared = sorted(values.keys() & (reference or {}).keys())
     differences = [values[group] - (reference or {})[group] for group in shared]
     return Number(
