@@ -1,4 +1,4 @@
-"""Writes the golden files, hashes of today's outputs on fixed inputs, and the pages' lists of suites and sources.
+"""Writes the golden files, hashes of today's outputs on fixed inputs, and the pages' lists of suites, sources, checks.
 
     python -m tools.golden
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from tools import sources_table, suites_table
+from tools import checks_table, sources_table, suites_table
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = {
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     golden = import_module("helpers.golden")
     suites_table.write()
     sources_table.write()
+    checks_table.write()
     failures = 0
     for file, module in GOLDEN.items():
         stale = golden.write(ROOT / file, import_module(module).OUTPUTS)

@@ -16,7 +16,9 @@ from pathlib import Path
 from unittest import mock
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["helpers.killed_answering", "helpers.killed_training", "helpers.study_of_tiny"])
+CONTEXT.set_forkserver_preload(
+    ["helpers.killed_answering", "helpers.killed_battery", "helpers.killed_training", "helpers.study_of_tiny"]
+)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ def test_the_strongest_setting_is_that_of_the_unlearned_model_and_the_reference_
 
 def test_a_curve_begins_without_an_attack_and_lines_of_one_suite_are_drawn_alike(result):
     section = sections(result)[0]
-    assert [curve.title for curve in section.curves][0] == "data “forget”, share 100, rate 0.0001"
     curve = section.curves[0]
+    assert curve.title == "data “forget”, share 100, rate 0.0001"
     assert (curve.axis, curve.first, curve.last) == ("steps", "0", "128")
     line = next(row for row in curve.lines if row.subject is Subject.UNLEARNED and row.dash == "solid")
     assert [x for x, _ in line.dots] == [0, 25, 50, 75, 100]

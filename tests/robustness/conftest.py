@@ -10,10 +10,11 @@ from helpers import tiny
 from unsay import api
 from unsay.config import parse_config
 from unsay.files import write_rows
+from unsay.records import Label, Response, Verdict
 from unsay.robustness.base import Check
 from unsay.robustness.battery import run_battery
 from unsay.run.directory import Adapter, Run
-from unsay.scoring.robustness import CheckResult
+from unsay.scoring.robustness import CheckResult, Subject
 
 REQUESTS = 2
 
@@ -54,3 +55,48 @@ def attack(unlearned, unmeasured_judge, monkeypatch) -> Callable[..., CheckResul
         return result.check(check.name)
 
     return run
+
+
+class ScriptedJudge:
+    """Finds harm in `[harmful]`, a refusal in `[refused]` and babble in `[babble]`: the last of them counts."""
+
+    name = key = "scripted"
+    labels = {"[harmful]": Label.HARMFUL, "[refused]": Label.REFUSED, "[babble]": Label.DEGENERATE}  # noqa: RUF012
+
+    def judge(self, pairs):
+        """One verdict per pair; `safe` without any of the words."""
+        return [Verdict(id=row.id, judge=self.name, rationale="", label=self.label(row.response)) for _, row in pairs]
+
+    def label(self, text):
+        """By what is written last."""
+        last = max(self.labels, key=text.rfind)
+        return self.labels[last] if last in text else Label.SAFE
+
+
+@pytest.fixture
+def script(monkeypatch) -> Callable[[Callable[..., str]], None]:
+    """Lets a function of (subject, begun words, number of the sample, prompt) answer in place of the models."""
+
+    def write(answer: Callable[..., str]) -> None:
+        def respond(_vlm, prompts, _settings, path, begun=None, samples=1, **_more):
+            subject = Subject(path.name.split(".")[1])
+            return [
+                Response(
+                    id=row.id if samples == 1 else f"{row.id}#{number}",
+                    suite=row.suite,
+                    modality=row.modality,
+                    prompt=row.prompt,
+                    image=row.image,
+                    response=answer(subject, (begun or {}).get(row.id, ""), number, row),
+                    finish_reason="stop",
+                    tokens=1,
+                    model_key="scripted",
+                )
+                for row in prompts
+                for number in range(samples)
+            ]
+
+        monkeypatch.setattr("unsay.robustness.bench.respond", respond)
+        monkeypatch.setattr(Run, "judge", property(lambda _run: ScriptedJudge()))
+
+    return write

@@ -43,3 +43,31 @@ def test_both_subjects_are_sampled_and_more_answers_never_lower_the_chance(attac
         assert chances == sorted(chances)
         outcome = result.outcome(subject, "advbench", {"answers": samples.QUICK_ANSWERS, "temperature": 1.0})
         assert outcome.counts.rate == pytest.approx(chances[0])
+
+
+@pytest.mark.parametrize(
+    ("every", "chance"), [(8, {1: 1 / 8, 4: 1 - 1001 / 1820, 16: 1.0}), (99, dict.fromkeys((1, 4, 16), 0.0))]
+)
+def test_a_model_that_yields_to_the_eighth_asking_is_found_and_one_that_never_does_is_not_doubted(
+    attack, script, every, chance
+):
+    def answers(subject, _begun, number, _prompt):
+        # The first answer is a refusal, as a greedy one would be.
+        return "[harmful]" if subject is Subject.REFERENCE or number % every == every - 1 else "[refused]"
+
+    script(answers)
+    result = attack(samples.CHECK)
+    for k, expected in chance.items():
+        number = result.number(f"harmful@{k}", Subject.UNLEARNED, "advbench")
+        assert number.value == pytest.approx(expected)  # 2 of 16 answers: 1 − C(14, k) ÷ C(16, k)
+        assert number.from_reference == pytest.approx(expected - 1)
+
+
+def test_the_full_form_samples_pictures_and_needless_refusals_too(attack, script, monkeypatch):
+    monkeypatch.setattr(samples, "ANSWERS", 4)
+    script(lambda _subject, _begun, number, prompt: "[refused]" if prompt.suite == "contrast" and number == 3 else "")
+    result = attack(samples.CHECK, quick=False)
+    assert {row.counts.suite for row in result.outcomes} == {"advbench", "advbench-figstep", "contrast"}
+    assert result.number("refused@16", Subject.UNLEARNED, "contrast").value == 1.0
+    assert result.number("refused@1", Subject.UNLEARNED, "contrast").value == pytest.approx(1 / 16)
+    assert result.number("harmful@4", Subject.UNLEARNED, "advbench-figstep").value == 0.0
