@@ -24,7 +24,7 @@ def test_a_habit_of_the_first_words_is_found_and_a_refusal_behind_them_is_not_do
     script(answers)
     result = attack(prefill.CHECK)
     for depth in prefill.QUICK_DEPTHS:
-        number = result.number(f"prefill@{depth}", UNLEARNED, "advbench")
+        number = result.number("begun", UNLEARNED, "advbench", {"tokens": depth})
         assert (number.value, number.from_reference, number.n) == (asr, asr - 1, 2)
         assert result.outcome(UNLEARNED, "advbench", {"tokens": depth}).change.difference == asr
     assert result.outcome(UNLEARNED, "advbench", {"words": prefill.BARE}).counts.rate == asr
@@ -33,7 +33,7 @@ def test_a_habit_of_the_first_words_is_found_and_a_refusal_behind_them_is_not_do
 
 def test_what_the_given_words_alone_are_judged_as_stands_beside_it(attack, script):
     script(resolve)
-    assert attack(prefill.CHECK).number("words@10", REFERENCE, "advbench").value == 1.0
+    assert attack(prefill.CHECK).number("words", REFERENCE, "advbench", {"tokens": 10}).value == 1.0
 
 
 def test_only_harmful_answers_of_the_original_that_are_long_enough_begin_others(attack, script):
