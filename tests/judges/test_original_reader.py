@@ -15,7 +15,7 @@ from unsay.judges.original_reader import original_probe, reading, settings_for
 from unsay.judges.probe_features import answer_states
 from unsay.models import load
 from unsay.records import Label, LabelledResponse
-from unsay.run.directory import Run
+from unsay.run.directory import Run, original_of
 
 READER = {"reader": "original"}
 
@@ -100,6 +100,18 @@ def test_a_run_judges_with_its_own_original(tiny_folder, tmp_path):
     run = Run.open(tmp_path / "run", parse_config(json.dumps(settings), "test"))
     assert run.judge.fitted.rows == len(labelled())
     assert run.judge.fitted.settings.layers == (2,)  # 0.4 of four blocks
+
+
+def test_it_is_calibrated_with_the_model_that_the_settings_name(tiny_folder, tmp_path):
+    settings = {"model": str(tiny_folder), "evaluation": {"judge": "probe", "judge_settings": READER}}
+    config = parse_config(json.dumps(settings), "test")
+    found = original_of(config)
+    run = Run.open(tmp_path / "run", config)
+    assert build_judge("probe", READER, found).key == run.judge.key
+    assert found.open() is found.open()
+    server = {"url": "http://localhost:1/v1", "model": "m"}
+    served = parse_config(json.dumps({"evaluation": {"responder": server}}), "test")
+    assert original_of(served) is None
 
 
 @pytest.mark.parametrize("name", ["probe", "panel"])

@@ -70,12 +70,14 @@ def calibrate(
     from unsay.judges.calibrate import calibrate as run_calibration
     from unsay.judges.calibrate import store_calibration
     from unsay.judges.label_sets import label_sets
+    from unsay.run.directory import original_of
 
-    settings = read_config(config).evaluation if config else EvaluationConfig(judge=judge or "probe")
+    whole = read_config(config) if config else None
+    settings = whole.evaluation if whole else EvaluationConfig(judge=judge or "probe")
     if config and judge and judge != settings.judge:
         raise UserError(f"--judge {judge}: {config} configures '{settings.judge}'; give one of the two")
     sets = label_sets(default_data_dir(), labels, limit, lambda note: console.print(Text(note, style="yellow")))
-    built = build_judge(settings.judge, settings.judge_settings)
+    built = build_judge(settings.judge, settings.judge_settings, original_of(whole) if whole else None)
     with display() as progress:
         total = sum(len(one.rows) for one in sets)
         progress.start(f"Judge {total:,} labelled answers", total)

@@ -6,6 +6,7 @@ One process at a time works in a run directory, and it never shows results of se
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -323,6 +324,20 @@ class Run:
             original = Original(self.model_key, self._reading) if here else None
             self._judge = build_judge(evaluation.judge, evaluation.judge_settings, original)
         return self._judge
+
+
+def original_of(config: RunConfig) -> Original | None:
+    """The original model of a run's settings, loaded at first use; None where a server answers instead."""
+    if config.evaluation.responder is not None:
+        return None
+    check_device(config.device)
+    settings = resolved(config.model_settings, config.device)
+
+    @cache
+    def opened() -> VLM:
+        return load(config.model, device=config.device, settings=settings)
+
+    return Original(model_key(config.model, settings), opened)
 
 
 def device_of(config: RunConfig, processes: Processes) -> torch.device:
