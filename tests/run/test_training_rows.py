@@ -201,3 +201,14 @@ def test_a_request_that_does_not_stand_in_readable_letters_is_left_out_of_pictur
     rows = training_rows.training_rows(Run.open(tmp_path / "run", config), {})
     assert len(rows.forget) == 2
     assert rows.dropped[Role.FORGET] == {"pku_saferlhf_pairs": {training_rows.TOO_LONG: 1}}
+
+
+def test_a_method_that_forgets_nothing_asks_nobody(data, tiny_folder, tmp_path):
+    named = (
+        "data: {forget: [{source: vlguard, split: unsafe_words_alone}], retain: [llm_lat], retain_answers: given, "
+        "recipe: {probe: 1}}\n"
+    )
+    out = tmp_path / "run"
+    api.unlearn(settings(tiny_folder, f"method: refusal-sft\n{named}"), out)
+    assert not (out / "train" / "own_answers.jsonl").exists()
+    assert {row.answer for row in examples_of(out)[Role.REFUSE]} == {"[no]"}

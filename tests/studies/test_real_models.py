@@ -232,7 +232,10 @@ def test_the_papers_study_has_its_models_data_and_judge_and_every_arm_the_same_s
     made = plan_study(read_study("paper-exact"))
     found = configs(made)
     assert {model for model, _ in found} == {OTHER, "llava-hf/llava-v1.6-mistral-7b-hf"}
-    sources = {arm: [choice.source for choice in config.data.forget] for (_, arm), config in found.items()}
+    sources = {
+        arm: [choice.source for choice in config.data.refuse or config.data.forget]
+        for (_, arm), config in found.items()
+    }
     assert sources == {
         "textual-unlearning": ["pku_saferlhf"], "text-sft": ["pku_saferlhf"],
         "multimodal-unlearning": ["jailbreakv_28k"], "multimodal-sft": ["vlguard"],

@@ -59,8 +59,10 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
     plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
     given = config.data.examples
     chosen = None if given is not None else training_rows(run, suites)
-    own = None if chosen is None else own_answers(run, chosen.forget)
-    if own is not None and Role.FORGET in method.needs.roles and not own.harmful and not own.red_team.given:
+    forgets = Role.FORGET in method.needs.roles
+    # Arms of a study share the answers to the built-in requests; those of named sources are not asked in vain.
+    own = own_answers(run, chosen.forget) if chosen is not None and (forgets or config.data.built_in) else None
+    if own is not None and forgets and not own.harmful and not own.red_team.given:
         more = "" if len(ways_of(run)) == len(WAYS) else "Ask in more ways (data.own_answers.ways). "
         raise UserError(
             f"training data: no forget examples: {config.method} unlearns what the model itself says, and by the judge "
@@ -85,9 +87,9 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
             made = rendering.render(made[0]), rendering.render(made[1])
         else:
             assert chosen is not None
-            assert own is not None
             normal = held if asked else retain_answers(run, retain_rows(run, suites, chosen))
-            made = _source_examples(run, held_out, rendering, chosen, own.harmful, normal)
+            answers = [] if own is None else own.harmful
+            made = _source_examples(run, held_out, rendering, chosen, answers, normal)
         made = _begun(run, made[0]), made[1]
         check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
         lengths: dict[str, list[int]] = {}
