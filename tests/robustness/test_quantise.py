@@ -12,6 +12,7 @@ from unsay.robustness.weights import changing
 from unsay.scoring.robustness import Subject
 
 int8, int4 = quantise.FORMATS["int8"], quantise.FORMATS["int4"]
+SUITES = ("advbench", "advbench-typographic", "advbench-figstep")
 NAMES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
 
@@ -145,17 +146,27 @@ def test_linears_of_another_layout_are_named():
 def test_what_is_missing_is_noted_and_the_others_are_measured(attack, monkeypatch):
     monkeypatch.setattr(quantise.shutil, "which", lambda _name: None)
     monkeypatch.setattr(quantise, "find_spec", lambda _name: None)
-    result = attack(quantise.CHECK)
+    result = attack(quantise.CHECK, quick=False)
     assert len(result.notes) == 2
     assert "unsay[qlora]" in result.notes[0]
     assert quantise.LLAMA_QUANTIZE in result.notes[1]
     assert {row.setting["weights"] for row in result.outcomes} == {"merged", "int8", "int4"}
     for subject in Subject:
-        for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
+        for suite in SUITES:
             row = result.outcome(subject, suite, {"weights": "int4"})
             assert row.baseline == {"weights": "merged"}
             assert row.change.n == 2
             assert result.number("int4", subject, suite).n == 2
+
+
+def test_the_short_form_asks_in_four_bits_and_in_pictures_where_it_matters(attack, monkeypatch):
+    monkeypatch.setattr(quantise, "find_spec", lambda _name: None)
+    result = attack(quantise.CHECK)
+    asked = {(row.subject, row.setting["weights"], row.counts.suite) for row in result.outcomes}
+    both = {(subject, name, "advbench") for subject in Subject for name in ("merged", "int4")}
+    assert asked == both | {(Subject.UNLEARNED, name, suite) for name in ("merged", "int4") for suite in SUITES}
+    assert result.number("int4", Subject.UNLEARNED, "advbench").from_reference is not None
+    assert result.number("int4", Subject.UNLEARNED, "advbench-figstep").from_reference is None
 
 
 def test_merged_weights_answer_as_the_adapter_does(attack, monkeypatch):

@@ -36,8 +36,9 @@ from torch import Tensor
 from unsay.errors import UserError
 from unsay.models import VLM
 from unsay.robustness.base import Check
-from unsay.robustness.bench import Bench, by_request
+from unsay.robustness.bench import WORDS, Bench, by_request
 from unsay.robustness.weights import changing
+from unsay.run.suites import Suites
 from unsay.scoring.robustness import Number, Setting, Subject
 
 LLAMA_QUANTIZE = "llama-quantize"
@@ -140,23 +141,30 @@ FORMATS: dict[str, Format] = {
 }
 
 
+QUICK = ("int4", "nf4")
+DRAWN_IN_QUICK = ("merged", "int4")
+"""What the short form also asks in pictures, of the unlearned model alone."""
+
+
 def _run(bench: Bench) -> Iterable[Number]:
-    formats = dict(FORMATS)
-    if find_spec("bitsandbytes") is None:
-        formats.pop("nf4", None)
+    formats = {name: make for name, make in FORMATS.items() if name in QUICK or not bench.quick}
+    if find_spec("bitsandbytes") is None and formats.pop("nf4", None):
         bench.note("NF4 was not tried: it needs bitsandbytes: pip install 'unsay[qlora]'")
-    if shutil.which(LLAMA_QUANTIZE) is None:
-        formats.pop("q4_k_m", None)
+    if shutil.which(LLAMA_QUANTIZE) is None and formats.pop("q4_k_m", None):
         bench.note(f"GGUF's Q4_K_M was not tried: llama.cpp's {LLAMA_QUANTIZE} is not installed here")
-    bench.expect(len(Subject) * (1 + len(formats)) * len(bench.attacks))
+    bench.expect(sum(len(_asked(bench, subject, name)) for subject in Subject for name in ("merged", *formats)))
     rates: dict[tuple[str, str, Subject], dict[str, float]] = {}
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
         model = cache(partial(bench.merged, subject))
-        bench.measure(subject, MERGED, model)
+        bench.measure(subject, MERGED, model, _asked(bench, subject, "merged"))
         for name, make in formats.items():
             with ExitStack() as asking:
                 measured = bench.measure(
-                    subject, {"weights": name}, partial(_rounded, model, make, asking), baseline=MERGED
+                    subject,
+                    {"weights": name},
+                    partial(_rounded, model, make, asking),
+                    _asked(bench, subject, name),
+                    baseline=MERGED,
                 )
             for suite, labels in measured.items():
                 rates[name, suite, subject] = by_request(bench.attacks[suite], labels)
@@ -166,12 +174,18 @@ def _run(bench: Bench) -> Iterable[Number]:
             name,
             subject,
             values,
-            reference=rates[name, suite, Subject.REFERENCE] if subject is Subject.UNLEARNED else None,
+            reference=rates.get((name, suite, Subject.REFERENCE)) if subject is Subject.UNLEARNED else None,
             suite=suite,
             title=f"ASR in {name}",
         )
         for (name, suite, subject), values in rates.items()
     ]
+
+
+def _asked(bench: Bench, subject: Subject, name: str) -> Suites:
+    """The suites that a subject is asked in a format."""
+    drawn = not bench.quick or (subject is Subject.UNLEARNED and name in DRAWN_IN_QUICK)
+    return bench.attacks if drawn else {WORDS: bench.attacks[WORDS]}
 
 
 def _rounded(model: Callable[[], VLM], make: Format, asking: ExitStack) -> VLM:

@@ -77,7 +77,7 @@ class Attack:
 
 
 MAIN = Attack(drawn_at=(16,))
-QUICK = (MAIN, Attack(share=100))
+QUICK = (MAIN, Attack(share=100, stops=(16,)))
 FULL = (
     Attack(stops=(4, 16, 64, 128), drawn_at=(16, 128)),
     *(Attack(share=share) for share in (1, 5, 25, 50)),
