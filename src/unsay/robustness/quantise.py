@@ -148,9 +148,11 @@ DRAWN_IN_QUICK = ("merged", "int4")
 
 def _run(bench: Bench) -> Iterable[Number]:
     formats = {name: make for name, make in FORMATS.items() if name in QUICK or not bench.quick}
-    if find_spec("bitsandbytes") is None and formats.pop("nf4", None):
+    if "nf4" in formats and find_spec("bitsandbytes") is None:
+        del formats["nf4"]
         bench.note("NF4 was not tried: it needs bitsandbytes: pip install 'unsay[qlora]'")
-    if shutil.which(LLAMA_QUANTIZE) is None and formats.pop("q4_k_m", None):
+    if "q4_k_m" in formats and shutil.which(LLAMA_QUANTIZE) is None:
+        del formats["q4_k_m"]
         bench.note(f"GGUF's Q4_K_M was not tried: llama.cpp's {LLAMA_QUANTIZE} is not installed here")
     bench.expect(sum(len(_asked(bench, subject, name)) for subject in Subject for name in ("merged", *formats)))
     rates: dict[tuple[str, str, Subject], dict[str, float]] = {}

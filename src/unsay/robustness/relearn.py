@@ -152,13 +152,14 @@ def _run(bench: Bench) -> Iterable[Number]:
     bench.expect(len(Subject) * asked)
     curves: dict[tuple[Attack, Subject], Curve] = {}
     for subject in Subject:
-        for full in (False, True):  # two precisions, one model in memory
-            model = cache(partial(bench.merged, subject, "float32" if full else None))
-            for attack in attacks:
-                if attack.full is full:
-                    points = _attacked(bench, subject, attack, model)
-                    curves[attack, subject] = {0: bench.before(subject), **points}
-            del model
+        model = cache(partial(bench.merged, subject))
+        for attack in attacks:
+            if attack.full:
+                model.cache_clear()  # one model in memory
+            in_float32 = partial(bench.merged, subject, "float32")  # a new one each time: it is changed for good
+            points = _attacked(bench, subject, attack, in_float32 if attack.full else model)
+            curves[attack, subject] = {0: bench.before(subject), **points}
+        del model
     numbers: list[Number] = []
     for attack in attacks:
         pair = {subject: curves[attack, subject] for subject in Subject}
