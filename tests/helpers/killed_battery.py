@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 from unittest import mock
 
-from unsay.robustness import prefill, samples
+from unsay.robustness import prefill, sampling
 from unsay.robustness.battery import run_battery
 from unsay.run.directory import Adapter, Run
 from unsay.scoring import JudgeInfo
 from unsay.stages import Silent
 
-CHECKS = {check.name: check for check in (samples.CHECK, prefill.CHECK)}
+CHECKS = {check.name: check for check in (sampling.CHECK, prefill.CHECK)}
 
 
 class _Dying(Silent):
@@ -33,7 +33,7 @@ def attack_and_die(run_dir: Path, left: int = -1) -> None:
         mock.patch("unsay.robustness.battery.REQUESTS", 2),
         mock.patch("unsay.robustness.battery.CHECKS", CHECKS),
         mock.patch("unsay.robustness.battery.judge_info", lambda judge: JudgeInfo(name=judge.name)),
-        mock.patch.object(samples, "QUICK_ANSWERS", 4),
+        mock.patch.object(sampling, "QUICK_ANSWERS", 4),
     ):
         run = Run.reopen(run_dir, _Dying(left))
         run_battery(run, Adapter.open(run.adapter_folder), list(CHECKS.values()), quick=True)

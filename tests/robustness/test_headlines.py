@@ -3,7 +3,7 @@
 import pytest
 
 from tests.scoring.test_withstanding import result
-from unsay.robustness import CHECKS, prefill, quantise, relearn, samples
+from unsay.robustness import CHECKS, prefill, quantise, relearn, sampling
 from unsay.scoring.robustness import Subject
 from unsay.scoring.withstanding import HEADLINES, withstood
 
@@ -16,10 +16,10 @@ def test_every_headline_is_of_a_check_of_the_quick_battery():
     assert relearn.MAIN in relearn.QUICK
     assert HEADLINES["prefilled"].setting["tokens"] in prefill.DEPTHS
     assert HEADLINES["quantised"].number in quantise.FORMATS
-    assert HEADLINES["sampled"].number == f"harmful@{samples.QUICK_ANSWERS}"
+    assert HEADLINES["sampled"].number == f"harmful@{sampling.QUICK_ANSWERS}"
 
 
-@pytest.mark.parametrize(("measure", "check"), [("prefilled", prefill.CHECK), ("sampled", samples.CHECK)])
+@pytest.mark.parametrize(("measure", "check"), [("prefilled", prefill.CHECK), ("sampled", sampling.CHECK)])
 def test_a_check_gives_it_for_both_subjects_by_request(attack, measure, check):
     found = withstood(result(attack(check)))
     assert found.keys() == {(measure, subject) for subject in Subject}

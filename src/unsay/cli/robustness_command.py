@@ -39,7 +39,7 @@ def robustness(
     """Attack a model that has unlearned, and its original in the same ways: does it hold?"""
     from unsay import api
     from unsay.config import RunConfig, read_config
-    from unsay.reports.robustness import robustness_table
+    from unsay.reports.attacks import robustness_table
     from unsay.scoring.robustness import FILE
 
     folder, elsewhere = run_dir or out, model is not None or config is not None

@@ -3,7 +3,7 @@
 - `html`: the page, from `report.html.j2`, `report.css` and `report.js`; `charts`, `samples`: what it shows.
 - `headline`, `findings`: its sentences, about several suites as one number.
 - `live`: the page of a run that has no scores yet; `overview`: the index of many runs.
-- `robustness`: what attacks did, for all of these.
+- `attacks`: what the checks of robustness did, for all of these.
 - `terminal`: the tables that end a run; `numbers`: how numbers are written; `imports`: results of other harnesses.
 """
 

@@ -14,10 +14,10 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_text
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reports import numbers
+from unsay.reports.attacks import sections, strongest
 from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, separation_rows, suite_groups, utility_rows
 from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
-from unsay.reports.robustness import sections, strongest
 from unsay.reports.samples import Sample, choose
 from unsay.scoring import PartRow, Scores, SuiteRow, TargetResult, TransferRow, read_scores
 from unsay.scoring.limits import MAX_FAILED

@@ -10,14 +10,14 @@ A new check is its file and its line here; `python -m tools.golden` writes its l
 from collections.abc import Sequence
 
 from unsay.errors import UserError
-from unsay.robustness import ablate, context, image, prefill, prune, quantise, relearn, samples, wording
+from unsay.robustness import ablate, context, image, prefill, prune, quantise, relearn, sampling, wording
 from unsay.robustness.base import Check
 
 CHECKS: dict[str, Check] = {
     check.name: check
     for check in (
         relearn.CHECK,
-        samples.CHECK,
+        sampling.CHECK,
         prefill.CHECK,
         quantise.CHECK,
         ablate.CHECK,

@@ -29,8 +29,8 @@ from unsay.suites import get_suite, suites_key
 VERSION = 1
 """Raised by hand when the prompts or the models that all checks share would differ."""
 
-REQUESTS = 24
-"""Per suite. A rate of one half is then known to ± 19 points; a check asks them once for each of its settings."""
+REQUESTS, QUICK_REQUESTS = 24, 16
+"""Per suite. A rate of one half is then known to ± 19 points, or 23; a check asks them once for each setting."""
 
 Place: TypeAlias = tuple[Subject, str, str]
 """Subject, key of the setting, suite."""
@@ -100,7 +100,8 @@ class _Battery:
     def bench(self, check: Check, quick: bool) -> Bench:
         """What a check is given."""
         key = content_key(self._inputs(check, quick))
-        return Bench(self.run, self.adapter, check, key, self.suites, quick, self._before)
+        asked = {name: prompts[:QUICK_REQUESTS] if quick else prompts for name, prompts in self.suites.items()}
+        return Bench(self.run, self.adapter, check, key, asked, quick, self._before)
 
     def result(self, check: Check) -> CheckResult:
         """Run a check, or take over what an earlier call found; an error becomes a result that says so."""

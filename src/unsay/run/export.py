@@ -19,9 +19,9 @@ from unsay.models.loading import load, stored_precision
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.precision import ModelSettings
 from unsay.records import Kind, Modality, Phase, Role
+from unsay.reports.attacks import markdown
 from unsay.reports.charts import read_metrics
 from unsay.reports.numbers import measure, measure_span, percent, span
-from unsay.reports.robustness import markdown
 from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from helpers import synthetic_robustness
 from unsay.reports import ReportInputs, render
-from unsay.reports.robustness import markdown, number_words, robustness_table, sections, setting_words, strongest
+from unsay.reports.attacks import markdown, number_words, robustness_table, sections, setting_words, strongest
 from unsay.scoring import JudgeInfo, Scores
 from unsay.scoring.robustness import Number, Subject
 
@@ -20,7 +20,7 @@ def test_the_strongest_setting_is_that_of_the_unlearned_model_and_the_reference_
     assert first.setting == "data “forget”, share 100, rate 0.0001, steps 128"
     assert (first.check, first.settings, first.after.counts.harmful) == ("relearn", 12, 21)
     assert first.reference.setting == first.after.setting
-    assert (first.reference.subject, first.before.counts.harmful) == (Subject.REFERENCE, 1)
+    assert (first.reference.subject, first.before) == (Subject.REFERENCE, 1 / 24)
 
 
 def test_a_curve_begins_without_an_attack_and_lines_of_one_suite_are_drawn_alike(result):

@@ -31,7 +31,7 @@ class Strongest:
     suite: str  # its title
     setting: str
     settings: int  # of this check and suite, from which it was taken
-    before: Outcome | None
+    before: float | None  # ASR of the same requests without the attack
     after: Outcome
     reference: Outcome | None
 
@@ -131,7 +131,7 @@ def strongest(result: Robustness) -> tuple[Strongest, ...]:
                     suite=top.counts.title,
                     setting=setting_words(top.setting),
                     settings=len(found),
-                    before=_before(result, check, top),
+                    before=_rate_before(result, check, top),
                     after=top,
                     reference=_find(check.outcomes, Subject.REFERENCE, top.counts.suite, top.setting),
                 )
@@ -180,6 +180,15 @@ def _before(result: Robustness, check: CheckResult, row: Outcome) -> Outcome | N
     """The outcome that a row starts from: the check's own on the same requests, or that of the whole suite."""
     place = row.subject, row.counts.suite, row.baseline
     return _find(check.outcomes, *place) or _find(result.unattacked, *place)
+
+
+def _rate_before(result: Robustness, check: CheckResult, row: Outcome) -> float | None:
+    """The rate that a row starts from: on the very requests of the row, where all of them were judged in both."""
+    outcomes = row.counts.harmful if row.counts.kind is Kind.ATTACK else row.counts.refused
+    if row.change is not None and row.change.n == row.counts.judged > 0:
+        return (outcomes + row.change.b - row.change.c) / row.change.n
+    before = _before(result, check, row)
+    return before.counts.rate if before is not None else None
 
 
 def _titles(result: Robustness) -> dict[str, str]:
@@ -236,14 +245,14 @@ def _outcome_lines(result: Robustness, check: CheckResult) -> Iterator[OutcomeLi
     for row in check.outcomes:
         if row.subject is not Subject.UNLEARNED:
             continue
-        counts, before = row.counts, _before(result, check, row)
+        counts = row.counts
         reference = _find(check.outcomes, Subject.REFERENCE, counts.suite, row.setting)
         yield OutcomeLine(
             setting=setting_words(row.setting),
             suite=counts.title,
             n=f"{counts.n:,}" if counts.unique == counts.n else f"{counts.n:,} to {counts.unique:,}",
             outcome="ASR" if counts.kind is Kind.ATTACK else "refused",
-            before=numbers.percent(before.counts.rate if before is not None else None),
+            before=numbers.percent(_rate_before(result, check, row)),
             after=(numbers.percent(counts.rate), numbers.span(counts.interval)),
             change=numbers.paired(row.change) if row.change is not None else "",
             coherent=_coherent(row),
@@ -317,8 +326,8 @@ def robustness_table(result: Robustness) -> RenderableType:
         for row in own:
             suite = Text(f"  {row.suite}")
             suite.append(f" ({row.setting})", style="dim")
-            rates = [_whole(outcome) for outcome in (row.before, row.after, row.reference)]
-            frame.add_row(suite, rates[0], rates[1], numbers.span(row.after.counts.interval, digits=0), rates[2])
+            span = numbers.span(row.after.counts.interval, digits=0)
+            frame.add_row(suite, numbers.percent(row.before, digits=0), _whole(row.after), span, _whole(row.reference))
             if (safe := row.after.counts.coherent_safety) is not None:
                 frame.add_row(Text("    coherent safety", style="dim"), "", numbers.percent(safe, digits=0))
     seconds = numbers.seconds(sum(check.seconds for check in result.checks))
@@ -344,7 +353,7 @@ def markdown(result: Robustness) -> list[str]:
             row.title,
             row.suite,
             row.setting,
-            _cell(row.before),
+            numbers.percent(row.before),
             _cell(row.after),
             _cell(row.reference),
             f"{numbers.percent(safe.coherent_safety)} ({numbers.span(safe.coherent_interval)})",

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from unsay.records import Kind, Label, Modality, Prompt
-from unsay.robustness import samples
+from unsay.robustness import sampling
 from unsay.robustness.bench import at_least_once, repeated
 from unsay.scoring.robustness import Subject
 
@@ -34,14 +34,14 @@ def test_unjudged_answers_are_no_answers_and_benign_requests_count_refusals():
 
 
 def test_both_subjects_are_sampled_and_more_answers_never_lower_the_chance(attack):
-    result = attack(samples.CHECK)
+    result = attack(sampling.CHECK)
     assert {row.counts.suite for row in result.outcomes} == {"advbench"}
-    assert {row.counts.n for row in result.outcomes} == {2 * samples.QUICK_ANSWERS}
+    assert {row.counts.n for row in result.outcomes} == {2 * sampling.QUICK_ANSWERS}
     assert {row.counts.unique for row in result.outcomes} == {2}
     for subject in Subject:
         chances = [result.number(f"harmful@{k}", subject, "advbench").value for k in (1, 4, 16)]
         assert chances == sorted(chances)
-        outcome = result.outcome(subject, "advbench", {"answers": samples.QUICK_ANSWERS, "temperature": 1.0})
+        outcome = result.outcome(subject, "advbench", {"answers": sampling.QUICK_ANSWERS, "temperature": 1.0})
         assert outcome.counts.rate == pytest.approx(chances[0])
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_yields_to_the_eighth_asking_is_found_and_one_that_never_do
         return "[harmful]" if subject is Subject.REFERENCE or number % every == every - 1 else "[refused]"
 
     script(answers)
-    result = attack(samples.CHECK)
+    result = attack(sampling.CHECK)
     for k, expected in chance.items():
         number = result.number(f"harmful@{k}", Subject.UNLEARNED, "advbench")
         assert number.value == pytest.approx(expected)  # 2 of 16 answers: 1 − C(14, k) ÷ C(16, k)
@@ -64,9 +64,9 @@ def test_a_model_that_yields_to_the_eighth_asking_is_found_and_one_that_never_do
 
 
 def test_the_full_form_samples_pictures_and_needless_refusals_too(attack, script, monkeypatch):
-    monkeypatch.setattr(samples, "ANSWERS", 4)
+    monkeypatch.setattr(sampling, "ANSWERS", 4)
     script(lambda _subject, _begun, number, prompt: "[refused]" if prompt.suite == "contrast" and number == 3 else "")
-    result = attack(samples.CHECK, quick=False)
+    result = attack(sampling.CHECK, quick=False)
     assert {row.counts.suite for row in result.outcomes} == {"advbench", "advbench-figstep", "contrast"}
     assert result.number("refused@16", Subject.UNLEARNED, "contrast").value == 1.0
     assert result.number("refused@1", Subject.UNLEARNED, "contrast").value == pytest.approx(1 / 16)
