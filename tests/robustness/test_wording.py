@@ -147,8 +147,16 @@ def test_words_go_beside_pictures_and_requests_keep_their_ids(attack, unlearned,
     assert {row.id for row in with_word} <= {row.id for row in asked if not row.prompt.startswith("What ")}
 
 
-def test_data_that_teach_no_word_fail_in_one_line(attack, unlearned, monkeypatch):
+def test_data_that_teach_no_word_leave_nothing_to_change(attack, unlearned, monkeypatch):
     script(monkeypatch, flips)
     write_rows(unlearned / "train" / "examples.jsonl", [example(role, "Name it") for role in Role])
-    with pytest.raises(AssertionError, match="no word tells prompts to refuse from prompts to answer"):
-        attack(wording.CHECK)
+    result = attack(wording.CHECK)
+    assert (result.outcomes, result.numbers) == ((), ())
+    assert [note.startswith("no word tells") for note in result.notes] == [True]
+
+
+def test_a_run_without_refusals_to_train_on_is_compared_all_the_same(attack, unlearned, monkeypatch):
+    script(monkeypatch, flips)
+    rows = [row for row in planted() if row.role is not Role.REFUSE]
+    write_rows(unlearned / "train" / "examples.jsonl", rows)
+    assert attack(wording.CHECK).outcome(Subject.UNLEARNED, "advbench", ANSWERING).counts.rate == 1.0

@@ -181,10 +181,8 @@ def run(bench: Bench) -> Iterator[Number]:
             examples += bench.examples(role)
     words = taught_words(examples, WORDS_QUICK if bench.quick else WORDS_EACH)
     if not words:
-        raise UserError(
-            f"{bench.run.examples_path}: no word tells prompts to refuse from prompts to answer, so "
-            "there is none to change"
-        )
+        bench.note("no word tells the run's prompts to refuse from its prompts to answer, so there is none to change")
+        return
     asked = {word: _asked(bench, words, word) for word in words}
     bench.expect(len(Subject) * sum(map(len, asked.values())))
     outcomes: dict[tuple[Subject, str], dict[str, dict[str, float]]] = {}
