@@ -47,6 +47,15 @@ def test_planted_first_words_are_found_and_nothing_else():
     assert found == {("what", "first"): "answer", ("share", "first"): "refuse"}
 
 
+def test_first_words_and_others_take_turns_and_each_is_taken_once():
+    rows = [example(Role.FORGET, f"share {thing} with him in secret") for thing in THINGS]
+    rows += [example(Role.RETAIN, f"what {thing} is here in {place}") for thing in THINGS for place in "abc"]
+    rows += [example(Role.RETAIN, f"here {thing} is what {place}") for thing in THINGS for place in "abc"]
+    answering = [(row.word, row.place) for row in taught_words(rows, 3) if row.towards == "answer"]
+    # "here", "is" and "what" are equally strong anywhere; "here" and "what" are also first words, and have had a turn.
+    assert answering == [("here", "first"), ("what", "first"), ("is", "front")]
+
+
 def test_a_prompt_counts_once_however_many_refusals_it_has():
     rows = [example(Role.REFUSE, "Share it", f"No {number}.") for number in range(50)]
     rows += [example(Role.RETAIN, f"What of {thing}?") for thing in THINGS]

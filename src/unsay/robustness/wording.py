@@ -127,9 +127,10 @@ def taught_words(examples: Sequence[Example], most: int) -> list[Taught]:
         ranked[place] = list(_sure(counts["refuse"], counts["answer"], place))
     for towards in ("answer", "refuse"):
         queues = ([row for row in rows if row.towards == towards] for rows in ranked.values())
-        turns = chain.from_iterable(zip_longest(*queues))
-        once = {row.word: row for row in reversed(list(filter(None, turns)))}  # a word's first turn stays
-        found += list(reversed(once.values()))[:most]
+        chosen: dict[str, Taught] = {}
+        for row in filter(None, chain.from_iterable(zip_longest(*queues))):
+            chosen.setdefault(row.word, row)
+        found += list(chosen.values())[:most]
     return found
 
 
