@@ -215,4 +215,5 @@ CHECK = Check(
     source="arXiv 2407.00106, 2310.06387, 2404.01833",
     version=1,
     run=run,
+    axis="pairs",
 )

@@ -317,4 +317,5 @@ CHECK = Check(
     source="arXiv 2306.13213",
     version=1,
     run=run,
+    axis="epsilon",
 )
