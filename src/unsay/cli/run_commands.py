@@ -11,6 +11,7 @@ from unsay.errors import UserError
 
 if TYPE_CHECKING:
     from unsay.config import RunConfig
+    from unsay.run.export import Exported
 
 
 def demo(
@@ -116,7 +117,7 @@ def report(
 
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a finished `unsay unlearn`.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to create.")] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Write a whole checkpoint for transformers, vLLM and others.")
     ] = False,
@@ -126,18 +127,52 @@ def export(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where to merge. Default: the run's device or device map.")
     ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="OWNER/NAME",
+            help="In place of --out: upload it with its card, scores and report (without sample answers) to a private "
+            "repository.",
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="The repository may be public.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded, and send nothing.")] = False,
 ) -> None:
     """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
     if not merge and (ignored := [f"--{name}" for name, value in (("dtype", dtype), ("device", device)) if value]):
         raise UserError(f"{' and '.join(ignored)}: without --merge the adapter is copied as it is: add --merge")
-    from unsay.run import export as exports
+    if (out is None) == (hub is None):
+        raise UserError("name one place: --out DIR, or --push-to-hub OWNER/NAME")
+    if hub is None and (public or dry_run):
+        raise UserError(f"{'--public' if public else '--dry-run'}: belongs to --push-to-hub")
+    if hub is None:
+        from unsay.run import export as exports
 
-    done = exports.export(run_dir, out, merge=merge, dtype=dtype, device=device)
+        assert out is not None  # one of the two was given
+        _show_parity(exports.export(run_dir, out, merge=merge, dtype=dtype, device=device))
+        if merge:
+            say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
+            say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
+        say(f"Export: {out}")
+        return
+    from unsay.run.hub import push_to_hub
+
+    upload = push_to_hub(run_dir, hub, merge=merge, dtype=dtype, device=device, private=not public, dry_run=dry_run)
+    _show_parity(upload.export)
+    for path, size in upload.files.items():
+        say(f"{size:>14,} bytes  {path}")
+    kind = "private" if upload.private else "public"
+    say(
+        f"Nothing was sent; it would go to {hub} ({kind})."
+        if upload.url is None
+        else f"Uploaded ({kind}): {upload.url}"
+    )
+
+
+def _show_parity(done: "Exported") -> None:
     if (parity := done.parity) is not None:
         say(
             f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: text "
             f"{parity.text:.2%}, picture {parity.image:.2%}, adapter's effect {parity.effect:.2%}"
         )
-        say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
-        say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
-    say(f"Export: {out}")
