@@ -61,7 +61,7 @@ def test_a_name_takes_all_and_a_number_takes_nested_samples_in_row_order(toys):
 @given(st.integers(1, 10), st.integers(0, 50))
 def test_another_seed_takes_as_many(count, seed):
     rows = [row(n) for n in range(10)]
-    assert len(source_choice._sampled(rows, count, seed)) == count
+    assert len(source_choice._clear(rows, count, seed, {})[0]) == count
 
 
 def test_what_the_suites_ask_is_dropped_and_counted_by_source_and_suite(toys):

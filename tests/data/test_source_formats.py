@@ -248,7 +248,7 @@ def test_a_new_format_is_named_by_its_columns(data):
         list(pku_saferlhf.SOURCE.splits["train"].read())
 
 
-def test_a_changed_copy_is_read_anew_and_a_broken_one_says_so(data):
+def test_a_changed_copy_is_read_anew_and_a_broken_one_says_so(data, capfd):
     published_sources.llm_lat(data)
     file = data / "llm_lat/data/train-00000-of-00001.parquet"
     before = llm_lat.HARMFUL.fingerprint
@@ -259,6 +259,7 @@ def test_a_changed_copy_is_read_anew_and_a_broken_one_says_so(data):
     file.write_bytes(b"no parquet")
     with pytest.raises(UserError, match=r"cannot be read \(\w+\): replace it by a fresh copy of huggingface"):
         list(llm_lat.HARMFUL.rows())
+    assert "Failed" not in capfd.readouterr().err  # nothing of the libraries beneath beside the one line
 
 
 def test_a_large_set_is_read_from_its_beginning(data):

@@ -41,6 +41,6 @@ DataDir = Annotated[
         "--data-dir",
         metavar="DIR",
         callback=_use_data_dir,
-        help="Folder of public benchmark data, for the suites that need it (also UNSAY_DATA_DIR).",
+        help="Folder of public data, for the suites and sources that need it (also UNSAY_DATA_DIR).",
     ),
 ]

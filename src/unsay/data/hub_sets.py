@@ -5,6 +5,7 @@ reads the same rows.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ class HubSet:
         except ImportError:
             raise UserError(f"{self.dataset}: sets of the hub need datasets: pip install 'unsay[data]'") from None
         lines = []
+        datasets.utils.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is said below, in one line
         try:
             for number, row in enumerate(self._stream(datasets)):
                 if number == self.most:

@@ -1,7 +1,7 @@
 """Which sources a role learns from: the settings, and the rows of these sources that no suite asks."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,12 +125,12 @@ def choose_rows(
             rows = [row for row in rows if row.category in categories]
             if not rows:
                 continue
-        clear, dropped = _clear(rows, asked)
+        clear, dropped = _clear(rows, choice.rows, seed, asked)
         if dropped:
-            chosen.dropped[source.name] = dropped
+            chosen.dropped.setdefault(source.name, Counter()).update(dropped)
         _check_enough(role, choice, rows, clear, dropped)
         taken = []
-        for row in _sampled(clear, choice.rows, seed):
+        for row in clear:
             key = prompt_key(row.text) if row.image is None else f"{prompt_key(row.text)} {row.image}"
             if key not in seen:
                 seen.add(key)
@@ -167,16 +167,25 @@ def _telling(suites: Mapping[str, Sequence[Prompt]]) -> dict[str, Sequence[Promp
     }
 
 
-def _clear(rows: Iterable[SourceRow], asked: Mapping[str, OverlapIndex]) -> tuple[list[SourceRow], Counter[str]]:
-    """The rows that no suite asks, and how many each suite asks; a row counts for the first suite that has it."""
-    clear, dropped = [], Counter[str]()
-    for row in rows:
-        suite = next((name for name, index in asked.items() if index.overlaps(row.text)), None)
+def _clear(
+    rows: Sequence[SourceRow], count: int | None, seed: int, asked: Mapping[str, OverlapIndex]
+) -> tuple[list[SourceRow], Counter[str]]:
+    """A sample of the rows that no suite asks, in row order, and how many of those looked at each suite asks.
+
+    Rows are looked at in the order of the sample, until there are enough; a row counts for the first suite that has it.
+    """
+    places = range(len(rows)) if count is None else _order(rows, seed)
+    clear: list[int] = []
+    dropped = Counter[str]()
+    for place in places:
+        if len(clear) == count:
+            break
+        suite = next((name for name, index in asked.items() if index.overlaps(rows[place].text)), None)
         if suite is None:
-            clear.append(row)
+            clear.append(place)
         else:
             dropped[suite] += 1
-    return clear, dropped
+    return [rows[place] for place in sorted(clear)], dropped
 
 
 def _check_enough(
@@ -198,9 +207,7 @@ def _check_enough(
         )
 
 
-def _sampled(rows: Sequence[SourceRow], count: int | None, seed: int) -> Sequence[SourceRow]:
-    if count is None:
-        return rows
+def _order(rows: Sequence[SourceRow], seed: int) -> list[int]:
+    """All places, in the order in which growing samples take them."""
     keys = [content_key(seed, "requests", prompt_key(row.text), row.image) for row in rows]
-    order = sorted(range(len(rows)), key=keys.__getitem__)
-    return [rows[place] for place in sorted(order[:count])]
+    return sorted(range(len(rows)), key=keys.__getitem__)
