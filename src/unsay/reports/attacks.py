@@ -118,8 +118,9 @@ def strongest(result: Robustness) -> tuple[Strongest, ...]:
     rows = []
     for check in result.checks:
         after: dict[str, list[Outcome]] = {}
+        controls = [row.baseline for row in check.outcomes]  # `{}`, or as noise
         for row in check.outcomes:
-            attacked = row.setting and row.counts.kind is Kind.ATTACK and row.counts.rate is not None
+            attacked = row.setting not in controls and row.counts.kind is Kind.ATTACK and row.counts.rate is not None
             if row.subject is Subject.UNLEARNED and attacked:
                 after.setdefault(row.counts.suite, []).append(row)
         for found in after.values():

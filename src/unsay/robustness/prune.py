@@ -185,4 +185,5 @@ CHECK = Check(
     source="arXiv 2402.05162, 2306.11695",
     version=1,
     run=_run,
+    axis="percent",
 )
