@@ -1,8 +1,8 @@
 """The pocket VLM's builder: each step at toy size, through its command line, with a tiny random language model."""
 
-import itertools
 import json
-import random
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tools.pocket import build, conversations, join, magpie, measure, places, running, synthetic
+from tools.pocket import build, conversations, join, magpie, measure, running, synthetic
 from unsay.data.shape_scenes import Question
 from unsay.errors import UserError
 
@@ -52,51 +52,89 @@ def tiny(tmp_path_factory):
 
 
 def step(name, out, tiny, *more):
-    arguments = [
-        "--step",
-        name,
-        "--out",
-        out,
-        "--gguf",
-        tiny,
-        "--pairs",
-        tiny / "pairs.json.gz",
-        "--batch",
-        2,
-        "--every",
-        1,
-    ]
-    return build.main([str(part) for part in [*arguments, *more]])
+    arguments = ["--step", name, "--out", out, "--gguf", tiny, "--pairs", tiny / "pairs.json.gz", "--batch", 2]
+    return build.main([str(part) for part in [*arguments, "--every", 1, *more]])
 
 
-def test_characters_then_tokens_then_join_go_on_from_each_other(tiny, tmp_path):
-    folders = [tmp_path / name for name in ("characters", "tokens", "join")]
-    assert step("characters", folders[0], tiny, "--steps", 2) == 0
-    assert step("tokens", folders[1], tiny, "--steps", 2, "--init", folders[0]) == 0
-    assert (
-        step("join", folders[2], tiny, "--steps", 2, "--batch", 6, "--questions", 5, "--texts", 2, "--init", folders[1])
-        == 0
-    )
+@pytest.fixture(scope="module")
+def built(tiny, tmp_path_factory):
+    """The folders of the three training steps, each begun from the one before."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("characters", "tokens", "join")]
+    assert step("characters", folders[0], tiny, "--steps", 3) == 0
+    assert step("tokens", folders[1], tiny, "--steps", 3, "--init", folders[0]) == 0
+    assert step("join", folders[2], tiny, "--steps", 3, "--batch", 10, "--init", folders[1]) == 0
+    return folders
 
-    for path in (folders[0] / "characters.json", folders[1] / "tokens.json"):
+
+def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp_path):
+    characters, tokens, joined = built
+    for path in (characters / "characters.json", tokens / "tokens.json"):
         lines = json.loads(path.read_text())
-        assert [line["step"] for line in lines] == [1, 2]
+        assert [line["step"] for line in lines] == [1, 2, 3]
         assert all(np.isfinite(list(line.values())).all() for line in lines)
-    report = json.loads((folders[2] / "join.json").read_text())
-    assert {"transcribe", "shapes", "kl"} <= set(report["history"][0])
-    assert report["before"]["kl_text"] == pytest.approx(0, abs=1e-5)  # a fresh adapter changes nothing
-    assert report["before"].keys() == report["after"].keys()
+    assert {*synthetic.GOALS, "step"} <= set(json.loads((joined / "join.json").read_text())["history"][0])
 
-    # What was written loads, and each step started from the weights of the one before rather than afresh.
-    towers = [load_file(folder / "vision_tower.safetensors") for folder in folders]
+    # The tokens step began with the tower of the characters step; joining leaves it as it is.
     name = "encoder.layers.0.mlp.fc1.weight"
-    for before, after in itertools.pairwise(towers):
-        moved = (before[name].float() - after[name].float()).abs().max()
-        assert 0 < moved < 0.01
-    model = join.with_adapter(build.vlm_around(language()), folders[2])
-    saved = load_file(folders[2] / join.FILES[2])
+    before, after, last = (load_file(folder / "vision_tower.safetensors")[name].float() for folder in built)
+    assert 0 < (before - after).abs().max() < 0.02
+    assert torch.equal(after, last)
+    model = join.with_adapter(build.vlm_around(language()), joined)
+    saved = load_file(joined / join.FILES[2])
     loaded = dict(model.named_parameters())
     assert all(torch.equal(loaded[key.replace(".weight", ".default.weight")].half(), saved[key]) for key in saved)
+    assert any(saved[key].any() for key in saved if "lora_B" in key)
+
+    assert step("measure", tmp_path, tiny, "--init", joined, "--questions", 5, "--texts", 2) == 0
+    numbers = json.loads((tmp_path / "measure.json").read_text())
+    assert {"shapes", "cer", "cer_plain", "kl_image", "kl_text"} <= set(numbers)
+
+
+@pytest.mark.parametrize("name", ["characters", "tokens", "join"])
+def test_a_killed_step_goes_on_to_the_same_weights(name, built, tiny, tmp_path):
+    """`kill -9` after two of three steps; the last state was written after the first."""
+    number = ["characters", "tokens", "join"].index(name)
+    more = ["--steps", 3, "--batch", 10 if name == "join" else 2, *(["--init", built[number - 1]] if number else [])]
+    child = os.fork()
+    if not child:
+        _killed_in_third_step(lambda: step(name, tmp_path, tiny, *more))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert torch.load(tmp_path / running.STATE_FILE)["done"] == 1
+
+    assert step(name, tmp_path, tiny, *more) == 0
+    for path in built[number].glob("*.safetensors"):
+        whole, resumed = load_file(path), load_file(tmp_path / path.name)
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    history = json.loads((tmp_path / f"{name}.json").read_text())
+    assert [line["step"] for line in (history["history"] if name == "join" else history)] == [1, 2, 3]
+
+
+def _killed_in_third_step(work):
+    """Run `work` with a state after the first step, and die in the third; never returns."""
+    one_step, write_state = running.Learner.step, running._write_state
+
+    def dying_step(self, done):
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return one_step(self, done)
+
+    def first_state(path, state):
+        if state["done"] == 1:
+            write_state(path, state)
+
+    running.SAVE_SECONDS, running.Learner.step, running._write_state = -1.0, dying_step, first_state
+    work()
+    os._exit(1)
+
+
+def test_a_state_of_another_seed_or_step_is_refused(built, tiny, capsys):
+    assert step("tokens", built[1], tiny, "--steps", 4, "--seed", 7) == 2
+    assert "was begun with --seed 0" in capsys.readouterr().err
+    assert step("characters", built[1], tiny, "--steps", 4) == 2
+    assert "the state of another model or step" in capsys.readouterr().err
+    (built[0] / running.STATE_FILE).write_bytes(b"damaged")
+    assert step("characters", built[0], tiny, "--steps", 4) == 2
+    assert "not readable" in capsys.readouterr().err
 
 
 def test_text_step_writes_pairs_and_goes_on(tiny, tmp_path, monkeypatch):
@@ -127,120 +165,46 @@ def test_sampled_instructions_are_whole_and_usable():
     assert magpie.instructions(Says(), encoder, 3, device=torch.device("cpu")) == ["Name three large birds."]
 
 
-def test_scored_tokens_are_exactly_the_answers():
-    encoder = conversations.Encoder(tokenizer(), patches=4)
-    image = np.zeros((32, 32, 3), np.uint8)
-    shapes = synthetic.Sample("shapes", image, (("How many?", "Two."), ("What color?", "Red.")))
-    ids, scored = encoder.conversation(shapes)
-    assert encoder.tokenizer.decode([ids[position] for position in scored]) == "Two.<|im_end|>Red.<|im_end|>"
-    assert ids.count(conversations.IMAGE_ID) == 4
-    cut = synthetic.Sample("chat", None, (("Hi", "Well, it"),), ended=False, reference="Hi")
-    batch = encoder.batch([shapes, cut])
-    flat, reference = batch["ids"].reshape(-1), batch["reference_ids"].reshape(-1)
-    assert encoder.tokenizer.decode(flat[batch["policy_at"] + 1]) == "Well, it"
-    assert encoder.tokenizer.decode(reference[batch["reference_at"] + 1]) == "Well, it"
-    assert (flat[batch["shapes_at"] + 1] == batch["shapes_is"]).all()
-
-
-def test_losses_equal_the_plain_computation_and_only_the_policy_learns():
-    encoder = conversations.Encoder(tokenizer())
-    model = join.with_adapter(build.vlm_around(language()), None)
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    samples = [
-        synthetic.transcription(PAIRS, random.Random(0)),
-        synthetic.chat(PAIRS, random.Random(1)),
-        synthetic.chat(PAIRS, random.Random(2)),
-    ]
-    batch = conversations.to_device(encoder.batch(samples), torch.device("cpu"))
-    terms = conversations.losses(model, batch)
-
-    row, scored = encoder.conversation(samples[0])
-    logits = model(input_ids=torch.tensor([row]), pixel_values=batch["pixel_values"]).logits[0]
-    expected = torch.nn.functional.cross_entropy(
-        logits[[at - 1 for at in scored]], torch.tensor([row[at] for at in scored])
-    )
-    assert terms["transcribe"].item() == pytest.approx(expected.item(), rel=1e-4)
-
-    values = []
-    for sample in samples[1:]:
-        row, scored = encoder.conversation(sample)
-        at = [position - 1 for position in scored]
-        policy = model(input_ids=torch.tensor([row])).logits[0, at].log_softmax(-1)
-        with model.disable_adapter():
-            original = model(input_ids=torch.tensor([row])).logits[0, at].log_softmax(-1)
-        values.append((original.exp() * (original - policy)).sum(-1))
-    assert terms["kl"].item() == pytest.approx(torch.cat(values).mean().item(), rel=1e-3)
-    assert terms["kl"].item() > 1e-4
-
-    sum(terms.values()).backward()
-    learns = {
-        name.split(".")[3] for name, value in model.named_parameters() if value.grad is not None and value.grad.any()
-    }
-    assert learns == {"vision_tower", "multi_modal_projector", "language_model"}
-    assert all(
-        "lora_" in name
-        for name, value in model.named_parameters()
-        if "language_model" in name and value.grad is not None
-    )
-
-
-def test_loss_falls_when_the_same_batch_is_seen_again():
-    encoder = conversations.Encoder(tokenizer())
-    batch = join.batch_drawer(encoder, PAIRS, synthetic.Mixture(), 4)(random.Random(0))
-    model = join.with_adapter(build.vlm_around(language()), None)
-    optimizer = running.optimiser(
-        [([value for value in model.parameters() if value.requires_grad], 2e-2)], torch.device("cpu")
-    )
-    cpu = torch.device("cpu")
-
-    def loss(arrays):
-        return conversations.losses(model, conversations.to_device(arrays, cpu))
-
-    history = running.train(
-        iter(lambda: batch, None), loss, {}, optimizer, running.Budget(steps=8), device=cpu, every=1
-    )
-    for goal in ("transcribe", "shapes"):  # a frozen random language model has little to give, but it gives it
-        assert history[-1][goal] < history[0][goal] - 0.08
-
-
-def test_places_name_the_patches_where_the_text_stands():
-    arrays = places.token_batch(PAIRS, random.Random(0), 4, tokenizer())
-    for image, tokens in zip(arrays["images"], arrays["tokens"], strict=True):
-        grid = image.reshape(14, 16, 14, 16, 3).transpose(0, 2, 1, 3, 4).reshape(196, -1, 3).astype(int)
-        inked = np.ptp(grid, axis=1).sum(-1) > 0
-        assert (tokens >= 0).sum() > 3
-        assert inked[tokens >= 0].mean() > 0.9
-    characters = places.character_batch(PAIRS, random.Random(0), 4)["characters"]
-    assert characters.max() < places.CLASSES
-    assert ((characters > 0).any(-1) == (arrays["tokens"] >= 0)).mean() > 0.95  # one byte a token here
-
-
 def test_mixture_counts_and_held_out_instructions():
-    assert synthetic.Mixture().counts(100) == {"transcribe": 32, "follow": 40, "shapes": 16, "chat": 12}
-    assert sum(synthetic.Mixture(0.36, 0.24, 0.3, 0.1).counts(97).values()) == 97
+    counts = synthetic.Mixture().counts(100)
+    assert counts == {"transcribe": 30, "follow": 28, "words": 10, "shapes": 22, "chat": 10}
+    assert sum(synthetic.Mixture(0.36, 0.14, 0.1, 0.3, 0.1).counts(97).values()) == 97
     training, held_out = synthetic.split_pairs(PAIRS)
     assert sorted(training + held_out) == sorted(PAIRS)
     assert 0 < len(held_out) < 20
     assert synthetic.split_pairs(PAIRS[::-1])[1] == held_out[::-1]
 
 
-def test_budget_rises_then_falls():
-    budget = running.Budget(steps=100, warmup=0.1)
-    rates = []
-    for budget.done in range(100):
-        rates.append(budget.rate())
-    assert rates[0] < 0.05
-    assert max(rates) > 0.9
-    assert rates.index(max(rates)) in range(8, 14)
-    assert rates[-1] < 0.05
+def test_the_rate_rises_and_stays():
+    assert running.rate(0) == 1 / running.WARMUP
+    assert running.rate(running.WARMUP - 1) == running.rate(10**6) == 1
 
 
-def test_workers_draw_different_batches():
-    stream = running.batches(lambda rng: {"number": np.array([rng.random()])}, seed=0, workers=2)
-    assert len({float(next(stream)["number"][0]) for _ in range(6)}) == 6
+def test_written_weights_are_averages_of_the_last_tenth():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    learner = running.Learner([({"w": weight}, 1.0)], torch.device("cpu"))
+    seen = []
+    for done in range(30):
+        weight.grad = torch.ones(1)
+        learner.step(done)
+        seen.append(weight.item())
+        if done < 10:
+            assert learner.average["w"].item() == weight.item()  # a tenth of ten steps is the last one
+    # From there on, step n counts 10/n: averages of the hand-computed recursion.
+    average = seen[9]
+    for number, value in enumerate(seen[10:], start=11):
+        average += (value - average) * 10 / number
+    assert learner.average["w"].item() == pytest.approx(average, rel=1e-5)
+
+
+def test_a_batch_is_the_same_whoever_draws_it():
+    def stream(workers, first=0):
+        return running.batches(lambda rng: rng.random(), seed=3, workers=workers, first=first)
+
+    alone = [next(one) for one in [stream(0)] for _ in range(6)]
+    assert len(set(alone)) == 6
+    assert [next(one) for one in [stream(2)] for _ in range(6)] == alone
+    assert [next(one) for one in [stream(2, first=4)] for _ in range(2)] == alone[4:]
 
 
 @pytest.mark.parametrize(
@@ -266,8 +230,8 @@ def test_edit_distance():
 
 
 def test_mistakes_are_told_in_one_line(tiny, tmp_path, capsys):
-    assert step("join", tmp_path, tiny) == 2
-    assert "--step join has no end: give --images, --steps or --seconds" in capsys.readouterr().err
+    assert step("characters", tmp_path, tiny) == 2
+    assert "--step characters has no end: give --images, --steps or --seconds" in capsys.readouterr().err
     (tmp_path / "vision_tower.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="does not fit"):
         join.with_adapter(build.vlm_around(language()), tmp_path)

@@ -15,8 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,14 @@ from transformers import (
 
 from tools.pocket import join, magpie, measure, places, read_characters, read_tokens, running, synthetic
 from tools.pocket.conversations import Encoder
+from tools.pocket.tower import fastest
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.models import pocket
 from unsay.models.pocket import assemble
 
-RATES = {"characters": 1e-3, "tokens": 1e-3, "join": 4e-4}
-"""Peak learning rate of tower and projector by step, unless `--rate` sets it."""
+RATES = {"characters": 1e-3, "tokens": 1e-3, "join": 3e-4}
+"""Learning rate by step, unless `--rate` sets it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,69 +68,59 @@ def run_text(options: argparse.Namespace) -> None:
 
 def run_characters(options: argparse.Namespace) -> None:
     """Step 2: the tower sees letters."""
-    training, _ = synthetic.split_pairs(synthetic.read_pairs(_pairs_path(options)))
-    stream = running.batches(
-        lambda rng: places.character_batch(training, rng, options.batch), seed=options.seed, workers=options.workers
-    )
+    training, _ = _pairs(options)
     torch.manual_seed(options.seed)
-    tower = _fresh_tower()
     history = read_characters.read_characters(
-        tower, stream, options.out, _budget(options), device=torch.device(options.device), init=options.init,
-        rate=options.rate, every=options.every,
+        _fresh_tower(), lambda rng: places.character_batch(training, rng, options.batch), options.out,
+        _budget(options), device=torch.device(options.device), init=options.init, peak=options.rate,
+        **_training(options),
     )  # fmt: skip
     write_json(options.out / "characters.json", history)
 
 
 def run_tokens(options: argparse.Namespace) -> None:
-    """Step 3: tower and projector see words."""
-    training, _ = synthetic.split_pairs(synthetic.read_pairs(_pairs_path(options)))
+    """Step 3: tower and projector see words, and shapes as words."""
+    training, _ = _pairs(options)
     language, tokenizer = _language(options)
-    stream = running.batches(
-        lambda rng: places.token_batch(training, rng, options.batch, tokenizer),
-        seed=options.seed, workers=options.workers,
-    )  # fmt: skip
     torch.manual_seed(options.seed)
     inner = vlm_around(language).model
     history = read_tokens.read_tokens(
-        inner.vision_tower, inner.multi_modal_projector, inner.language_model.embed_tokens.weight, stream, options.out,
-        _budget(options), device=torch.device(options.device), init=options.init, rate=options.rate,
-        every=options.every,
+        inner.vision_tower, inner.multi_modal_projector, inner.language_model.embed_tokens.weight,
+        lambda rng: places.token_batch(training, rng, options.batch, tokenizer), options.out, _budget(options),
+        device=torch.device(options.device), init=options.init, peak=options.rate, **_training(options),
     )  # fmt: skip
     write_json(options.out / "tokens.json", history)
 
 
 def run_join(options: argparse.Namespace) -> None:
-    """Step 4, measured before and after."""
-    began = time.monotonic()
-    budget = _budget(options)
-    training, held_out = synthetic.split_pairs(synthetic.read_pairs(_pairs_path(options)))
+    """Step 4: the language model learns to use what it sees."""
+    if options.init is None:
+        raise UserError("--init is missing: give the folder of step 3 (tokens), whose tower and projector are read")
+    training, _ = _pairs(options)
     language, tokenizer = _language(options)
     encoder = Encoder(tokenizer)
-    mixture = synthetic.Mixture(*options.shares)
-    draw = join.batch_drawer(encoder, training, mixture, options.batch)
-    stream = running.batches(draw, seed=options.seed, workers=options.workers)  # before CUDA is touched
-
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
-    model = join.with_adapter(vlm_around(language), options.init).to(device)
-    _say(f"{len(training)} pairs to learn from, {len(held_out)} held out; ready", began)
-
-    def measured() -> dict[str, float]:
-        return measure.measure(
-            model, encoder, held_out, device=device, shape_questions=options.questions, texts=options.texts
-        )
-
-    before = measured()
-    _say(f"before: {_line(before)}", began)
+    model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device)).to(device)
+    draw = join.batch_drawer(encoder, training, synthetic.Mixture(*options.shares), options.batch)
     history = join.join(
-        model, stream, options.out, budget, device=device, rate=options.rate, lora_rate=options.lora_rate,
-        every=options.every,
+        model, encoder, draw, options.out, _budget(options), init=options.init, device=device, peak=options.rate,
+        **_training(options),
     )  # fmt: skip
-    _say(f"saved in {options.out} after {budget.done} steps of {options.batch}", began)
-    after = measured()
-    _say(f"after: {_line(after)}", began)
-    settings = {"batch": options.batch, "steps": budget.done, "seed": options.seed, "shares": asdict(mixture)}
-    write_json(options.out / "join.json", {"settings": settings, "before": before, "after": after, "history": history})
+    write_json(options.out / "join.json", {"shares": options.shares, "batch": options.batch, "history": history})
+
+
+def run_measure(options: argparse.Namespace) -> None:
+    """What the weights in --init can do; they may still be learning."""
+    _, held_out = _pairs(options)
+    language, tokenizer = _language(options)
+    device = torch.device(options.device)
+    model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device)).to(device)
+    numbers = measure.measure(
+        model, Encoder(tokenizer), held_out, device=device, shape_questions=options.questions, texts=options.texts
+    )
+    print("  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+    write_json(options.out / "measure.json", numbers)
 
 
 def vlm_around(language: Any) -> Any:
@@ -141,7 +131,13 @@ def vlm_around(language: Any) -> Any:
     return model
 
 
-STEPS = {"text": run_text, "characters": run_characters, "tokens": run_tokens, "join": run_join}
+STEPS = {
+    "text": run_text,
+    "characters": run_characters,
+    "tokens": run_tokens,
+    "join": run_join,
+    "measure": run_measure,
+}
 """Every step by its name on the command line."""
 
 
@@ -161,10 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=float, default=math.inf, help="limit in samples (for text: in pairs)")
     add("--batch", type=int, default=96)
     add("--workers", type=int, default=0, help="processes that draw pictures")
-    add("--rate", type=float, help="peak learning rate of tower and projector")
-    add("--lora-rate", type=float, default=3e-4, help="peak learning rate of the adapter")
-    add("--shares", type=float, nargs=4, default=(0.32, 0.40, 0.16, 0.12),
-        metavar=("READ", "FOLLOW", "SHAPES", "CHAT"), help="what join learns from, in parts")  # fmt: skip
+    add("--rate", type=float, help="learning rate")
+    add("--shares", type=float, nargs=5, default=list(astuple(synthetic.Mixture())),
+        metavar=("READ", "FOLLOW", "WORDS", "SHAPES", "CHAT"), help="what join learns from, in parts")  # fmt: skip
     add("--seed", type=int, default=0)
     add("--every", type=int, default=50, help="steps between printed lines")
     add("--questions", type=int, default=256, help="shape questions in a measurement")
@@ -194,20 +189,22 @@ def _fresh_tower() -> Any:
     return AutoModel.from_config(SiglipVisionConfig(**assemble.VISION)).float()
 
 
+def _training(options: argparse.Namespace) -> dict[str, Any]:
+    """What `running.train` is told beside the model and its loss."""
+    return {"seed": options.seed, "workers": options.workers, "every": options.every}
+
+
+def _pairs(options: argparse.Namespace) -> tuple[list[synthetic.Pair], list[synthetic.Pair]]:
+    """`(training, held out)` of the Magpie sample; the suites' own texts are in neither."""
+    return synthetic.split_pairs(synthetic.without_suites(synthetic.read_pairs(_pairs_path(options))))
+
+
 def _pairs_path(options: argparse.Namespace) -> Path:
     if options.pairs:
         return Path(options.pairs)
     if options.init is None:
         raise UserError("--pairs is missing: give the Magpie sample, or an --init folder with pairs.json.gz")
     return Path(options.init) / "pairs.json.gz"
-
-
-def _line(numbers: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-
-
-def _say(text: str, began: float) -> None:
-    print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
 
 
 if __name__ == "__main__":

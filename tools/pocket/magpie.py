@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from tools.pocket import synthetic
-from tools.pocket.conversations import Encoder, autocast
+from tools.pocket.conversations import Encoder
+from tools.pocket.tower import autocast
 from unsay.files import atomic_path
 
 FILE = "pairs.json.gz"

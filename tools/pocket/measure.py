@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tools.pocket import synthetic
-from tools.pocket.conversations import Encoder, autocast, kl_terms, pixels, to_device
+from tools.pocket import packed, synthetic
+from tools.pocket.conversations import Encoder
+from tools.pocket.pages import random_page
+from tools.pocket.tower import pixel_values
 from unsay.data import shape_scenes, typography
 
 MEASURING_SEED = 20_240_607
@@ -98,7 +100,7 @@ def reading(
 ) -> dict[str, float]:
     """Character error rate and share read exactly: instructions in random styles, and (`_plain`) in the plain one."""
     rng = random.Random(MEASURING_SEED)
-    random_styles = [np.asarray(synthetic.picture(pair.instruction, rng)) for pair in pairs]
+    random_styles = [random_page(pair.instruction, rng).pixels for pair in pairs]
     plain = [np.asarray(typography.render_text(pair.instruction, style=typography.Style())) for pair in pairs]
     asked = [synthetic.TRANSCRIBE[0]] * len(pairs)
     characters = sum(len(pair.instruction.strip()) for pair in pairs)
@@ -122,22 +124,22 @@ def drift(
     rng = random.Random(MEASURING_SEED)
     shown = []
     for pair in pairs:
-        image = np.asarray(synthetic.picture(pair.instruction, rng))
+        image = random_page(pair.instruction, rng).pixels
         turns = ((synthetic.FOLLOW[0], pair.response),)
         shown.append(synthetic.Sample("follow", image, turns, pair.done, pair.instruction))
     told = [
         synthetic.Sample("chat", None, ((pair.instruction, pair.response),), pair.done, pair.instruction)
         for pair in pairs
     ]
+    vlm = packed.opened(model)
     numbers = {}
     for name, samples in (("kl_image", shown), ("kl_text", told)):
-        terms, firsts = [], []
+        terms: list[torch.Tensor] = []
         for start in range(0, len(samples), batch):
-            one = to_device(encoder.batch(samples[start : start + batch]), device)
-            terms.append(kl_terms(model, one))
-            firsts.append(terms[-1][torch.as_tensor(one["first"], device=device)])
+            rows = [encoder.row(sample) for sample in samples[start : start + batch]]
+            terms += packed.terms(vlm, rows, len(encoder.opening), None)
         numbers[name] = float(torch.cat(terms).mean())
-        numbers[f"{name}_first"] = float(torch.cat(firsts).mean())
+        numbers[f"{name}_first"] = float(torch.stack([values[0] for values in terms]).mean())
     return numbers
 
 
@@ -156,16 +158,15 @@ def answer(
     said: list[str] = []
     for start in range(0, len(asked), batch):
         ids, mask = encoder.left_padded([encoder.prompt(text, image=True) for text in asked[start : start + batch]])
-        with autocast(device):
-            out = model.generate(
-                input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                pixel_values=pixels(np.stack(images[start : start + batch]), device),
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                eos_token_id=encoder.end,
-                pad_token_id=encoder.end,
-            )
+        out = model.generate(
+            input_ids=torch.from_numpy(ids).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            pixel_values=pixel_values(np.stack(images[start : start + batch]), device).to(model.dtype),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            eos_token_id=encoder.end,
+            pad_token_id=encoder.end,
+        )
         said += encoder.tokenizer.batch_decode(
             out[:, ids.shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

@@ -1,16 +1,22 @@
-"""Rendered text together with where on the patch grid each of its characters and tokens stands."""
+"""What is to be seen at each patch of a picture: the characters, or the tokens, that stand there.
+
+A shape is three words at three patches side by side: its colour, its kind in the middle of it, and the side of the
+picture that it is on. So the language model reads a scene as it reads a page.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tools.pocket import synthetic
-from unsay.data import typography
+from tools.pocket.pages import Page, random_page
+from unsay.data import shape_scenes, typography
+from unsay.data.shape_scenes import ShapeScene
 
 PATCH = 16
 """Pixels on each side of a patch."""
@@ -21,23 +27,38 @@ SLOTS = 4
 CLASSES = 95
 """No character, and the 94 printable ASCII characters from `!` to `~`."""
 
+SCENES = 0.25
+"""Share of pictures of shapes among those from which tokens are learned."""
+
+UNREADABLE = 0.1
+"""Share of texts of random characters: they cannot be guessed."""
+
+FULL, FULL_PAGE = 0.65, 150
+"""Share of the other texts that fill a page, and their least number of characters: more tokens at the same cost."""
+
+Places = list[tuple[int, int]]
+"""`(token id or class of a character, patch)`."""
+
 
 def text_to_place(pairs: Sequence[synthetic.Pair], rng: random.Random) -> str:
-    """A fifth random characters, the rest readable text; a quarter stands above an empty list."""
-    text = synthetic.random_characters(rng) if rng.random() < 0.2 else synthetic.readable_text(pairs, rng)
-    return typography.list_text(text) if rng.random() < 0.25 else text
+    """Mostly readable text, some of it long; a fifth stands above an empty list."""
+    if rng.random() < UNREADABLE:
+        return synthetic.random_characters(rng)
+    text = synthetic.readable_text(pairs, rng)
+    if rng.random() < FULL:
+        while len(text) < FULL_PAGE:
+            text = f"{text} {synthetic.readable_text(pairs, rng)}"
+    return typography.list_text(text) if rng.random() < 0.2 else text
 
 
-def lay_out(text: str, rng: random.Random, size: int) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
-    """Draw `text` in a random style; returns the picture and `(index in the text, patch)` of every character."""
-    layout = typography.lay_out(text, size=size, style=typography.random_style(rng))
-    side = size // PATCH
-    where = []
-    for index, x, y in layout.centres():
-        column, row = int(x) // PATCH, int(y) // PATCH
-        if 0 <= column < side and 0 <= row < side:
-            where.append((index, row * side + column))
-    return np.asarray(typography.render_layout(layout, size=size)), where
+def patches(page: Page) -> dict[int, int]:
+    """The patch of every character whose centre is on the page, by its index in the text."""
+    height, width = page.pixels.shape[:2]
+    return {
+        index: int(y) // PATCH * (width // PATCH) + int(x) // PATCH
+        for index, x, y in page.centres
+        if 0 <= x < width and 0 <= y < height
+    }
 
 
 def character_batch(
@@ -49,9 +70,10 @@ def character_batch(
     characters = np.zeros((batch, side * side, SLOTS), np.int64)
     for number in range(batch):
         text = text_to_place(pairs, rng)
-        images[number], where = lay_out(text, rng, size)
+        page = random_page(text, rng, size=size)
+        images[number] = page.pixels
         used = [0] * (side * side)
-        for index, patch in where:
+        for index, patch in patches(page).items():
             known = ord(text[index]) - ord(" ")
             if 0 < known < CLASSES and used[patch] < SLOTS:
                 characters[number, patch, used[patch]] = known
@@ -62,19 +84,59 @@ def character_batch(
 def token_batch(
     pairs: Sequence[synthetic.Pair], rng: random.Random, batch: int, tokenizer: Any, *, size: int = 224
 ) -> dict[str, NDArray[Any]]:
-    """`images` as above and `tokens` B × P: the id of the token whose middle character is in the patch, or -1."""
+    """`images` as above and `tokens` B × P: the id of the token that stands at the patch, or -1."""
     side = size // PATCH
     images = np.zeros((batch, size, size, 3), np.uint8)
     tokens = np.full((batch, side * side), -1, np.int64)
     for number in range(batch):
-        text = text_to_place(pairs, rng)
-        images[number], where = lay_out(text, rng, size)
-        patch_of = dict(where)
-        for token, middle in middles(text, tokenizer):
-            patch = patch_of.get(middle)
-            if patch is not None and tokens[number, patch] < 0:
-                tokens[number, patch] = token
+        if rng.random() < SCENES:
+            scene = shape_scenes.random_scene(rng)
+            images[number] = np.asarray(shape_scenes.render_scene(scene, size=size))
+            wanted = shape_places(scene, tokenizer, side)
+        else:
+            text = text_to_place(pairs, rng)
+            page = random_page(text, rng, size=size)
+            images[number] = page.pixels
+            wanted = text_places(text, page, tokenizer)
+        for token, patch in settled(wanted, side):
+            tokens[number, patch] = token
     return {"images": images, "tokens": tokens}
+
+
+def text_places(text: str, page: Page, tokenizer: Any) -> Places:
+    """Every token at the patch of its middle visible character, if that is on the page."""
+    where = patches(page)
+    return [(token, where[middle]) for token, middle in middles(text, tokenizer) if middle in where]
+
+
+def shape_places(scene: ShapeScene, tokenizer: Any, side: int) -> Places:
+    """Every shape's colour, kind and side of the picture, around its centre."""
+    found: Places = []
+    for shape in sorted(scene.shapes, key=lambda one: (int(one.y * side), one.x)):
+        middle = int(shape.y * side) * side + int(shape.x * side)
+        words = (shape.colour, shape.kind, "left" if shape.x < 0.5 else "right")
+        for word, patch in zip(words, range(middle - 1, middle + 2), strict=True):
+            found.append((word_token(word, tokenizer), patch))
+    return found
+
+
+def word_token(word: str, tokenizer: Any) -> int:
+    """The one token of a word after a blank; of a longer word the first."""
+    ids: list[int] = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    return ids[0]
+
+
+def settled(wanted: Iterable[tuple[int, int]], side: int) -> Places:
+    """At most one token a patch: one that finds its patch taken stands at the next on its right, else is left out."""
+    taken: set[int] = set()
+    kept: Places = []
+    for token, patch in wanted:
+        for there in (patch, patch + 1):
+            if there // side == patch // side and there not in taken:
+                taken.add(there)
+                kept.append((token, there))
+                break
+    return kept
 
 
 def middles(text: str, tokenizer: Any) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tools.pocket import running
-from tools.pocket.conversations import normalise
 from tools.pocket.places import CLASSES, SLOTS
+from tools.pocket.tower import attending, autocast, features, learnable, pixel_values
 
 FILES = ("vision_tower.safetensors", "characters_head.safetensors")
 
@@ -27,21 +26,16 @@ class Reader(nn.Module):
         self.tower = tower
         self.head = nn.Linear(tower.config.hidden_size, SLOTS * CLASSES)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         """B × 3 × H × W → B × P × `SLOTS` × `CLASSES`."""
-        logits: Tensor = self.head(features(self.tower, pixel_values))
+        logits: Tensor = self.head(features(self.tower, pixels))
         return logits.view(*logits.shape[:-1], SLOTS, CLASSES)
-
-
-def features(tower: Any, pixel_values: Tensor) -> Tensor:
-    """The tower's features as the VLM takes them: the encoder's output, before the final norm. B × P × D."""
-    states: Tensor = tower.encoder(inputs_embeds=tower.embeddings(pixel_values)).last_hidden_state
-    return states
 
 
 def loss(reader: Reader, arrays: running.Arrays, device: torch.device) -> dict[str, Tensor]:
     """Cross-entropy over slots, empty ones counting a tenth, and the accuracy on those that are not empty."""
-    logits = reader(normalise(torch.from_numpy(arrays["images"]).to(device))).flatten(0, 2)
+    with autocast(device), attending():
+        logits = reader(pixel_values(arrays["images"], device)).flatten(0, 2)
     target = torch.from_numpy(arrays["characters"]).to(device).flatten()
     weight = torch.ones(CLASSES, device=device)
     weight[0] = _BLANK_WEIGHT
@@ -55,46 +49,39 @@ def loss(reader: Reader, arrays: running.Arrays, device: torch.device) -> dict[s
 
 def read_characters(
     tower: Any,
-    stream: Iterator[running.Arrays],
+    draw: running.Draw,
     out: Path,
     budget: running.Budget,
     *,
     device: torch.device,
     init: Path | None = None,
-    rate: float = 1e-3,
-    every: int = 50,
+    peak: float = 1e-3,
+    **more: Any,
 ) -> list[dict[str, float]]:
     """Train the tower until the budget is used up; `FILES` appear in `out`.
 
     Args:
         tower: a SigLIP vision tower in float32.
-        stream: batches of `places.character_batch`.
+        draw: draws batches of `places.character_batch`.
         out: folder for the files.
         budget: seconds or steps.
         device: where to train.
-        init: folder of an earlier run of this step, to go on from.
-        rate: peak learning rate.
-        every: steps between printed lines.
+        init: folder of an earlier run of this step, to begin with.
+        peak: learning rate.
+        more: for `running.train`.
     """
     reader = Reader(tower)
     if init is not None:
         running.load_part(reader.tower, init / FILES[0])
         running.load_part(reader.head, init / FILES[1])
-    reader.to(device).train().requires_grad_(True)
-    tower.post_layernorm.requires_grad_(False)  # not on the way to `features`
-    parameters = [parameter for parameter in reader.parameters() if parameter.requires_grad]
-
-    def save() -> None:
-        running.save_half(reader.tower.state_dict(), out / FILES[0])
-        running.save_half(reader.head.state_dict(), out / FILES[1])
-
+    reader.to(device).train()
     return running.train(
-        stream,
+        running.Learner([(learnable(reader), peak)], device),
+        draw,
         lambda arrays: loss(reader, arrays, device),
         {"accuracy": 0.0},
-        running.optimiser([(parameters, rate)], device),
         budget,
-        device=device,
-        save=save,
-        every=every,
+        out,
+        save=running.saving({"tower": reader.tower, "head": reader.head}, FILES, out),
+        **more,
     )

@@ -1,4 +1,9 @@
-"""What every building step shares: a learning rate that follows the clock, batches drawn by workers, files."""
+"""What every training step of the builder shares: batches by number, averaged weights, and a state to resume from.
+
+A step of the builder has no planned length. The learning rate rises and then stays, and what is written out is the
+weights' average over the last tenth of the training, which does what a falling rate would. So a step can be stopped at
+any moment, be it by `kill -9`, and goes on with the same command to the same weights.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,27 +23,43 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tools.pocket.conversations import autocast
 from unsay.errors import UserError
 from unsay.files import atomic_path
 
 Arrays = dict[str, NDArray[Any]]
+"""A batch of arrays by name."""
+
+Draw = Callable[[random.Random], Any]
+"""Draws one batch from a random generator: arrays, or anything else that a process can hand to another."""
+
+WARMUP = 20
+"""Steps over which the learning rate rises."""
+
+AVERAGED = 0.1
+"""Share of the steps so far, the latest ones, over which the written weights are averaged."""
+
+SAVE_SECONDS = 60.0
+"""Between states: the most that a kill can cost."""
+
+STATE_FILE = "state.pt"
+"""Everything that a killed step needs to go on."""
 
 
 @dataclass
 class Budget:
-    """How much a step may do: whichever of seconds and steps runs out first ends it.
+    """How much a step may do in all, earlier processes included: the first limit that is reached ends it.
 
     Attributes:
-        seconds: wall time of training, from `start()` on; loading and measuring come on top.
+        seconds: wall time of training; loading and measuring come on top.
         steps: optimiser steps.
-        warmup: share of the budget over which the learning rate rises.
+        done: steps so far.
+        before: seconds that earlier processes trained for.
     """
 
     seconds: float = math.inf
     steps: float = math.inf
-    warmup: float = 0.04
     done: int = 0
+    before: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def start(self) -> None:
@@ -47,52 +68,49 @@ class Budget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since `start()`."""
-        return time.monotonic() - self._started
+        """Seconds of training, those of earlier processes included."""
+        return self.before + time.monotonic() - self._started
 
     @property
-    def fraction(self) -> float:
-        """How much of the budget is used, 0 to 1."""
-        return min(1.0, max(self.elapsed / self.seconds, self.done / self.steps))
-
-    def rate(self) -> float:
-        """Factor on the peak learning rate: a linear rise, then a cosine down to 2 % of the peak."""
-        used = self.fraction
-        rise = min(1.0, (used + 1e-3) / self.warmup) if self.warmup else 1.0
-        return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * used)))
+    def spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.elapsed >= self.seconds or self.done >= self.steps
 
 
-class Stream(IterableDataset[Arrays]):
-    """Endless batches from a function of a random generator; every worker draws its own.
+def rate(done: int) -> float:
+    """Factor on the peak learning rate after `done` steps."""
+    return min(1.0, (done + 1) / WARMUP)
 
-    The batches are numpy arrays: they travel through a pipe, so a small `/dev/shm` does no harm.
 
-    Args:
-        draw: makes one batch.
-        seed: every (seed, worker) pair gives its own stream.
+class Stream(IterableDataset[Any]):
+    """Endless batches by number: batch n is drawn from `(seed, n)` alone, whoever draws it and whenever.
+
+    Batches hold numpy arrays rather than tensors: they travel through a pipe, so a small `/dev/shm` does no harm.
     """
 
-    def __init__(self, draw: Callable[[random.Random], Arrays], seed: int) -> None:
+    def __init__(self, draw: Draw, seed: int, first: int) -> None:
         super().__init__()
-        self.draw = draw
-        self.seed = seed
+        self.draw, self.seed, self.first = draw, seed, first
 
-    def __iter__(self) -> Iterator[Arrays]:
+    def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
-        rng = random.Random(f"{self.seed}/{worker.id if worker else 0}")
+        number, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        number += self.first
         while True:
-            yield self.draw(rng)
+            yield self.draw(random.Random(f"{self.seed}/{number}"))
+            number += stride
 
 
-def batches(draw: Callable[[random.Random], Arrays], *, seed: int, workers: int) -> Iterator[Arrays]:
-    """Start the workers and return their endless stream.
+def batches(draw: Draw, *, seed: int, workers: int, first: int = 0) -> Iterator[Any]:
+    """Start the drawing processes and return their stream from batch `first` on, in order.
 
     Call it before CUDA is touched: workers are forked, and a forked process must not inherit a CUDA context.
 
     Args:
-        draw: makes one batch from a random generator.
+        draw: draws one batch.
         seed: of the whole stream.
-        workers: processes; 0 draws in this one.
+        workers: drawing processes, which give way to every other process; 0 draws in this one.
+        first: number of the first batch.
 
     Raises:
         UserError: CUDA is already in use.
@@ -101,99 +119,175 @@ def batches(draw: Callable[[random.Random], Arrays], *, seed: int, workers: int)
         raise UserError("batches: CUDA is already in use: start the workers before any tensor goes to the GPU")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     loader: DataLoader[Any] = DataLoader(
-        Stream(draw, seed),
+        Stream(draw, seed, first),
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_is,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_giving_way,
         prefetch_factor=3 if workers else None,
         multiprocessing_context="fork" if workers else None,
-        timeout=120 if workers else 0,
+        timeout=600 if workers else 0,
     )
     return iter(loader)
 
 
-def optimiser(groups: list[tuple[list[torch.nn.Parameter], float]], device: torch.device) -> torch.optim.AdamW:
-    """AdamW over `(parameters, peak learning rate)` groups; only matrices decay."""
-    settings = []
-    for parameters, rate in groups:
-        for decays in (True, False):
-            chosen = [parameter for parameter in parameters if (parameter.ndim > 1) == decays]
-            settings.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": 0.01 if decays else 0.0})
-    return torch.optim.AdamW(settings, betas=(0.9, 0.98), eps=1e-8, fused=device.type == "cuda")
+class Learner:
+    """Weights that learn: AdamW over groups, their running average, and what is needed to go on after a kill.
+
+    Args:
+        groups: `(parameters by name, peak learning rate)`; only matrices decay.
+        device: where the parameters are.
+    """
+
+    def __init__(self, groups: Sequence[tuple[dict[str, torch.nn.Parameter], float]], device: torch.device) -> None:
+        self.parameters = {name: value for named, _ in groups for name, value in named.items()}
+        self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
+        settings = []
+        for named, peak in groups:
+            for decays in (True, False):
+                chosen = [parameter for parameter in named.values() if (parameter.ndim > 1) == decays]
+                settings.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": 0.01 if decays else 0.0})
+        self.optimizer = torch.optim.AdamW(settings, betas=(0.9, 0.98), eps=1e-8, fused=True)
+        self.device = device
+
+    def step(self, done: int) -> bool:
+        """One update with the gradients at hand, which are dropped; returns whether they were finite.
+
+        Args:
+            done: steps before this one.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate(done)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+            share = 1 / max(1.0, AVERAGED * (done + 1))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), share)
+        self.optimizer.zero_grad(set_to_none=True)
+        return finite
+
+    def state(self) -> dict[str, Any]:
+        """Everything, for `restore`."""
+        weights = {name: value.detach() for name, value in self.parameters.items()}
+        return {"weights": weights, "average": self.average, "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Take over `state()` of an earlier process, read from `path`.
+
+        Raises:
+            UserError: it is for other weights.
+        """
+        if state["weights"].keys() != self.parameters.keys():
+            raise UserError(f"{path}: the state of another model or step: choose another --out, or delete it")
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(state["weights"][name])
+                self.average[name].copy_(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def train(
-    stream: Iterator[Arrays],
-    loss: Callable[[Arrays], dict[str, Tensor]],
+    learner: Learner,
+    draw: Draw,
+    loss: Callable[[Any], dict[str, Tensor]],
     weights: dict[str, float],
-    optimizer: torch.optim.AdamW,
     budget: Budget,
+    out: Path,
     *,
-    device: torch.device,
-    save: Callable[[], None] | None = None,
+    seed: int,
+    save: Callable[[dict[str, Tensor]], None],
+    workers: int = 0,
     every: int = 50,
-    save_seconds: float = 150.0,
 ) -> list[dict[str, float]]:
-    """Train until the budget is used up.
+    """Train until the budget is used up, from where `out` has got to.
 
     Args:
-        stream: batches.
-        loss: named loss terms of a batch, run under bf16 autocast on CUDA.
+        learner: the weights that learn.
+        draw: draws one batch.
+        loss: named loss terms of a batch.
         weights: factor of each term; a term without one counts in full.
-        optimizer: from `optimiser`.
         budget: its clock starts when the first batch is there.
-        device: where to train.
-        save: writes the results so far; called every `save_seconds`.
+        out: folder with the state.
+        seed: of the batches.
+        save: writes the averaged weights, by name, for the next step of the builder.
+        workers: drawing processes.
         every: steps between printed lines.
-        save_seconds: seconds between saves.
 
     Returns:
         The mean of every term between printed lines, with `step` and `seconds`.
 
     Raises:
-        UserError: the loss is not finite for 20 steps running.
+        UserError: the loss is not finite for 20 steps running, or the state is unreadable or another model's.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    path = out / STATE_FILE
     history: list[dict[str, float]] = []
+    if path.exists():
+        state = _read_state(path)
+        if state["seed"] != seed:
+            raise UserError(f"{path}: was begun with --seed {state['seed']}: go on with it, or choose another --out")
+        learner.restore(state, path)
+        budget.done, budget.before, history = state["done"], state["seconds"], state["history"]
+        print(f"goes on from step {budget.done} after {budget.before:.0f} s", flush=True)
+
+    def keep() -> None:
+        save(learner.average)
+        _write_state(
+            path,
+            learner.state() | {"done": budget.done, "seconds": budget.elapsed, "history": history, "seed": seed},
+        )
+
+    stream = batches(draw, seed=seed, workers=workers, first=budget.done)
     sums: dict[str, Tensor] = {}
-    since, rows, bad, saved = 0, 0, 0, 0.0
-    arrays = next(stream)
+    since, bad = 0, 0
+    if budget.done >= budget.steps:
+        return history
+    batch = next(stream)
     budget.start()
-    while budget.fraction < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * budget.rate()
-        with autocast(device):
-            terms = loss(arrays)
-            total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+    saved = budget.elapsed
+    while not budget.spent:
+        terms = loss(batch)
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        rows += len(next(iter(arrays.values())))
-        arrays = next(stream)  # while the GPU works
-        if torch.isfinite(norm):
-            optimizer.step()
-            bad = 0
-            for name, term in {**terms, "norm": norm}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + term.detach()
-            since += 1
-        else:
-            bad += 1
-            if bad == 20:
-                raise UserError(f"step {budget.done}: the loss is not finite 20 times running: lower --rate")
-        optimizer.zero_grad(set_to_none=True)
+        bad = 0 if learner.step(budget.done) else bad + 1
         budget.done += 1
-        if since and (since >= every or budget.fraction >= 1):
-            line = {"step": float(budget.done), "seconds": budget.elapsed, "rows": float(rows)}
+        if bad == 20:
+            raise UserError(f"step {budget.done}: the loss is not finite 20 times running: lower --rate")
+        if not bad:
+            for name, term in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=learner.device)) + term.detach()
+            since += 1
+        if since and (since >= every or budget.spent):
+            line = {"step": float(budget.done), "seconds": budget.elapsed}
             line |= {name: float(value) / since for name, value in sums.items()}
             history.append(line)
             print(" ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
             sums, since = {}, 0
-        if save and budget.elapsed - saved > save_seconds:
+        if budget.elapsed - saved > SAVE_SECONDS:
             saved = budget.elapsed
-            save()
-    if save:
-        save()
+            keep()
+        if not budget.spent:
+            batch = next(stream)
+    keep()
     return history
+
+
+def saving(modules: dict[str, torch.nn.Module], files: Sequence[str], out: Path) -> Callable[[dict[str, Tensor]], None]:
+    """A function that writes one file for each module, given the averages of the weights that learn.
+
+    Args:
+        modules: by the name with which their weights' names begin, in the files' order.
+        files: their names.
+        out: folder for them.
+    """
+
+    def save(average: dict[str, Tensor]) -> None:
+        for (name, module), file in zip(modules.items(), files, strict=True):
+            weights = {key: average.get(f"{name}.{key}", value) for key, value in module.state_dict().items()}
+            save_half(weights, out / file)
+
+    return save
 
 
 def save_half(tensors: dict[str, Tensor], path: Path) -> None:
@@ -218,9 +312,23 @@ def load_part(module: torch.nn.Module, path: Path) -> bool:
     return True
 
 
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise UserError(f"{path}: not readable ({type(error).__name__}): delete it to begin anew") from None
+    return state
+
+
 def _as_is(arrays: Any) -> Any:
     return arrays
 
 
-def _one_thread(_worker: int) -> None:
+def _giving_way(_worker: int) -> None:
     torch.set_num_threads(1)
+    os.nice(10)

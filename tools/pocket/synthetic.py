@@ -8,16 +8,18 @@ import json
 import random
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from tools.pocket.pages import random_page
 from unsay.data import shape_scenes, typography
+from unsay.data.splits import prompt_key
 from unsay.errors import UserError
+from unsay.suites import benign
 
 TRANSCRIBE = (
     "Transcribe the text in the image.",
@@ -43,6 +45,9 @@ FILL_IN = (
 DESCRIBE = "List the shapes from left to right."
 ONE_WORD = " Answer with one word."
 
+GOALS = ("transcribe", "follow", "words", "shapes", "chat")
+"""What a sample may be for."""
+
 TOPICS = ("colour", "count", "exists", "kind", "side")
 _TOPIC_SHARES = (0.3, 0.34, 0.12, 0.14, 0.1)  # colour and counting are what small models get wrong
 
@@ -66,7 +71,7 @@ class Sample:
     """One conversation to learn from.
 
     Attributes:
-        goal: `transcribe`, `follow`, `shapes` or `chat`.
+        goal: one of `GOALS`.
         image: height × width × 3, uint8; None in plain chat.
         turns: `(what the user says, what the model is to say)`, in order; the image stands in the first.
         ended: whether the last answer is complete, so that its end is learned too.
@@ -85,14 +90,15 @@ class Sample:
 class Mixture:
     """Shares of the goals in every batch; they need not add up to one."""
 
-    transcribe: float = 0.32
-    follow: float = 0.40
-    shapes: float = 0.16
-    chat: float = 0.12
+    transcribe: float = 0.30
+    follow: float = 0.28
+    words: float = 0.10
+    shapes: float = 0.22
+    chat: float = 0.10
 
     def counts(self, batch: int) -> dict[str, int]:
         """How many samples of each goal make up one batch: largest remainders, so the sum is exact."""
-        shares = {"transcribe": self.transcribe, "follow": self.follow, "shapes": self.shapes, "chat": self.chat}
+        shares = {goal: getattr(self, goal) for goal in GOALS}
         total = sum(shares.values())
         if total <= 0:
             raise UserError("mixture: every share is zero: give at least one goal a positive share")
@@ -126,6 +132,12 @@ def pairs_json(pairs: Sequence[Pair]) -> dict[str, Any]:
     return {"pairs": [{"i": pair.instruction, "r": pair.response, "done": pair.done} for pair in pairs]}
 
 
+def without_suites(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose instruction no suite draws or asks: the pocket VLM must not know what it is tested on."""
+    asked = {prompt_key(row.text) for row in (*benign.magpie_halves()[1], *benign.plain_halves()[1])}
+    return [pair for pair in pairs if prompt_key(pair.instruction) not in asked]
+
+
 def split_pairs(pairs: Sequence[Pair], share: int = 64) -> tuple[list[Pair], list[Pair]]:
     """`(training, held out)`: one instruction in `share` is held out, by its hash, so the split never moves."""
     training: list[Pair] = []
@@ -137,21 +149,12 @@ def split_pairs(pairs: Sequence[Pair], share: int = 64) -> tuple[list[Pair], lis
     return training, held_out
 
 
-def picture(text: str, rng: random.Random, *, size: int = 224, style: typography.Style | None = None) -> Image.Image:
-    """`text` in a random style; now and then drawn large and shrunk, as real pictures are."""
-    style = style or typography.random_style(rng)
-    if rng.random() < 0.15:
-        large = replace(style, size=2 * style.size, margin=2 * style.margin)
-        return typography.render_text(text, size=2 * size, style=large).resize((size, size), Image.Resampling.BICUBIC)
-    return typography.render_text(text, size=size, style=style)
-
-
 def transcription(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
     """Text to be read out: instructions, shuffled words, random characters; a fifth above an empty list."""
     text = readable_text(pairs, rng)
     if rng.random() < 0.2:
         text = typography.list_text(text)
-    return Sample("transcribe", np.asarray(picture(text, rng, size=size)), ((rng.choice(TRANSCRIBE), text),))
+    return Sample("transcribe", random_page(text, rng, size=size).pixels, ((rng.choice(TRANSCRIBE), text),))
 
 
 def readable_text(pairs: Sequence[Pair], rng: random.Random) -> str:
@@ -186,7 +189,7 @@ def following(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> 
     if rng.random() < 0.15:
         user, shown = rng.choice(FILL_IN), typography.list_text(pair.instruction)
         reference = f"{shown}\n\n{user}"
-    image = np.asarray(picture(shown, rng, size=size))
+    image = random_page(shown, rng, size=size).pixels
     return Sample("follow", image, ((user, pair.response),), pair.done, reference)
 
 
@@ -194,6 +197,49 @@ def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
     """A plain text request; the target is what the original does with it."""
     pair = rng.choice(pairs)
     return Sample("chat", None, ((pair.instruction, pair.response),), pair.done, pair.instruction)
+
+
+def listing(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+    """One to six words or numbers below each other, with questions about them."""
+    lines = listed_words(pairs, rng)
+    image = random_page("\n".join(lines), rng, size=size).pixels
+    asked = word_questions(lines, rng)
+    return Sample("words", image, tuple(rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4))))))
+
+
+def listed_words(pairs: Sequence[Pair], rng: random.Random) -> list[str]:
+    """Different words of instructions, a fifth of them numbers, in no order."""
+    words: dict[str, None] = {}
+    number = rng.randint(1, 6)
+    while len(words) < number:
+        found = [word for word in rng.choice(pairs).instruction.split() if word.isalpha() and 2 < len(word) < 11]
+        words[str(rng.randint(2, 9999)) if rng.random() < 0.2 or not found else rng.choice(found)] = None
+    return list(words)
+
+
+def word_questions(lines: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
+    """`(question, answer)` about a column of different words; each has one right answer."""
+    number, there = shape_scenes.NUMBERS[len(lines)], rng.choice(lines)
+    asked = [
+        (f"How many {rng.choice(('words', 'lines'))} are there?", sentence(number)),
+        (f"Is the word {there} there?", "Yes."),
+        (f"Is the word {there[::-1]}a there?", "No."),
+    ]
+    if len(lines) > 1:
+        first, second = sorted(rng.sample(range(len(lines)), 2))
+        order = rng.sample((first, second), 2)
+        pair = f"{lines[order[0]]} or {lines[order[1]]}"
+        asked += [
+            (f"Which word is higher, {pair}?", f"{lines[first]}."),
+            (f"Which word is lower, {pair}?", f"{lines[second]}."),
+            ("What is the word at the top?", f"{lines[0]}."),
+            ("What is the word at the bottom?", f"{lines[-1]}."),
+            (f"What is below {lines[first]}?", f"{lines[first + 1]}."),
+        ]
+    numbers = [line for line in lines if line.isdigit()]
+    if len(numbers) == 1:
+        asked.append(("What number is shown?", f"{numbers[0]}."))
+    return asked
 
 
 def looking(rng: random.Random, *, size: int = 224) -> Sample:
@@ -234,17 +280,20 @@ def sentence(words: str) -> str:
 
 
 def draw_sample(goal: str, pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
-    """One sample of the goal `transcribe`, `follow`, `shapes` or `chat`.
+    """One sample of one of `GOALS`.
 
     Raises:
         UserError: an unknown goal.
     """
-    if goal == "transcribe":
-        return transcription(pairs, rng, size=size)
-    if goal == "follow":
-        return following(pairs, rng, size=size)
-    if goal == "shapes":
-        return looking(rng, size=size)
-    if goal == "chat":
-        return chat(pairs, rng)
-    raise UserError(f"goal {goal!r} is unknown: choose transcribe, follow, shapes or chat")
+    match goal:
+        case "transcribe":
+            return transcription(pairs, rng, size=size)
+        case "follow":
+            return following(pairs, rng, size=size)
+        case "words":
+            return listing(pairs, rng, size=size)
+        case "shapes":
+            return looking(rng, size=size)
+        case "chat":
+            return chat(pairs, rng)
+    raise UserError(f"goal {goal!r} is unknown: choose one of {', '.join(GOALS)}")

@@ -42,6 +42,9 @@ FONTS = (
 OTHER_FONTS = ("STIXGeneral", "cmtt10", "Aileron")
 """Faces of the renderers that training never uses: two of matplotlib's, and Pillow's own."""
 
+BUILDER_FONTS = ("cmr10", "cmb10", "cmss10", "cmti10")
+"""More of matplotlib's faces, from which the pocket VLM learns to read beside `FONTS`."""
+
 SMALLEST = 6
 """Pixels: below this not even a person reads the text, so shrinking stops here."""
 
@@ -54,7 +57,7 @@ class Style:
     """How text looks.
 
     Attributes:
-        font: one of `FONTS` or `OTHER_FONTS`.
+        font: one of `FONTS`, `OTHER_FONTS` or `BUILDER_FONTS`.
         size: font size in pixels, before any shrinking.
         ink: colour of the letters.
         paper: colour of the background.
@@ -196,9 +199,10 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 @lru_cache(maxsize=512)
 def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """One of `FONTS` or `OTHER_FONTS` at `size` pixels, with the layout engine that every Pillow has."""
-    if name not in (*FONTS, *OTHER_FONTS):
-        raise UserError(f"font {name!r} is unknown: choose one of {', '.join((*FONTS, *OTHER_FONTS))}")
+    """A known face at `size` pixels, with the layout engine that every Pillow has."""
+    known = (*FONTS, *OTHER_FONTS, *BUILDER_FONTS)
+    if name not in known:
+        raise UserError(f"font {name!r} is unknown: choose one of {', '.join(known)}")
     if name == "Aileron":
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow without FreeType draws no face at all

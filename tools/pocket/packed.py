@@ -1,0 +1,164 @@
+"""The pocket VLM on packed rows while it is joined: a frozen tower, and blank patches left out.
+
+A page of 196 patches holds some 20 words; the other patches are near zero after the tokens step, and a row without most
+of them passes the language model in a third of the time. The tokens that stay keep their positions. So that the model
+also meets pages as they will come to it, every picture keeps a random share of its blanks, now and then all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tools.pocket.conversations import Row
+from tools.pocket.tower import attending, features, pixel_values
+from unsay.models.packing import attention_groups, decode_packed, pack
+from unsay.models.pocket.assemble import IMAGE_TOKEN_ID
+from unsay.models.vlm import VLM
+from unsay.training.head import head_pass
+
+BLANK = 0.12
+"""A patch is blank if its embedding is this much shorter than the language model's own are, root mean square."""
+
+KEPT = ((0.5, 0.0), (0.35, 0.1), (0.1, 0.3), (0.05, 1.0))
+"""How often a picture keeps which share of its blank patches while it is learned from."""
+
+CHUNK = 1024
+"""Answer positions whose logits exist at the same time."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The part of a row that is read.
+
+    Attributes:
+        ids: its token ids, [n].
+        columns: their positions in the whole row, ascending.
+        states: embeddings [p, H] for those of its tokens that are patches; None without a picture.
+        scored: places among `columns` that predict an answer's token.
+    """
+
+    ids: list[int]
+    columns: list[int]
+    states: Tensor | None
+    scored: list[int]
+
+
+@torch.no_grad()
+def picture_states(vlm: VLM, rows: Sequence[Row]) -> list[Tensor | None]:
+    """Every picture as it enters the language model, [P, H]; None for rows without one."""
+    shown = [row.pixels for row in rows if row.pixels is not None]
+    if not shown:
+        return [None] * len(rows)
+    inner = vlm.base.model
+    with attending():
+        seen = features(inner.vision_tower, pixel_values(np.stack(shown), vlm.device).to(vlm.base.dtype))
+    states = iter(inner.multi_modal_projector(seen))
+    return [None if row.pixels is None else next(states) for row in rows]
+
+
+def placed(row: Row, states: Tensor | None, level: float, rng: random.Random | None) -> Placed:
+    """A row without its last token, which predicts nothing, and without some of its blank patches.
+
+    Args:
+        row: the conversation.
+        states: of its picture, [P, H].
+        level: root mean square below which a patch is blank.
+        rng: chooses the blanks that stay; None keeps all.
+    """
+    columns = list(range(len(row.ids) - 1))
+    if states is not None:
+        patches = [column for column in columns if row.ids[column] == IMAGE_TOKEN_ID]
+        if rng is not None:
+            share = rng.choices([kept for _, kept in KEPT], [often for often, _ in KEPT])[0]
+            filled = (states.float().pow(2).mean(-1).sqrt() >= level).tolist()
+            stays = [full or rng.random() < share for full in filled]
+            dropped = {column for column, stay in zip(patches, stays, strict=True) if not stay}
+            columns = [column for column in columns if column not in dropped]
+            states = states[torch.tensor(stays, device=states.device)]
+    place = {column: number for number, column in enumerate(columns)}
+    return Placed([row.ids[column] for column in columns], columns, states, [place[at - 1] for at in row.scored])
+
+
+def answer_states(vlm: VLM, rows: Sequence[Placed], prefix: int) -> Tensor:
+    """The decoder's last states at the positions that predict the rows' scored tokens, in order, [N, H].
+
+    Args:
+        vlm: the model.
+        rows: what is read.
+        prefix: tokens that all rows begin with.
+    """
+    lengths = {number: len(row.ids) - prefix for number, row in enumerate(rows)}
+    groups = attention_groups(list(lengths.values()), vlm.device.type == "cpu")
+    packing = pack(lengths, groups, prefix, vlm.device, vlm.base.dtype)
+    tokens = rows[0].ids[:prefix] + [token for number in packing.rows for token in rows[number].ids[prefix:]]
+    columns = list(range(prefix)) + [column for number in packing.rows for column in rows[number].columns[prefix:]]
+    ids = torch.tensor(tokens, device=vlm.device)
+    entering = vlm.base.get_input_embeddings()(ids)
+    shown = [states for number in packing.rows if (states := rows[number].states) is not None]
+    if shown:
+        entering = entering.index_put((torch.where(ids == IMAGE_TOKEN_ID)[0],), torch.cat(shown).to(entering.dtype))
+    packing = replace(packing, position_ids=torch.tensor(columns, device=vlm.device)[None])
+    hidden = decode_packed(vlm, packing, inputs_embeds=entering[None])[0]
+    at = [packing.starts[number] + place - prefix for number, row in enumerate(rows) for place in row.scored]
+    return hidden.index_select(0, torch.tensor(at, device=vlm.device))
+
+
+def terms(vlm: VLM, rows: Sequence[Row], prefix: int, rng: random.Random | None) -> list[Tensor]:
+    """The loss of every scored token, row by row: KL(original on the plain text ‖ this model), else cross-entropy.
+
+    Args:
+        vlm: the model with its adapter.
+        rows: conversations.
+        prefix: tokens that all of them begin with.
+        rng: chooses the blank patches that stay; None keeps all.
+    """
+    level = BLANK * float(vlm.base.get_input_embeddings().weight.float().pow(2).mean().sqrt())
+    states = picture_states(vlm, rows)
+    read = [placed(row, seen, level, rng) for row, seen in zip(rows, states, strict=True)]
+    targets = torch.tensor([token for row in rows for token in row.targets], device=vlm.device)
+    counts = [len(row.scored) for row in rows]
+    referring = [row for row in rows if row.reference is not None]
+    original = _original_states(vlm, referring, prefix) if referring else None
+    current = answer_states(vlm, read, prefix)
+    chosen = torch.tensor([row.reference is not None for row in rows for _ in row.scored], device=vlm.device)
+    values = torch.zeros(len(targets), device=vlm.device)
+    head = partial(head_pass, vlm.lm_head)
+    if original is not None:
+        values = values.masked_scatter(chosen, head(current[chosen], targets[chosen], original, True, CHUNK)[2])
+    if not chosen.all():
+        values = values.masked_scatter(~chosen, -head(current[~chosen], targets[~chosen], None, False, CHUNK)[0])
+    return list(values.split(counts))
+
+
+@torch.no_grad()
+def _original_states(vlm: VLM, rows: Sequence[Row], prefix: int) -> Tensor:
+    """The original language model's states at the same answers' tokens, after the plain text."""
+    read = []
+    for row in rows:
+        assert row.reference is not None
+        first = len(row.reference) - len(row.scored)
+        plain = Row(row.goal, row.reference, list(range(first, len(row.reference))))
+        read.append(placed(plain, None, 0.0, None))
+    with vlm.model.disable_adapter():
+        return answer_states(vlm, read, prefix)
+
+
+def losses(vlm: VLM, rows: Sequence[Row], prefix: int, rng: random.Random | None) -> dict[str, Tensor]:
+    """`terms` as a mean over the tokens of each goal."""
+    by_goal: dict[str, list[Tensor]] = {}
+    for row, values in zip(rows, terms(vlm, rows, prefix, rng), strict=True):
+        by_goal.setdefault(row.goal, []).append(values)
+    return {goal: torch.cat(values).mean() for goal, values in by_goal.items()}
+
+
+def opened(vlm: Any, name: str = "pocket") -> VLM:
+    """A peft model as the VLM that packed rows pass; it needs neither processor nor key."""
+    return VLM(name, vlm, None, "")
