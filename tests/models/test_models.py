@@ -17,8 +17,19 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from helpers import tiny
 from unsay.errors import UserError
-from unsay.models import LoraSettings, ModelSettings, attach, detach, load, load_adapter, model_key, save_adapter
+from unsay.models import (
+    LoraSettings,
+    ModelSettings,
+    attach,
+    detach,
+    load,
+    load_adapter,
+    model_key,
+    pocket,
+    save_adapter,
+)
 from unsay.models.checks import check_head
+from unsay.models.loading import NAMED
 from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
 from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID
@@ -506,3 +517,24 @@ def test_four_bits_are_for_the_language_models_layers_alone(family, tmp_path, mo
     inside = {id(module) for layer in made.layers for module in layer.modules() if type(module) is torch.nn.Linear}
     assert packed == inside
     assert any("vision" in name for name in skipped)
+
+
+def test_every_version_of_the_pocket_vlm_has_a_name_and_weights_of_its_own(monkeypatch, tmp_path):
+    """`pocket` is the current version; an installation without an old one's weights says where they are."""
+    made = []
+
+    def derived(_name, key, _make):
+        made.append(key)
+        return tmp_path
+
+    monkeypatch.setattr("unsay.assets.derived", derived)
+    for name in pocket.NAMES:
+        assert NAMED[name]() == tmp_path
+    versions = dict(zip(pocket.VERSIONS, made[1:], strict=True))
+    assert made[0] == versions[pocket.CURRENT]
+    assert len(set(versions.values())) == len(versions)
+    for version in pocket.VERSIONS:
+        files = [assemble.packaged_weights(version) / name for name in assemble.WEIGHT_FILES]
+        assert sum(path.stat().st_size for path in files) < 30e6
+    with pytest.raises(UserError, match="pocket-0: its weights are not in the wheel"):
+        pocket.folder("pocket-0")

@@ -16,6 +16,7 @@ from unsay.data.shape_scenes import Question
 from unsay.errors import UserError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<a>", "<b>", "<file_sep>"]
+TRAINING = ["characters", "tokens", "join", "pages"]
 PAIRS = [
     synthetic.Pair(f"Write {n} lines about the number {n}.", f"{n} is a number, and so on.", n % 2 == 0)
     for n in range(300)
@@ -58,17 +59,18 @@ def step(name, out, tiny, *more):
 
 @pytest.fixture(scope="module")
 def built(tiny, tmp_path_factory):
-    """The folders of the three training steps, each begun from the one before."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("characters", "tokens", "join")]
+    """The folders of the training steps, each begun from the one before."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("characters", "tokens", "join", "pages")]
     assert step("characters", folders[0], tiny, "--steps", 3) == 0
     assert step("tokens", folders[1], tiny, "--steps", 3, "--init", folders[0]) == 0
     assert step("join", folders[2], tiny, "--steps", 3, "--batch", 10, "--init", folders[1]) == 0
+    assert step("pages", folders[3], tiny, "--steps", 3, "--init", folders[2]) == 0
     return folders
 
 
 def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp_path):
-    characters, tokens, joined = built
-    for path in (characters / "characters.json", tokens / "tokens.json"):
+    characters, tokens, joined, seen = built
+    for path in (characters / "characters.json", tokens / "tokens.json", seen / "pages.json"):
         lines = json.loads(path.read_text())
         assert [line["step"] for line in lines] == [1, 2, 3]
         assert all(np.isfinite(list(line.values())).all() for line in lines)
@@ -76,9 +78,11 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
 
     # The tokens step began with the tower of the characters step; joining leaves it as it is.
     name = "encoder.layers.0.mlp.fc1.weight"
-    before, after, last = (load_file(folder / "vision_tower.safetensors")[name].float() for folder in built)
-    assert 0 < (before - after).abs().max() < 0.02
-    assert torch.equal(after, last)
+    first, second, third, last = (load_file(folder / "vision_tower.safetensors")[name].float() for folder in built)
+    assert 0 < (first - second).abs().max() < 0.02
+    assert torch.equal(second, third)
+    assert 0 < (third - last).abs().max() < 0.02
+    assert (joined / join.FILES[2]).read_bytes() == (seen / join.FILES[2]).read_bytes()
     model = join.with_adapter(build.vlm_around(language()), joined)
     saved = load_file(joined / join.FILES[2])
     loaded = dict(model.named_parameters())
@@ -90,10 +94,10 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
     assert {"shapes", "cer", "cer_plain", "kl_image", "kl_text"} <= set(numbers)
 
 
-@pytest.mark.parametrize("name", ["characters", "tokens", "join"])
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_killed_step_goes_on_to_the_same_weights(name, built, tiny, tmp_path):
     """`kill -9` after two of three steps; the last state was written after the first."""
-    number = ["characters", "tokens", "join"].index(name)
+    number = TRAINING.index(name)
     more = ["--steps", 3, "--batch", 10 if name == "join" else 2, *(["--init", built[number - 1]] if number else [])]
     child = os.fork()
     if not child:
@@ -167,7 +171,7 @@ def test_sampled_instructions_are_whole_and_usable():
 
 def test_mixture_counts_and_held_out_instructions():
     counts = synthetic.Mixture().counts(100)
-    assert counts == {"transcribe": 30, "follow": 28, "words": 10, "shapes": 22, "chat": 10}
+    assert counts == {"transcribe": 34, "follow": 24, "words": 10, "shapes": 26, "chat": 6}
     assert sum(synthetic.Mixture(0.36, 0.14, 0.1, 0.3, 0.1).counts(97).values()) == 97
     training, held_out = synthetic.split_pairs(PAIRS)
     assert sorted(training + held_out) == sorted(PAIRS)

@@ -8,11 +8,24 @@ import torch
 from PIL import Image
 
 from tests.tools.test_pocket_build import PAIRS, language, tokenizer
-from tools.pocket import build, conversations, join, packed, pages, places, running, synthetic, tower
+from tools.pocket import (
+    build,
+    conversations,
+    join,
+    packed,
+    pages,
+    places,
+    renditions,
+    running,
+    see_pages,
+    synthetic,
+    tower,
+)
 from unsay.data import renderers, shape_scenes, typography
 from unsay.data.shape_scenes import Shape, ShapeScene
+from unsay.data.sources import halves
 from unsay.data.splits import prompt_key
-from unsay.suites import benign, shapes, transcription
+from unsay.suites import shapes, transcription
 
 CPU = torch.device("cpu")
 
@@ -43,15 +56,6 @@ def test_a_pages_tokens_stand_where_their_middle_letters_do():
     assert words.named(places.text_places("ab cde\nf", page, words)) == [("ab", 1), ("cde", 3), ("f", 28)]
 
 
-def test_a_shape_is_three_words_side_by_side():
-    scene = ShapeScene((Shape("star", "red", 0.75, 0.5, 0.1), Shape("circle", "blue", 0.25, 0.5, 0.1)))
-    words = Words()
-    # Centres at pixels 56 and 168 of row 7: columns 3 and 10 of 14.
-    assert words.named(places.shape_places(scene, words, 14)) == [
-        ("blue", 100), ("circle", 101), ("left", 102), ("red", 107), ("star", 108), ("right", 109),
-    ]  # fmt: skip
-
-
 def test_a_token_whose_patch_is_taken_stands_on_the_right_or_nowhere():
     assert places.settled([(1, 5), (2, 5), (3, 5), (4, 6), (5, 13), (6, 13)], 14) == [(1, 5), (2, 6), (4, 7), (5, 13)]
 
@@ -68,7 +72,6 @@ def test_centres_move_with_a_page_that_is_turned():
 
 
 def test_places_name_the_patches_where_the_text_stands(monkeypatch):
-    monkeypatch.setattr(places, "SCENES", 0)
     monkeypatch.setattr(pages, "PLAIN", 1)
     arrays = places.token_batch(PAIRS, random.Random(0), 4, tokenizer())
     for image, tokens in zip(arrays["images"], arrays["tokens"], strict=True):
@@ -119,8 +122,8 @@ def test_scored_tokens_are_exactly_the_answers(goal):
 
 
 def test_nothing_that_a_suite_shows_is_learned_from():
-    halves = benign.magpie_halves()
-    pairs = [synthetic.Pair(row.text, "…", True) for half in halves for row in half]
+    whole = (halves.magpie(), halves.plain())
+    pairs = [synthetic.Pair(row.text, "…", True) for both in whole for half in both for row in half]
     asked = {prompt_key(row.text) for row in transcription.held_out()}
     left = synthetic.without_suites(pairs)
     assert 0 < len(left) < len(pairs)
@@ -174,19 +177,35 @@ def test_packed_losses_equal_the_plain_computation_and_only_the_adapter_learns()
     }
 
 
+def no_blank_stays():
+    """A generator whose first draw from `packed.KEPT` keeps no blank patch."""
+    shares, weights = [kept for _, kept in packed.KEPT], [often for often, _ in packed.KEPT]
+    seed = next(seed for seed in range(99) if random.Random(seed).choices(shares, weights)[0] == 0)
+    return random.Random(seed)
+
+
 def test_blank_patches_are_left_out_and_the_others_keep_their_positions():
     encoder = conversations.Encoder(tokenizer())
     row = encoder.row(synthetic.draw_sample("shapes", PAIRS, random.Random(0)))
     first = row.ids.index(conversations.IMAGE_TOKEN_ID)
-    states = torch.zeros(196, 32)
-    states[[3, 190]] = 1.0
-    none = next(seed for seed in range(99) if random.Random(seed).choices([0, 1], [0.5, 0.5])[0] == 0)
-    read = packed.placed(row, states, 0.5, random.Random(none))
+    states, blank = torch.arange(196.0)[:, None], [patch not in (3, 190) for patch in range(196)]
+    read = packed.placed(row, states, blank, no_blank_stays())
     assert [column - first for column in read.columns if first <= column < first + 196] == [3, 190]
-    assert torch.equal(read.states, states[[3, 190]])
+    assert read.states.tolist() == [[3.0], [190.0]]
     assert [row.ids[read.columns[place] + 1] for place in read.scored] == row.targets
-    whole = packed.placed(row, states, 0.5, None)
+    whole = packed.placed(row, states, blank, None)
     assert whole.columns == list(range(len(row.ids) - 1))
+
+
+def test_a_patch_is_blank_if_it_is_as_on_an_empty_page():
+    vlm = packed.opened(adapted_model())
+    images = np.full((2, 224, 224, 3), 255, np.uint8)
+    images[1, 32:48, 16:32] = 0  # patch 29
+    states = packed.picture_states(vlm, images)
+    states[1, 29] += 1
+    blank = packed.blanks(vlm, images, states)
+    assert blank[0].all()
+    assert not blank[1, 29]
 
 
 def test_rows_without_blanks_differ_from_whole_ones_only_by_the_blanks():
@@ -194,20 +213,67 @@ def test_rows_without_blanks_differ_from_whole_ones_only_by_the_blanks():
     encoder = conversations.Encoder(tokenizer())
     model, vlm = (model := adapted_model()), packed.opened(model)
     row = encoder.row(synthetic.draw_sample("transcribe", PAIRS, random.Random(0)))
-    (states,) = packed.picture_states(vlm, [row])
-    level = float(states.pow(2).mean(-1).sqrt().median())
-    none = next(seed for seed in range(99) if random.Random(seed).choices([0, 1], [0.5, 0.5])[0] == 0)
-    read = packed.placed(row, states, level, random.Random(none))
+    (states,) = packed.picture_states(vlm, row.pixels[None])
+    read = packed.placed(row, states, [patch % 3 > 0 for patch in range(196)], no_blank_stays())
+    assert len(read.ids) < len(row.ids) - 100
     found = packed.answer_states(vlm, [read], len(encoder.opening))
 
     ids = torch.tensor([row.ids[:-1]])
     entering = model.get_input_embeddings()(ids).index_put((torch.where(ids == conversations.IMAGE_TOKEN_ID)), states)
-    hidden = torch.ones_like(ids)
-    hidden[0, [column for column in range(ids.shape[1]) if column not in read.columns]] = 0
+    kept = torch.isin(torch.arange(ids.shape[1]), torch.tensor(read.columns))[None]
     plain = vlm.decoder(
-        inputs_embeds=entering, attention_mask=hidden, position_ids=torch.arange(ids.shape[1])[None]
+        inputs_embeds=entering, attention_mask=kept.long(), position_ids=torch.arange(ids.shape[1])[None]
     ).last_hidden_state[0, [at - 1 for at in row.scored]]
     assert torch.allclose(found, plain, atol=1e-5)
+
+
+def test_a_plain_page_is_its_own_rendition():
+    style = typography.Style(size=18, margin=10, across=0.5, down=0.3)
+    layout = typography.lay_out("Name three birds that cannot fly, please.", style=style)
+    page = pages.Page(np.asarray(typography.render_layout(layout)), layout.centres())
+    again = renditions.plain_page("Name three birds that cannot fly, please.", page)
+    ink = (255.0 - page.pixels, 255.0 - again)
+    assert np.minimum(*ink).sum() > 0.7 * np.maximum(*ink).sum()  # words may lie a part of a pixel further
+
+
+def test_words_of_a_rendition_stand_where_the_page_has_them():
+    text = "abc " * 12
+    rng = random.Random(4)
+    for _ in range(4):
+        page = pages.random_page(text, rng)
+        dark = np.argwhere(renditions.plain_page(text, page).min(axis=-1) < 128)
+        there = [(y, x) for index, x, y in page.centres if text[index] != " " and 0 <= x < 224 and 0 <= y < 224]
+        assert np.allclose(dark.mean(axis=0), np.mean(there, axis=0), atol=4)
+
+
+def test_a_word_that_is_cut_at_the_end_of_a_line_is_two_pieces():
+    centres = [(0, 200.0, 12.0), (1, 212.0, 12.0), (2, 6.0, 34.0), (3, 18.0, 34.0)]
+    page = pages.Page(np.zeros((224, 224, 3), np.uint8), centres)
+    assert [piece for piece, _ in renditions.pieces("abcd", page)] == ["ab", "cd"]
+
+
+def test_a_scenes_rendition_names_every_shape_at_its_place():
+    one = renditions.labelled(ShapeScene((Shape("star", "red", 0.5, 0.8, 0.1),)))
+    y, x = np.argwhere(one.min(axis=-1) < 128).mean(axis=0)
+    assert abs(x - 112) < 12
+    assert 176 < y < 192  # 0.8 of 224 is in row 11
+    # Two at nearly the same place stand below each other.
+    both = renditions.labelled(ShapeScene((Shape("star", "red", 0.5, 0.8, 0.1), Shape("star", "red", 0.52, 0.8, 0.1))))
+    assert (both.min(axis=-1) < 128).sum() == pytest.approx(2 * (one.min(axis=-1) < 128).sum(), rel=0.05)
+
+
+def test_a_student_that_sees_as_the_teacher_does_has_nothing_to_learn():
+    inner = build.vlm_around(language()).model
+    parts = inner.vision_tower, inner.multi_modal_projector
+    teacher = see_pages.Teacher(*parts, CPU)
+    arrays = see_pages.page_batch(PAIRS, random.Random(0), 4)
+    same = see_pages.loss(*parts, teacher, {**arrays, "images": arrays["plain"]}, CPU)
+    other = see_pages.loss(*parts, teacher, arrays, CPU)
+    assert same["letters"] < 0.05 < other["letters"]  # in bfloat16 the teacher rounds
+    blind = see_pages.loss(*parts, teacher, {**arrays, "images": np.full_like(arrays["images"], 255)}, CPU)
+    assert blind["letters"].item() == pytest.approx(1, abs=0.05)
+    here = see_pages.inked(torch.from_numpy(arrays["plain"]), 16)
+    assert arrays["plain"].reshape(4, 14, 16, 14, 16, 3).min(axis=(2, 4, 5)).reshape(4, 196)[~here.numpy()].min() >= 128
 
 
 def test_loss_falls_when_the_same_batch_is_seen_again(tmp_path):

@@ -1,13 +1,15 @@
-"""Build the pocket VLM's weights: `python -m tools.pocket.build --step {text,characters,tokens,join} --out DIR`.
+"""Build the pocket VLM's weights: `python -m tools.pocket.build --step STEP --out DIR`.
 
-The four steps follow each other, each reading the files of the one before:
+The steps follow each other, each reading the files of the one before from `--init`:
 
     text        SmolLM2 writes instructions and answers them        pairs.json.gz
     characters  the tower learns to see letters                     vision_tower.safetensors
     tokens      tower and projector learn to see words              vision_tower, projector
-    join        everything learns together                          vision_tower, projector, language_lora
+    pages       they learn to see any page as a plain one           vision_tower, projector
+    join        the language model learns to use what it sees       language_lora
+    measure     what the weights can do                             measure.json
 
-About twenty minutes in all on one H100; `--seconds` and `--steps` limit a step, `--init` continues from a folder.
+`--seconds` and `--steps` limit a step; the same command goes on with it (docs/pocket.md).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tools.pocket import join, magpie, measure, places, read_characters, read_tokens, running, synthetic
+from tools.pocket import join, magpie, measure, places, read_characters, read_tokens, running, see_pages, synthetic
 from tools.pocket.conversations import Encoder
 from tools.pocket.tower import fastest
 from unsay.errors import UserError
@@ -36,7 +38,7 @@ from unsay.files import write_json
 from unsay.models import pocket
 from unsay.models.pocket import assemble
 
-RATES = {"characters": 1e-3, "tokens": 1e-3, "join": 3e-4}
+RATES = {"characters": 1e-3, "tokens": 1e-3, "pages": 3e-4, "join": 3e-4}
 """Learning rate by step, unless `--rate` sets it."""
 
 
@@ -79,7 +81,7 @@ def run_characters(options: argparse.Namespace) -> None:
 
 
 def run_tokens(options: argparse.Namespace) -> None:
-    """Step 3: tower and projector see words, and shapes as words."""
+    """Step 3: tower and projector see words."""
     training, _ = _pairs(options)
     language, tokenizer = _language(options)
     torch.manual_seed(options.seed)
@@ -92,10 +94,28 @@ def run_tokens(options: argparse.Namespace) -> None:
     write_json(options.out / "tokens.json", history)
 
 
-def run_join(options: argparse.Namespace) -> None:
-    """Step 4: the language model learns to use what it sees."""
+def run_pages(options: argparse.Namespace) -> None:
+    """Step 4: any page as the plain page that says the same."""
     if options.init is None:
-        raise UserError("--init is missing: give the folder of step 3 (tokens), whose tower and projector are read")
+        raise UserError(
+            "--init is missing: give the folder of a pocket: it is the teacher, and where the student begins"
+        )
+    training, _ = _pairs(options)
+    language, _ = _language(options)
+    torch.manual_seed(options.seed)
+    inner = vlm_around(language).model
+    history = see_pages.see_pages(
+        inner.vision_tower, inner.multi_modal_projector,
+        lambda rng: see_pages.page_batch(training, rng, options.batch), options.out, _budget(options),
+        device=torch.device(options.device), init=options.init, peak=options.rate, **_training(options),
+    )  # fmt: skip
+    write_json(options.out / "pages.json", history)
+
+
+def run_join(options: argparse.Namespace) -> None:
+    """Step 5: the language model learns to use what it sees."""
+    if options.init is None:
+        raise UserError("--init is missing: give the folder of step pages, whose tower and projector are read")
     training, _ = _pairs(options)
     language, tokenizer = _language(options)
     encoder = Encoder(tokenizer)
@@ -135,6 +155,7 @@ STEPS = {
     "text": run_text,
     "characters": run_characters,
     "tokens": run_tokens,
+    "pages": run_pages,
     "join": run_join,
     "measure": run_measure,
 }

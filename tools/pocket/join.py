@@ -1,13 +1,12 @@
-"""Step 4: the language model learns, by its LoRA, to read out, to obey and to answer questions about what it sees.
+"""Step 5: the language model learns, by its LoRA, to read out, to obey and to answer questions about what it sees.
 
-Tower and projector are those of step 3 and frozen: the page reaches the language model as words, so what is left to
-learn is what to do with them, and a step costs the language model alone.
+Tower and projector are those of the steps before, and frozen: the page reaches the language model as words, so what is
+left to learn is what to do with them, and a step costs the language model alone.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tools.pocket import packed, running, synthetic
+from tools.pocket import packed, read_tokens, running, synthetic
 from tools.pocket.conversations import Encoder, Row
 from unsay.errors import UserError
-from unsay.files import atomic_path
 from unsay.models.lora import fuse_lora
 
-FILES = ("vision_tower.safetensors", "projector.safetensors", "language_lora.safetensors")
+FILES = (*read_tokens.FILES, "language_lora.safetensors")
 """What this step reads (the last is optional: without it the adapter starts afresh) and writes."""
 
 LOSS_WEIGHTS = {"transcribe": 1.0, "words": 0.5, "shapes": 0.5, "follow": 1.0, "chat": 1.0}
@@ -115,9 +113,7 @@ def join(
         peak: learning rate.
         more: for `running.train`.
     """
-    for name in FILES[:2]:
-        with atomic_path(out / name) as temporary:
-            shutil.copyfile(init / name, temporary)
+    running.hand_on(FILES[:2], init, out)
     vlm = packed.opened(model.train())
     prefix = len(encoder.opening)
     adapter = {name: value for name, value in model.named_parameters() if value.requires_grad}

@@ -1,8 +1,4 @@
-"""What is to be seen at each patch of a picture: the characters, or the tokens, that stand there.
-
-A shape is three words at three patches side by side: its colour, its kind in the middle of it, and the side of the
-picture that it is on. So the language model reads a scene as it reads a page.
-"""
+"""What is to be seen at each patch of a picture: the characters, or the tokens, that stand there."""
 
 from __future__ import annotations
 
@@ -15,8 +11,7 @@ from numpy.typing import NDArray
 
 from tools.pocket import synthetic
 from tools.pocket.pages import Page, random_page
-from unsay.data import shape_scenes, typography
-from unsay.data.shape_scenes import ShapeScene
+from unsay.data import typography
 
 PATCH = 16
 """Pixels on each side of a patch."""
@@ -26,9 +21,6 @@ SLOTS = 4
 
 CLASSES = 95
 """No character, and the 94 printable ASCII characters from `!` to `~`."""
-
-SCENES = 0.25
-"""Share of pictures of shapes among those from which tokens are learned."""
 
 UNREADABLE = 0.1
 """Share of texts of random characters: they cannot be guessed."""
@@ -89,16 +81,10 @@ def token_batch(
     images = np.zeros((batch, size, size, 3), np.uint8)
     tokens = np.full((batch, side * side), -1, np.int64)
     for number in range(batch):
-        if rng.random() < SCENES:
-            scene = shape_scenes.random_scene(rng)
-            images[number] = np.asarray(shape_scenes.render_scene(scene, size=size))
-            wanted = shape_places(scene, tokenizer, side)
-        else:
-            text = text_to_place(pairs, rng)
-            page = random_page(text, rng, size=size)
-            images[number] = page.pixels
-            wanted = text_places(text, page, tokenizer)
-        for token, patch in settled(wanted, side):
+        text = text_to_place(pairs, rng)
+        page = random_page(text, rng, size=size)
+        images[number] = page.pixels
+        for token, patch in settled(text_places(text, page, tokenizer), side):
             tokens[number, patch] = token
     return {"images": images, "tokens": tokens}
 
@@ -107,23 +93,6 @@ def text_places(text: str, page: Page, tokenizer: Any) -> Places:
     """Every token at the patch of its middle visible character, if that is on the page."""
     where = patches(page)
     return [(token, where[middle]) for token, middle in middles(text, tokenizer) if middle in where]
-
-
-def shape_places(scene: ShapeScene, tokenizer: Any, side: int) -> Places:
-    """Every shape's colour, kind and side of the picture, around its centre."""
-    found: Places = []
-    for shape in sorted(scene.shapes, key=lambda one: (int(one.y * side), one.x)):
-        middle = int(shape.y * side) * side + int(shape.x * side)
-        words = (shape.colour, shape.kind, "left" if shape.x < 0.5 else "right")
-        for word, patch in zip(words, range(middle - 1, middle + 2), strict=True):
-            found.append((word_token(word, tokenizer), patch))
-    return found
-
-
-def word_token(word: str, tokenizer: Any) -> int:
-    """The one token of a word after a blank; of a longer word the first."""
-    ids: list[int] = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-    return ids[0]
 
 
 def settled(wanted: Iterable[tuple[int, int]], side: int) -> Places:

@@ -1,8 +1,7 @@
 """Step 3: tower and projector learn to put each token's input embedding at the patch where the token stands.
 
 Without this the language model has to find out by itself that the image's tokens are text; with it, a page of pixels
-reaches it nearly as the words would have. Shapes are words, too (`places.shape_places`). No language model takes part,
-only its embeddings.
+reaches it nearly as the words would have. No language model takes part, only its embeddings.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def loss(
         blank = tokens < 0
         projected = projected.float()
         seen, target = projected[~blank], tokens[~blank]
-        known = target.unique()
+        known = torch.unique(target)
         strangers = torch.randint(len(embedding), (STRANGERS,), generator=_chance(arrays)).to(device)
         candidates = torch.cat([known, strangers[~torch.isin(strangers, known)]])
         directions = functional.normalize(embedding[candidates], dim=-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -288,6 +289,13 @@ def saving(modules: dict[str, torch.nn.Module], files: Sequence[str], out: Path)
             save_half(weights, out / file)
 
     return save
+
+
+def hand_on(files: Sequence[str], init: Path, out: Path) -> None:
+    """Copy what this step does not change, as far as the step before wrote it, for the step after."""
+    for name in filter(lambda name: (init / name).exists(), files):
+        with atomic_path(out / name) as temporary:
+            shutil.copyfile(init / name, temporary)
 
 
 def save_half(tensors: dict[str, Tensor], path: Path) -> None:

@@ -19,7 +19,7 @@ from tools.pocket.pages import random_page
 from unsay.data import shape_scenes, typography
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
-from unsay.suites import benign
+from unsay.suites.transcription import held_out
 
 TRANSCRIBE = (
     "Transcribe the text in the image.",
@@ -90,11 +90,11 @@ class Sample:
 class Mixture:
     """Shares of the goals in every batch; they need not add up to one."""
 
-    transcribe: float = 0.30
-    follow: float = 0.28
+    transcribe: float = 0.34
+    follow: float = 0.24
     words: float = 0.10
-    shapes: float = 0.22
-    chat: float = 0.10
+    shapes: float = 0.26
+    chat: float = 0.06
 
     def counts(self, batch: int) -> dict[str, int]:
         """How many samples of each goal make up one batch: largest remainders, so the sum is exact."""
@@ -134,7 +134,7 @@ def pairs_json(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 def without_suites(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs whose instruction no suite draws or asks: the pocket VLM must not know what it is tested on."""
-    asked = {prompt_key(row.text) for row in (*benign.magpie_halves()[1], *benign.plain_halves()[1])}
+    asked = {prompt_key(row.text) for row in held_out()}
     return [pair for pair in pairs if prompt_key(pair.instruction) not in asked]
 
 
@@ -204,7 +204,7 @@ def listing(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sa
     lines = listed_words(pairs, rng)
     image = random_page("\n".join(lines), rng, size=size).pixels
     asked = word_questions(lines, rng)
-    return Sample("words", image, tuple(rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4))))))
+    return Sample("words", image, tuple(rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4, 4))))))
 
 
 def listed_words(pairs: Sequence[Pair], rng: random.Random) -> list[str]:
@@ -252,7 +252,7 @@ def looking(rng: random.Random, *, size: int = 224) -> Sample:
     for question in shape_scenes.questions(scene, rng):
         by_topic.setdefault(question.topic, []).append(question)
     turns: list[tuple[str, str]] = []
-    for _ in range(rng.choice((1, 1, 2, 3, 4))):
+    for _ in range(rng.choice((1, 2, 3, 4, 4))):
         topic = rng.choices(TOPICS, _TOPIC_SHARES)[0]
         if not by_topic.get(topic):
             topic = "count"

@@ -102,7 +102,7 @@ class Layout:
     def centres(self) -> list[tuple[int, float, float]]:
         """`(index in the text, x, y)` of every character's centre, in pixels, blanks included."""
         font = load_font(self.style.font, self.style.size)
-        middle = _line_height(self.style.size) / 2
+        middle = line_height(self.style.size) / 2
         centres = []
         for line in self.lines:
             left = line.x
@@ -163,13 +163,13 @@ def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
     while points >= SMALLEST:
         font = load_font(style.font, points)
         rows = _wrap(text, font, room)
-        height = _line_height(points) * len(rows)
+        height = line_height(points) * len(rows)
         if height <= room:
             width = max((_line_width(font, row) for row, _ in rows), default=0.0)
             left = style.margin + style.across * max(0.0, room - width)
             top = style.margin + style.down * (room - height)
             lines = tuple(
-                Line(row, start, float(round(left)), float(round(top + number * _line_height(points))))
+                Line(row, start, float(round(left)), float(round(top + number * line_height(points))))
                 for number, (row, start) in enumerate(rows)
             )
             return Layout(lines, replace(style, size=points))
@@ -214,7 +214,8 @@ def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
         raise UserError(f"{path}: font file missing: reinstall matplotlib, which ships it") from None
 
 
-def _line_height(points: int) -> float:
+def line_height(points: int) -> float:
+    """Pixels from line to line."""
     return points * _LINE_HEIGHT
 
 

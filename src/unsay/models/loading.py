@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from unsay.models.lora import load_adapter
 from unsay.models.precision import ModelSettings, precision_of_weights, resolved
 from unsay.models.vlm import VLM
 
-NAMED: dict[str, Callable[[], Path]] = {"pocket": pocket.folder}
+NAMED: dict[str, Callable[[], Path]] = {
+    "pocket": pocket.folder,
+    **{version: partial(pocket.folder, version) for version in pocket.VERSIONS},
+}
 """Models that have a name of their own → the folder of their checkpoint, made at first use."""
 
 DEFAULTS = ModelSettings()
@@ -42,7 +45,7 @@ def load(
     """Load a vision-language model and its processor, in evaluation mode and frozen.
 
     Args:
-        name_or_path: `pocket`, a local checkpoint folder, or a model id that transformers resolves.
+        name_or_path: `pocket` or a version of it, a local checkpoint folder, or a model id that transformers resolves.
         adapter: folder of a trained adapter in PEFT format to put on top.
         device: torch device for the whole model; ignored with a device map.
         settings: precision, quantisation, device map and attention kernel; float32 by default.

@@ -14,6 +14,7 @@ from unsay.errors import UserError
 from unsay.files import atomic_folder, read_json, write_text
 from unsay.methods import METHODS, build_method
 from unsay.methods.base import Companion
+from unsay.models import pocket
 from unsay.models.failures import out_of_memory
 from unsay.models.loading import load, stored_precision
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
@@ -25,13 +26,13 @@ from unsay.reports.numbers import measure, measure_span, percent, span
 from unsay.run.directory import ADAPTER_FILES
 from unsay.run.environment import precision_name
 from unsay.run.finished import public_name
-from unsay.run.score import DEMO
+from unsay.run.score import DEMO_MODELS
 from unsay.run.training_rows import sources_of, terms
 from unsay.scoring import Scores, SuiteRow, read_scores
 from unsay.scoring.limits import MAX_DEGENERATE
 from unsay.scoring.robustness import Robustness, read_robustness
 
-BASE_LICENCES = {"pocket": "apache-2.0"}
+BASE_LICENCES = dict.fromkeys(pocket.NAMES, "apache-2.0")
 """Licences of the base models in this package; every other model has its own."""
 
 LIMITS = """\
@@ -293,7 +294,7 @@ def _asked(measured: str, dtype: str | None) -> str:
 
 def _missed(config: RunConfig, scores: Scores) -> list[str]:
     """Missed targets; for other models than the demo's only the general one, also where older scores have more."""
-    demo = config.model == DEMO
+    demo = config.model in DEMO_MODELS
     limits = [row for row in scores.targets if demo or row.target.measure == "degenerate"]
     missed = sum(row.met is False for row in limits)
     if not missed:

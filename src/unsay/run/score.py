@@ -12,6 +12,7 @@ from unsay.judges import Judge
 from unsay.judges.agreement import Calibration, Judged
 from unsay.judges.base import DetailedJudge
 from unsay.judges.calibrate import judge_accuracy
+from unsay.models import pocket
 from unsay.records import Kind, Modality, Phase, Prompt
 from unsay.run.cautions import evaluation_cautions, sampling_cautions
 from unsay.run.directory import Run, stored_config
@@ -40,8 +41,8 @@ from unsay.statistics import effective_n
 from unsay.suites import Suite, find_suite, get_suite
 from unsay.suites.base import Total
 
-DEMO = "pocket"
-"""The model that `DEMO_TARGETS` were set for.
+DEMO_MODELS = pocket.NAMES
+"""The models that `DEMO_TARGETS` were set for.
 
 A well-aligned model complies with less than half of all attacks before unlearning, and would miss the first target.
 """
@@ -169,7 +170,7 @@ def answering_model(config: RunConfig) -> str:
 
 def default_targets(model: str, suites: Mapping[str, Sequence[Prompt]]) -> list[Target]:
     """The targets for the suites of a run: the demo's if its model answers, and coherent answers for every model."""
-    targets = [target for target in DEMO_TARGETS if target.suite in suites] if model == DEMO else []
+    targets = [target for target in DEMO_TARGETS if target.suite in suites] if model in DEMO_MODELS else []
     judged = [name for name, prompts in suites.items() if prompts and prompts[0].kind is not Kind.UTILITY]
     return targets + [Target(suite=name, measure="degenerate", limit=MAX_DEGENERATE) for name in judged]
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import first_problem
+from unsay.models import pocket
 from unsay.presets import preset, preset_names
 from unsay.run.directory import check_device
 from unsay.studies.settings import (
@@ -169,7 +170,8 @@ def _check_base(study: StudySettings) -> None:
     """The demo's learning rate, batch and lengths would silently train and evaluate any other model wrongly."""
     if study.base != DEMO:
         return
-    if other := next((name for name in study.models if name != POCKET and not study.model_settings.get(name)), None):
+    fitted = {*pocket.NAMES, *(name for name, settings in study.model_settings.items() if settings)}
+    if other := next((name for name in study.models if name not in fitted), None):
         raise UserError(
             f"study: model '{other}': the base is `{DEMO}`, whose learning rate, batch and answer lengths were fitted "
             f"to `{POCKET}`: give --base, a preset such as llava-1.5-7b or a file of settings; in a study file, `base` "

