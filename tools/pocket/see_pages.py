@@ -74,7 +74,9 @@ class Teacher:
         return seen
 
 
-def loss(tower: Any, projector: Any, teacher: Teacher, arrays: running.Arrays, device: torch.device) -> dict[str, Tensor]:
+def loss(
+    tower: Any, projector: Any, teacher: Teacher, arrays: running.Arrays, device: torch.device
+) -> dict[str, Tensor]:
     """Squared distance to the teacher, as a share of what letters add to an empty page: `letters` and `blank` patches.
 
     `letters` is 1 for a student that sees nothing, 0 for one that sees as the teacher does.
