@@ -75,8 +75,8 @@ def blanks(vlm: VLM, images: NDArray[np.uint8], states: Tensor) -> Tensor:
     """
     empty = picture_states(vlm, np.full_like(images[:1], 255))
     length = vlm.base.get_input_embeddings().weight.float().pow(2).mean().sqrt()
-    far: Tensor = (states - empty).float().pow(2).mean(-1).sqrt()
-    return far < BLANK * length
+    near: Tensor = (states - empty).float().pow(2).mean(-1).sqrt() < BLANK * length
+    return near
 
 
 def placed(row: Row, states: Tensor | None, blank: Sequence[bool], rng: random.Random | None) -> Placed:
