@@ -23,14 +23,16 @@ def test_one_number_of_each_check_is_found_over_its_suites_by_request():
         "prefill",
         score_number("begun", U, {"a": 1.0, "b": 0.0}, setting=deep, suite="words"),
         score_number("begun", R, {"a": 1.0, "b": 1.0}, setting=deep, suite="words"),
-        score_number("begun", U, {"a": 0.5}, setting=deep, suite="figstep"),
+        score_number("begun", U, {"a": 0.5}, setting=deep, suite="page"),
+        score_number("begun", R, {"a": 0.75}, setting=deep, suite="page"),
+        score_number("begun", U, {"a": 0.5}, setting=deep, suite="figstep"),  # the reference was not asked
         score_number("begun", U, {"a": 0.25}, setting=shallow, suite="words"),
         score_number("words alone", R, {"a": 1.0}, setting=deep, suite="words"),
     )
     quantise = check("quantise", score_number("int8", U, {"a": 1.0}, suite="words"))
     assert withstood(result(prefill, quantise, check("relearn", failed="out of memory"))) == {
-        ("prefilled", U): {("words", "a"): 1.0, ("words", "b"): 0.0, ("figstep", "a"): 0.5},
-        ("prefilled", R): {("words", "a"): 1.0, ("words", "b"): 1.0},
+        ("prefilled", U): {("words", "a"): 1.0, ("words", "b"): 0.0, ("page", "a"): 0.5},
+        ("prefilled", R): {("words", "a"): 1.0, ("words", "b"): 1.0, ("page", "a"): 0.75},
     }
     assert withstood(result()) == {}
 

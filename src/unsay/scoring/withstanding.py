@@ -34,12 +34,22 @@ Withstood = Mapping[tuple[str, Subject], Mapping[tuple[str, str], float]]
 
 
 def withstood(result: Robustness) -> Withstood:
-    """The headline numbers of every check that was run, over all suites that it asked; checks that failed have none."""
+    """The headline numbers of every check that was run; checks that failed have none.
+
+    Only of suites that both subjects were asked, so that the means of both are over the same.
+    """
     found: dict[tuple[str, Subject], dict[tuple[str, str], float]] = {}
     for measure, headline in HEADLINES.items():
-        for check in result.checks:
-            for row in check.numbers if check.check == headline.check else ():
-                if (row.name, row.setting) == (headline.number, dict(headline.setting)):
-                    values = {(row.suite, group): value for group, value in row.values.items()}
-                    found.setdefault((measure, row.subject), {}).update(values)
-    return {key: values for key, values in found.items() if values}
+        rows = [
+            row
+            for check in result.checks
+            if check.check == headline.check
+            for row in check.numbers
+            if (row.name, row.setting) == (headline.number, dict(headline.setting))
+        ]
+        asked = [{row.suite for row in rows if row.subject is subject and row.values} for subject in Subject]
+        for row in rows:
+            if all(row.suite in suites for suites in asked):
+                values = {(row.suite, group): value for group, value in row.values.items()}
+                found.setdefault((measure, row.subject), {}).update(values)
+    return found
