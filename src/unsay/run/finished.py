@@ -140,11 +140,17 @@ def public_name(model: str) -> str:
 
 
 def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the paths of files, which differ between machines; their content has keys of its own."""
+    """Settings without the paths of files, which differ between machines, and without what only watches.
+
+    The content of the files has keys of its own.
+    """
     data = settings.get("data", {})
     if data.get("examples") is not None:
         data = {**data, "examples": Path(data["examples"]).name}
-    return {**settings, "model": public_name(settings.get("model", "")), "data": data}
+    portable = {**settings, "model": public_name(settings.get("model", "")), "data": data}
+    if "train" in settings:
+        portable["train"] = {name: value for name, value in settings["train"].items() if name != "tracker"}
+    return portable
 
 
 def settings_but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def settings_but_seed(config: RunConfig, budgets: bool = False) -> dict[str, Any
     `budgets` leaves out `train.max_tokens` and `train.max_seconds` too, since a run may have been given the budget that
     another run of its seed used.
     """
-    train = {"seed", "max_tokens", "max_seconds"} if budgets else {"seed"}
+    train = {"seed", "tracker"} | ({"max_tokens", "max_seconds"} if budgets else set())
     return config.model_dump(exclude={"seed": True, "train": train})
 
 

@@ -15,6 +15,7 @@ from unsay.records import Role
 from unsay.run.cautions import training_note
 from unsay.run.directory import Adapter, Run
 from unsay.run.examples import TrainingExamples, visual_share
+from unsay.run.tracker import StepTracker, check_tracker
 from unsay.stages import Spent
 from unsay.training import TrainingPlan, TrainResult, TrainSettings, plan_training, train
 
@@ -29,6 +30,7 @@ class TrainedAdapter(Adapter):
 def plan_run(run: Run, examples: TrainingExamples) -> TrainingPlan:
     """Plan every step and check the plan, before the original model is evaluated."""
     config, progress = run.config, run.stages.progress
+    check_tracker(config.train.tracker)
     progress.start("Plan the training", None)
     method = build_method(config.method, config.method_settings)
     vlm = None
@@ -124,7 +126,18 @@ def join_training(run: Run) -> None:
 
 
 def _train(run: Run, plan: TrainingPlan) -> TrainResult:
-    def progress(step: int, steps: int, row: Mapping[str, float]) -> None:
-        run.stages.progress.update(step, steps, f"loss {row['loss']:+.2f}")
+    tracker = StepTracker(run.config, run.folder) if run.processes.first else None
 
-    return train(run.training_model(), plan, run.folder, progress=progress, processes=run.processes, device=run.device)
+    def progress(step: int, steps: int, row: Mapping[str, float]) -> None:
+        note = f"loss {row['loss']:+.2f}"
+        if tracker is not None:
+            tracker.log(step, row)
+            note += f"; {tracker.trouble}" if tracker.trouble else ""
+        run.stages.progress.update(step, steps, note)
+
+    vlm = run.training_model()
+    try:
+        return train(vlm, plan, run.folder, progress=progress, processes=run.processes, device=run.device)
+    finally:
+        if tracker is not None:
+            tracker.finish()

@@ -141,6 +141,11 @@ class TrainSettings(Section):
         10, ge=1, description="steps between two checkpoints; a killed run continues from the last"
     )
     stop: StopSettings = StopSettings()
+    tracker: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(
+        None,
+        description="where the numbers of every step also go, live; each needs its extra, such as "
+        "`unsay[tensorboard]`, whose files go to `train/tensorboard`; null sends them nowhere",
+    )
     seed: int = Field(0, ge=0, lt=2**63)
 
     def decisive(self) -> dict[str, Any]:
@@ -151,7 +156,9 @@ class TrainSettings(Section):
             "sharpness": 0.0,
             "adversarial": None,
         }  # than keys that must stay what they are
-        left_out = {"accumulate", "recompute"} | {name for name in later if getattr(self, name) == later[name]}
+        left_out = {"accumulate", "recompute", "tracker"} | {
+            name for name in later if getattr(self, name) == later[name]
+        }
         return self.model_dump(mode="json", exclude=left_out)
 
 
