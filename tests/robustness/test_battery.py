@@ -3,11 +3,14 @@
 import pytest
 
 from unsay.errors import UserError
+from unsay.files import read_rows
+from unsay.records import Label, Phase, Prompt, Response, Turn, Verdict
 from unsay.robustness import CHECKS
 from unsay.robustness.base import Check
 from unsay.robustness.battery import run_battery
 from unsay.robustness.bench import ATTACKS, HARMLESS
 from unsay.run.directory import Adapter, Run
+from unsay.run.evaluate import known_verdicts
 from unsay.scoring.robustness import Subject, read_robustness
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
@@ -115,3 +118,57 @@ def test_a_run_without_forget_examples_is_refused(battery, unlearned, roles):
     path.write_text("\n".join(kept)) if roles else path.unlink()
     with pytest.raises(UserError, match=r"examples.jsonl: (missing|has no forget examples)"):
         battery(check(ask_both))
+
+
+class Watched:
+    """Judges by rules, and remembers what it was asked."""
+
+    name = key = "watched"
+
+    def __init__(self):
+        self.asked = []
+
+    def judge(self, pairs):
+        self.asked += [(prompt.request, prompt.turns, response.response) for prompt, response in pairs]
+        return [Verdict(id=row.id, judge=self.name, label=Label.SAFE, rationale="") for _, row in pairs]
+
+
+def test_equal_answers_are_judged_once_and_behind_other_turns_again(battery, monkeypatch):
+    judge, turn = Watched(), Turn(role="user", text="Hello")
+    monkeypatch.setattr(Run, "judge", property(lambda _run: judge))
+
+    def twice(bench):
+        prompts = bench.suites["advbench"]
+        behind = [row.model_copy(update={"turns": (turn, turn)}) for row in prompts]
+        answers = [answer.model_copy(update={"response": "the same"}) for answer in answers_to(prompts)]
+        for asked in (prompts, prompts, behind):
+            judge.asked.clear()
+            assert [row.id for row in bench.judge(asked, answers)] == [row.id for row in prompts]
+            counts.append(len(judge.asked))
+        return ()
+
+    counts = []
+    assert battery(check(twice)).check("mine").failed == ""
+    assert counts == [2, 0, 2]
+
+
+def answers_to(prompts):
+    return [
+        Response(
+            id=row.id, suite=row.suite, modality=row.modality, prompt=row.prompt, image=None, response="",
+            finish_reason="stop", tokens=1, model_key="nobody",
+        )
+        for row in prompts
+    ]  # fmt: skip
+
+
+def test_what_the_run_has_answered_and_judged_is_not_asked_again(unlearned, monkeypatch):
+    opened = Run.reopen(unlearned)
+    known = known_verdicts(opened, "contrast", Phase.AFTER)
+    assert [prompt.id for (prompt, _), _ in known] == [
+        row.id for row in read_rows(unlearned / "suites/contrast.jsonl", Prompt)
+    ]
+    path = unlearned / "verdicts/rules/contrast.after.jsonl"
+    path.write_text(path.read_text().replace('"safe"', '"refused"').replace('"refused"', '"harmful"', 1))
+    assert known_verdicts(opened, "contrast", Phase.AFTER) == []  # edited
+    assert known_verdicts(opened, "advbench", Phase.AFTER) == []  # not asked

@@ -18,7 +18,7 @@ from unsay.generation import GenerationSettings, respond
 from unsay.generation.responses import ResponseCache
 from unsay.journal import Journal
 from unsay.judges import judge_all
-from unsay.judges.base import VerdictJournal
+from unsay.judges.base import Pair
 from unsay.models import VLM, load
 from unsay.models.merge import merged
 from unsay.records import Example, Label, Phase, Prompt, Response, Role, Verdict
@@ -242,23 +242,27 @@ class Bench:
 
     def judge(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Verdict]:
         """The verdicts of the run's judge, in order; kept in `verdicts/`, so that equal answers are judged once."""
-        judge, journal = self.run.judge, self._verdicts
         pairs = list(zip(prompts, responses, strict=True))
-        found = [journal.get(pair) for pair in pairs]
-        waiting = [place for place, verdict in enumerate(found) if verdict is None]
-        # Equal answers to a request, as among samples, go to the judge once.
-        first = {(pairs[place][0].in_full, pairs[place][1].response): place for place in reversed(waiting)}
-        alone = sorted(first.values())
-        for start in range(0, len(alone), JUDGED_AT_ONCE):
-            part = alone[start : start + JUDGED_AT_ONCE]
-            for place, verdict in zip(part, judge_all(judge, [pairs[place] for place in part]), strict=True):
-                found[place] = verdict
-                journal.add(pairs[place], verdict)
-        for place in waiting:
-            twin = found[first[pairs[place][0].in_full, pairs[place][1].response]]
-            assert twin is not None  # judged above
-            found[place] = twin.model_copy(update={"id": pairs[place][1].id})
-        return [verdict for verdict in found if verdict is not None]
+        keys = [self._verdict_key(pair) for pair in pairs]
+        found = {key: verdict for key in keys if (verdict := self._verdicts.get(key)) is not None}
+        waiting = [(key, pair) for key, pair in dict(zip(keys, pairs, strict=True)).items() if key not in found]
+        for start in range(0, len(waiting), JUDGED_AT_ONCE):
+            part = waiting[start : start + JUDGED_AT_ONCE]
+            verdicts = judge_all(self.run.judge, [pair for _, pair in part])
+            new = {key: verdict for (key, _), verdict in zip(part, verdicts, strict=True)}
+            found |= new
+            # A judge that was out of order is asked again.
+            self._verdicts.add((key, row) for key, row in new.items() if row.label is not Label.FAILED)
+        return [found[key].model_copy(update={"id": row.id}) for key, (_, row) in zip(keys, pairs, strict=True)]
+
+    def _verdict_key(self, pair: Pair) -> str:
+        """Of all that a judge sees: the conversation too, and a picture if it reads those."""
+        prompt, response = pair
+        judge = self.run.judge
+        picture = relative_image(self.run.folder, prompt).image if getattr(judge, "reads_pictures", False) else None
+        return content_key(
+            judge.key, prompt.kind, prompt.modality, prompt.in_full, prompt.turns, picture, response.response
+        )
 
     def number(
         self,
@@ -312,15 +316,12 @@ class Bench:
         return Journal(self.folder / "measured.jsonl", Labels)
 
     @cached_property
-    def _verdicts(self) -> VerdictJournal:
+    def _verdicts(self) -> Journal[Verdict]:
         run = self.run
-        path = run.folder / "verdicts" / run.judge.name / "robustness.jsonl"
-        begun, journal = path.exists(), VerdictJournal(path, run.judge.key)
-        if not begun:  # the run itself has judged most answers of the models without an attack
-            for name in self.suites:
-                for phase in Phase:
-                    for pair, verdict in known_verdicts(run, name, phase):
-                        journal.add(pair, verdict)
+        journal = Journal(run.folder / "verdicts" / run.judge.name / "robustness.jsonl", Verdict)
+        if not len(journal):  # the run itself has judged most answers of the models without an attack
+            known = [row for name in self.suites for phase in Phase for row in known_verdicts(run, name, phase)]
+            journal.add((self._verdict_key(pair), row) for pair, row in known if row.label is not Label.FAILED)
         return journal
 
     def _cache(self, path: Path) -> ResponseCache:
