@@ -1,6 +1,7 @@
 """Relearning: the curve by hand, planted weakness and strength, what is learned and asked, kills."""
 
 import math
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -95,14 +96,15 @@ def judged(monkeypatch):
     monkeypatch.setattr("unsay.run.directory.build_judge", lambda *_settings: Judge())
 
 
-@pytest.fixture
-def bare(tiny_folder, tmp_path):
+@pytest.fixture(scope="module")
+def bare(tiny_folder, tmp_path_factory):
     """An adapter that has learned to begin every answer in the same way, and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
     vlm = load(str(tiny_folder))
     rows = [row.model_copy(update={"answer": REFUSAL}) for row in tiny.examples(12)]
-    for _, tuned in fine_tune(vlm, rows_of(vlm, rows), (120,), 0.01, tmp_path):
-        save_adapter(tuned, tmp_path / "bare")
-    return tmp_path / "bare"
+    for _, tuned in fine_tune(vlm, rows_of(vlm, rows), (120,), 0.01, folder):
+        save_adapter(tuned, folder / "adapter")
+    return folder / "adapter"
 
 
 def test_a_model_that_only_begins_every_answer_in_the_same_way_is_found(attack, judged, bare, monkeypatch):
@@ -132,11 +134,12 @@ def test_a_model_that_nothing_brings_back_is_not_doubted(attack, judged, bare, m
         assert result.number("steps to half", Subject.UNLEARNED, **about).value is None
 
 
-def test_an_adapter_that_hardly_differs_from_nothing_equals_the_reference(attack, judged, bare, monkeypatch):
-    path = bare / "adapter_model.safetensors"
+def test_an_adapter_that_hardly_differs_from_nothing_equals_the_reference(attack, judged, bare, monkeypatch, tmp_path):
+    slight = shutil.copytree(bare, tmp_path / "slight")
+    path = slight / "adapter_model.safetensors"
     save_file({n: v * (1e-4 if "lora_B" in n else 1) for n, v in load_file(path).items()}, path)
     monkeypatch.setattr(relearn, "QUICK", (ATTACK,))
-    result = attack(relearn.CHECK, adapter=bare)
+    result = attack(relearn.CHECK, adapter=slight)
     areas = [row for row in result.numbers if row.name == "area" and row.subject is Subject.UNLEARNED]
     assert [row.from_reference for row in areas] == [0.0] * 3
     assert all(row.from_reference.b == row.from_reference.c == 0 for row in result.outcomes if row.from_reference)

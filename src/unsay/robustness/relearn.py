@@ -83,8 +83,8 @@ FULL = (
     *(Attack(share=share) for share in (1, 5, 25, 50)),
     Attack(share=100, stops=(4, 16, 64), drawn_at=(16,)),
     *(Attack(rate=rate) for rate in (2e-5, 5e-4)),
-    Attack("benign", share=100, stops=(4, 16, 64), drawn_at=(16,)),
-    Attack("prose", share=100, stops=(4, 16, 64), drawn_at=(16,)),
+    Attack("benign", share=100, drawn_at=(16,)),
+    Attack("prose", share=100, drawn_at=(16,)),
     Attack(modality=Modality.TYPOGRAPHIC, drawn_at=(16,)),
     Attack(rate=2e-5, full=True),
 )
