@@ -16,7 +16,7 @@ from unsay.models.sharding import check_shardable
 from unsay.processes import ALONE, Processes, sharding_requested
 from unsay.records import Role
 from unsay.run.directory import device_of
-from unsay.training import BatchSettings, TrainSettings, plan_training
+from unsay.training import AdversarialSettings, BatchSettings, TrainSettings, plan_training
 from unsay.training.encode import Encoded, split
 
 
@@ -81,6 +81,23 @@ def test_two_processes_make_the_steps_of_one(alone, tmp_path, method, sharded):
 def test_turns_and_recomputation_change_nothing(alone, tmp_path, one_thread, method, more):
     distributed.run(tmp_path / "cut", method, **more)
     assert_alike(tmp_path / "cut", alone(method))
+
+
+@pytest.mark.parametrize(
+    ("sharded", "more"),
+    [
+        (False, {"sharpness": 0.3, "adversarial": AdversarialSettings(layers=(1,), steps=1)}),
+        (False, {"sharpness": 0.3, "accumulate": 2}),
+        (True, {"sharpness": 0.3}),
+    ],
+    ids=["both, plain", "sharp, in turns", "sharp, FSDP2"],
+)
+def test_two_processes_climb_and_attack_like_one(tmp_path, one_thread, sharded, more):
+    """The way uphill is that of the whole batch's gradient; an attack on a row looks at that row alone."""
+    distributed.run(tmp_path / "one", **{**more, "accumulate": 1})
+    distributed.together(tmp_path / "two", sharded=sharded, **more)
+    assert_alike(tmp_path / "two", tmp_path / "one")
+    assert all(row["sharpness"] > 0 for row in rows(tmp_path / "two"))
 
 
 def test_recomputation_really_computes_again(tmp_path, tiny_vlm):
