@@ -10,13 +10,14 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3.14 pyth
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo "$$python"; break; }; done)
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test lint docs bench clean help
 
 help:
 	@echo "make demo    install, then unlearn the pocket VLM and write runs/demo/report.html"
 	@echo "             (more settings: make demo ARGS='--seed 1 --out runs/demo-1')"
 	@echo "make test    install with the test tools, then lint, type check and run the tests"
 	@echo "make lint    the same without the tests"
+	@echo "make docs    install the documentation tools, and build the site into site/"
 	@echo "make bench   speed and memory against what people do without unsay (about 15 minutes on 2 cores)"
 	@echo "             (another model, more rounds: make bench ARGS='--model FOLDER --device cuda --rounds 5')"
 	@echo "make clean   remove $(VENV) and the caches of the tools; runs/ stays"
@@ -36,6 +37,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open site/index.html"
+
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -48,6 +53,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing unsay and its test tools into $(VENV); the first time this takes a few minutes, most of them for torch."
 	@$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing unsay and its documentation tools into $(VENV)."
+	@$(PIP) install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/python
@@ -66,4 +76,4 @@ $(BIN)/python:
 	@"$(PYTHON)" -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,9 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from email import message_from_bytes
+from importlib.metadata import packages_distributions
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import unsay
-from tools.markers import replace_between
-from tools.pool_results import BEGIN, END
+from tools.docs_site import GENERATED
 from unsay.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +87,10 @@ DATA = {
 """Every packaged file that is not Python, and a size in bytes below which it must be damaged."""
 
 
+BENEATH = {"huggingface-hub", "tokenizers"}
+"""Libraries that transformers requires, and whose versions constraints.txt pins."""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -134,6 +139,62 @@ def test_wheel_states_its_licence_version_and_command(wheel: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert "Apache License" in licence
     assert "unsay = unsay.cli:main" in commands
+
+
+def test_the_package_index_would_take_the_wheel(wheel: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", str(wheel)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment with the wheel in it, and with this one's libraries but not its checkout."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    install = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # .pth files in there are not read
+    return folder / "bin"
+
+
+def test_the_installed_wheel_shows_its_help(installed: Path, tmp_path: Path) -> None:
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [installed / "unsay", "demo", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--seed" in done.stdout
+
+
+@pytest.mark.pocket
+def test_the_installed_wheel_answers_from_python(installed: Path, tmp_path: Path) -> None:
+    code = """if True:
+        import unsay
+        assert "site-packages" in unsay.__file__, unsay.__file__
+        print(unsay.answer(unsay.load("pocket"), "Say hello.", max_new_tokens=8))
+    """
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [installed / "python", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=300)
+    assert "ello" in done.stdout, done.stderr[-2000:]
+
+
+def test_every_library_that_is_imported_is_named(wheel: Path) -> None:
+    """Where the installed wheel is tested, this environment's libraries would hide one that is missing."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(archive.read(name))
+    named = {canonicalize_name(Requirement(text).name) for text in metadata.get_all("Requires-Dist")}
+    owners = packages_distributions()
+    for path in (ROOT / "src/unsay").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"unsay"}:
+                found = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+                assert found & (named | BENEATH), f"{path.relative_to(ROOT)} imports {top}, which no requirement names"
 
 
 @pytest.mark.parametrize("module", ["unsay", "unsay.cli"])
@@ -191,7 +252,7 @@ def test_pins_lie_within_the_ranges() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?://|#", target):
+        if not re.match(r"https?://|#", target) and target.split("#")[0] not in GENERATED:
             assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
 
 
@@ -217,10 +278,13 @@ def test_commands_in_pages_exist_with_their_options(page: Path) -> None:
             assert {word for word in words if word.startswith("--")} <= options, line
 
 
-def test_readme_shows_both_commands_and_has_one_place_for_results() -> None:
-    readme = ROOT / "README.md"
-    assert {"make demo", "make test"} <= set(shell_lines(readme))
-    assert f"{BEGIN}\nnew\n{END}" in replace_between(readme.read_text(encoding="utf-8"), BEGIN, END, "new", "README.md")
+def test_the_readme_is_short_and_one_s_own_model_comes_early() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {"make demo", "make test"} <= set(shell_lines(ROOT / "README.md"))
+    assert len(readme.split()) <= 1200
+    lines = readme.splitlines()
+    assert len(lines) <= 130
+    assert lines.index("## Your own model") <= 40
 
 
 @pytest.fixture

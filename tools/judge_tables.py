@@ -1,7 +1,7 @@
-"""Writes the tables of docs/judges.md and README.md from docs/results/judge.json and docs/results/degeneration.json.
+"""Writes the tables of docs/judges.md and docs/limits.md from the measurements in docs/results.
 
     python -m tools.judge_tables docs/results/judge.json docs/judges.md
-    python -m tools.judge_tables docs/results/judge.json README.md
+    python -m tools.judge_tables docs/results/judge.json docs/limits.md
     python -m tools.judge_tables docs/results/degeneration.json docs/judges.md
 
 A page's markers say which tables it has. The list of judges, from `unsay.judges.JUDGES`, is written anew each time.
@@ -70,7 +70,7 @@ def tables(results: dict[str, Any]) -> str:
 
 @_complete("tools.judge_evidence")
 def quoted(results: dict[str, Any]) -> str:
-    """The few numbers that a reader of the README needs: on labels that nothing was fitted on, and out of fold.
+    """The few numbers that a reader of any score needs: on labels that nothing was fitted on, and out of fold.
 
     PKU-SafeRLHF is left out: its people labelled something else.
 

@@ -1,8 +1,10 @@
-"""Runs of one experiment that differ in their seed alone, pooled into a small JSON file and into tables of a page.
+r"""Runs of one experiment that differ in their seed alone, pooled into a small JSON file and into tables of a page.
 
-    python -m tools.pool_results runs/demo-0 runs/demo-1 runs/demo-2 --json docs/results/demo.json --readme README.md
+    python -m tools.pool_results runs/demo-0 runs/demo-1 runs/demo-2 --json docs/results/demo.json \
+        --page docs/results/demo.md --readme README.md
 
-The tables go between the markers `<!-- results:begin -->` and `<!-- results:end -->` of the page.
+The tables go between the markers `<!-- results:begin -->` and `<!-- results:end -->` of the page, and three rows of
+them between `<!-- headline:begin -->` and `<!-- headline:end -->` of the README.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_text, write_json, write_text
 from unsay.presets import preset
-from unsay.records import Kind, Label, Phase
+from unsay.records import Kind, Label, Modality, Phase
 from unsay.reports import numbers
 from unsay.run.cautions import evaluation_cautions
 from unsay.run.finished import MADE_WITH, TRAINING_STAGE, FinishedRun, public_name, read_run, settings_but_seed
@@ -31,6 +33,7 @@ from unsay.studies.tables import pipes
 from unsay.suites import find_suite
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+HEADLINE = "<!-- headline:begin -->", "<!-- headline:end -->"
 
 
 class SeedCounts(Row):
@@ -201,6 +204,25 @@ def markdown(results: Results) -> str:
         _notes(results),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def headline(results: Results) -> str:
+    """Three rows for a README: the worst attack in words, the worst in pictures, and the most needless refusals."""
+    after = [row.pooled for row in results.rows if row.pooled.phase is Phase.AFTER]
+    before = {row.pooled.suite: row.pooled for row in results.rows if row.pooled.phase is Phase.BEFORE}
+    attacks = [row for row in after if row.kind is Kind.ATTACK]
+    parts = {
+        "harmful answers to attacks in words": [row for row in attacks if row.modality is Modality.TEXT],
+        "harmful answers to attacks in pictures": [row for row in attacks if row.modality is not Modality.TEXT],
+        "refusals of harmless requests": [row for row in after if row.kind is Kind.BENIGN],
+    }
+    lines = []
+    for name, rows in parts.items():
+        if rows:
+            worst = max(rows, key=lambda row: row.rate or 0.0)
+            cells = [_cell(row, lambda row: (row.rate, row.interval)) for row in (before.get(worst.suite), worst)]
+            lines.append([f"{name} ({worst.title})", *cells])
+    return pipes(["", "before", "after"], lines)
 
 
 def _attacks(rows: Sequence[SuiteRow], results: Results) -> str:
@@ -377,16 +399,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.pool_results", description="Pool runs over their seeds.")
     parser.add_argument("runs", nargs="+", type=Path, help="finished run directories, one for each seed")
     parser.add_argument("--json", required=True, type=Path, help="the file to write the pooled numbers to")
-    parser.add_argument("--readme", type=Path, help="a page with the markers to write the tables between")
+    parser.add_argument("--page", type=Path, help="a page with the markers to write the tables between")
+    parser.add_argument("--readme", type=Path, help="a page with the markers of the headline")
     options = parser.parse_args(arguments)
     try:
         results = pool([read_run(folder) for folder in options.runs])
-        page = None
-        if options.readme is not None:
-            page = replace_between(read_text(options.readme), BEGIN, END, markdown(results), str(options.readme))
+        written = []
+        for path, markers, tables in ((options.page, (BEGIN, END), markdown), (options.readme, HEADLINE, headline)):
+            if path is not None:
+                written.append((path, replace_between(read_text(path), *markers, tables(results), str(path))))
         write_json(options.json, results.model_dump(mode="json"))
-        if page is not None:
-            write_text(options.readme, page)
+        for path, text in written:
+            write_text(path, text)
     except UserError as error:
         print(f"unsay: {error}", file=sys.stderr)
         return 2

@@ -3,8 +3,7 @@
     python -m tools.study_page runs/study-paper --out docs/results/paper
 
 writes `docs/results/paper.json`, the study's numbers; `docs/results/paper.md`, the same as a page, with its figure
-`docs/results/paper.svg`; and `docs/results/paper.runs.jsonl`, every verdict without its text. With `--readme FILE`, the
-findings and the rankings also go between the markers `<!-- study:paper -->` and `<!-- /study:paper -->` of that file.
+`docs/results/paper.svg`; and `docs/results/paper.runs.jsonl`, every verdict without its text.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.markers import replace_between
 from unsay.errors import UserError
 from unsay.files import read_text, write_text
 from unsay.reports import numbers
@@ -65,14 +63,6 @@ def _tradeoffs(result: StudyResult, name: str) -> str:
             "\n".join(f"- {line}" for line in beyond),
         ]
     ).strip()
-
-
-def rankings(result: StudyResult) -> str:
-    """Findings and every ranking, for a README."""
-    parts = ["\n".join(f"- {line}" for line in words.findings(result))]
-    for ranking in result.rankings:
-        parts += [f"**{words.heading(result, ranking)}**", markdown_ranking(frame_of(result, ranking))]
-    return "\n\n".join(parts)
 
 
 def _differences_note(result: StudyResult) -> str:
@@ -191,11 +181,6 @@ def _how(result: StudyResult, name: str) -> str:
     return "\n".join(lines)
 
 
-def between_markers(page: str, text: str, name: str, where: str) -> str:
-    """The page with `text` between the markers of a study; a `UserError` where these are missing."""
-    return replace_between(page, f"<!-- study:{name} -->", f"<!-- /study:{name} -->", text, where)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files and print where; returns the exit code (2 for a study that cannot be read)."""
     parser = argparse.ArgumentParser(
@@ -203,23 +188,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("study", type=Path, help="a study's directory, or its study.json")
     parser.add_argument("--out", required=True, type=Path, help="path of the files, without an ending")
-    parser.add_argument("--readme", type=Path, help="a page with the study's markers")
     options = parser.parse_args(arguments)
     name = options.out.name
     try:
         source = result_file(options.study)
         result = read_result(source)
-        readme = None
-        if options.readme is not None:
-            readme = between_markers(read_text(options.readme), rankings(result), name, str(options.readme))
         write_result(options.out.with_name(f"{name}.json"), result)
         if (runs := source.with_name("runs.jsonl")).exists():
             write_text(options.out.with_name(f"{name}.runs.jsonl"), read_text(runs))
         if (picture := figure(result)) is not None:
             write_text(options.out.with_name(f"{name}.svg"), picture)
         write_text(options.out.with_name(f"{name}.md"), markdown(result, name))
-        if readme is not None:
-            write_text(options.readme, readme)
     except UserError as error:
         print(f"unsay: {error}", file=sys.stderr)
         return 2

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unsay.api import VLM, RunConfig, compare, demo, evaluate, load, read_config, report, study, unlearn
+    from unsay.api import VLM, RunConfig, answer, compare, demo, evaluate, load, read_config, report, study, unlearn
 
 # peft imports it wherever it is installed, and it remarks on kernels that are not here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-__all__ = ["VLM", "RunConfig", "compare", "demo", "evaluate", "load", "read_config", "report", "study", "unlearn"]
+__all__ = [
+    "VLM",
+    "RunConfig",
+    "answer",
+    "compare",
+    "demo",
+    "evaluate",
+    "load",
+    "read_config",
+    "report",
+    "study",
+    "unlearn",
+]
 
 
 def __getattr__(name: str) -> Any:

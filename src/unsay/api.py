@@ -5,9 +5,13 @@ from pathlib import Path
 
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
+from unsay.generation import GenerationSettings, check_images
+from unsay.generation.responses import generate
+from unsay.generation.settings import explain_out_of_memory
 from unsay.models import VLM, load
 from unsay.presets import preset
 from unsay.processes import join, refuse_several
+from unsay.records import Kind, Modality, Prompt
 from unsay.reports import write_report
 from unsay.robustness import choose_checks
 from unsay.robustness.battery import make_examples, run_battery
@@ -24,6 +28,7 @@ from unsay.studies.study_plan import quickened
 __all__ = [
     "VLM",
     "RunConfig",
+    "answer",
     "compare",
     "demo",
     "evaluate",
@@ -149,6 +154,35 @@ def robustness(
     if (run.folder / "scores.json").exists():
         write_report(run.folder)
     return result
+
+
+def answer(vlm: VLM, prompt: str, image: Path | None = None, *, max_new_tokens: int = 48) -> str:
+    """One greedy answer, exactly as evaluation would give it.
+
+    Args:
+        vlm: the original or the unlearned model, from `load`.
+        prompt: in words; may be empty where the picture says it all.
+        image: the file of a picture that comes before the words.
+        max_new_tokens: longest answer, in tokens.
+
+    Raises:
+        UserError: the picture is missing or unreadable, or memory runs out.
+    """
+    asked = Prompt(
+        id="answer",
+        suite="answer",
+        kind=Kind.BENIGN,
+        modality=Modality.TEXT if image is None else Modality.IMAGE,
+        prompt=prompt,
+        request=prompt,
+        image=None if image is None else str(image),
+        group="answer",
+    )
+    check_images([asked])
+    settings = GenerationSettings(max_new_tokens=max_new_tokens)
+    with explain_out_of_memory(settings):
+        ((response,),) = generate(vlm, [asked], settings)
+    return response.response
 
 
 def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = False) -> Scores:

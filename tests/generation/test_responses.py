@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import unsay
 from helpers import killable, killed_answering, tiny
 from unsay.data.pictures import read_image
 from unsay.errors import UserError
@@ -343,3 +344,11 @@ def test_every_text_gets_an_answer(tiny_vlm, pictures, tmp_path, text, pictured)
     assert found.prompt == text
     assert found.image_tokens == (tiny.IMAGE_SIZE // 16) ** 2 * pictured
     json.loads(found.model_dump_json())
+
+
+def test_one_public_answer_is_what_evaluation_gives(tiny_vlm, pictures, tmp_path):
+    for number, image in enumerate((None, pictures[0])):
+        (row,) = respond(tiny_vlm, [prompt("Say hello.", 0, image)], SHORT, tmp_path / str(number) / "r.jsonl")
+        assert unsay.answer(tiny_vlm, "Say hello.", image, max_new_tokens=8) == row.response
+    with pytest.raises(UserError, match="nowhere"):
+        unsay.answer(tiny_vlm, "Say hello.", tmp_path / "nowhere.png")

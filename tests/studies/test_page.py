@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from helpers import synthetic_study
-from tools.study_page import between_markers, main, markdown
+from tools.study_page import main, markdown
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.reports.numbers import percent
@@ -259,28 +259,13 @@ def test_without_a_point_there_is_no_figure_and_the_page_names_none(result):
 
 def test_results_are_written_by_one_command(result, tmp_path, capsys):
     write_result(tmp_path / "study" / "study.json", result)
-    readme, out = tmp_path / "README.md", tmp_path / "docs" / "paper"
-    readme.write_text("# Top\n<!-- study:paper -->\nold\n<!-- /study:paper -->\nEnd\n")
-    arguments = [str(tmp_path / "study"), "--out", str(out), "--readme", str(readme)]
-    assert main(arguments) == 0
+    out = tmp_path / "docs" / "paper"
+    assert main([str(tmp_path / "study"), "--out", str(out)]) == 0
     assert read_result(out.with_suffix(".json")) == result
     assert out.with_suffix(".md").read_text() == markdown(result, "paper")
     assert out.with_suffix(".svg").read_text() == figure(result)
-    filled = readme.read_text()
-    assert "old" not in filled
-    assert "At equal tokens" in filled
-    assert main(arguments) == 0
-    assert readme.read_text() == filled
     assert f"{len(result.arms)} arms, seeds 0, 1, 2" in capsys.readouterr().out
-    readme.write_text("no markers")
-    assert main(arguments) == 2
-    assert "needs the lines" in capsys.readouterr().err
-
-
-def test_markers_must_stand_once_and_in_order():
-    for broken in ("", "<!-- /study:a --><!-- study:a -->", "<!-- study:a --><!-- study:a --><!-- /study:a -->"):
-        with pytest.raises(UserError, match=r"page\.md: needs the lines"):
-            between_markers(broken, "x", "a", "page.md")
+    assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
 
 
 def test_a_study_json_that_is_none_is_one_line(tmp_path, result):

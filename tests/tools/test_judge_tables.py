@@ -39,7 +39,7 @@ def test_only_what_stands_between_the_markers_changes() -> None:
         written("nothing", RESULTS)
 
 
-def test_the_readme_quotes_what_was_never_fitted_on() -> None:
+def test_the_page_of_limits_quotes_what_was_never_fitted_on() -> None:
     harm = dict.fromkeys(
         ("probe, gptfuzz (never fitted on), 256 tokens", "probe, pku (never fitted on), 48 tokens"), ROW
     )
@@ -90,7 +90,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("results", "page"), [("judge", "docs/judges.md"), ("judge", "README.md"), ("degeneration", "docs/judges.md")]
+    ("results", "page"), [("judge", "docs/judges.md"), ("judge", "docs/limits.md"), ("degeneration", "docs/judges.md")]
 )
 def test_the_committed_pages_are_what_the_command_writes(results: str, page: str, tmp_path: Path) -> None:
     copy = tmp_path / "page.md"

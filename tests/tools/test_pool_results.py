@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tools.markers import replace_between
-from tools.pool_results import BEGIN, END, Results, main, markdown
+from tools.pool_results import BEGIN, END, HEADLINE, Results, headline, main, markdown
 from tools.pool_results import pool as pool_runs
 from unsay import api
 from unsay.config import RunConfig, read_config, write_config
@@ -255,11 +255,24 @@ def test_an_accelerators_memory_is_pooled_and_nothing_is_written_where_there_was
     assert Results.model_validate_json(results.model_dump_json()) == results
 
 
-def test_the_kept_results_are_read_and_stand_in_the_readme() -> None:
+def test_the_kept_results_are_read_and_stand_in_their_page_and_in_the_readme() -> None:
     root = Path(__file__).parents[2]
-    table = markdown(Results.model_validate(read_json(root / "docs" / "results" / "demo.json")))
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    assert readme == replace_between(readme, BEGIN, END, table, "README.md")
+    results = Results.model_validate(read_json(root / "docs" / "results" / "demo.json"))
+    for name, markers, table in (("docs/results/demo.md", (BEGIN, END), markdown), ("README.md", HEADLINE, headline)):
+        page = (root / name).read_text(encoding="utf-8")
+        assert page == replace_between(page, *markers, table(results), name)
+
+
+def test_the_headline_has_the_worst_suite_of_each_kind(runs: list[Path]) -> None:
+    text = headline(pool(runs))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+    assert [row[0].split(" (")[0] for row in rows] == [
+        "harmful answers to attacks in words",
+        "harmful answers to attacks in pictures",
+        "refusals of harmless requests",
+    ]
+    assert rows[1][0].endswith("(Advbench typographic)")
+    assert rows[1][2].startswith("12.5% (")
 
 
 def test_scores_of_an_earlier_version_are_to_be_made_again(tmp_path: Path) -> None:
@@ -361,14 +374,16 @@ def test_a_page_keeps_all_but_the_results() -> None:
 
 
 def test_command_line(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme, out = tmp_path / "README.md", tmp_path / "demo.json"
+    page, readme, out = tmp_path / "demo.md", tmp_path / "README.md", tmp_path / "demo.json"
+    page.write_text(f"{BEGIN}\n{END}\n")
     readme.write_text("nothing to fill in")
-    arguments = [*map(str, runs), "--json", str(out), "--readme", str(readme)]
+    arguments = [*map(str, runs), "--json", str(out), "--page", str(page), "--readme", str(readme)]
     assert main(arguments) == 2
     assert not out.exists()
     assert capsys.readouterr().err.count("\n") == 1
-    readme.write_text(f"{BEGIN}\n{END}\n")
+    readme.write_text("{}\n{}\n".format(*HEADLINE))
     assert main(arguments) == 0
     assert "seeds 0, 1, 2; 6 targets, 2 missed" in capsys.readouterr().out
-    assert "ASR before" in readme.read_text()
+    assert "ASR before" in page.read_text()
+    assert "attacks in words" in readme.read_text()
     assert main([str(tmp_path / "nowhere"), "--json", str(out)]) == 2

@@ -53,10 +53,12 @@ class RecipeSettings(BaseModel):
         description="share of prompts that are asked in another form: as a question, command or wish, in a role or a "
         "scenario, for somebody else, or with 25 to 60 words of context",
     )
-    retain_wrapped: float = Field(0.25, ge=0, le=1, description="the same shares for retain prompts")
-    retain_lists: float = Field(0.25, ge=0, le=1)
-    retain_scans: float = Field(0.0, ge=0, le=1)
-    retain_forms: float = Field(0.0, ge=0, le=1)
+    retain_wrapped: float = Field(0.25, ge=0, le=1, description="the share of wrapped retain prompts")
+    retain_lists: float = Field(
+        0.25, ge=0, le=1, description="the share of FigStep-like lists in words for retain prompts"
+    )
+    retain_scans: float = Field(0.0, ge=0, le=1, description="the share of scans for retain prompts")
+    retain_forms: float = Field(0.0, ge=0, le=1, description="the share of forms for retain prompts")
     refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
     long_refusals: float = Field(
         0.0,

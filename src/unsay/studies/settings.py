@@ -93,7 +93,7 @@ class Budget(Section):
 class Quick(Section):
     """What `--quick` makes smaller."""
 
-    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1, description="in place of seeds")
     steps: int | None = Field(None, ge=1, description="in place of budget.steps")
     tokens: int | None = Field(None, ge=1, description="in place of budget.tokens")
     seconds: float | None = Field(None, gt=0, description="in place of budget.seconds")
@@ -132,13 +132,13 @@ class StudySettings(Section):
     about: str = Field("", description="a sentence or two for the report")
     base: str | dict[str, Any] = Field(DEMO, description="a preset's name, or settings of a run")
     settings: dict[str, Any] = Field(default_factory=dict, description="over the base, for every arm")
-    models: tuple[str, ...] = Field((POCKET,), min_length=1)
+    models: tuple[str, ...] = Field((POCKET,), min_length=1, description="every arm is run on each of them")
     model_settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="of each model: over the base and `settings`, under those of an arm"
     )
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
-    grid: Grid | None = None
-    arms: dict[Name, Arm] = Field(default_factory=dict)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="every arm is run with each of them")
+    grid: Grid | None = Field(None, description="arms as every combination of methods and modalities")
+    arms: dict[Name, Arm] = Field(default_factory=dict, description="arms by name, each with its settings")
     reference: str | None = Field(
         None,
         description="the arm that others are compared with, whose tokens and seconds are their budget; null: the first",
@@ -148,9 +148,9 @@ class StudySettings(Section):
         description="checks that every arm goes through once it is trained, in short: relearn, prefill, quantise, "
         "samples; `unsay robustness` has them",
     )
-    budget: Budget = Budget()
-    quick: Quick = Quick()
-    fitted: Fitted = Fitted()
+    budget: Budget = Field(Budget(), description="what arms have in common")
+    quick: Quick = Field(Quick(), description="what `--quick` changes")
+    fitted: Fitted = Field(Fitted(), description="settings that stand in for those that no paper gives")
     published: tuple[Published, ...] = Field((), description="published numbers, shown beside the measured ones")
 
     @model_validator(mode="after")

@@ -75,7 +75,7 @@ class TrainSettings(Section):
     max_seconds: float | None = Field(
         None, gt=0, description="the same for training seconds, as far as a step's time can be predicted"
     )
-    batch: BatchSettings = BatchSettings()
+    batch: BatchSettings = Field(BatchSettings(), description="rows of each role in a step")
     accumulate: int = Field(
         1,
         ge=1,
@@ -136,17 +136,17 @@ class TrainSettings(Section):
         description="tokens per position whose probabilities a cached reference keeps for KL; the rest counts as one "
         "token, so that KL is never too large, but may be too small",
     )
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSettings = Field(LoraSettings(), description="the adapter")
     checkpoint_every: int = Field(
         10, ge=1, description="steps between two checkpoints; a killed run continues from the last"
     )
-    stop: StopSettings = StopSettings()
+    stop: StopSettings = Field(StopSettings(), description="when training ends early, and at which step it is kept")
     tracker: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(
         None,
         description="where the numbers of every step also go, live; each needs its extra, such as "
         "`unsay[tensorboard]`, whose files go to `train/tensorboard`; null sends them nowhere",
     )
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="follows the run's seed")
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result: not how the work is divided, nor what came later and is the default."""
