@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from tools.study_page import between_markers
+from tools.markers import replace_between
 from unsay.files import read_text, write_text
 from unsay.scoring.schema import Row
 from unsay.studies.schema import (
@@ -41,7 +41,7 @@ ROWS: tuple[type[Row], ...] = (
 )
 """The whole, then what stands in it."""
 
-MARK = "fields"
+MARKS = "<!-- study:fields -->", "<!-- /study:fields -->"
 HEAD = ("in", "field", "type", "what it holds")
 
 
@@ -80,7 +80,7 @@ def main() -> None:
         UserError: the markers are not there exactly once, in order.
     """
     page = Path(sys.argv[1])
-    write_text(page, between_markers(read_text(page), "\n".join(lines()), MARK, str(page)))
+    write_text(page, replace_between(read_text(page), *MARKS, "\n".join(lines()), str(page)))
 
 
 if __name__ == "__main__":
