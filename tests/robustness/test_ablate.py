@@ -69,18 +69,26 @@ def test_hooks_do_what_changed_weights_do(tiny_vlm, direction):
 
 def test_directions_are_differences_of_means_behind_the_lower_blocks(tiny_vlm):
     found = ablate.directions(tiny_vlm, ablate.Prompts(HARMFUL, HARMLESS))
-    assert found.shape == (4, 32)  # 80 % of 4 blocks, rounded up
+    positions = ablate.behind_request(tiny_vlm)
+    assert positions > 1
+    assert found.shape == (positions, 4, 32)  # 80 % of 4 blocks, rounded up
     means = []
     for prompts in (HARMFUL, HARMLESS):
-        states = []
+        states = []  # at the last position but one
         for prompt in prompts:
             with torch.no_grad(), recording_blocks(tiny_vlm, [1]) as out:
                 tiny_vlm.decoder(input_ids=torch.tensor([tiny_vlm.encode_prompt(prompt)]))
-            states.append(out[0][0][0, -1])
+            states.append(out[0][0][0, -2])
         means.append(torch.stack(states).mean(dim=0))
     by_hand = means[0] - means[1]
-    assert torch.allclose(found[1], by_hand / by_hand.norm(), atol=1e-4)
-    assert found.norm(dim=1).tolist() == pytest.approx([1.0] * 4)
+    assert torch.allclose(found[-2, 1], by_hand / by_hand.norm(), atol=1e-4)
+    assert found.norm(dim=-1).flatten().tolist() == pytest.approx([1.0] * positions * 4)
+
+
+def test_the_template_behind_a_request_is_what_prompts_end_alike_in(any_vlm):
+    ids = any_vlm.encode_prompt("Blue, or is it red")[-ablate.behind_request(any_vlm) :]
+    rendered = any_vlm.render("Blue, or is it red")
+    assert any_vlm.tokenizer.decode(ids).strip() == rendered[rendered.index("it red") + len("it red") :].strip()
 
 
 def refusing(vlm, reads):
@@ -166,6 +174,7 @@ def test_both_subjects_lose_a_direction_of_their_own(attack, monkeypatch):
         assert result.outcome(subject, "advbench-typographic", ablate.ABLATED).counts.n == 2
         assert result.number("kl", subject).value >= 0
         assert 0 <= result.number("block", subject).value < 4
+        assert result.number("position", subject).value < 0
 
 
 def test_where_no_direction_will_do_nothing_is_asked_and_a_note_says_so(attack, monkeypatch):
