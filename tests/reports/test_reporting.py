@@ -20,7 +20,7 @@ from unsay.files import write_json, write_rows, write_text
 from unsay.judges.agreement import Accuracy as JudgeAccuracy
 from unsay.judges.agreement import measure
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
-from unsay.reports import ReportInputs, read_inputs, render, table, write_report
+from unsay.reports import ReportInputs, read_inputs, red_team_table, render, table, write_report
 from unsay.reports.charts import panels, suite_groups
 from unsay.reports.headline import headline
 from unsay.run.score import judge_info
@@ -35,6 +35,7 @@ from unsay.scoring import (
     score_utility,
     write_scores,
 )
+from unsay.scoring.red_team import Attempt, RedTeam
 
 R, S, H, D, F = Label.REFUSED, Label.SAFE, Label.HARMFUL, Label.DEGENERATE, Label.FAILED
 TITLES = {
@@ -340,6 +341,50 @@ def test_missing_parts_are_left_out(run: Path, tmp_path: Path) -> None:
     for absent in ('id="training"', 'id="samples"', "config.yaml</summary>"):
         assert absent not in text
     assert 'id="attacks"' in text
+
+
+GAVE_IN = RedTeam(
+    model="m",
+    judge="probe",
+    answer_tokens=40,
+    requests=40,
+    attempts=(
+        Attempt(way="words", asked=40, gave_in=4),
+        Attempt(way="templates", detail="<b>first</b>", asked=36, gave_in=9),
+        Attempt(way="templates", detail="second", asked=27, gave_in=9),
+    ),
+    wanted=20,
+    given=3,
+)
+
+
+def test_what_the_original_gave_in_to_is_a_section_of_the_page(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "scores.json", tmp_path / "scores.json")
+    write_json(tmp_path / "train" / "red_team.json", GAVE_IN.model_dump(mode="json"))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert Tags(text).open == []
+    assert 'href="#red-team"' in text
+    section = re.sub(r"<[^>]+>", " ", text.partition('id="red-team"')[2].partition("</section>")[0])
+    said = " ".join(section.split())
+    assert "inside published jailbreaks 36 18 50.0% 34.5–65.5 22" in said  # Wilson, 18 of 36
+    assert "none after 20 answers" in said
+    assert "3 further answers" in said
+    assert "&lt;b&gt;first&lt;/b&gt; got 9 of 36" in said  # escaped
+
+
+def test_nothing_is_said_where_nothing_was_asked(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "scores.json", tmp_path / "scores.json")
+    nothing = GAVE_IN.model_copy(update={"attempts": (), "requests": 0})
+    write_json(tmp_path / "train" / "red_team.json", nothing.model_dump(mode="json"))
+    assert "red-team" not in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_what_the_original_gave_in_to() -> None:
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(red_team_table(GAVE_IN))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert "in words 40 4 10% 4–23 4" in lines
+    assert "inside published jailbreaks 36 18 50% 34–66 22" in lines
 
 
 def test_bare_scores_make_a_page() -> None:
