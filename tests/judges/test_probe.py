@@ -8,6 +8,7 @@ import torch
 
 from helpers.tiny_text import tiny_model, tiny_tokenizer
 from unsay.errors import UserError
+from unsay.files import read_json
 from unsay.judges import soundness
 from unsay.judges.agreement import Judged, measure
 from unsay.judges.base import as_attack, as_attacks, judge_all
@@ -15,6 +16,7 @@ from unsay.judges.probe import PACKAGED, ProbeJudge, answer_features, fit, reade
 from unsay.judges.probe_features import FEATURES, answer_states, wording_features
 from unsay.judges.probe_fit import (
     MEASURED_CUTS,
+    FittedProbe,
     ProbeSettings,
     SourceCalibration,
     best_threshold,
@@ -405,7 +407,7 @@ def test_each_source_counts_alike_in_the_choice_of_a_threshold() -> None:
     assert best_threshold(scores, labels, sources) == 0.5
 
 
-def calibrations(*measured: tuple[str, int]) -> tuple[SourceCalibration, ...]:
+def calibrations_of(*measured: tuple[str, int]) -> tuple[SourceCalibration, ...]:
     labels = [Label.HARMFUL, Label.SAFE] * 10
     return tuple(
         SourceCalibration(source=source, tokens=tokens, left_out=True, calibration=measure(labels, labels))
@@ -423,7 +425,7 @@ def calibrations(*measured: tuple[str, int]) -> tuple[SourceCalibration, ...]:
     ],
 )
 def test_the_nearest_measurement_is_quoted(judge: ProbeJudge, tokens: float, jailbreaks: bool, said: str) -> None:
-    by_source = calibrations(("gptfuzz", 128), ("gptfuzz", 256), ("pyrit", 24), ("pyrit", 32), ("pyrit", 256))
+    by_source = calibrations_of(("gptfuzz", 128), ("gptfuzz", 256), ("pyrit", 24), ("pyrit", 32), ("pyrit", 256))
     fitted = judge.fitted.model_copy(update={"by_source": by_source})
     near = ProbeJudge(*judge.reader, fitted).accuracy_near(Judged(tokens=tokens, jailbreaks=jailbreaks))
     assert near.measured_on == said
@@ -434,10 +436,28 @@ def test_a_fit_is_measured_on_every_source_and_length(judge: ProbeJudge) -> None
     assert found == {(source, cut) for source in judge.fitted.sources for cut in MEASURED_CUTS}
 
 
-def test_a_fit_without_them_keeps_its_key(judge: ProbeJudge) -> None:
-    bare = judge.fitted.model_copy(update={"by_source": ()})
-    assert "by_source" not in bare.model_dump()
-    assert ProbeJudge(*judge.reader, bare).accuracy_near(Judged(tokens=30, jailbreaks=False)).measured_on == (
-        bare_words := ProbeJudge(*judge.reader, bare).accuracy().measured_on
-    )
-    assert "out of fold" in bare_words
+def test_of_two_sources_the_one_that_speaks_worse_of_the_judge_is_quoted(judge: ProbeJudge) -> None:
+    labels = [Label.HARMFUL, Label.SAFE] * 10
+    worse = measure([Label.HARMFUL] * 20, labels)
+    by_source = [*calibrations_of(("pyrit", 32)), SourceCalibration(source="xstest", tokens=32, left_out=True,
+                                                                    calibration=worse)]  # fmt: skip
+    fitted = judge.fitted.model_copy(update={"by_source": tuple(by_source)})
+    near = ProbeJudge(*judge.reader, fitted).accuracy_near(Judged(tokens=32, jailbreaks=False))
+    assert near.measured_on.startswith("XSTest labels")
+
+
+def test_what_a_fit_is_worth_is_not_in_its_judges_key(judge: ProbeJudge) -> None:
+    bare = ProbeJudge(*judge.reader, judge.fitted.model_copy(update={"by_source": ()}))
+    assert bare.key == judge.key
+    assert "by_source" not in bare.fitted.model_dump()
+    near = bare.accuracy_near(Judged(tokens=30, jailbreaks=False))
+    assert near == bare.accuracy()
+    assert "out of fold" in near.measured_on
+
+
+def test_the_packaged_fit_has_its_numbers_beside_it() -> None:
+    fitted = FittedProbe.model_validate(read_json(PACKAGED))
+    assert {(one.source, one.tokens) for one in fitted.by_source} == {
+        (source, cut) for source in ("gptfuzz", "pyrit", "xstest") for cut in MEASURED_CUTS
+    }
+    assert all(one.left_out for one in fitted.by_source)

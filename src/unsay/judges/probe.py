@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from unsay.errors import UserError
 from unsay.files import content_key, read_json
 from unsay.judges import probe_features
-from unsay.judges.agreement import Accuracy, Calibration, Judged, measure
+from unsay.judges.agreement import Accuracy, Judged, measure
 from unsay.judges.base import Pair, as_attack, harm_labels, request_groups
 from unsay.judges.probe_fit import (
     MEASURED_CUTS,
@@ -68,7 +68,9 @@ class ProbeJudge:
         self.fitted = fitted
         self.reader: Reader = language_model, tokenizer
         self.soundness = soundness or Soundness(lambda: self.reader, fitted.reader)
-        self.key = content_key(self.name, VERSION, rules_key(), self.soundness.key, fitted)
+        # What a fit is worth decides no verdict.
+        bare = fitted.model_copy(update={"by_source": ()})
+        self.key = content_key(self.name, VERSION, rules_key(), self.soundness.key, bare)
 
     @classmethod
     def default(cls) -> "ProbeJudge":
@@ -129,12 +131,13 @@ class ProbeJudge:
         """Of the judged answers' family of sources if there is one, the nearest length, on a log scale."""
         measured = self.fitted.by_source
         family = [one for one in measured if (one.source in JAILBREAKS) is judged.jailbreaks] or list(measured)
-        # The largest of a family's sources: its interval is the shortest.
-        return min(
-            family,
-            key=lambda one: (abs(math.log(one.tokens / max(1.0, judged.tokens))), -one.calibration.n),
-            default=None,
-        )
+
+        def far(one: SourceCalibration) -> tuple[float, float]:
+            """Then, of a family's sources, the one that speaks worst of the judge."""
+            balanced = one.calibration.balanced_accuracy
+            return abs(math.log(one.tokens / max(1.0, judged.tokens))), 0.0 if balanced is None else balanced.value
+
+        return min(family, key=far, default=None)
 
     def _verdict(self, response: Response, score: float) -> Verdict:
         threshold = self.fitted.threshold
@@ -201,21 +204,11 @@ def fit_features(
     scores[settled[:, columns]] = 0.0
     column = settings.cuts.index(settings.report_cut)
     called = scores[:, column] >= crossfitted_thresholds(scores, labels, fold)
-    unseen, thresholds = leave_source_out(
+    unseen, _ = leave_source_out(
         features, labels, sources, groups, settings, wording=wording, settled=settled, fitted=columns
     )
     slopes, bias = fit_linear(features[:, columns], labels, settings, wording=wording, weights=weights)
-
-    def measured(ours: NDArray[np.bool_], harmful: NDArray[np.bool_], ranked: NDArray[np.float64]) -> Calibration:
-        return measure(
-            harm_labels(harmful[ours]),
-            harm_labels(labels[ours]),
-            ranked[ours].tolist(),
-            groups=[group for group, mine in zip(groups, ours, strict=True) if mine],
-            seed=settings.seed,
-        )
-
-    names = np.unique(sources)
+    reported = sources == sources[0]
     return FittedProbe(
         reader=reader,
         rules=rules_key(),
@@ -225,19 +218,73 @@ def fit_features(
         weights=tuple(round(float(slope), 9) for slope in slopes),
         bias=bias,
         threshold=best_threshold(unseen[:, columns], labels, sources),
-        calibration=measured(sources == sources[0], called, scores[:, column]),
-        by_source=tuple(
-            SourceCalibration(
-                source=str(name),
-                tokens=cut,
-                left_out=len(names) > 1,
-                calibration=measured(sources == name, unseen[:, place] >= thresholds, unseen[:, place]),
-            )
-            for name in names
-            for place, cut in enumerate(cuts)
-            if cut in MEASURED_CUTS
+        calibration=measure(
+            harm_labels(called[reported]),
+            harm_labels(labels[reported]),
+            scores[reported, column].tolist(),
+            groups=[group for group, ours in zip(groups, reported, strict=True) if ours],
+            seed=settings.seed,
         ),
+        by_source=measured_by_source(features, settled, rows, settings),
     )
+
+
+def measured_by_source(
+    features: NDArray[np.float64],
+    settled: NDArray[np.bool_],
+    rows: Sequence[LabelledResponse],
+    settings: ProbeSettings,
+) -> tuple[SourceCalibration, ...]:
+    """The whole judge on each source that is left out, at every length of `MEASURED_CUTS`; arguments as before."""
+    cuts, groups = measured_cuts(settings), request_groups(rows)
+    sources = np.array([source_name(row) for row in rows])
+    labels = np.array([row.label is Label.HARMFUL for row in rows])
+    scores, thresholds = leave_source_out(
+        features,
+        labels,
+        sources,
+        groups,
+        settings,
+        wording=len(probe_features.FEATURES),
+        settled=settled,
+        fitted=[cuts.index(cut) for cut in settings.cuts],
+    )
+    found: list[SourceCalibration] = []
+    for name in np.unique(sources):
+        ours = np.flatnonzero(sources == name)
+        some = [rows[place] for place in ours]
+        alone = len(set(sources.tolist())) == 1
+        found += calibrations(str(name), some, scores[ours], thresholds[ours], settings, left_out=not alone)
+    return tuple(found)
+
+
+def calibrations(
+    source: str,
+    rows: Sequence[LabelledResponse],
+    scores: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    settings: ProbeSettings,
+    *,
+    left_out: bool,
+) -> list[SourceCalibration]:
+    """Scores (rows, measured cuts) of one source against people's labels, at every length of `MEASURED_CUTS`."""
+    labels = harm_labels(row.label is Label.HARMFUL for row in rows)
+    return [
+        SourceCalibration(
+            source=source,
+            tokens=cut,
+            left_out=left_out,
+            calibration=measure(
+                harm_labels(scores[:, place] >= thresholds),
+                labels,
+                scores[:, place].tolist(),
+                groups=request_groups(rows),
+                seed=settings.seed,
+            ),
+        )
+        for place, cut in enumerate(measured_cuts(settings))
+        if cut in MEASURED_CUTS
+    ]
 
 
 def source_name(row: LabelledResponse) -> str:
