@@ -17,6 +17,7 @@ from unsay import api
 from unsay.cli.display import display
 from unsay.config import RunConfig
 from unsay.files import write_json
+from unsay.generation.ways import WAYS
 from unsay.models import load, load_adapter
 from unsay.models.merge import write_merged
 from unsay.models.precision import ModelSettings
@@ -31,7 +32,7 @@ REQUESTS = 180
 SUITES = ("advbench", "advbench-typographic", "advbench-figstep", "contrast", "benign")
 
 
-def settings(model: Path, requests: int) -> RunConfig:
+def settings(model: Path, requests: int, ways: Sequence[str] = tuple(WAYS)) -> RunConfig:
     """The demo's recipe in small, on another original model."""
     recipe: dict[str, Any] = {
         "requests": requests,
@@ -43,7 +44,7 @@ def settings(model: Path, requests: int) -> RunConfig:
     }
     formats = {"wrapped": 0.2, "lists": 0.2, "scans": 0.2, "forms": 0.25}
     recipe |= formats | {f"retain_{name}": share for name, share in formats.items()}
-    data = {"answer_tokens": 24, "own_answers": {"wanted": None}, "recipe": recipe}
+    data = {"answer_tokens": 24, "own_answers": {"wanted": None, "ways": tuple(ways)}, "recipe": recipe}
     train = {
         "steps": 60,
         "batch": {"forget": 2, "refuse": 4, "retain": 8},
@@ -107,8 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--unlearn", action="store_true", help="also unlearn the answers and measure again")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="in this order")
     options = parser.parse_args(arguments)
-    config = settings(aligned(options.adapter, options.work / "aligned").absolute(), options.requests)
+    config = settings(aligned(options.adapter, options.work / "aligned").absolute(), options.requests, options.ways)
     with display() as progress:
         if options.unlearn:
             scores = api.unlearn(config, options.work / "run", progress=progress)
