@@ -252,7 +252,7 @@ def measured_by_source(
     found: list[SourceCalibration] = []
     for name in np.unique(sources):
         ours = np.flatnonzero(sources == name)
-        some = [rows[place] for place in ours]
+        some = [row for row, source in zip(rows, sources, strict=True) if source == name]
         alone = len(set(sources.tolist())) == 1
         found += calibrations(str(name), some, scores[ours], thresholds[ours], settings, left_out=not alone)
     return tuple(found)
