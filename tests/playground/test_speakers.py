@@ -119,6 +119,14 @@ def test_an_answer_that_nobody_reads_ends(tiny_vlm: VLM, monkeypatch: pytest.Mon
     assert speaker._turn.acquire(timeout=5)
 
 
+def test_a_warm_speaker_answers_as_a_cold_one(tiny_vlm: VLM) -> None:
+    prompt = asked("Say hello.")
+    original = evaluated(tiny_vlm, prompt)
+    speaker = LocalSpeaker(acting(tiny_vlm), SETTINGS)
+    speaker.warm_up()
+    assert last(speaker, Phase.BEFORE, prompt) == original
+
+
 def test_text_grows_and_never_ends_in_half_a_character(tiny_vlm: VLM) -> None:
     speaker = LocalSpeaker(acting(tiny_vlm), GenerationSettings(max_new_tokens=40))
     lines = list(speaker.say(Phase.BEFORE, asked("Which colour has the sky at noon?")))

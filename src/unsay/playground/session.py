@@ -235,7 +235,9 @@ def _session(title: str, config: RunConfig, adapter: Path, settings: PlaySetting
 
     def load_speaker() -> Speaker:
         vlm = load(config.model, adapter=adapter, device=device, settings=config.model_settings)
-        return LocalSpeaker(vlm, generation)
+        speaker = LocalSpeaker(vlm, generation)
+        speaker.warm_up()
+        return speaker
 
     return Session(
         title=f"{title}, model {public_name(config.model)}",

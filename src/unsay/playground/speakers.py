@@ -16,7 +16,7 @@ from unsay.generation.server import messages
 from unsay.generation.settings import GenerationSettings, explain_out_of_memory
 from unsay.models.adapter_scale import AdapterScale
 from unsay.models.vlm import VLM
-from unsay.records import Phase, Prompt
+from unsay.records import Kind, Modality, Phase, Prompt
 
 MAX_STRENGTH = 1.5
 """Of the adapter; beyond, most models only babble."""
@@ -61,6 +61,14 @@ class LocalSpeaker:
     def gradual(self) -> bool:
         """Whether the adapter is LoRA alone."""
         return self._scale.gradual
+
+    def warm_up(self) -> None:
+        """Answer one word, so that nobody waits for what is tried once per model (see `greedy_is_exact`)."""
+        hello = Prompt(
+            id="hello", suite="play", kind=Kind.BENIGN, modality=Modality.TEXT, prompt="Hi", request="Hi", group="hello"
+        )
+        answer = self.say(Phase.AFTER, hello)
+        next(answer)
 
     def say(self, phase: Phase, prompt: Prompt, strength: float = 1.0) -> Iterator[Spoken]:
         """The answer, greedy unless the settings say otherwise, with the adapter at `strength` (0 to 1.5) if after."""
