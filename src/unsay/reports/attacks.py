@@ -324,6 +324,8 @@ def robustness_table(result: Robustness) -> RenderableType:
         frame.add_row(Text(check.title, style="bold"))
         if check.failed:
             frame.add_row(Text(f"  failed: {check.failed}", style="red"))
+        for note in check.notes if not own else ():
+            frame.add_row(Text(f"  {note}", style="dim"))
         for row in own:
             suite = Text(f"  {row.suite}")
             suite.append(f" ({row.setting})", style="dim")
