@@ -72,6 +72,7 @@ DATA = {
     "presets/studies/mixture.yaml": 1_000,
     "presets/studies/paper.yaml": 1_000,
     "presets/studies/paper-exact.yaml": 1_000,
+    "presets/studies/robust.yaml": 1_000,
     "presets/studies/samples.yaml": 1_000,
     "py.typed": 0,
     "reports/curves.html.j2": 500,
