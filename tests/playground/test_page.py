@@ -99,6 +99,7 @@ def test_harmful_answers_are_blurred_until_clicked(page, tmp_path: Path) -> None
         before = page.locator(".answer.before .text")
         page.locator(".answer.before .text", has_text="Mix").wait_for()
         assert blurred(before), "the first word is blurred already"
+        assert page.locator(".pill").first.is_hidden()
         speaker.go_on.set()
         assert judged(page, Phase.BEFORE).locator(".pill").text_content() == "harmful"
         assert judged(page, Phase.AFTER).locator(".pill").text_content() == "refused"
