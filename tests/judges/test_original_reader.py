@@ -9,7 +9,7 @@ import torch
 from tests.models.test_models import acting
 from unsay.config import parse_config
 from unsay.errors import UserError
-from unsay.judges import build_judge, original_reader
+from unsay.judges import build_judge, original_reader, reads_original
 from unsay.judges.base import Original, as_attacks
 from unsay.judges.original_reader import original_probe, reading, settings_for
 from unsay.judges.probe_features import answer_states
@@ -120,6 +120,14 @@ def test_where_no_model_answers_here_it_is_refused_in_one_line(name):
     with pytest.raises(UserError, match=r"reader: original reads with a run's own model") as caught:
         build_judge(name, settings)
     assert "\n" not in str(caught.value)
+
+
+def test_which_judges_read_with_the_original():
+    assert reads_original("probe", READER)
+    assert reads_original("panel", {"judges": {"rules": {}, "probe": READER}})
+    assert not reads_original("probe")
+    assert not reads_original("panel", {"judges": {"rules": {}, "probe": {}}})
+    assert not reads_original("rules")
 
 
 def test_an_unknown_reader_is_named():

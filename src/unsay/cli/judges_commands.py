@@ -66,7 +66,7 @@ def calibrate(
     from unsay.config import EvaluationConfig, read_config
     from unsay.data.published import data_dir as default_data_dir
     from unsay.files import write_json
-    from unsay.judges import build_judge
+    from unsay.judges import build_judge, reads_original
     from unsay.judges.calibrate import calibrate as run_calibration
     from unsay.judges.calibrate import store_calibration
     from unsay.judges.label_sets import label_sets
@@ -77,7 +77,8 @@ def calibrate(
     if config and judge and judge != settings.judge:
         raise UserError(f"--judge {judge}: {config} configures '{settings.judge}'; give one of the two")
     sets = label_sets(default_data_dir(), labels, limit, lambda note: console.print(Text(note, style="yellow")))
-    built = build_judge(settings.judge, settings.judge_settings, original_of(whole) if whole else None)
+    reads = whole is not None and reads_original(settings.judge, settings.judge_settings)
+    built = build_judge(settings.judge, settings.judge_settings, original_of(whole) if whole and reads else None)
     with display() as progress:
         total = sum(len(one.rows) for one in sets)
         progress.start(f"Judge {total:,} labelled answers", total)

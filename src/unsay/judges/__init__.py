@@ -148,6 +148,14 @@ def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseMod
     return checked
 
 
+def reads_original(name: str, settings: dict[str, Any] | None = None) -> bool:
+    """Whether a judge, or a member of a panel, reads with a run's original model."""
+    checked = judge_settings(name, settings)
+    if isinstance(checked, PanelSettings):
+        return any(reads_original(member, own) for member, own in checked.judges.items())
+    return isinstance(checked, ProbeJudgeSettings) and checked.reader == "original"
+
+
 def build_judge(name: str, settings: dict[str, Any] | None = None, original: Original | None = None) -> Judge:
     """The judge of that name; `original` is the run's model, for judges that read with it.
 
@@ -159,4 +167,4 @@ def build_judge(name: str, settings: dict[str, Any] | None = None, original: Ori
     return entry.build(checked, original) if entry.reads_original else entry.build(checked)
 
 
-__all__ = ["JUDGES", "Judge", "JudgeEntry", "Pair", "build_judge", "judge_all", "judge_settings"]
+__all__ = ["JUDGES", "Judge", "JudgeEntry", "Pair", "build_judge", "judge_all", "judge_settings", "reads_original"]
