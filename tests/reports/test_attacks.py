@@ -87,3 +87,10 @@ def test_the_card_has_a_row_for_every_check_and_suite_and_what_failed(result):
     assert len(rows) == 2 + len(strongest(result))
     assert {line.count("|") for line in rows} == {8}
     assert "Prune it: failed, no memory." in lines
+
+
+def test_long_tables_are_folded_away_and_short_ones_are_not(result):
+    page = render(Scores(judge=JudgeInfo(name="probe")), ReportInputs(robustness=result))
+    assert page.count("<summary>All 24 rows</summary>") == 1  # of relearning; one row of sampling is shown
+    assert page.count("<summary>All") == 1
+    assert page.count('aria-label="Ask again and again, setting by setting"') == 1

@@ -14,8 +14,8 @@ from unsay.scoring.robustness import CheckResult, Number, Outcome, Robustness, S
 
 SHOWN = 6
 """Curves that a check shows; the others are folded away."""
-ROWS = 12
-"""Most rows of a table that is not folded away."""
+MOST_ROWS = 12
+"""Of a table that is not folded away."""
 DASHES = ("solid", "dashed", "dotted")
 """How the lines of the suites of a curve are drawn, in order of first appearance."""
 
@@ -102,11 +102,6 @@ class CheckSection:
     def what(self) -> str:
         """What is done, as a sentence without its end."""
         return self.result.setting[:1].upper() + self.result.setting[1:]
-
-    @property
-    def folded(self) -> bool:
-        """Whether the rows are too many to be shown at once."""
-        return len(self.rows) > ROWS
 
 
 def strongest(result: Robustness) -> tuple[Strongest, ...]:

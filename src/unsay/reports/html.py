@@ -14,7 +14,7 @@ from unsay.errors import UserError
 from unsay.files import read_json, read_rows, read_text, write_text
 from unsay.records import Kind, Phase, Prompt, Response, Verdict
 from unsay.reports import numbers
-from unsay.reports.attacks import sections, strongest
+from unsay.reports.attacks import MOST_ROWS, sections, strongest
 from unsay.reports.charts import ORDER, bar_groups, panels, read_metrics, separation_rows, suite_groups, utility_rows
 from unsay.reports.headline import compared_models, headline
 from unsay.reports.imports import ImportedRow, imported
@@ -97,6 +97,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         environment=flatten(extras.environment),
         total=_total(scores),
         strongest=() if extras.robustness is None else strongest(extras.robustness),
+        most_rows=MOST_ROWS,
         checks=() if extras.robustness is None else sections(extras.robustness),
         both_phases={row.phase for row in scores.rows} | {row.phase for row in scores.utility} == set(Phase),
     )
