@@ -81,6 +81,7 @@ DATA = {
     "reports/red_team.html.j2": 1_000,
     "reports/report.css": 1_000,
     "reports/report.html.j2": 1_000,
+    "reports/robustness.html.j2": 1_000,
     "reports/report.js": 100,
     "studies/study.css": 1_000,
     "studies/study.html.j2": 5_000,
