@@ -9,7 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from tools.pocket import build, conversations, join, magpie, measure, running, synthetic
 from unsay.data.shape_scenes import Question
@@ -92,6 +97,12 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
     assert step("measure", tmp_path, tiny, "--init", joined, "--questions", 5, "--texts", 2) == 0
     numbers = json.loads((tmp_path / "measure.json").read_text())
     assert {"shapes", "cer", "cer_plain", "kl_image", "kl_text"} <= set(numbers)
+
+    assert step("checkpoint", tmp_path / "whole", tiny, "--init", seen) == 0
+    whole = LlavaForConditionalGeneration.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    ids = torch.tensor([conversations.Encoder(tokenizer()).prompt("Hello", image=False)])
+    with torch.no_grad():
+        assert torch.allclose(whole(input_ids=ids).logits, model(input_ids=ids).logits, atol=2e-3)  # merged, in float16
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -8,6 +8,7 @@ The steps follow each other, each reading the files of the one before from `--in
     pages       they learn to see any page as a plain one           vision_tower, projector
     join        the language model learns to use what it sees       language_lora
     measure     what the weights can do                             measure.json
+    checkpoint  the whole pocket, to be evaluated or used           a LLaVA checkpoint
 
 `--seconds` and `--steps` limit a step; the same command goes on with it (docs/pocket.md).
 """
@@ -143,6 +144,13 @@ def run_measure(options: argparse.Namespace) -> None:
     write_json(options.out / "measure.json", numbers)
 
 
+def run_checkpoint(options: argparse.Namespace) -> None:
+    """The weights in --init as a standard LLaVA checkpoint, which `unsay evaluate --model FOLDER` takes."""
+    if options.init is None:
+        raise UserError("--init is missing: give the folder of a pocket")
+    assemble.save(*assemble.assemble(*_language(options), options.init), options.out)
+
+
 def vlm_around(language: Any) -> Any:
     """The VLM with the original language model inside and a fresh tower and projector, in float32."""
     model = LlavaForConditionalGeneration(assemble.vlm_config(language.config)).float()
@@ -158,6 +166,7 @@ STEPS = {
     "pages": run_pages,
     "join": run_join,
     "measure": run_measure,
+    "checkpoint": run_checkpoint,
 }
 """Every step by its name on the command line."""
 

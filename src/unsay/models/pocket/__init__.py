@@ -31,7 +31,7 @@ def folder(version: str = CURRENT) -> Path:
     Raises:
         UserError: the version's weights are not in this installation.
     """
-    from unsay.models.pocket.assemble import WEIGHT_FILES, assemble, packaged_weights, save
+    from unsay.models.pocket.assemble import WEIGHT_FILES, assemble, load_gguf, packaged_weights, save
 
     weights = packaged_weights(version)
     if not weights.is_dir():
@@ -40,7 +40,7 @@ def folder(version: str = CURRENT) -> Path:
             "repository or source archive, with pip install -e"
         )
     key = content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
-    return assets.derived("pocket", key, lambda into: save(*assemble(gguf(), weights), into))
+    return assets.derived("pocket", key, lambda into: save(*assemble(*load_gguf(gguf()), weights), into))
 
 
 def original_folder() -> Path:

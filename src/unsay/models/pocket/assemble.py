@@ -145,9 +145,16 @@ def merge_lora(model: LlavaForConditionalGeneration, lora: dict[str, torch.Tenso
     return merged
 
 
-def assemble(gguf: Path, weights: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The whole VLM in float32, and its processor; `weights` is a folder with `WEIGHT_FILES`."""
-    language, tokenizer = load_gguf(gguf)
+def assemble(
+    language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: Path
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The whole VLM in float32, and its processor.
+
+    Args:
+        language: the original language model.
+        tokenizer: its own.
+        weights: folder with `WEIGHT_FILES`.
+    """
     model = LlavaForConditionalGeneration(vlm_config(language.config))
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.model.vision_tower.load_state_dict(_float32(weights / WEIGHT_FILES[0]))
