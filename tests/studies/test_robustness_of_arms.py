@@ -93,6 +93,10 @@ def test_checks_and_their_versions_are_part_of_a_runs_key(tmp_path, monkeypatch)
     newer = Check(**{**vars(CHECK), "version": 2})
     monkeypatch.setattr("unsay.studies.job.CHECKS", {"prefill": newer})
     assert job_key(checked) != first
+    monkeypatch.setattr("unsay.studies.job.CHECKS", {"prefill": CHECK})
+    assert job_key(checked) == first
+    monkeypatch.setattr("unsay.studies.job.BATTERY", 0)
+    assert job_key(checked) != first
     assert job_key(plain) == before
 
 

@@ -14,7 +14,7 @@ from unsay.endpoint import EndpointError
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.generation.settings import GenerationSettings
-from unsay.judges import Judge, build_judge, judge_all
+from unsay.judges import Judge, build_judge, judge_all, reads_original
 from unsay.judges.refusal import refusal_reason
 from unsay.models import load
 from unsay.playground import example_buttons
@@ -22,7 +22,7 @@ from unsay.playground.kept_rows import KeptRows
 from unsay.playground.request import Question, Request, as_prompt
 from unsay.playground.speakers import LocalSpeaker, ServerSpeaker, Speaker, Spoken, named_server
 from unsay.records import Label, Phase, Prompt, Response, Verdict
-from unsay.run.directory import Adapter, check_device
+from unsay.run.directory import Adapter, check_device, original_of
 from unsay.run.finished import public_name
 from unsay.run.score import judge_info
 from unsay.scoring import JudgeInfo
@@ -239,11 +239,17 @@ def _session(title: str, config: RunConfig, adapter: Path, settings: PlaySetting
         speaker.warm_up()
         return speaker
 
+    def load_judge() -> Judge:
+        reads = reads_original(evaluation.judge, evaluation.judge_settings)
+        # A copy of its own: that of the page has its adapter on, at any strength, while the judge reads.
+        original = original_of(config.model_copy(update={"device": device})) if reads else None
+        return build_judge(evaluation.judge, evaluation.judge_settings, original)
+
     return Session(
         title=f"{title}, model {public_name(config.model)}",
         names={Phase.BEFORE: "Original model", Phase.AFTER: "Unlearned model"},
         load_speaker=load_speaker,
-        load_judge=lambda: build_judge(evaluation.judge, evaluation.judge_settings),
+        load_judge=load_judge,
         examples=examples or _packaged_examples(),
         kept=KeptRows(settings.keep),
     )

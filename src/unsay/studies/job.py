@@ -20,6 +20,7 @@ from unsay.methods import build_method, method_version
 from unsay.models.precision import Fast, resolved
 from unsay.records import Record, Role
 from unsay.robustness import CHECKS
+from unsay.robustness.battery import VERSION as BATTERY
 from unsay.robustness.battery import run_battery
 from unsay.run.directory import Adapter, Run, earlier_precision
 from unsay.run.environment import environment, hardware
@@ -139,7 +140,7 @@ def job_key(job: Job, evaluated: str | None = None) -> str:
     data = [recipe_key()] if built_in else []
     if any(job.config.get("data", {}).get(role.value) for role in Role):
         data.append(content_key(sources_key(job.settings.data)))
-    data += [content_key(name, CHECKS[name].version) for name in job.robustness]
+    data += [content_key(BATTERY, name, CHECKS[name].version) for name in job.robustness]
     suites, method = suites_key(_suites(job)), _method_version(job)
     return content_key(portable_settings(job.config), evaluated or "none", suites, SCHEMA_VERSION, *own, *method, *data)
 
