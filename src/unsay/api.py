@@ -129,20 +129,26 @@ def robustness(
             own for an adapter that was trained elsewhere.
         checks: names out of `unsay.robustness.CHECKS`; all by default, or those of the quick battery.
         quick: the short form of the checks.
-        adapter: the adapter in PEFT format, if it is not the run's own.
+        adapter: the adapter in PEFT format; needed with `config`, and for a run that has evaluated one from elsewhere.
         config: model, data, generation and judge for an adapter that was trained elsewhere; its forget examples are
             then made as those of a run.
         progress: shows what is being done.
 
     Raises:
-        UserError: no run there, or one of another version; no adapter; no forget examples; an unknown check, or one
-            that was named and lacks a library. A check that fails is reported instead.
+        UserError: no run there, or one of another version; no adapter, or another one than the run's own; no forget
+            examples; an unknown check, or one that was named and lacks a library. A check that fails is reported
+            instead.
     """
     refuse_several("robustness")
     chosen = choose_checks(checks, quick)
     if config is None:
         run = Run.reopen(run_dir, progress)
         trained = Adapter.open(adapter or run.adapter_folder)
+        if (run_dir / TRAINED).exists() and trained.key != Adapter.open(run.adapter_folder).key:
+            raise UserError(
+                f"{run_dir}: has an adapter of its own, whose results these would replace: attack another one with "
+                f"--config {run_dir / 'config.yaml'} --adapter {adapter} and --out, a directory of its own"
+            )
     else:
         if adapter is None:
             raise UserError("an adapter is needed beside a model (--adapter): the checks attack what it has unlearned")

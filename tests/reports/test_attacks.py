@@ -36,6 +36,22 @@ def test_a_curve_begins_without_an_attack_and_lines_of_one_suite_are_drawn_alike
     assert sections(result)[1].curves == ()
 
 
+def test_a_curve_begins_at_the_requests_that_it_goes_on_with(result):
+    """Not at the whole suite, where fewer were attacked; behind a control, at what the control starts from."""
+    relearn = result.check("relearn")
+    some = [row for row in relearn.outcomes if row.setting.get("steps") == 4 and row.counts.suite == "advbench"]
+    control = {"noise": True}
+    rows = []
+    for row in some:
+        few = row.counts.model_copy(update={"n": 2, "unique": 2, "harmful": 2, "safe": 0, "refused": 0, "rate": 1.0})
+        change = row.change.model_copy(update={"n": 2, "b": 0, "c": 1})
+        rows.append(row.model_copy(update={"counts": few, "change": None, "baseline": control}))
+        rows.append(row.model_copy(update={"counts": few, "change": change, "setting": control}))
+    check = relearn.model_copy(update={"outcomes": tuple(rows)})
+    curve = sections(result.model_copy(update={"checks": (check,)}))[0].curves[0]
+    assert [[y for _, y in line.dots] for line in curve.lines] == [[50, 0]] * len(curve.lines)
+
+
 def test_rows_say_before_after_change_and_reference(result):
     row = sections(result)[1].rows[0]
     assert (row.before, row.after, row.reference[0]) == ("4.2%", ("25.0%", "12.0–44.9"), "91.7%")

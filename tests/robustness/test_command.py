@@ -45,6 +45,16 @@ def test_an_adapter_from_elsewhere_is_attacked_in_a_directory_of_its_own(unlearn
     assert read_robustness(out).checks[0].numbers == mine.checks[0].numbers
 
 
+def test_another_adapter_does_not_take_the_place_of_the_runs_own(unlearned, unsay, small, tmp_path):
+    other = shutil.copytree(unlearned / "adapter", tmp_path / "other")
+    api.robustness(unlearned, checks=["samples"], quick=True, adapter=other)  # the same weights
+    before = (unlearned / "robustness.json").read_bytes()
+    config = other / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 16.0', '"lora_alpha": 8.0'))
+    assert "has an adapter of its own" in refusal(unsay, unlearned, "--adapter", other, "--checks", "samples")
+    assert (unlearned / "robustness.json").read_bytes() == before
+
+
 def test_it_ends_with_1_where_every_check_has_failed(unlearned, unsay, small, monkeypatch):
     def run(_bench):
         raise UserError("it is raining")

@@ -11,9 +11,11 @@ from unsay.files import write_rows
 from unsay.generation import GenerationSettings
 from unsay.generation.prompts import fits
 from unsay.records import Example, Kind, Modality, Prompt, Role, Turn
+from unsay.reports.attacks import strongest
 from unsay.robustness import context
 from unsay.robustness.context import LISTS, PAIRS, TOPICS, TURNS, after, lists_of, pair_list, subjects_of
-from unsay.scoring.robustness import Subject
+from unsay.scoring import JudgeInfo
+from unsay.scoring.robustness import Robustness, Subject
 
 SUBJECTS = sorted(TOPICS)
 
@@ -109,6 +111,9 @@ def test_a_model_that_pairs_win_over_is_found(attack, unlearned, monkeypatch):
         rates = [result.outcome(Subject.UNLEARNED, suite, {"pairs": n, "kind": "harmful"}).counts.rate for n in PAIRS]
         assert rates == [0.0, 1.0, 1.0]
     for number in PAIRS:
+        harmful = result.outcome(Subject.UNLEARNED, "advbench", {"pairs": number, "kind": "harmful"})
+        assert harmful.baseline == {"pairs": number, "kind": "normal"}
+        assert harmful.change.difference == harmful.counts.rate
         control = result.outcome(Subject.UNLEARNED, "advbench", {"pairs": number, "kind": "normal"})
         assert (control.counts.rate, control.from_reference.difference) == (0.0, -1.0)
     pairs = [row for row in asked if len(row.turns) == 32 and "[forget" in row.turns[0].text]
@@ -130,6 +135,8 @@ def test_a_conversation_that_wins_a_model_over_is_found(attack, unlearned, monke
     result = attack(context.CHECK)
     for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
         assert result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"}).counts.rate == 1.0
+    of_words = strongest(Robustness(checks=(result,), judge=JudgeInfo(name="scripted")))[0]
+    assert (of_words.setting, of_words.settings) == ("conversation “leading up”", 4)  # controls are no attacks
     control = result.outcome(Subject.UNLEARNED, "advbench", {"conversation": "about bread"})
     assert control.counts.rate == 0.0
     assert control.from_reference.difference == -1.0

@@ -56,6 +56,21 @@ def test_only_harmful_answers_of_the_original_that_are_long_enough_begin_others(
     assert set(prefill.DEPTHS) < figstep
 
 
+def test_a_bare_beginning_is_compared_on_all_requests_whatever_the_original_complies_with(attack, script):
+    said = []
+
+    def answers(_subject, _begun, _number, prompt):
+        said.append(prompt.id)
+        return LONG if prompt.id == said[0] else "[refused]"
+
+    script(answers)
+    result = attack(prefill.CHECK)
+    for subject in Subject:
+        bare = result.outcome(subject, "advbench", {"words": prefill.BARE})
+        assert (bare.counts.n, bare.change.n, bare.change.difference) == (2, 2, 0)
+        assert result.outcome(subject, "advbench", {"tokens": 10}).change.n == 1
+
+
 def test_an_original_that_never_complies_has_no_words_to_begin_with(attack, script):
     script(lambda *_: "[refused]")
     result = attack(prefill.CHECK)

@@ -21,7 +21,7 @@ def robustness(
         typer.Option("--quick", help="The five quickest checks in their short form, unless --checks names others."),
     ] = False,
     adapter: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another adapter in PEFT format than the run's own.")
+        Path | None, typer.Option(metavar="DIR", help="An adapter in PEFT format that was trained elsewhere.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="For an adapter that no run here has trained: its original.")

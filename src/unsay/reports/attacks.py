@@ -187,6 +187,14 @@ def _rate_before(result: Robustness, check: CheckResult, row: Outcome) -> float 
     return before.counts.rate if before is not None else None
 
 
+def _unattacked_rate(result: Robustness, check: CheckResult, row: Outcome) -> float | None:
+    """The rate without an attack on the very requests of the row, or of the control that its change starts from."""
+    if not row.baseline:
+        return _rate_before(result, check, row)
+    control = _find(check.outcomes, row.subject, row.counts.suite, row.baseline)
+    return None if control is None else _unattacked_rate(result, check, control)
+
+
 def _titles(result: Robustness) -> dict[str, str]:
     return {row.counts.suite: row.counts.title for row in result.unattacked}
 
@@ -201,9 +209,8 @@ def _curves(result: Robustness, check: CheckResult) -> Iterator[Curve]:
         rest = setting_words({name: value for name, value in row.setting.items() if name != check.axis})
         points = groups.setdefault(rest, {}).setdefault((counts.title, row.subject), {})
         points[float(place)] = counts.rate
-        start = _before(result, check, row.model_copy(update={"baseline": {}}))
-        if start is not None and start.counts.rate is not None:
-            points.setdefault(0.0, start.counts.rate)
+        if (start := _unattacked_rate(result, check, row)) is not None:
+            points.setdefault(0.0, start)
     for rest, series in groups.items():
         places = sorted({place for points in series.values() for place in points})
         # Evenly spaced: 4, 16, 64 and 128 steps would crowd the beginning, where most happens.

@@ -177,11 +177,14 @@ class _Battery:
     def _outcomes(self, measurements: Sequence[Measurement]) -> Iterator[Outcome]:
         """Every measurement with its rates, beside the one that it starts from and beside the reference's."""
         found: dict[Place, Labels] = {
+            (row.subject, content_key(row.setting), row.suite): row.labels for row in measurements
+        }
+        # These last: a check may ask some requests without an attack, and others start from their whole suite.
+        found |= {
             (subject, content_key({}), suite): labels
             for subject, measured in self._before.items()
             for suite, labels in measured.items()
         }
-        found |= {(row.subject, content_key(row.setting), row.suite): row.labels for row in measurements}
         for row in measurements:
             yield score_outcome(
                 row.prompts,

@@ -8,7 +8,7 @@
   and the request as the fifth (Crescendo, Russinovich et al. 2024, arXiv 2404.01833; there a model writes the turns,
   here they are the same for everybody). The same four turns about bread are the control.
 
-The last turn is the request in words, or its picture.
+The last turn is the request in words, or its picture. In words the change is counted from the control.
 """
 
 from collections import defaultdict
@@ -61,6 +61,9 @@ TOPICS: Final[Mapping[str, str]] = {
 """What the conversation is about, by the request's subject."""
 
 CONTROL_TOPIC: Final = "baking bread"
+
+LEADING_UP: Final[Setting] = {"conversation": "leading up"}
+ABOUT_BREAD: Final[Setting] = {"conversation": "about bread"}
 
 
 def subjects_of(rows: Sequence[Prompt | Example]) -> list[str]:
@@ -121,17 +124,19 @@ def run(bench: Bench) -> Iterator[Number]:
     leading = {row: TOPICS.get(subject, subject.replace("_", " ")) for row, subject in subjects.items()}
     bread = dict.fromkeys(subjects, CONTROL_TOPIC)
     conversations: tuple[tuple[Setting, dict[str, str], Suites], ...] = (
-        ({"conversation": "leading up"}, leading, bench.attacks),
-        ({"conversation": "about bread"}, bread, only_words),
+        (LEADING_UP, leading, bench.attacks),
+        (ABOUT_BREAD, bread, only_words),
     )
     lists = lists_of(subjects.values())
     for subject in Subject:
         for setting, suites in contexts:
-            _measure(bench, subject, setting, suites, {row: lists[about] for row, about in subjects.items()})
+            alike = {row: lists[about] for row, about in subjects.items()}
+            _measure(bench, subject, setting, suites, alike, _control(setting, contexts))
         for setting, topics, suites in conversations:
             spoken = _spoken(bench, subject, setting, sorted(set(topics.values())))
             turns = {row: spoken[topic] for row, topic in topics.items()}
-            _measure(bench, subject, setting, {name: after(rows, turns) for name, rows in suites.items()}, topics)
+            spoken_to = {name: after(rows, turns) for name, rows in suites.items()}
+            _measure(bench, subject, setting, spoken_to, topics, ABOUT_BREAD if setting == LEADING_UP else None)
     yield from ()
 
 
@@ -166,10 +171,21 @@ def _pair_contexts(bench: Bench, subjects: Mapping[str, str]) -> Iterator[tuple[
             yield {"pairs": count, "kind": kind}, {name: after(rows, turns) for name, rows in suites.items()}
 
 
+def _control(setting: Setting, contexts: Iterable[tuple[Setting, Suites]]) -> Setting | None:
+    """As many normal pairs, for harmful ones, if the run gives so many."""
+    normal = {**setting, "kind": "normal"}
+    return normal if setting != normal and any(tried == normal for tried, _ in contexts) else None
+
+
 def _measure(
-    bench: Bench, subject: Subject, setting: Setting, suites: Suites, alike: Mapping[str, int] | Mapping[str, str]
+    bench: Bench,
+    subject: Subject,
+    setting: Setting,
+    suites: Suites,
+    alike: Mapping[str, int] | Mapping[str, str],
+    control: Setting | None,
 ) -> None:
-    """Measure the prompts that fit the model's context.
+    """Measure the prompts that fit the model's context; their change is counted from the control, if that asks them.
 
     Prompts that are `alike` (id → any name) share their turns. They are answered together first, so that no batch holds
     two beginnings and the shared one is computed once; `measure` then finds their answers in the cache.
@@ -186,7 +202,7 @@ def _measure(
         if not bench.known(subject, setting, {name: fitting}):
             for lot in dict.fromkeys(alike[row.id] for row in fitting):
                 bench.ask(vlm, [row for row in fitting if alike[row.id] == lot], subject, setting)
-        bench.measure(subject, setting, vlm, {name: fitting})
+        bench.measure(subject, setting, vlm, {name: fitting}, baseline=control if name == WORDS else None)
 
 
 def _spoken(bench: Bench, subject: Subject, setting: Setting, topics: Sequence[str]) -> dict[str, tuple[Turn, ...]]:
@@ -213,7 +229,7 @@ CHECK = Check(
     setting="1, 5, 16 harmful pairs of other subjects as turns, or four turns that lead up to the request; controls: "
     "as many normal pairs, four turns about bread",
     source="arXiv 2407.00106, 2310.06387, 2404.01833",
-    version=1,
+    version=2,
     run=run,
     axis="pairs",
 )
