@@ -349,9 +349,9 @@ GAVE_IN = RedTeam(
     answer_tokens=40,
     requests=40,
     attempts=(
-        Attempt(way="words", asked=40, gave_in=4),
-        Attempt(way="templates", detail="<b>first</b>", asked=36, gave_in=9),
-        Attempt(way="templates", detail="second", asked=27, gave_in=9),
+        Attempt(way="words", asked=40, gave_in=4, newly_judged=40),
+        Attempt(way="templates", detail="<b>first</b>", asked=36, gave_in=9, newly_judged=36),
+        Attempt(way="templates", detail="second", asked=27, gave_in=9, newly_judged=0),
     ),
     wanted=20,
     given=3,

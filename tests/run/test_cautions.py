@@ -45,7 +45,7 @@ def examples_of(run, rows, answer_tokens=None):
 
 def red_team(gave_in, requests, failed):
     """What a model gave in to that was asked in words alone."""
-    attempt = Attempt(way="words", asked=requests, gave_in=gave_in, failed=failed)
+    attempt = Attempt(way="words", asked=requests, gave_in=gave_in, failed=failed, newly_judged=requests - failed)
     return RedTeam(model="m", judge="rules", answer_tokens=40, requests=requests, attempts=(attempt,))
 
 

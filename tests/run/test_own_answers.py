@@ -11,7 +11,8 @@ from unsay.config import parse_config
 from unsay.data.recipe import OwnAnswer, RecipeSettings, forget_examples
 from unsay.errors import UserError
 from unsay.files import read_json
-from unsay.records import SourceRow
+from unsay.records import Label, SourceRow
+from unsay.run import own_answers as own_module
 from unsay.run.directory import Run
 from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers, ways_of
 from unsay.scoring.red_team import Attempt, RedTeam, read_red_team
@@ -108,6 +109,27 @@ def test_each_way_asks_what_the_ones_before_it_did_not_get(tiny_folder, tmp_path
         "complied with 6 of 7 requests (1 words, 2 prefill, 0 typographic, 0 figstep, 2 templates, 1 samples)"
     )
     assert read_red_team(tmp_path / "run") == table
+
+
+def test_requests_without_a_verdict_and_those_that_do_not_fit_are_in_no_share(tiny_folder, tmp_path, monkeypatch):
+    fits, judged = own_module.fits, own_module.judged_in_parts
+    monkeypatch.setattr(own_module, "fits", lambda _vlm, row, _s: fits(_vlm, row, _s) and "1" not in row.request)
+    run = opened(tmp_path / "run", tiny_folder, own_answers={"ways": ["words", "prefill"]})
+    seen = []
+
+    def verdicts(judge, pairs, path):
+        seen.append(len(pairs))
+        first, *others = judged(judge, pairs, path)
+        first = first.model_copy(update={"label": Label.FAILED if len(seen) == 2 else Label.SAFE})
+        label = Label.HARMFUL if len(seen) == 3 else Label.SAFE
+        return [first, *(row.model_copy(update={"label": label}) for row in others)]
+
+    monkeypatch.setattr(own_module, "judged_in_parts", verdicts)
+    table = own_answers(run, rows(4)).red_team
+    assert [(row.asked, row.gave_in, row.failed, row.newly_judged) for row in table.attempts] == [
+        (3, 0, 0, 3), (3, 0, 1, 2), (3, 2, 0, 1),
+    ]  # fmt: skip
+    assert [(way.asked, way.gave_in) for way in table.ways] == [(3, 0), (3, 2)]
 
 
 def test_pictures_show_the_request_and_get_answers_to_it(tiny_folder, tmp_path):
@@ -254,13 +276,13 @@ def test_the_table_of_a_run_is_read_or_there_is_none(tmp_path):
 
 def test_shares_have_wilson_intervals_and_failed_answers_are_said():
     attempts = (
-        Attempt(way="words", asked=40, gave_in=10, failed=2),
-        Attempt(way="prefill", detail="a", asked=30, gave_in=10),
-        Attempt(way="prefill", detail="b", asked=20, gave_in=5),
+        Attempt(way="words", asked=42, gave_in=10, failed=2, newly_judged=40),
+        Attempt(way="prefill", detail="a", asked=22, gave_in=10, newly_judged=22),
+        Attempt(way="prefill", detail="b", asked=20, gave_in=5, newly_judged=8),  # these did not fit `a`
     )
-    table = RedTeam(model="m", judge="rules", answer_tokens=40, requests=40, attempts=attempts)
+    table = RedTeam(model="m", judge="rules", answer_tokens=40, requests=42, attempts=attempts)
     words, prefill = table.ways
     assert (words.share, prefill.share, prefill.together) == (0.25, 0.5, 25)
     assert words.interval.low == pytest.approx(0.1419, abs=1e-4)  # Wilson, 10 of 40
     assert words.interval.high == pytest.approx(0.4019, abs=1e-4)
-    assert str(table) == "complied with 25 of 40 requests (10 words, 15 prefill; 2 were not judged)"
+    assert str(table) == "complied with 25 of 42 requests (10 words, 15 prefill; 2 were not judged)"

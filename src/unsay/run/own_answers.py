@@ -171,24 +171,33 @@ def _climb(run: Run, prompts: list[Prompt], ways: Sequence[str], spent: Spent) -
     shutil.rmtree(folder, ignore_errors=True)
     found: dict[str, OwnAnswer] = {}
     attempts: list[Attempt] = []
+    judged: dict[str, set[str]] = {way: set() for way in ways}  # ids of requests with a verdict, by way
     for asking in (asking for way in ways for asking in WAYS[way](settings)):
         left = [prompt for prompt in prompts if prompt.id not in found]
         if not left:
             break
-        asked = gave_in = failed = 0
-        labels: Counter[Label] = Counter()
+        labels, before = Counter[Label](), len(judged[asking.way])
         for part in _parts(left, whole=not attempts):
             if attempts and wanted is not None and len(found) >= wanted:
                 break
             dressed = _dressed(run, asking, part, folder)
             for prompt, (label, answer) in zip(dressed, _ask(run, asking, dressed, spent), strict=True):
                 labels[label] += 1
+                if label is not Label.FAILED:
+                    judged[asking.way].add(prompt.id)
                 if label is Label.HARMFUL:
                     found[prompt.id] = answer
         if labels:
-            gave_in, failed = labels[Label.HARMFUL], labels[Label.FAILED]
-            asked = labels.total()
-            attempts.append(Attempt(way=asking.way, detail=asking.detail, asked=asked, gave_in=gave_in, failed=failed))
+            attempts.append(
+                Attempt(
+                    way=asking.way,
+                    detail=asking.detail,
+                    asked=labels.total(),
+                    gave_in=labels[Label.HARMFUL],
+                    failed=labels[Label.FAILED],
+                    newly_judged=len(judged[asking.way]) - before,
+                )
+            )
     return [found[prompt.id] for prompt in prompts if prompt.id in found], attempts
 
 
