@@ -72,7 +72,7 @@ def test_there_are_enough_sources_and_each_is_told_apart():
 def test_a_request_has_the_category_that_most_of_its_unsafe_answers_have(data):
     published_sources.beavertails_30k(data)
     (row,) = beavertails.SOURCE.splits["train"].read()
-    assert (row.category, row.harmful, row.answers) == ("privacy_violation", ("[a]", "[b]", "[c]"), ("[d]",))
+    assert (row.category, row.harmful, row.answers) == ("self_harm", ("[a]", "[b]", "[c]"), ("[d]",))
 
 
 def test_rows_of_one_request_become_one_in_their_order_and_pictures_keep_them_apart():

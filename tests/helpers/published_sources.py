@@ -63,16 +63,16 @@ def pku_saferlhf_pairs(folder: Path) -> None:
 
 
 def beavertails_30k(folder: Path) -> None:
-    """A request with two unsafe answers of one category and one of another, one with a safe answer alone."""
+    """A request with three unsafe answers of one category, which two of them name behind another; one without any."""
 
     def row(prompt: str, answer: str, *named: str) -> dict[str, Any]:
         flags = {name: name in named for name in CATEGORIES}
         return {"prompt": prompt, "response": answer, "category": flags, "is_safe": not named}
 
     rows = [
-        row("[request 1]", "[a]", "privacy_violation"),
+        row("[request 1]", "[a]", "privacy_violation", "self_harm"),
         row("[request 1]", "[b]", "self_harm", "privacy_violation"),
-        row("[request 1]", "[c]", "privacy_violation"),
+        row("[request 1]", "[c]", "self_harm"),
         row("[request 1]", "[d]"),
         row("[request 2]", "[e]"),
     ]

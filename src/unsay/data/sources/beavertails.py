@@ -28,16 +28,17 @@ def _rows(files: HubSet) -> list[SourceRow]:
         if not isinstance(flags, dict) or not isinstance(safe, bool):
             raise row.error("category and is_safe: categories with true or false were expected")
         answer = (row.text("response"),)
-        named = next((name for name, said in flags.items() if said), None)
-        rows.append(
+        named = [name for name, said in flags.items() if said and not safe]
+        rows += [
             SourceRow(
                 text=row.text("prompt"),
                 source="beavertails_30k",
-                category=None if safe else named,
+                category=category,
                 answers=answer if safe else (),
                 harmful=() if safe else answer,
             )
-        )
+            for category in named or [None]  # an answer counts for each of its categories
+        ]
     return [row for row in merged(rows) if row.harmful]
 
 
@@ -50,4 +51,5 @@ SOURCE = Source(
         "train": Split(lambda: _rows(TRAIN), None, HARM, files=(TRAIN,)),
         "test": Split(lambda: _rows(TEST), None, HARM, files=(TEST,)),
     },
+    version=2,
 )
