@@ -12,10 +12,9 @@ BEGIN, END = "<!-- checks:begin -->", "<!-- checks:end -->"
 
 def table() -> str:
     """The checks as Markdown."""
-    lines = ["| check | what is done | quick | needs | source |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| check | what is done | quick | source |", "| --- | --- | --- | --- |"]
     for check in CHECKS.values():
-        needs = f"`unsay[{check.extra}]`" if check.extra else ""
-        cells = (f"`{check.name}`", check.setting, "yes" if check.quick else "", needs, check.source)
+        cells = (f"`{check.name}`", check.setting, "yes" if check.quick else "", check.source)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -136,8 +136,7 @@ def robustness(
 
     Raises:
         UserError: no run there, or one of another version; no adapter, or another one than the run's own; no forget
-            examples; an unknown check, or one that was named and lacks a library. A check that fails is reported
-            instead.
+            examples; an unknown check. A check that fails is reported instead.
     """
     refuse_several("robustness")
     chosen = choose_checks(checks, quick)

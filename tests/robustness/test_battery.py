@@ -1,5 +1,7 @@
 """The battery on a tiny run: what is asked, kept, reused and reported."""
 
+from functools import partial
+
 import pytest
 
 from unsay.errors import UserError
@@ -8,7 +10,7 @@ from unsay.records import Label, Phase, Prompt, Response, Turn, Verdict
 from unsay.robustness import CHECKS
 from unsay.robustness.base import Check
 from unsay.robustness.battery import run_battery
-from unsay.robustness.bench import ATTACKS, HARMLESS
+from unsay.robustness.bench import ATTACKS, HARMLESS, Bench
 from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import known_verdicts
 from unsay.scoring.robustness import Subject, read_robustness
@@ -71,9 +73,27 @@ def test_a_failed_check_is_written_down_without_its_message_and_the_others_go_on
     assert quoted not in written
 
 
-def test_a_missing_library_is_named_with_its_extra(battery):
-    needy = check(ask_both, modules=("no_such_library",), extra="quantise")
-    assert battery(needy).check("mine").failed == "needs no_such_library: pip install 'unsay[quantise]'"
+def test_a_tool_that_came_in_does_a_check_again_and_keeps_what_was_measured(battery, monkeypatch):
+    tools, counts = ["one"], []
+    asked = Bench.ask
+
+    def counted(bench, *arguments, **more):
+        counts.append(bench.check.name)
+        return asked(bench, *arguments, **more)
+
+    monkeypatch.setattr(Bench, "ask", counted)
+    with_tools = check(
+        lambda bench: [bench.measure(Subject.REFERENCE, {"tool": tool}, partial(bench.model, Subject.REFERENCE))
+                       for tool in tools] and (),
+        tools=lambda: tuple(tools),
+    )  # fmt: skip
+    battery(with_tools)
+    tools.append("two")
+    result = battery(with_tools).check("mine")
+    assert not result.reused
+    assert {row.setting["tool"] for row in result.outcomes} == {"one", "two"}
+    assert counts.count("mine") == 2 * len(ATTACKS)
+    assert battery(with_tools).check("mine").reused
 
 
 def test_finished_checks_are_not_done_again_and_stay_in_the_file(battery):

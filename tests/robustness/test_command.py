@@ -95,14 +95,6 @@ def test_a_run_without_adapter_and_one_of_another_version_are_refused(unlearned,
     assert "made by an earlier version" in refusal(unsay, unlearned)
 
 
-def test_a_named_check_whose_library_is_missing_is_refused_and_one_that_is_not_named_is_reported(monkeypatch):
-    lacking = CHECKS["samples"].__class__(**{**vars(CHECKS["samples"]), "modules": ("nowhere",), "extra": "qlora"})
-    monkeypatch.setitem(CHECKS, "samples", lacking)
-    with pytest.raises(UserError, match=r"check 'samples': needs nowhere: pip install 'unsay\[qlora\]'"):
-        choose_checks(["samples"])
-    assert lacking in choose_checks()
-
-
 def test_without_names_the_short_battery_has_the_quick_checks_and_the_long_one_all():
     assert [check.name for check in choose_checks(quick=True)] == [
         "relearn",

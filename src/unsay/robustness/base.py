@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from unsay.scoring.robustness import Number
@@ -25,8 +24,8 @@ class Check:
             sum the check up.
         quick: whether it belongs to the quick battery.
         axis: the part of the setting along which outcomes form a curve, as `steps`; empty for none.
-        modules: libraries that it imports beside those that unsay always has.
-        extra: the extra of unsay that installs them.
+        tools: names the optional tools that are installed here. Each adds settings, so with others the check is done
+            again; what it has measured is kept.
     """
 
     name: str
@@ -37,10 +36,4 @@ class Check:
     run: "Callable[[Bench], Iterable[Number]]"
     quick: bool = False
     axis: str = ""
-    modules: tuple[str, ...] = ()
-    extra: str = ""
-
-    def missing(self) -> str | None:
-        """How to get what the check lacks here; None if nothing."""
-        absent = [name for name in self.modules if find_spec(name) is None]
-        return f"needs {' and '.join(absent)}: pip install 'unsay[{self.extra}]'" if absent else None
+    tools: Callable[[], tuple[str, ...]] = lambda: ()

@@ -108,8 +108,6 @@ class _Battery:
         stages, path = self.run.stages, self._path(check, self.quick)
 
         def work(spent: Spent) -> CheckResult:
-            if (missing := check.missing()) is not None:
-                raise UserError(missing)
             bench = self.bench(check, self.quick)
             bench.spent = spent
             numbers = tuple(check.run(bench))
@@ -127,7 +125,7 @@ class _Battery:
             found = stages.run(
                 _stage(check, self.quick),
                 check.title,
-                self._inputs(check, self.quick),
+                self._stage_inputs(check, self.quick),
                 [path],
                 work,
                 load=lambda: _read(path),
@@ -150,11 +148,15 @@ class _Battery:
     def earlier(self, check: Check) -> CheckResult | None:
         """What an earlier call found, in full or else in short; None if that is not of this adapter or settings."""
         for quick in (False, True):
-            inputs, path = self._inputs(check, quick), self._path(check, quick)
+            inputs, path = self._stage_inputs(check, quick), self._path(check, quick)
             found = self.run.stages.finished(_stage(check, quick), inputs, [path], load=partial(_read, path))
             if found is not None:
                 return _with_cost(found[1], found[0], reused=True)
         return None
+
+    def _stage_inputs(self, check: Check, quick: bool) -> list[Any]:
+        """What decides the result: more than what decides an answer."""
+        return [*self._inputs(check, quick), *check.tools()]
 
     def _inputs(self, check: Check, quick: bool) -> list[Any]:
         run = self.run

@@ -41,7 +41,7 @@ from unsay.robustness.weights import changing
 from unsay.run.suites import Suites
 from unsay.scoring.robustness import Number, Setting, Subject
 
-LLAMA_QUANTIZE = "llama-quantize"
+BITSANDBYTES, LLAMA_QUANTIZE = "bitsandbytes", "llama-quantize"
 GROUP = 32
 """Weights to a scale in Q8_0 and Q4_0; a row of another length is filled up with zeros."""
 NF4_GROUP = 64
@@ -67,7 +67,7 @@ def _by_groups(kind: gguf.GGMLQuantizationType, weight: Tensor) -> Tensor:
 
 def nf4(weights: Weights) -> dict[str, Tensor]:
     """Round trip through bitsandbytes' NormalFloat."""
-    functional = import_module("bitsandbytes").functional
+    functional = import_module(BITSANDBYTES).functional
     return {
         name: functional.dequantize_4bit(
             *functional.quantize_4bit(weight.detach().contiguous(), blocksize=NF4_GROUP, quant_type="nf4")
@@ -146,12 +146,19 @@ DRAWN_IN_QUICK = ("merged", "int4")
 """What the short form also asks in pictures, of the unlearned model alone."""
 
 
+def tools() -> tuple[str, ...]:
+    """Those of the optional quantisers that are installed here."""
+    places = {BITSANDBYTES: find_spec(BITSANDBYTES), LLAMA_QUANTIZE: shutil.which(LLAMA_QUANTIZE)}
+    return tuple(name for name, place in places.items() if place is not None)
+
+
 def _run(bench: Bench) -> Iterable[Number]:
+    installed = tools()
     formats = {name: make for name, make in FORMATS.items() if name in QUICK or not bench.quick}
-    if "nf4" in formats and find_spec("bitsandbytes") is None:
+    if "nf4" in formats and BITSANDBYTES not in installed:
         del formats["nf4"]
         bench.note("NF4 was not tried: it needs bitsandbytes: pip install 'unsay[qlora]'")
-    if "q4_k_m" in formats and shutil.which(LLAMA_QUANTIZE) is None:
+    if "q4_k_m" in formats and LLAMA_QUANTIZE not in installed:
         del formats["q4_k_m"]
         bench.note(f"GGUF's Q4_K_M was not tried: llama.cpp's {LLAMA_QUANTIZE} is not installed here")
     bench.expect(sum(len(_asked(bench, subject, name)) for subject in Subject for name in ("merged", *formats)))
@@ -209,4 +216,5 @@ CHECK = Check(
     version=1,
     run=_run,
     quick=True,
+    tools=tools,
 )
