@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,8 +42,10 @@ class Server:
 
 
 @contextmanager
-def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Server]:
-    """Serve on a free port; `answer(request body, how many came before)` decides."""
+def serving(
+    answer: Callable[[dict[str, Any], int], Reply], models: Sequence[dict[str, Any]] | None = None
+) -> Iterator[Server]:
+    """Serve on a free port; `answer(request body, how many came before)` decides; `models` is the list of models."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,6 +73,14 @@ def serving(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Server]:
                     server.busy -= 1
             if reply.cut:
                 self.close_connection = True
+
+        def do_GET(self) -> None:
+            data = json.dumps({"object": "list", "data": models}).encode()
+            self.send_response(404 if models is None else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
             pass

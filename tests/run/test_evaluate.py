@@ -43,6 +43,27 @@ def test_a_server_answers_in_place_of_the_model(tmp_path, monkeypatch):
         assert not {row.stage: row.reused for row in other.cost}["evaluate-before"]
 
 
+ADAPTER = [{"id": "m", "object": "model", "parent": "base"}]
+
+
+def test_a_served_adapter_is_proved_to_act_before_any_suite(tmp_path):
+    with serving(answering, ADAPTER) as server, pytest.raises(UserError, match="adapter 'm' changes nothing"):
+        api.evaluate(config(server.url), tmp_path / "run")
+    assert [body["model"] for body in server.asked].count("base") == 6
+    assert not list((tmp_path / "run" / "responses").glob("contrast*"))
+    assert not (tmp_path / "run" / "scores.json").exists()
+
+    def acting(body, _number) -> Reply:
+        return says(f"Here is what {body['model']} says.")
+
+    with serving(acting, ADAPTER) as server:
+        scores = api.evaluate(config(server.url), tmp_path / "run")
+        assert scores.settings["served_adapter"] == "changes 3 of 3 answers of base"
+        assert len(server.asked) == 3 * 3 + 3
+        api.evaluate(config(server.url), tmp_path / "run")
+        assert len(server.asked) == 3 * 3 + 3  # a finished stage proves nothing again
+
+
 def test_what_a_server_cannot_do_is_refused_where_it_was_named(tmp_path):
     with pytest.raises(UserError, match="suite 'answer-loss': needs the model itself"):
         api.evaluate(config("http://127.0.0.1:1/v1", suites="contrast, answer-loss"), tmp_path / "run")

@@ -8,6 +8,7 @@ import torch
 import yaml
 from accelerate import dispatch_model
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -18,7 +19,8 @@ from unsay.files import atomic_folder
 from unsay.models import ModelSettings, load, load_adapter, merge, save_adapter
 from unsay.models.merge import Parity, write_merged
 from unsay.records import Kind, Modality, Phase
-from unsay.run.export import _recipe, export, model_card
+from unsay.run.export import export
+from unsay.run.model_card import Form, _recipe, model_card
 from unsay.scoring import read_scores, write_scores
 from unsay.scoring.schema import (
     Accuracy,
@@ -84,6 +86,72 @@ def test_without_merge_it_is_a_plain_adapter_with_a_card(run, tiny_folder, tmp_p
     plain = PeftModel.from_pretrained(load(str(tiny_folder)).model, str(tmp_path / "out"))
     assert torch.equal(logits(plain), wanted)
     assert "nothing was measured" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5])
+def test_an_adapter_at_another_strength_is_what_peft_makes_of_it(run, tiny_folder, tmp_path, strength):
+    folder, full = run
+    here = load(str(tiny_folder), adapter=folder / "adapter")
+    for module in here.model.modules():
+        if isinstance(module, LoraLayer):
+            module.scale_layer(strength)
+    wanted = logits(here.model)
+    assert not torch.allclose(wanted, full)
+    export(folder, tmp_path / "out", strength=strength)
+    there = PeftModel.from_pretrained(load(str(tiny_folder)).model, str(tmp_path / "out"))
+    assert torch.allclose(logits(there), wanted, atol=1e-6)
+    export(folder, tmp_path / "merged", merge=True, strength=strength)
+    merged_model = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    assert (logits(merged_model) - wanted).abs().max() < 1e-5 * wanted.abs().max() + 1e-6
+
+
+def test_alphas_of_single_modules_are_scaled_too(run, tiny_folder, tmp_path):
+    folder, _ = run
+    path = folder / "adapter" / "adapter_config.json"
+    settings = json.loads(path.read_text())
+    name = settings["target_modules"][0]
+    path.write_text(json.dumps({**settings, "alpha_pattern": {name: 3 * settings["lora_alpha"]}}))
+    export(folder, tmp_path / "out", strength=0.5)
+    written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert written["lora_alpha"] == 0.5 * settings["lora_alpha"]
+    assert written["alpha_pattern"] == {name: 1.5 * settings["lora_alpha"]}
+
+
+def test_the_card_says_that_another_strength_was_not_measured(run, tmp_path):
+    card = card_of(run[0], tmp_path / "out", {"dtype": "float32"}, strength=0.7)
+    assert "**The adapter acts at 0.7 times its trained strength.**" in card
+    assert "**Measured in float32 at strength 1; at strength 0.7 it was not asked.**" in card
+    plain = card_of(run[0], tmp_path / "plain", {"dtype": "float32"})
+    assert "strength" not in plain
+
+
+@pytest.mark.parametrize("strength", [0, -1, float("nan"), float("inf")])
+def test_a_strength_is_above_0(run, tmp_path, strength):
+    with pytest.raises(UserError, match=r"--strength .*: give a number above 0; 0 is the original model"):
+        export(run[0], tmp_path / "out", strength=strength)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_that_is_more_than_lora_has_one_strength(run, tmp_path):
+    folder, _ = run
+    path = folder / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "modules_to_save": ["lm_head"]}))
+    with pytest.raises(UserError, match="more than LoRA"):
+        export(folder, tmp_path / "out", strength=0.5)
+
+
+def test_logits_are_compared_as_coarsely_as_they_were_computed(run, tmp_path):
+    """A run in bfloat16 whose checkpoint is in float16: what it rounds is not the merge's fault."""
+    folder, _ = run
+    config = read_config(folder / "config.yaml")
+    write_config(folder / "config.yaml", config.model_copy(update={"model_settings": ModelSettings(dtype="bfloat16")}))
+    compared = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge, "_check", lambda _name, _parity, dtype: compared.append(dtype))
+        export(folder, tmp_path / "half", merge=True, dtype="float16")
+        write_config(folder / "config.yaml", config)
+        export(folder, tmp_path / "whole", merge=True, dtype="float16")
+    assert compared == ["bfloat16", "float16"]
 
 
 def test_a_merge_that_says_something_else_fails_and_leaves_nothing(run, tmp_path, monkeypatch):
@@ -351,7 +419,7 @@ def test_the_command_says_what_it_did(run, tmp_path, monkeypatch, capsys):
         cli.main()
     said = capsys.readouterr().out
     assert ended.value.code == 0
-    assert "convert_hf_to_gguf.py" in said
+    assert "Merged in float32 and read back" in said
     assert said.rstrip().endswith(f"Export: {out}")
 
 
@@ -400,5 +468,5 @@ def test_the_card_holds_no_model_but_the_demos_to_the_demos_limits(run, tmp_path
     card = (tmp_path / "out" / "README.md").read_text()
     assert "More than 5% of the answers are degenerate in 1 of 1 suites." in card
     assert "set before the run" not in card
-    demo = model_card(RunConfig(), read_scores(run[0] / "scores.json"), {}, {}, False, None)
+    demo = model_card(RunConfig(), read_scores(run[0] / "scores.json"), {}, {}, Form())
     assert "2 of 2 targets that were set before the run were missed." in demo

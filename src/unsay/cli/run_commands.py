@@ -127,6 +127,17 @@ def export(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where to merge. Default: the run's device or device map.")
     ] = None,
+    strength: Annotated[
+        float, typer.Option(metavar="S", help="What the adapter's update is multiplied by; scores hold for 1.")
+    ] = 1.0,
+    gguf: Annotated[
+        str | None,
+        typer.Option(
+            "--gguf",
+            metavar="TYPE",
+            help="Write GGUF files for llama.cpp (f16, bf16, q8_0 or q4_k_m), and compare its answers.",
+        ),
+    ] = None,
     hub: Annotated[
         str | None,
         typer.Option(
@@ -139,8 +150,9 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="The repository may be public.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded, and send nothing.")] = False,
 ) -> None:
-    """Write what a run learned as an adapter or a merged checkpoint, with a model card."""
-    if not merge and (ignored := [f"--{name}" for name, value in (("dtype", dtype), ("device", device)) if value]):
+    """Write what a run learned as an adapter, a merged checkpoint or files for llama.cpp, with a model card."""
+    ignored = [f"--{name}" for name, value in (("dtype", dtype), ("device", device)) if value]
+    if ignored and not merge and gguf is None:
         raise UserError(f"{' and '.join(ignored)}: without --merge the adapter is copied as it is: add --merge")
     if (out is None) == (hub is None):
         raise UserError("name one place: --out DIR, or --push-to-hub OWNER/NAME")
@@ -150,16 +162,24 @@ def export(
         from unsay.run import export as exports
 
         assert out is not None  # one of the two was given
-        _show_parity(exports.export(run_dir, out, merge=merge, dtype=dtype, device=device))
-        if merge:
-            say(f"For GGUF, with llama.cpp: python convert_hf_to_gguf.py {out} --outfile model.gguf")
-            say(f"and its picture part:     python convert_hf_to_gguf.py {out} --mmproj --outfile mmproj.gguf")
+        done = exports.export(run_dir, out, merge=merge, dtype=dtype, device=device, strength=strength, gguf=gguf)
+        _show_checks(done)
         say(f"Export: {out}")
         return
     from unsay.run.hub import push_to_hub
 
-    upload = push_to_hub(run_dir, hub, merge=merge, dtype=dtype, device=device, private=not public, dry_run=dry_run)
-    _show_parity(upload.export)
+    upload = push_to_hub(
+        run_dir,
+        hub,
+        merge=merge,
+        dtype=dtype,
+        device=device,
+        strength=strength,
+        gguf=gguf,
+        private=not public,
+        dry_run=dry_run,
+    )
+    _show_checks(upload.export)
     for path, size in upload.files.items():
         say(f"{size:>14,} bytes  {path}")
     kind = "private" if upload.private else "public"
@@ -170,9 +190,12 @@ def export(
     )
 
 
-def _show_parity(done: "Exported") -> None:
+def _show_checks(done: "Exported") -> None:
     if (parity := done.parity) is not None:
         say(
             f"Merged in {done.dtype} and read back; logits differ from the adapter's by at most: text "
             f"{parity.text:.2%}, picture {parity.image:.2%}, adapter's effect {parity.effect:.2%}"
         )
+    if done.gguf is not None:
+        for note in done.gguf.notes:
+            say(note)

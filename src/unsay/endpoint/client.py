@@ -167,6 +167,20 @@ class ChatClient:
         except Exception as raised:
             raise self._endpoint_error(raised) from None
 
+    def parent(self) -> str | None:
+        """The model that this one is an adapter on, where the server says so, as vLLM and SGLang do.
+
+        SGLang takes an adapter's own name and `MODEL:ADAPTER`. A server without a list of models has no answer here.
+        """
+        try:
+            cards = [card.model_dump() for card in self._client.with_options(max_retries=0).models.list()]
+        except self._openai.OpenAIError:
+            return None
+        for card in cards:
+            if (parent := card.get("parent")) and self.settings.model in (card["id"], f"{parent}:{card['id']}"):
+                return str(parent)
+        return None
+
     def _create(self, messages: Sequence[dict[str, Any]], parameters: Mapping[str, Any]) -> Any:
         """The server's answer; a parameter that it rejects is substituted, in later requests at once.
 

@@ -46,6 +46,11 @@ REFUSED = frozenset({Fault.CONTENT, Fault.FORM})
 class EndpointResponderSettings(EndpointSettings):
     """The server that answers the suites instead of a model on this machine."""
 
+    base_model: str | None = Field(
+        None,
+        description="where `model` is an adapter: the name of the model below it on that server, to prove that the "
+        "adapter acts; null asks the server, which vLLM and SGLang answer",
+    )
     extra: dict[str, Any] = Field(
         default_factory=dict,
         description="further fields of each request: {chat_template_kwargs: {enable_thinking: false}}",

@@ -1,10 +1,19 @@
 """A loaded adapter at any strength: y = W x + c + t · s · B A x, from the original (t = 0) over the trained (t = 1)."""
 
+import json
+import shutil
+from pathlib import Path
+
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
+from unsay.errors import UserError
+from unsay.files import read_json, write_text
 from unsay.models.vlm import VLM
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 
 
 class AdapterScale:
@@ -43,3 +52,27 @@ class AdapterScale:
             return VLM(vlm.name, vlm.model, vlm.processor, vlm.key)
         key = vlm.adapter_key if strength == 1 else f"{vlm.adapter_key} x {strength:g}"
         return VLM(vlm.name, vlm.model, vlm.processor, vlm.key, adapter_key=key, adapts_vision=vlm.adapts_vision)
+
+
+def write_scaled(adapter: Path, strength: float, folder: Path) -> None:
+    """Write an adapter in PEFT format that acts at this strength: the same matrices, with alpha multiplied.
+
+    Args:
+        adapter: folder of the trained adapter.
+        strength: factor on its update, above 0; 1 is the trained adapter.
+        folder: an existing folder for the new one.
+
+    Raises:
+        UserError: a strength that is not above 0, or an adapter that is more than LoRA.
+    """
+    if not 0 < strength < float("inf"):
+        raise UserError(f"--strength {strength:g}: give a number above 0; 0 is the original model")
+    settings = read_json(adapter / CONFIG)
+    if settings.get("peft_type") != "LORA" or settings.get("modules_to_save") or settings.get("bias") != "none":
+        raise UserError(f"{adapter}: is more than LoRA, so a strength cannot be chosen: leave out --strength")
+    settings["lora_alpha"] *= strength
+    settings["alpha_pattern"] = {
+        name: strength * alpha for name, alpha in (settings.get("alpha_pattern") or {}).items()
+    }
+    shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
+    write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")

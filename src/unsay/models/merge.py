@@ -76,7 +76,7 @@ def write_merged(vlm: VLM, folder: Path, dtype: Precision, settings: ModelSettin
     *text, image = [_difference(*pair) for pair in zip(merged_logits, wanted, strict=True)]
     effect = max(_difference(*pair) for pair in zip(original[:-1], wanted[:-1], strict=True))
     parity = Parity(max(text), image, effect)
-    _check(name, parity, dtype)
+    _check(name, parity, max(dtype, precision, key=TOLERANCE.__getitem__))
     return parity
 
 
@@ -105,7 +105,8 @@ def _check_mergeable(vlm: VLM) -> None:
         )
 
 
-def _check(name: str, parity: Parity, dtype: Precision) -> None:
+def _check(name: str, parity: Parity, dtype: str) -> None:
+    """Refuse differences that rounding does not explain; `dtype` is the coarser of the weights' and the logits'."""
     worst = max(parity.text, parity.image)
     if not worst <= TOLERANCE[dtype]:  # so that NaN fails too
         raise UserError(

