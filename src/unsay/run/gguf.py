@@ -27,12 +27,14 @@ class Agreement:
         pictured: how many of them have a picture.
         equal: answers that are equal word for word.
         tokens: mean share of an answer's tokens before the first that differs; the longer answer counts.
+        precision: in which transformers computed.
     """
 
     n: int
     pictured: int
     equal: int
     tokens: float
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Gguf:
             seen = self.agreement
             with_picture = f", {seen.pictured} of them with a picture" if seen.pictured else ""
             notes.append(
-                f"Asked {seen.n} harmless prompts{with_picture}, llama.cpp and transformers gave {seen.equal} equal "
-                f"answers; {seen.tokens:.0%} of an answer's tokens came before the first difference"
+                f"Asked {seen.n} harmless prompts{with_picture}, llama.cpp and transformers (in {seen.precision}) gave "
+                f"{seen.equal} equal answers; {seen.tokens:.0%} of an answer's tokens came before the first difference"
             )
         return notes
 
@@ -101,7 +103,8 @@ def _compare(model: Path, mmproj: Path | None, reload: Callable[[], VLM]) -> Agr
             there = server.respond(prompts, GENERATION, folder / "there.jsonl")
         vlm = reload()
         here = respond(vlm, prompts, GENERATION, folder / "here.jsonl")
-    return agreement(vlm.encode_answer, prompts, here, there)
+    precision = str(next(vlm.base.parameters()).dtype).removeprefix("torch.")
+    return agreement(vlm.encode_answer, prompts, here, there, precision)
 
 
 def _prompts(folder: Path, *, pictured: bool) -> list[Prompt]:
@@ -110,7 +113,11 @@ def _prompts(folder: Path, *, pictured: bool) -> list[Prompt]:
 
 
 def agreement(
-    encode: Callable[[str], list[int]], prompts: Sequence[Prompt], here: Sequence[Response], there: Sequence[Response]
+    encode: Callable[[str], list[int]],
+    prompts: Sequence[Prompt],
+    here: Sequence[Response],
+    there: Sequence[Response],
+    precision: str,
 ) -> Agreement:
     """Equal answers, and the share of tokens before the first difference; `encode` gives an answer's tokens."""
     pairs = [(row.response, other.response) for row, other in zip(here, there, strict=True)]
@@ -120,6 +127,7 @@ def agreement(
         pictured=sum(prompt.image is not None for prompt in prompts),
         equal=sum(one == other for one, other in pairs),
         tokens=sum(shares) / len(shares),
+        precision=precision,
     )
 
 
