@@ -18,6 +18,7 @@ from unsay.data.splits import prompt_key
 from unsay.data.typography import save_png
 from unsay.errors import UserError
 from unsay.files import content_key
+from unsay.playground.speakers import MAX_STRENGTH
 from unsay.records import Kind, Modality, Phase, Prompt
 from unsay.suites.twins import FOLLOW, drawn_request
 
@@ -47,7 +48,7 @@ class Question(Request):
 
     phase: Phase
     example: int | None = None
-    strength: float = Field(1.0, ge=0.0, le=1.5)
+    strength: float = Field(1.0, ge=0.0, le=MAX_STRENGTH)
 
 
 @contextmanager

@@ -122,10 +122,6 @@ def _explained(name: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{name}: no connection to the hub ({type(error).__name__})") from None
     except Exception as error:  # of the HTTP library, whose classes differ between versions
-        if isinstance(error, UserError) or type(error).__module__.partition(".")[0] not in (
-            "httpx",
-            "httpx2",
-            "httpcore",
-        ):
+        if isinstance(error, UserError) or type(error).__module__.partition(".")[0] not in TRANSPORTS:
             raise
         raise UserError(f"{name}: no connection to the hub ({type(error).__name__})") from None
