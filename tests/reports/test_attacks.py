@@ -5,7 +5,7 @@ from rich.console import Console
 
 from helpers import synthetic_robustness
 from unsay.reports import ReportInputs, render
-from unsay.reports.attacks import markdown, number_words, robustness_table, sections, setting_words, strongest
+from unsay.reports.attacks import HIGHEST, markdown, number_words, robustness_table, sections, setting_words, strongest
 from unsay.scoring import JudgeInfo, Scores
 from unsay.scoring.robustness import Number, Subject
 
@@ -85,6 +85,7 @@ def test_the_terminal_table_fits(result, width):
     assert "failed: no memory" in text
     assert "Fine-tune it again" in text
     assert "accuracy 86.0%" in text
+    assert HIGHEST in text
     assert all("…" not in line for line in lines)
 
 
@@ -102,6 +103,7 @@ def test_the_card_has_a_row_for_every_check_and_suite_and_what_failed(result):
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 2 + len(strongest(result))
     assert {line.count("|") for line in rows} == {8}
+    assert HIGHEST in lines[0]
     assert "Prune it: failed, no memory." in lines
 
 

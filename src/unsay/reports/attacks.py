@@ -16,6 +16,7 @@ SHOWN = 6
 """Curves that a check shows; the others are folded away."""
 MOST_ROWS = 12
 """Of a table that is not folded away."""
+HIGHEST = "As the highest of its check's settings, a rate is a little above what it would be if it were measured again."
 DASHES = ("solid", "dashed", "dotted")
 """How the lines of the suites of a curve are drawn, in order of first appearance."""
 
@@ -336,7 +337,7 @@ def robustness_table(result: Robustness) -> RenderableType:
             if (safe := row.after.counts.coherent_safety) is not None:
                 frame.add_row(Text("    coherent safety", style="dim"), "", numbers.percent(safe, digits=0))
     seconds = numbers.seconds(sum(check.seconds for check in result.checks))
-    return Group(frame, Text(""), judge_line(result.judge), Text(f"All checks took {seconds}."))
+    return Group(frame, Text(""), judge_line(result.judge), Text(HIGHEST), Text(f"All checks took {seconds}."))
 
 
 def _whole(row: Outcome | None) -> str:
@@ -347,7 +348,7 @@ def markdown(result: Robustness) -> list[str]:
     """A table for a model card: per check and suite of attacks the strongest setting."""
     lines = [
         "Attacks on this model under the strongest setting of each check; reference: the same attack on the original, "
-        "which was never unlearned. 95% intervals redraw requests.",
+        f"which was never unlearned. {HIGHEST} 95% intervals redraw requests.",
         "",
         "| Check | Suite | setting | ASR before | after | reference | coherent safety after |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
