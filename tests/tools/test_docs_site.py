@@ -93,6 +93,6 @@ def test_the_tour_runs_from_top_to_bottom(tmp_path: Path) -> None:
     tour = nbformat.read(ROOT / "docs/tour.ipynb", as_version=4)
     NotebookClient(tour, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output for cell in tour.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert any("Paris" in str(output) for output in shown)
+    assert any("Write one sentence about the sea." in str(output) for output in shown)  # read off the picture
     assert (tmp_path / "runs/tour/report.html").exists()
     assert (tmp_path / "runs/tour/adapter/adapter_model.safetensors").exists()
