@@ -41,7 +41,7 @@ def test_a_small_demo(tmp_path):
     text = attacks["advbench", Phase.AFTER]
     assert text.harmful < attacks["advbench", Phase.BEFORE].harmful  # five steps already show
     assert all(row.failed == 0 for row in scores.rows)
-    assert scores.judge.accuracy["accuracy"].n > 300
+    assert scores.judge.accuracy["accuracy"].n >= 200
     assert {row.stage for row in scores.cost} >= {"evaluate-before", "unlearn", "evaluate-after"}
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     losses = [row.value for row in scores.utility if row.suite == "answer-loss"]

@@ -94,7 +94,7 @@ def test_conversations_and_system_prompts_go_through_it_beside_plain_prompts(any
         for number, said in enumerate(before)
         for row in plain
     ]
-    monkeypatch.setattr(local_module, "_library_answers", None)
+    monkeypatch.setattr(local_module, "library_answers", None)
     said = {row.id: row for batch in generate(vlm, prompts, LONG) for row in batch}
     for row in encode_prompts(vlm, prompts, LONG):
         answer = plainest(vlm, row, 14)

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from helpers import synthetic_study
 from tests.reports.test_headline import AFTER, BEFORE, change, row, scores
+from unsay.cli import display
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_json
@@ -126,7 +127,7 @@ def test_the_index_links_reports_and_spares_other_pages(folder: Path) -> None:
 
 
 def test_the_command_fits_sixty_columns(folder: Path, unsay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(display.console, "width", 60)
     code, said, _ = unsay("runs", folder / "deeper")
     assert code == 0
     assert "below/done too  finished  1 min 00 s" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers import synthetic_study
-from tools.study_page import rankings
+from tools.study_page import markdown
 from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.studies import words
@@ -89,7 +89,7 @@ def test_markdown_is_the_tables_of_the_page_and_what_a_reader_must_know(result):
     text = table(result, "markdown")
     for ranking in result.rankings:
         assert f"**{words.heading(result, ranking)}**\n\n{markdown_ranking(frame_of(result, ranking))}" in text
-        assert markdown_ranking(frame_of(result, ranking)) in rankings(result)
+        assert markdown_ranking(frame_of(result, ranking)) in markdown(result, "page")
     assert "- RMU, equal steps, seed 0: failed: collapse at step 4" in text
 
 
