@@ -212,6 +212,16 @@ def test_written_weights_are_averages_of_the_last_tenth():
     assert learner.average["w"].item() == pytest.approx(average, rel=1e-5)
 
 
+def test_a_step_goes_on_at_the_rate_that_it_is_given_now(tmp_path):
+    def learner(peak):
+        return running.Learner([({"w": torch.nn.Parameter(torch.zeros(1))}, peak)], torch.device("cpu"))
+
+    later = learner(0.5)
+    later.restore(learner(1.0).state(), tmp_path)
+    later.step(running.WARMUP)
+    assert {group["lr"] for group in later.optimizer.param_groups} == {0.5}
+
+
 def test_a_batch_is_the_same_whoever_draws_it():
     def stream(workers, first=0):
         return running.batches(lambda rng: rng.random(), seed=3, workers=workers, first=first)

@@ -186,7 +186,10 @@ class Learner:
             for name, value in self.parameters.items():
                 value.copy_(state["weights"][name])
                 self.average[name].copy_(state["average"][name])
+        peaks = [group["peak"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak  # of this command, not of the one that was stopped
 
 
 def train(
