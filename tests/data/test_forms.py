@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from helpers.harmful import harmful_examples
 from unsay.data import pictures
 from unsay.data.formats import LISTS, WRAPPED, sample_format
 from unsay.data.forms import FORMS, KINDS, sample_form
-from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples, retain_examples
+from unsay.data.recipe import OwnAnswer, RecipeSettings, retain_examples
 from unsay.data.splits import normalise
 from unsay.records import SourceRow
 from unsay.suites import figstep, twins

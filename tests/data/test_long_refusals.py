@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from helpers.harmful import harmful_examples
 from unsay.data.long_refusals import DECLINES, OPENERS, REASONS, long_refusal
-from unsay.data.recipe import RecipeSettings, harmful_examples
+from unsay.data.recipe import RecipeSettings
 from unsay.data.sources import shipped
 from unsay.judges.refusal import refusal_reason
 from unsay.records import SourceRow

@@ -11,6 +11,7 @@ from typing import Any
 
 from helpers import published, published_text
 from helpers.golden import Output
+from helpers.harmful import harmful_examples
 from unsay.data import recipe, renderers, shape_scenes, typography
 from unsay.data.pictures import Rendering, pixel_key, read_image, visual_questions
 from unsay.data.published import DATA_DIR_VARIABLE
@@ -106,7 +107,7 @@ def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
     plain, chat = halves.plain()[0], halves.magpie()[0]
     pools = [[row for row in pool if len(row.text) < 80] for pool in recipe.retain_pools(plain, plain, chat)]
     retain, probe = recipe.retain_examples(recipe.choose_retain(pools, [], settings, 0), settings, 0)
-    examples = [*recipe.harmful_examples(short, answers, settings, seed=0), *retain, *probe]
+    examples = [*harmful_examples(short, answers, settings, seed=0), *retain, *probe]
     with TemporaryDirectory() as folder:
         rendering = Rendering({modality: 1.0}, {modality: 1.0}, settings, 0, Path(folder))
         rows = with_beginnings(rendering.render(examples), settings, 0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples
+from helpers.harmful import harmful_examples
+from unsay.data.recipe import OwnAnswer, RecipeSettings
 from unsay.data.row_formats import Fields, UnfitError, read_row
 from unsay.errors import UserError
 from unsay.files import read_rows, write_rows

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unsay.data.recipe import RecipeSettings, choose_retain, harmful_examples, retain_examples, retain_pools
+from helpers.harmful import harmful_examples
+from unsay.data.recipe import RecipeSettings, choose_retain, retain_examples, retain_pools
 from unsay.data.sources import halves
 from unsay.data.splits import OverlapIndex, drop_overlap, request_of
 from unsay.files import content_key, file_key

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from helpers import tiny
+from helpers.harmful import harmful_examples
 from helpers.training import train
 from tests.training.test_logprobs import LAYERS, encoded_examples, trained_looking
-from unsay.data.recipe import OwnAnswer, RecipeSettings, harmful_examples, retain_examples
+from unsay.data.recipe import OwnAnswer, RecipeSettings, retain_examples
 from unsay.errors import UserError
 from unsay.methods import METHODS, Companion, Needs, build_method, default_settings
 from unsay.models import LoraSettings, detach, load_adapter

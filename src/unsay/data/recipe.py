@@ -149,21 +149,6 @@ def choose_requests(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
     return [row for row in wanted if row.text in chosen]
 
 
-def harmful_examples(
-    requests: Sequence[SourceRow], answers: Sequence[OwnAnswer], settings: RecipeSettings, seed: int
-) -> list[Example]:
-    """Forget examples from the model's own answers, and refuse examples for every harmful request.
-
-    Args:
-        requests: harmful requests of the training side.
-        answers: answers that a judge found harmful.
-        settings: formats and counts.
-        seed: of formats and refusals.
-    """
-    forget = forget_examples(requests, answers, settings, seed)
-    return forget + refuse_examples(requests, settings, seed)
-
-
 def forget_examples(
     rows: Sequence[SourceRow],
     answers: Iterable[OwnAnswer],
