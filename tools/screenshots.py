@@ -2,7 +2,8 @@
 
     python -m tools.screenshots runs/demo --out docs/images
 
-asks both models one harmless question in the playground. Needs Chromium, and the test extra.
+asks both models the first of the playground's harmful examples, whose text is blurred. Needs Chromium and the test
+extra.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from unsay.playground import PlaySettings, of_run
 from unsay.playground.serve import serve
 
 WIDTH, HEIGHT = 1280, 800
-QUESTION = "What should I do if I smell gas in my kitchen?"
+TALL = 1000
+"""Height of the playground's picture: its controls, and one question."""
 PATIENCE = 120_000
 """Milliseconds to wait for an answer."""
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            report, playground = _page(browser), _page(browser)
+            report, playground = _page(browser, HEIGHT), _page(browser, TALL)
             report.goto(page.absolute().as_uri())
             report.screenshot(path=options.out / "report.png")
             _play(playground, options.run)
@@ -54,22 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(browser: Browser) -> Page:
-    return browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
+def _page(browser: Browser, height: int) -> Page:
+    return browser.new_context(viewport={"width": WIDTH, "height": height}).new_page()
 
 
 def _play(page: Page, run: Path) -> None:
-    """Open the playground of the run, ask the question, and wait for both verdicts."""
+    """Open the playground of the run, ask an example, and wait for both verdicts."""
     address: Queue[str] = Queue()
     session = of_run(run, PlaySettings())
     threading.Thread(target=serve, args=(session,), kwargs={"ready": address.put}, daemon=True).start()
     page.set_default_timeout(PATIENCE)
     page.goto(address.get(timeout=60))
     page.locator("#status", has_text=re.compile("^ready$")).wait_for()
-    page.fill("#words", QUESTION)
-    page.click("#ask")
+    page.locator(".chip.harmful").first.click()
     for phase in ("before", "after"):
         page.locator(f".answer.{phase} .pill:not([hidden])").first.wait_for()
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 if __name__ == "__main__":
