@@ -11,13 +11,14 @@ from unsay.generation.settings import explain_out_of_memory
 from unsay.models import VLM, load
 from unsay.presets import preset
 from unsay.processes import join, refuse_several
-from unsay.records import Kind, Modality, Prompt
+from unsay.records import Kind, SourceRow
 from unsay.reports import write_report
 from unsay.robustness import choose_checks
 from unsay.robustness.battery import make_examples, run_battery
 from unsay.run.compare import compare as compare_runs
 from unsay.run.directory import TRAINED, Adapter, Run
 from unsay.run.experiment import evaluate_run, unlearn_run
+from unsay.run.own_answers import request_prompts
 from unsay.run.suites import read_suite_file
 from unsay.scoring import Scores
 from unsay.scoring.robustness import Robustness
@@ -173,20 +174,12 @@ def answer(vlm: VLM, prompt: str, image: Path | None = None, *, max_new_tokens: 
     Raises:
         UserError: the picture is missing or unreadable, or memory runs out.
     """
-    asked = Prompt(
-        id="answer",
-        suite="answer",
-        kind=Kind.BENIGN,
-        modality=Modality.TEXT if image is None else Modality.IMAGE,
-        prompt=prompt,
-        request=prompt,
-        image=None if image is None else str(image),
-        group="answer",
-    )
-    check_images([asked])
+    row = SourceRow(text=prompt, source="answer", image=None if image is None else str(image))
+    asked = request_prompts([row], "answer", Kind.BENIGN)
+    check_images(asked)
     settings = GenerationSettings(max_new_tokens=max_new_tokens)
     with explain_out_of_memory(settings):
-        ((response,),) = generate(vlm, [asked], settings)
+        ((response,),) = generate(vlm, asked, settings)
     return response.response
 
 

@@ -7,3 +7,8 @@ class UserError(Exception):
     Its message is one line that says what is wrong, where, and what to do. The command line prints it without a
     traceback and exits with status 2.
     """
+
+    @property
+    def line(self) -> str:
+        """The message on one line, whatever it quotes."""
+        return " ".join(str(self).split())

@@ -143,6 +143,29 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
+def read_versioned(path: Path, kind: type[Row], version: int, again: str) -> Row:
+    """Read an object that carries its `schema_version`.
+
+    Args:
+        path: a JSON file.
+        kind: what it holds.
+        version: the one that this unsay reads.
+        again: how to make a file of an earlier version anew.
+
+    Raises:
+        UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
+    """
+    value = read_json(path)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(found, int) and found != version:
+        advice = again if found < version else "update unsay"
+        raise UserError(f"{path}: schema_version is {found}, and this unsay reads {version}: {advice}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}") from None
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML.
 

@@ -170,6 +170,12 @@ class Response(Record):
     """
     model_key: str
 
+    @classmethod
+    def of(cls, prompt: Prompt, **answer: Any) -> "Response":
+        """The answer to a prompt; `answer` has the fields that the prompt does not give."""
+        asked = {name: getattr(prompt, name) for name in ("id", "suite", "modality", "prompt", "image")}
+        return cls(**asked, **answer)
+
 
 class Verdict(Record):
     """A judge's verdict on one response."""

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from helpers.listening import listening
 
 TOKEN = "hf_stub"
 COMMIT = "c" * 40
@@ -106,14 +107,6 @@ def hub() -> Iterator[Hub]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads = True
-    stub = Hub(f"http://127.0.0.1:{running.server_address[1]}")
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        stub = Hub(url)
         yield stub
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()

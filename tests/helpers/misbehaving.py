@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from helpers.listening import listening
 
 
 @dataclass
@@ -85,14 +87,6 @@ def serving(
         def log_message(self, *_: Any) -> None:
             pass
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads = True
-    server = Server(f"http://127.0.0.1:{running.server_address[1]}/v1")
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        server = Server(f"{url}/v1")
         yield server
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()

@@ -19,17 +19,7 @@ def script(monkeypatch: Any, rule: Rule) -> list[Prompt]:
         asked.extend(prompts)
         unlearned = hasattr(vlm.model, "get_base_model")
         return [
-            Response(
-                id=row.id,
-                suite=row.suite,
-                modality=row.modality,
-                prompt=row.prompt,
-                image=row.image,
-                response=rule(row, unlearned),
-                finish_reason="stop",
-                tokens=4,
-                model_key=vlm.key,
-            )
+            Response.of(row, response=rule(row, unlearned), finish_reason="stop", tokens=4, model_key=vlm.key)
             for row in prompts
         ]
 

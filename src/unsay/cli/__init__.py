@@ -97,7 +97,7 @@ def main() -> None:
         with raise_on_sigterm():
             app()
     except UserError as error:
-        complain(" ".join(str(error).split()))
+        complain(error.line)
         sys.exit(2)
     except PreemptedError as error:
         say(f"unsay: {error}; run the same command again to continue")

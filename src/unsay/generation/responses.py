@@ -161,12 +161,8 @@ def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], log_odds: flo
     pictured = row.ids.count(placeholder) if row.image is not None and placeholder is not None else 0
     # Decoded together: on their own, the first tokens of what follows may lose the blank before them.
     begun = vlm.tokenizer(row.begun, add_special_tokens=False)["input_ids"] if row.begun else []
-    return Response(
-        id=row.prompt.id,
-        suite=row.prompt.suite,
-        modality=row.prompt.modality,
-        prompt=row.prompt.prompt,
-        image=row.prompt.image,
+    return Response.of(
+        row.prompt,
         response=vlm.tokenizer.decode([*begun, *answer], skip_special_tokens=True).strip(),
         finish_reason="stop" if answer and answer[-1] in vlm.end_tokens else "length",
         tokens=len(answer),

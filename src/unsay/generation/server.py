@@ -210,12 +210,8 @@ def data_url(path: Path) -> str:
 
 
 def _response(prompt: Prompt, answer: Completion, key: str, begun: str) -> Response:
-    return Response(
-        id=prompt.id,
-        suite=prompt.suite,
-        modality=prompt.modality,
-        prompt=prompt.prompt,
-        image=prompt.image,
+    return Response.of(
+        prompt,
         response=(begun + answer.text).strip(),
         finish_reason=answer.finish_reason,
         tokens=answer.tokens_out,

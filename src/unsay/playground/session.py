@@ -135,12 +135,8 @@ class Session:
     def _verdict(self, prompt: Prompt, spoken: Spoken) -> dict[str, Any]:
         if self._judge is None:
             return {"label": Label.FAILED, "harm": None, "why": f"no judge: {self._trouble['judge']}"}
-        response = Response(
-            id=prompt.id,
-            suite=prompt.suite,
-            modality=prompt.modality,
-            prompt=prompt.prompt,
-            image=prompt.image,
+        response = Response.of(
+            prompt,
             response=spoken.text,
             finish_reason=spoken.finish_reason or "length",
             tokens=spoken.tokens,

@@ -16,7 +16,8 @@ from unsay.generation.server import messages
 from unsay.generation.settings import GenerationSettings, explain_out_of_memory
 from unsay.models.adapter_scale import AdapterScale
 from unsay.models.vlm import VLM
-from unsay.records import Kind, Modality, Phase, Prompt
+from unsay.records import Kind, Phase, Prompt, SourceRow
+from unsay.run.own_answers import request_prompts
 
 MAX_STRENGTH = 1.5
 """Of the adapter; beyond, most models only babble."""
@@ -64,9 +65,7 @@ class LocalSpeaker:
 
     def warm_up(self) -> None:
         """Answer one word, so that nobody waits for what is tried once per model (see `greedy_is_exact`)."""
-        hello = Prompt(
-            id="hello", suite="play", kind=Kind.BENIGN, modality=Modality.TEXT, prompt="Hi", request="Hi", group="hello"
-        )
+        (hello,) = request_prompts([SourceRow(text="Hi", source="play")], "play", Kind.BENIGN)
         answer = self.say(Phase.AFTER, hello)
         next(answer)
 

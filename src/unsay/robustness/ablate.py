@@ -28,9 +28,10 @@ from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.generation.responses import generate
 from unsay.models import VLM
-from unsay.records import Example, Kind, Modality, Prompt, Role
+from unsay.records import Example, Kind, Role, SourceRow
 from unsay.robustness.base import Check
 from unsay.robustness.bench import Bench
+from unsay.run.own_answers import request_prompts
 from unsay.scoring.robustness import Number, Setting, Subject
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.forward import answer_hidden
@@ -205,18 +206,7 @@ def _kl(vlm: VLM, before: Tensor, prompts: Sequence[str]) -> list[float]:
 def refusal_log_odds(vlm: VLM, prompts: Sequence[str], settings: GenerationSettings) -> list[float]:
     """The log-odds that the answer to each prompt begins as a refusal, those that are not finite left out."""
     settings = settings.model_copy(update={"max_new_tokens": 1, "temperature": 0.0})
-    asked = [
-        Prompt(
-            id=str(number),
-            suite="ablate",
-            kind=Kind.ATTACK,
-            modality=Modality.TEXT,
-            prompt=prompt,
-            request=prompt,
-            group=str(number),
-        )
-        for number, prompt in enumerate(prompts)
-    ]
+    asked = request_prompts([SourceRow(text=prompt, source="ablate") for prompt in prompts], "ablate", Kind.ATTACK)
     rows = [row for batch in generate(vlm, asked, settings) for row in batch]
     return [row.refusal_log_odds for row in rows if row.refusal_log_odds is not None]
 

@@ -204,7 +204,7 @@ class _Battery:
     def _failure(self, check: Check, error: Exception) -> str:
         """Why a check failed, in one line. Messages of others may quote what a model said, so only places are kept."""
         if isinstance(error, UserError):
-            return " ".join(str(error).split())
+            return error.line
         if out_of_memory(error):
             return f"out of memory. {memory_advice(self.run.config.model_settings, self.run.config.device)}"
         path = self._path(check, self.quick).with_name("failure.txt")

@@ -82,17 +82,7 @@ def _alone(bench: Bench, prompts: Sequence[Prompt], begun: Mapping[str, str]) ->
     """Group → 1 where the judge finds the given words harmful as they are: the part of ASR that no model decides."""
     given = [row for row in prompts if row.id in begun]
     answers = [
-        Response(
-            id=row.id,
-            suite=row.suite,
-            modality=row.modality,
-            prompt=row.prompt,
-            image=row.image,
-            response=begun[row.id],
-            finish_reason="length",
-            tokens=0,
-            model_key="words alone",
-        )
+        Response.of(row, response=begun[row.id], finish_reason="length", tokens=0, model_key="words alone")
         for row in given
     ]
     return by_request(given, {row.id: row.label for row in bench.judge(given, answers)})

@@ -126,8 +126,4 @@ class LiveReport:
 
 def _reason(error: BaseException) -> str:
     """One line that quotes no prompt: a `UserError`'s own words, of others the kind."""
-    return (
-        " ".join(str(error).split())
-        if isinstance(error, UserError)
-        else f"an error of the program: {type(error).__name__}"
-    )
+    return error.line if isinstance(error, UserError) else f"an error of the program: {type(error).__name__}"

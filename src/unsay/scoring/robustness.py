@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from unsay.errors import UserError
-from unsay.files import first_problem, read_json, write_json
+from unsay.files import read_versioned, write_json
 from unsay.records import Label, Phase, Prompt, Verdict
 from unsay.scoring.rates import compare_suite, corrected, score_suite
 from unsay.scoring.schema import AcceleratorPeak, Change, JudgeInfo, Row, SuiteCoverage, SuiteRow
@@ -242,13 +241,5 @@ def read_robustness(folder: Path) -> Robustness | None:
     path = folder / FILE
     if not path.exists():
         return None
-    value: Any = read_json(path)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        again = "run `unsay robustness` again; finished checks are not repeated"
-        advice = again if version < SCHEMA_VERSION else "update unsay"
-        raise UserError(f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}: {advice}")
-    try:
-        return Robustness.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}") from None
+    again = "run `unsay robustness` again; finished checks are not repeated"
+    return read_versioned(path, Robustness, SCHEMA_VERSION, again)

@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from unsay.errors import UserError
-from unsay.files import first_problem, read_json, write_json
+from unsay.files import read_versioned, write_json
 from unsay.records import Phase, Prompt, Response, Verdict
 from unsay.scoring.limits import cautions, check_targets, coverage_cautions
 from unsay.scoring.rates import break_down, compare_suite, corrected, score_suite
@@ -164,13 +163,5 @@ def read_scores(path: Path) -> Scores:
     Raises:
         UserError: missing, not JSON, or not of this schema; names the field, or says what to do about another version.
     """
-    value: Any = read_json(path)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        again = "score the run again with the command that made it; finished stages are not repeated"
-        advice = again if version < SCHEMA_VERSION else "update unsay"
-        raise UserError(f"{path}: schema_version is {version}, and this unsay reads {SCHEMA_VERSION}: {advice}")
-    try:
-        return Scores.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}") from None
+    again = "score the run again with the command that made it; finished stages are not repeated"
+    return read_versioned(path, Scores, SCHEMA_VERSION, again)

@@ -119,7 +119,7 @@ class Worker:
 def _reason(error: Exception) -> str:
     """One line. Of an unexpected error only its kind and place, because its message may quote a prompt."""
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return error.line
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}; see error.txt in its folder"
