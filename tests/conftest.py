@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from helpers import tiny
+from tests.helpers.unmeasured import unmeasured
 from unsay import cli
 from unsay.files import write_rows
 from unsay.models import VLM, load
@@ -61,9 +62,9 @@ def pocket_vlm(_pocket: VLM) -> VLM:
 
 @pytest.fixture(scope="module")
 def unmeasured_judge():
-    """The judge's agreement with people takes seconds to measure and is not needed here."""
+    """The judge's agreement with people is not measured."""
     patch = pytest.MonkeyPatch()
-    patch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
+    patch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     patch.setattr("unsay.run.environment.commit", lambda _folder: "0" * 40)  # somebody may commit meanwhile
     yield
     patch.undo()

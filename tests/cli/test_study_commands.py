@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from helpers import study_of_tiny, synthetic_study, tiny
+from tests.helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.files import write_rows
 
@@ -51,7 +52,7 @@ def test_mistakes_are_one_line_with_exit_code_2(run, tmp_path, arguments, needle
 
 
 def test_a_study_file_is_run_and_its_table_printed(run, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")  # measures for seconds what is of no account here
+    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     write_rows(tmp_path / "rows.jsonl", tiny.examples(12))
     study = study_of_tiny.study("pocket", "rows.jsonl", budget={}, seeds=[3], title="Two of a kind")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import tiny
+from tests.helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import RunConfig, parse_config
 from unsay.errors import UserError
@@ -22,7 +23,7 @@ from unsay.run.train import training_settings
 
 @pytest.fixture(autouse=True)
 def _unmeasured_judge(monkeypatch):
-    monkeypatch.delattr("unsay.judges.rules.RulesJudge.accuracy")
+    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
 
 
 # ------------------------------------------------------------------------------------------------------------ settings

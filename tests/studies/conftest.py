@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from helpers import study_of_tiny, tiny
+from tests.helpers.unmeasured import unmeasured
 from unsay.files import write_rows
 from unsay.studies import launcher, run_study
 
@@ -15,7 +16,7 @@ def finished(tiny_folder, tmp_path_factory):
     write_rows(folder / "examples.jsonl", tiny.examples(12))
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr("unsay.judges.rules.RulesJudge.accuracy", raising=False)
+        patch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
         patch.setattr("unsay.run.environment.commit", lambda _folder: "0" * 40)
         study = study_of_tiny.study(tiny_folder, folder / "examples.jsonl")
         result = run_study(study, folder / "out", launcher("sequential"), command="unsay study")

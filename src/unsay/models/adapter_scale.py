@@ -10,10 +10,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 
 from unsay.errors import UserError
 from unsay.files import read_json, write_text
+from unsay.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from unsay.models.vlm import VLM
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 
 
 class AdapterScale:
@@ -67,12 +65,12 @@ def write_scaled(adapter: Path, strength: float, folder: Path) -> None:
     """
     if not 0 < strength < float("inf"):
         raise UserError(f"--strength {strength:g}: give a number above 0; 0 is the original model")
-    settings = read_json(adapter / CONFIG)
+    settings = read_json(adapter / ADAPTER_CONFIG)
     if settings.get("peft_type") != "LORA" or settings.get("modules_to_save") or settings.get("bias") != "none":
         raise UserError(f"{adapter}: is more than LoRA, so a strength cannot be chosen: leave out --strength")
     settings["lora_alpha"] *= strength
     settings["alpha_pattern"] = {
         name: strength * alpha for name, alpha in (settings.get("alpha_pattern") or {}).items()
     }
-    shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
-    write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
+    shutil.copyfile(adapter / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
+    write_text(folder / ADAPTER_CONFIG, json.dumps(settings, indent=2) + "\n")

@@ -34,6 +34,9 @@ from unsay.models.layers import shared_layers
 from unsay.models.vision import picture_logits
 from unsay.models.vlm import VLM
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter in PEFT format."""
+
 SAVED = "base_model.model."
 """How PEFT begins the name of every weight of an adapter."""
 
@@ -104,9 +107,9 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         UserError: the folder holds no adapter, or the adapter does not fit the model, does not change it, or could not
             be detached again.
     """
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: no PEFT adapter there (adapter_config.json and adapter_model.safetensors)")
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file() or not (folder / ADAPTER_CONFIG).is_file():
+        raise UserError(f"{folder}: no PEFT adapter there ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS})")
     try:
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(weights)
@@ -158,13 +161,13 @@ def adapter_key(folder: Path) -> str:
 
     PEFT writes its sets in no fixed order, so lists are sorted first.
     """
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER_CONFIG)
     stable = {
         key: sorted(map(str, value)) if isinstance(value, list) else value
         for key, value in config.items()
         if key != "base_model_name_or_path"
     }
-    return content_key(file_key(folder / "adapter_model.safetensors"), stable)
+    return content_key(file_key(folder / ADAPTER_WEIGHTS), stable)
 
 
 def detach(vlm: VLM) -> VLM:

@@ -6,7 +6,6 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +22,7 @@ from unsay.playground.request import MAX_BYTES, MAX_WORDS, Question, drawn_url
 from unsay.playground.session import Line, Session
 from unsay.playground.speakers import MAX_STRENGTH
 from unsay.records import Kind, Prompt
+from unsay.reports.html import page_templates
 from unsay.suites import find_suite
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -125,16 +125,16 @@ async def _lines(answer: Generator[Line]) -> AsyncIterator[bytes]:
 
 
 def _page(session: Session) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unsay.playground", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("play.html.j2").render(
-        title=session.title,
-        names={phase.value: name for phase, name in session.names.items()},
-        examples=[_example(number, prompt) for number, prompt in enumerate(session.examples)],
-        max_strength=MAX_STRENGTH,
-        max_words=MAX_WORDS,
+    return (
+        page_templates("unsay.playground")
+        .get_template("play.html.j2")
+        .render(
+            title=session.title,
+            names={phase.value: name for phase, name in session.names.items()},
+            examples=[_example(number, prompt) for number, prompt in enumerate(session.examples)],
+            max_strength=MAX_STRENGTH,
+            max_words=MAX_WORDS,
+        )
     )
 
 

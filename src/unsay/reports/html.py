@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from pydantic import JsonValue
 
 from unsay.errors import UserError
@@ -104,10 +104,10 @@ def render(scores: Scores, extras: ReportInputs) -> str:
     return page.strip() + "\n"
 
 
-def page_templates() -> Environment:
-    """The templates of this room, with its ways to write numbers; whatever a page is given is escaped."""
+def page_templates(room: str = "unsay.reports") -> Environment:
+    """The templates of a room, with the parts and filters of reports. All that a page is given is escaped."""
     environment = Environment(
-        loader=PackageLoader("unsay.reports", "."),
+        loader=ChoiceLoader([PackageLoader(room, "."), PackageLoader("unsay.reports", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

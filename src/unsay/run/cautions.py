@@ -11,7 +11,7 @@ from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.methods.base import Companion, Needs
 from unsay.models.loading import load_skeleton
-from unsay.models.lora import weights_outside_language
+from unsay.models.lora import ADAPTER_WEIGHTS, weights_outside_language
 from unsay.records import Role
 from unsay.run.environment import weight_dtype
 from unsay.run.examples import TrainingExamples, fits_recipe
@@ -194,7 +194,7 @@ def vision_cautions(adapter: Path, model: str) -> list[Caution]:
     The names of the weights tell, so that no model is loaded. If the model's configuration can no longer be read, as
     after a cache was cleared, the caution says so: a finished evaluation must not fail because of that.
     """
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
+    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as weights:
         names = list(weights.keys())
     try:
         outside = weights_outside_language(load_skeleton(model), names)

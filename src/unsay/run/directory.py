@@ -20,7 +20,7 @@ from unsay.judges import Judge, build_judge
 from unsay.judges.base import Original
 from unsay.models import VLM, detach, load, load_adapter, model_key, resolved
 from unsay.models.loading import load_skeleton
-from unsay.models.lora import adapter_key
+from unsay.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_key
 from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Prompt
@@ -29,7 +29,7 @@ from unsay.run.live_report import LiveReport
 from unsay.scoring.robustness import FILE as ROBUSTNESS
 from unsay.stages import Progress, Silent, Stages
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 RESULTS = ("scores.json", "report.html", ROBUSTNESS)
 TRAINED = "stages/unlearn.json"
 """The record that the adapter in the directory belongs to its settings."""

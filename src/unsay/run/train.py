@@ -11,6 +11,7 @@ from unsay.data.source_choice import weights
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, write_json
 from unsay.methods import build_method
+from unsay.models.lora import ADAPTER_WEIGHTS
 from unsay.records import Role
 from unsay.run.cautions import training_note
 from unsay.run.directory import Adapter, Run
@@ -83,7 +84,7 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
 
     NaN or collapse before the first checkpoint, too little memory, or a lost process is a `UserError`.
     """
-    outputs = [run.adapter_folder / "adapter_model.safetensors", run.folder / "train" / "metrics.jsonl"]
+    outputs = [run.adapter_folder / ADAPTER_WEIGHTS, run.folder / "train" / "metrics.jsonl"]
     result_path = run.folder / "train" / "result.json"
 
     def work(spent: Spent) -> TrainedAdapter:

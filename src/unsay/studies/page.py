@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from unsay.files import write_text
-from unsay.reports import numbers
-from unsay.reports.html import flatten
+from unsay.reports.html import flatten, page_templates
 from unsay.studies import words
 from unsay.studies.figure import figure, tradeoffs
 from unsay.studies.schema import COHERENT, REFUSAL, StudyResult
@@ -22,7 +19,7 @@ def write_page(path: Path, result: StudyResult) -> Path:
 
 def render(result: StudyResult) -> str:
     """The page as text. It has numbers and names, no prompt and no answer, and loads nothing."""
-    template = _templates().get_template("study.html.j2")
+    template = page_templates("unsay.studies").get_template("study.html.j2")
     page = template.render(
         result=result,
         words=words,
@@ -42,17 +39,3 @@ def render(result: StudyResult) -> str:
         environment=flatten(result.environment),
     )
     return page.strip() + "\n"
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        # The stylesheet and the script are those of a run's report.
-        loader=ChoiceLoader([PackageLoader("unsay.studies", "."), PackageLoader("unsay.reports", ".")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("percent", "span", "count", "flops", "memory", "seconds", "p_value"):
-        environment.filters[name] = getattr(numbers, name)
-    return environment
