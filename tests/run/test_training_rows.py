@@ -1,17 +1,19 @@
 """A run on named sources: from their published files to the adapter, its card and its second start."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from helpers import published_sources, tiny
 from unsay import api
 from unsay.config import parse_config
+from unsay.data.recipe import OwnAnswer, RecipeSettings, forget_examples
 from unsay.data.sources import SOURCES
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.methods import build_method
-from unsay.records import Example, Role
+from unsay.records import Example, Role, SourceRow
 from unsay.run import export, training_rows
 from unsay.run.directory import Run
 from unsay.stages import Silent
@@ -177,6 +179,28 @@ def test_weights_decide_the_rows_of_a_step(data, tiny_folder, tmp_path):
     assert share[Role.REFUSE] == pytest.approx(0.5, abs=0.01)
     with pytest.raises(UserError, match=r"data\.forget: no forget examples from 'none'; known are heavy, light"):
         steps_of(rows, build_method("textual-unlearning").needs, train, {Role.FORGET: {"none": 1}})
+
+
+def test_answers_that_another_way_drew_out_are_drawn_by_the_weight_of_their_source():
+    def own(request, way):
+        return OwnAnswer(request=request, answer=f"[answer to {request}]", complete=True, way=way)
+
+    ways = {"heavy": ["words", "prefill", "templates", "samples"], "light": ["figstep", "prefill"]}
+    requests = {f"[{source} {way}]": (source, way) for source, found in ways.items() for way in found}
+    rows = [SourceRow(text=request, source=source) for request, (source, _) in requests.items()]
+    answers = [own(request, way) for request, (_, way) in requests.items()]
+    forget = forget_examples(rows, answers, RecipeSettings(), 0, source=None)
+    assert {row.source for row in forget if row.request == "[light figstep]"} == {"light, figstep"}
+    others = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
+    train = TrainSettings(steps=100, batch=BatchSettings(forget=2, refuse=2, retain=2))
+    needs = build_method("textual-unlearning").needs
+    steps = steps_of([*forget, *others], needs, train, {Role.FORGET: {"heavy": 1, "light": 3}})
+    drawn = Counter(row.request for step in steps for row in step if row.role is Role.FORGET)
+    assert drawn.keys() == requests.keys()
+    light = sum(count for request, count in drawn.items() if requests[request][0] == "light")
+    assert light / drawn.total() == pytest.approx(0.75, abs=0.1)
+    with pytest.raises(UserError, match=r"no forget examples from 'none'; known are heavy, light$"):
+        steps_of([*forget, *others], needs, train, {Role.FORGET: {"none": 1}})
 
 
 @pytest.mark.pocket

@@ -175,6 +175,11 @@ def forget_examples(
     return examples
 
 
+def bare_source(example: Example) -> str:
+    """The source of an example, without the way that drew a forget answer out of the model."""
+    return example.source.split(", ")[0] if example.role is Role.FORGET else example.source
+
+
 def _given(row: SourceRow) -> list[OwnAnswer]:
     """The harmful answers that the row's source has."""
     return [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from unsay.data.recipe import bare_source
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.methods import METHODS, build_method, method_version
@@ -24,6 +25,8 @@ from unsay.training.pairing import Pairs, in_turn_forever
 from unsay.training.settings import TrainSettings
 
 BENT = "train.adversarial.layers"
+MIXING = 2
+"""Version of how forget and refuse rows are drawn by shares: raised by hand when the same shares draw other rows."""
 LATER = ("subject", "prefix")
 """Fields of an example that came after keys that must stay what they are."""
 
@@ -131,9 +134,8 @@ def plan_training(
         if sharded:
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]
-    key = content_key(
-        key, *([mixes] if mixes else []), type(method).__name__, method_version(method), settings.decisive(), contents
-    )
+    mixed = [[MIXING, mixes]] if mixes else []
+    key = content_key(key, *mixed, type(method).__name__, method_version(method), settings.decisive(), contents)
     return TrainingPlan(method, settings, tuple(examples), tuple(probe), steps, key)
 
 
@@ -217,20 +219,21 @@ def _paired(rows: Sequence[Example], pairs: Pairs) -> list[Example]:
 def _mixed_forever(
     pool: Sequence[Example], mix: Mapping[str, float], rng: random.Random, setting: str
 ) -> Iterator[Example]:
-    known = {example.source for example in pool}
+    """Rows by the shares of their sources (source → share), within a source each once before any twice."""
+    by_source: dict[str, list[Example]] = {}
+    for example in pool:
+        by_source.setdefault(bare_source(example), []).append(example)
     for source in mix:
-        if source not in known:
+        if source not in by_source:
             role = pool[0].role.value
-            raise UserError(f"{setting}: no {role} examples from '{source}'; known are {', '.join(sorted(known))}")
+            raise UserError(f"{setting}: no {role} examples from '{source}'; known are {', '.join(sorted(by_source))}")
     sources = [source for source, share in mix.items() if share > 0]
     if not sources:
         raise UserError(f"{setting}: every share is 0")
     shares = [mix[source] for source in sources]
-    by_source = {
-        source: shuffled_forever([example for example in pool if example.source == source], rng) for source in sources
-    }
+    rows = {source: shuffled_forever(by_source[source], rng) for source in sources}
     while True:
-        yield next(by_source[rng.choices(sources, shares)[0]])
+        yield next(rows[rng.choices(sources, shares)[0]])
 
 
 def _check_batch_split(needs: Needs, settings: TrainSettings, processes: int) -> None:
