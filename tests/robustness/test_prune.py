@@ -5,6 +5,7 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
+from unsay.files import write_rows
 from unsay.records import Role
 from unsay.robustness import prune
 from unsay.robustness.finetuning import rows_of
@@ -88,6 +89,26 @@ def test_both_scores_are_tried_on_both_subjects_with_utility_beside_them(attack)
                 assert result.number("loss", subject, setting=setting).value > 0
             assert result.outcome(subject, "advbench-figstep", {"score": "wanda", "percent": percent}).counts.n == 2
     assert result.number("loss", Subject.UNLEARNED, setting=setting).from_reference is not None
+
+
+def test_the_loss_on_held_out_answers_is_that_of_the_tokens_that_teach(tiny_vlm, unlearned, attack, monkeypatch):
+    """A cut answer has no end, and of a begun one only the rest counts; by hand from the whole model's logits."""
+    whole, cut, begun = (row for row in tiny.examples(3) if row.role is Role.RETAIN)
+    cut = cut.model_copy(update={"complete": False})
+    begun = begun.model_copy(update={"prefix": "The heron, ", "complete": False})
+    write_rows(unlearned / "train" / "probe.jsonl", [whole, cut, begun])
+    monkeypatch.setattr(prune, "PERCENT", (10,))
+    monkeypatch.setattr(prune, "by_magnitude", lambda *_: None)
+    setting = {"score": "magnitude", "percent": 10}
+    values = attack(prune.CHECK, quick=False).number("loss", Subject.REFERENCE, setting=setting).values
+    for row in (whole, cut, begun):
+        given, answer = tiny_vlm.encode_continuation(row.prefix or "", row.answer)
+        answer = answer if row.complete else answer[: -len(tiny_vlm.answer_end)]
+        prompt = [*tiny_vlm.encode_prompt(row.prompt), *given]
+        with torch.no_grad():
+            logits = tiny_vlm.base(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+        by_hand = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(answer))
+        assert values[row.id] == pytest.approx(float(by_hand), rel=1e-4)
 
 
 def test_a_run_whose_retain_examples_are_all_pictures_is_refused():

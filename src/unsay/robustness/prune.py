@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from unsay.errors import UserError
 from unsay.files import read_rows
 from unsay.models import VLM
-from unsay.records import Example, Kind, Modality, Prompt, Role
+from unsay.records import Example, Role
 from unsay.robustness.base import Check
 from unsay.robustness.bench import BENIGN, WORDS, Bench
 from unsay.robustness.finetuning import rows_of
 from unsay.robustness.weights import changing
 from unsay.scoring.robustness import Number, Setting, Subject
 from unsay.training.encode import Encoded, collate
-from unsay.training.likelihood import answer_losses
+from unsay.training.likelihood import row_losses
 
 PERCENT = (10, 30, 50)
 CALIBRATION = 32
@@ -101,7 +101,7 @@ def _run(bench: Bench) -> Iterable[Number]:
     words = {name: bench.suites[name] for name in (WORDS, BENIGN)}
     asked = {"magnitude": words, "wanda": {**bench.attacks, BENIGN: bench.suites[BENIGN]}}
     bench.expect(len(Subject) * len(PERCENT) * sum(map(len, asked.values())))
-    calibration = ordinary(bench.examples(Role.RETAIN), bench.seed)
+    calibration, probe = ordinary(bench.examples(Role.RETAIN), bench.seed), held_out(bench)
     losses: dict[tuple[str, int, Subject], dict[str, float]] = {}
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
         model = cache(partial(bench.merged, subject))
@@ -111,7 +111,7 @@ def _run(bench: Bench) -> Iterable[Number]:
                 with ExitStack() as asking:
                     pruned = cache(partial(_pruned, model, score, percent / 100, calibration, asking))
                     bench.measure(subject, setting, pruned, suites)
-                    losses[score, percent, subject] = _losses(pruned(), _held_out(bench))
+                    losses[score, percent, subject], _tokens = row_losses(pruned(), rows_of(pruned(), probe))
         del model, pruned  # one model in memory
     return [
         bench.number(
@@ -154,28 +154,10 @@ def ordinary(retain: Sequence[Example], seed: int) -> list[Example]:
     return plain[:CALIBRATION]
 
 
-def _held_out(bench: Bench) -> list[Prompt]:
-    """The run's probe, ordinary examples that no training saw, as questions with a right answer."""
+def held_out(bench: Bench) -> list[Example]:
+    """The run's probe: ordinary examples in words that no training saw."""
     rows = read_rows(bench.run.folder / "train" / "probe.jsonl", Example)
-    return [
-        Prompt(
-            id=row.id,
-            suite="probe",
-            kind=Kind.UTILITY,
-            modality=Modality.TEXT,
-            prompt=row.prompt,
-            request=row.prompt,
-            group=row.id,
-            reference=row.answer,
-        )
-        for row in rows
-        if row.image is None
-    ]
-
-
-def _losses(vlm: VLM, prompts: Sequence[Prompt]) -> dict[str, float]:
-    values, _tokens = answer_losses(vlm, prompts)
-    return {prompt.id: value for prompt, value in zip(prompts, values, strict=True)}
+    return [row for row in rows if row.image is None]
 
 
 CHECK = Check(
@@ -183,7 +165,7 @@ CHECK = Check(
     title="Cut off the weights that ordinary use does not need",
     setting="10, 30 and 50 % of the language model's weights, by magnitude and by Wanda on 32 ordinary examples",
     source="arXiv 2402.05162, 2306.11695",
-    version=1,
+    version=2,
     run=_run,
     axis="percent",
 )

@@ -28,8 +28,13 @@ def answer_losses(vlm: VLM, prompts: Sequence[Prompt], progress: Progress | None
         One loss per prompt, in order, and the number of tokens that passed the model.
     """
     rows = [_encoded(vlm, p, p.id, p.reference or "", TrainSettings().max_answer_tokens) for p in prompts]
-    losses, tokens = _by_id(vlm, rows, lambda view: view.cross_entropy(), progress)
+    losses, tokens = row_losses(vlm, rows, progress)
     return [losses[prompt.id] for prompt in prompts], tokens
+
+
+def row_losses(vlm: VLM, rows: Sequence[Encoded], progress: Progress | None = None) -> tuple[dict[str, float], int]:
+    """Mean negative log-probability per scored token of each retain row, by its id, in nats; and the tokens read."""
+    return _by_id(vlm, rows, lambda view: view.cross_entropy(), progress)
 
 
 def choice_scores(
