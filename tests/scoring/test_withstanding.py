@@ -45,3 +45,26 @@ def test_a_numbers_value_is_the_mean_of_its_requests():
 def test_every_headline_is_of_another_check_and_another_name():
     assert len({row.check for row in HEADLINES.values()}) == len(HEADLINES)
     assert len({row.title for row in HEADLINES.values()}) == len(HEADLINES)
+
+
+def test_numbers_that_are_no_rates_have_intervals_in_their_own_unit():
+    """Six differences of one sign, all between 0 and 1, but nats: Wilson's bound for shares has no say."""
+    values = dict(zip("abcdef", (0.11, 0.12, 0.13, 0.14, 0.15, 0.16), strict=True))
+    reference = dict.fromkeys(values, 0.02)
+
+    def row(scale, unit="nats"):
+        return score_number(
+            "loss", U, {name: scale * nats for name, nats in values.items()},
+            reference={name: scale * nats for name, nats in reference.items()}, unit=unit,
+        )  # fmt: skip
+
+    one, ten = row(1), row(10)
+    for small, large in ((one.interval, ten.interval), (one.from_reference_interval, ten.from_reference_interval)):
+        assert (large.low, large.high) == pytest.approx((10 * small.low, 10 * small.high))
+    assert 0.11 <= one.interval.low < one.value < one.interval.high <= 0.16
+    assert 0 < 0.09 <= one.from_reference_interval.low
+    as_shares = row(1, "rate")
+    assert as_shares.interval.high > 0.4
+    assert as_shares.from_reference_interval.low < 0
+    alone = score_number("loss", U, {"a": 0.5}, reference={"a": 0.25}, unit="nats")
+    assert (alone.interval, alone.from_reference, alone.from_reference_interval) == (None, 0.25, None)

@@ -315,7 +315,7 @@ CHECK = Check(
     setting="PGD within 8, 16, 32 of 255 levels, on one picture for all requests and on the requests' own; controls: "
     "noise of the same size, a white picture",
     source="arXiv 2306.13213",
-    version=1,
+    version=2,
     run=run,
     axis="epsilon",
 )

@@ -12,7 +12,7 @@ from unsay.records import Label, Phase, Prompt, Verdict
 from unsay.scoring.rates import compare_suite, corrected, score_suite
 from unsay.scoring.schema import AcceleratorPeak, Change, JudgeInfo, Row, SuiteCoverage, SuiteRow
 from unsay.scoring.subsets import plain_title
-from unsay.statistics import Interval, difference_interval, mean_interval
+from unsay.statistics import Interval, difference_interval, mean_interval, resampled_mean
 
 SCHEMA_VERSION = 1
 
@@ -205,12 +205,22 @@ def score_number(
     unit: str = "rate",
     seed: int = 0,
 ) -> Number:
-    """The mean of one value per request (group → value), with its interval and its difference from the reference's."""
+    """The mean of one value per request (group → value), with its interval and its difference from the reference's.
+
+    Intervals of rates are no shorter than few requests allow; those of other units are plain bootstraps over requests,
+    and one request has none.
+    """
     groups = sorted(values)
     numbers = [values[group] for group in groups]
     reference = reference if subject is Subject.UNLEARNED else None
     shared = sorted(values.keys() & (reference or {}).keys())
     differences = [values[group] - (reference or {})[group] for group in shared]
+    if unit == "rate":
+        interval = mean_interval(numbers, groups, seed=seed)
+        of_difference = difference_interval(differences, shared, seed=seed) if differences else None
+    else:
+        interval = resampled_mean(numbers, groups, seed=seed).interval if len(numbers) > 1 else None
+        of_difference = resampled_mean(differences, shared, seed=seed).interval if len(differences) > 1 else None
     return Number(
         name=name,
         subject=subject,
@@ -219,11 +229,11 @@ def score_number(
         title=title or plain_title(name),
         unit=unit,
         value=sum(numbers) / len(numbers) if numbers else None,
-        interval=mean_interval(numbers, groups, seed=seed),
+        interval=interval,
         n=len(numbers),
         values={group: values[group] for group in groups},
         from_reference=sum(differences) / len(differences) if differences else None,
-        from_reference_interval=difference_interval(differences, shared, seed=seed) if differences else None,
+        from_reference_interval=of_difference,
     )
 
 
