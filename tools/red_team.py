@@ -54,13 +54,13 @@ def settings(model: Path, requests: int, ways: Sequence[str] = tuple(WAYS)) -> R
         "checkpoint_every": 20,
         "stop": {"probe_every": 20, "max_probe_kl": 1.0},
     }
-    method = {"forget_weight": 0.5, "refuse_weight": 1.35, "retain_weight": 1.1, "decision_weight": 0.8}
+    method = {"forget_weight": 0.5, "refuse_weight": 1.35, "retain_weight": 2.4, "decision_weight": 1.5}
     evaluation = {"suites": SUITES, "limit": 40, "generation": {"max_new_tokens": 32}}
     return RunConfig.model_validate(
         {
             "model": str(model),
             "model_settings": {"dtype": "fastest"},
-            "method_settings": method | {"forget_cap": 5.0},
+            "method_settings": method | {"forget_cap": 3.0},
             "data": data,
             "train": train,
             "evaluation": evaluation,
