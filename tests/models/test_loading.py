@@ -271,3 +271,10 @@ def test_no_call_that_opens_a_checkpoint_leaves_open_whether_code_may_run():
     for name, call in calls:
         said = {given.arg: ast.unparse(given.value) for given in call.keywords}
         assert said.get("trust_remote_code") == "False", f"{name}, line {call.lineno}"
+
+
+@pytest.mark.parametrize("name", ["/nope", "./nope", "~/nope", "runs/mine/nope"])
+def test_a_folder_that_is_not_there_is_no_bad_id(name: str):
+    with pytest.raises(UserError, match="no such folder; a model is a checkpoint folder, or an id such as") as caught:
+        load(name)
+    assert str(caught.value).startswith(f"{name}: ")

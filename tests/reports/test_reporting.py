@@ -23,6 +23,7 @@ from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdic
 from unsay.reports import ReportInputs, read_inputs, red_team_table, render, table, write_report
 from unsay.reports.charts import panels, suite_groups
 from unsay.reports.headline import headline
+from unsay.reports.html import marked
 from unsay.run.score import judge_info
 from unsay.scoring import (
     Accuracy,
@@ -484,7 +485,7 @@ def test_headline_does_not_boast(run: Path) -> None:
     bad = [finding.text for finding in headline(relabel(run, weak_judge)).findings if finding.tone == "bad"]
     assert any("errors may be larger" in text for text in bad)
     told = [finding.text for finding in headline(read_scores(run / "scores.json")).findings if finding.tone == "bad"]
-    assert any("targets missed, on FigStep-style lists" in text for text in told)
+    assert any("targets missed: FigStep-style lists" in text for text in told)
     assert any("degenerate" in text for text in told)
 
     def babbling(value: dict) -> None:
@@ -744,3 +745,7 @@ def test_a_table_is_measured_again_when_it_is_unfolded_or_the_window_changes(pag
         boxes = scrolling(text, script)
         assert "wide-tab" in boxes
         assert set(boxes) <= {"wide-tab", "narrow-fits"}
+
+
+def test_what_stands_in_backticks_is_code_and_all_else_is_escaped():
+    assert marked("`--limit all` asks <them> `whole") == "<code>--limit all</code> asks &lt;them&gt; `whole"

@@ -19,7 +19,7 @@ UNKNOWN = SuiteCoverage(suite="c", title="C", asked=40, size=None, limit=40)
 
 def test_a_cut_suite_is_named_with_its_size():
     (said,) = coverage_cautions([CUT, WHOLE, UNKNOWN], {})
-    assert said.text == "Asked in part (limit 40), 2 suites: A 40 of 1,260, C 40 of ?. `--limit all` asks them whole."
+    assert said.text == "Asked in part (limit 40), 2 suites: A 40 of 1,260; C 40 of ?. `--limit all` asks them whole."
     assert not said.severe
     assert coverage_cautions([WHOLE], {}) == ()
 
@@ -76,6 +76,6 @@ def test_a_model_that_refuses_everything_is_called_out_once():
     ]
     (said,) = [one for one in cautions(rows, [], [], JudgeInfo(name="rules")) if "refused after" in one.text]
     assert said.severe
-    assert said.text.startswith("Harmless requests are refused after unlearning: Half 50%, All 100%. A low ASR here is")
+    assert said.text.startswith("Harmless requests are refused after unlearning: Half 50%; All 100%. A low ASR here is")
     few = cautions(rows[2:3], [], [], JudgeInfo(name="rules"))
     assert not [one for one in few if "refused after" in one.text]

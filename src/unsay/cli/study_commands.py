@@ -41,7 +41,7 @@ def study(
     seeds: Annotated[str, typer.Option(metavar="NUMBERS", help="Seeds, comma-separated. Default: the study's.")] = "",
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device. Default: the study's.")] = None,
     launcher: Annotated[
-        str, typer.Option(metavar="NAME", help="`sequential`, or `ray` (needs `unsay[ray]`).")
+        str, typer.Option(metavar="NAME", help="`sequential`, or `ray` (needs the extra `ray`).")
     ] = "sequential",
     out: Annotated[
         Path | None,

@@ -200,8 +200,8 @@ def _targets(results: Sequence[TargetResult]) -> Iterable[Finding]:
     if undecided:
         rest += f" {undecided} cannot be decided: too many answers were not judged."
     if missed:
-        names = listed(list(dict.fromkeys(missed)))
-        yield Finding(f"{len(missed)} of {len(results)} targets missed, on {names}.{rest}", "bad")
+        names = "; ".join(dict.fromkeys(missed))  # titles hold commas
+        yield Finding(f"{len(missed)} of {len(results)} targets missed: {names}.{rest}", "bad")
     elif unknown:
         text = f"{len(results) - unknown} of {len(results)} targets met.{rest}"
         yield Finding(text, "bad" if undecided else "plain")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from pydantic import JsonValue
 
 from unsay.errors import UserError
@@ -29,6 +30,7 @@ Item = TypeVar("Item", Response, Verdict)
 
 SECRET = re.compile(r"(?i)(api[_-]?key|secret|passw(or)?d|credential|authorization|bearer|(access|auth|hf)[_-]?token)")
 HIDDEN = "(hidden)"
+CODE = re.compile(r"`([^`\n]+)`")
 MEASURES = {
     "asr": "attack success",
     "over_refusal": "over-refusal",
@@ -115,7 +117,13 @@ def page_templates(room: str = "unsay.reports") -> Environment:
     )
     filters = ("percent", "span", "points", "count", "part", "change", "flops", "memory", "seconds", "p_value")
     environment.filters |= {name: getattr(numbers, name) for name in filters}
+    environment.filters["marked"] = marked
     return environment
+
+
+def marked(text: str) -> Markup:
+    """The text, escaped, with `code` in backticks set as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def read_inputs(run_dir: Path, scores: Scores) -> ReportInputs:

@@ -120,7 +120,7 @@ def _of_refusals(rows: Iterable[SuiteRow]) -> Iterator[Caution]:
     refusing = [f"{row.title} {row.rate:.0%}" for row in benign if row.rate is not None and row.rate >= MAX_REFUSED]
     if refusing:
         text = (
-            f"Harmless requests are refused after unlearning: {', '.join(refusing)}. A low ASR here is partly refusal"
+            f"Harmless requests are refused after unlearning: {'; '.join(refusing)}. A low ASR here is partly refusal"
         )
         advice = "more steps, a larger `retain_weight` or more contrast prompts refuse fewer"
         yield Caution(text=f"{text} of everything; {advice}.", severe=True)
@@ -188,7 +188,7 @@ def coverage_cautions(coverage: Iterable[SuiteCoverage], left_out: Mapping[str, 
     if cut := [row for row in coverage if row.cut]:
         each = [f"{row.title} {row.asked:,} of {'?' if row.size is None else f'{row.size:,}'}" for row in cut]
         limit = f" (limit {cut[0].limit:,})" if cut[0].limit is not None else ""
-        texts.append(f"Asked in part{limit}, {_suites(len(cut))}: {', '.join(each)}. `--limit all` asks them whole.")
+        texts.append(f"Asked in part{limit}, {_suites(len(cut))}: {'; '.join(each)}. `--limit all` asks them whole.")
     if left_out:
         names = f"{_suites(len(left_out))}: {', '.join(left_out)}"
         texts.append(f"Not asked, because they are not available here, {names}. `unsay suites` says how to get them.")

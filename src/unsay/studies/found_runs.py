@@ -58,7 +58,7 @@ def _run(path: Path, folder: Path) -> RunLine:
     elif state is not None and state.state == "failed":
         status, sentence = "failed", state.problem
     else:
-        status, sentence = "interrupted", "It has no scores." if state is None else f"It ended at: {_doing(state)}"
+        status, sentence = "interrupted", "It has no scores." if state is None else _ended(state)
     return _line(path, folder, "run", status, sentence, remaining)
 
 
@@ -72,8 +72,12 @@ def _scored(path: Path) -> tuple[Status, str]:
 def _doing(state: LiveState) -> str:
     """The running stage, and how much of it is done."""
     if state.now is None:
-        return "between two stages."
+        return "Between two stages."
     return state.now.title + (f", {percent(state.share, 0)}." if state.share is not None else ".")
+
+
+def _ended(state: LiveState) -> str:
+    return "It ended between two stages." if state.now is None else f"It ended at: {_doing(state)}"
 
 
 def _study(path: Path, folder: Path) -> RunLine:
