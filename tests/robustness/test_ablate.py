@@ -5,6 +5,7 @@ import torch
 
 from helpers import tiny
 from unsay.errors import UserError
+from unsay.files import write_rows
 from unsay.generation import GenerationSettings
 from unsay.models.layers import recording_blocks
 from unsay.records import Role
@@ -175,6 +176,12 @@ def test_both_subjects_lose_a_direction_of_their_own(attack, monkeypatch):
         assert result.number("kl", subject).value >= 0
         assert 0 <= result.number("block", subject).value < 4
         assert result.number("position", subject).value < 0
+
+
+def test_a_run_without_refuse_examples_has_harmful_prompts_all_the_same(attack, unlearned, monkeypatch):
+    monkeypatch.setattr(ablate, "MOST_KL", 100.0)
+    write_rows(unlearned / "train/examples.jsonl", [row for row in tiny.examples(12) if row.role is not Role.REFUSE])
+    assert attack(ablate.CHECK, quick=False).number("kl", Subject.UNLEARNED).value >= 0
 
 
 def test_where_no_direction_will_do_nothing_is_asked_and_a_note_says_so(attack, monkeypatch):

@@ -15,7 +15,7 @@ refused; an attacker need not care. Candidates far from the limit on the first p
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product, takewhile
 from typing import Any
@@ -236,7 +236,9 @@ def prompts_of(harmful: Iterable[Example], harmless: Iterable[Example], seed: in
 
 def _run(bench: Bench) -> Iterable[Number]:
     bench.expect(len(Subject) * len(bench.attacks))
-    harmful = [row for role in (Role.FORGET, Role.REFUSE) for row in bench.examples(role)]
+    harmful = bench.examples(Role.FORGET)
+    with suppress(UserError):  # methods such as npo need no refusals
+        harmful += bench.examples(Role.REFUSE)
     fit, choosing = prompts_of(harmful, bench.examples(Role.RETAIN), bench.seed).split()
     numbers = []
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
