@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from helpers import tiny
+from helpers.families.gemma import gemma3
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.generation import GenerationSettings
+from unsay.models import load
 from unsay.models.layers import recording_blocks
 from unsay.records import Role
 from unsay.robustness import ablate
@@ -50,6 +52,30 @@ def test_nothing_in_the_stream_has_a_part_along_the_direction(any_vlm, direction
     with torch.no_grad(), recording_blocks(any_vlm, numbers) as again:
         any_vlm.decoder(input_ids=ids)
     assert all(torch.equal(one[0], other[0]) for one, other in zip(before, again, strict=True))
+
+
+def test_norms_that_stand_between_a_part_and_the_stream_put_nothing_back(direction, tmp_path):
+    """Gemma 3 adds what its parts wrote through norms, and a trained norm scales each number apart."""
+    gemma3(tmp_path / "gemma3")
+    vlm = load(str(tmp_path / "gemma3"))
+    generator = torch.Generator().manual_seed(1)
+    for layer in vlm.layers:
+        for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+            norm.weight.data = torch.randn(32, generator=generator)
+    read = []  # by each feed-forward part's own norm
+    for layer in vlm.layers:
+        layer.pre_feedforward_layernorm.register_forward_pre_hook(
+            lambda _norm, inputs: read.append(inputs[0] @ direction)
+        )
+    ids = torch.tensor([vlm.encode_prompt("Say hello.")])
+    with torch.no_grad():
+        vlm.decoder(input_ids=ids)
+        with ablate.ablated(vlm, direction):
+            vlm.decoder(input_ids=ids)
+    along = [float(part.abs().max()) for part in read]
+    assert len(along) == 2 * len(vlm.layers)
+    assert min(along[: len(vlm.layers)]) > 0.1
+    assert max(along[len(vlm.layers) :]) < 1e-4
 
 
 def test_hooks_do_what_changed_weights_do(tiny_vlm, direction):

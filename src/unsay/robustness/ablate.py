@@ -5,6 +5,9 @@ one position behind the request and behind one block, is taken out of all that i
 
     x ← x − r̂ r̂ᵀ x        before and behind every block, and behind its attention and its feed-forward part
 
+and behind the norms through which some families add what a part wrote to the stream (Gemma 3): they scale each number
+apart, which puts the direction back.
+
 Weights are left alone: hooks also clean what a picture brings in. The direction is each subject's own. There is a
 candidate behind each of the first 80 % of the blocks for each token that the chat template puts behind the request. Of
 those that keep the KL at the first token on other harmless prompts at 0.1 nats or less, the one is taken that leaves
@@ -93,12 +96,14 @@ def without(states: Tensor, direction: Tensor) -> Tensor:
 @contextmanager
 def ablated(vlm: VLM, direction: Tensor) -> Iterator[VLM]:
     """Within this context nothing in the residual stream has a part along the direction, [H], of length 1."""
-    hooks = []
+    hooks, written = [], Written()
     for block in vlm.layers:
         hooks.append(block.register_forward_pre_hook(_cleaning_input(direction), with_kwargs=True))
-        # Of a block's parts, those with linears write into the stream; norms only read it.
-        writers = [part for part in block.children() if any(isinstance(inner, nn.Linear) for inner in part.modules())]
-        hooks += [part.register_forward_hook(_cleaning_output(direction)) for part in (*writers, block)]
+        # Of a block's parts, those with linears write; norms read the stream, or stand between such a part and it.
+        for part in block.children():
+            writes = any(isinstance(inner, nn.Linear) for inner in part.modules())
+            hooks.append(part.register_forward_hook(_cleaning_output(direction, written, writes)))
+        hooks.append(block.register_forward_hook(_cleaning_output(direction, written, True)))
     try:
         yield vlm
     finally:
@@ -118,11 +123,22 @@ def _cleaning_input(direction: Tensor) -> Any:
     return hook
 
 
-def _cleaning_output(direction: Tensor) -> Any:
-    def hook(_part: nn.Module, _inputs: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (without(output[0], direction.to(output[0].device)), *output[1:])
-        return without(output, direction.to(output.device))
+@dataclass
+class Written:
+    """What a part of a block has written last, cleaned; whoever reads it stands between that part and the stream."""
+
+    states: Tensor | None = None
+
+
+def _cleaning_output(direction: Tensor, written: Written, writes: bool) -> Any:
+    """A hook for a part that writes, or for a norm, whose output is cleaned if it has read what was written last."""
+
+    def hook(_part: nn.Module, inputs: Any, output: Any) -> Any:
+        if not writes and not (inputs and inputs[0] is written.states):
+            return output
+        states = output[0] if isinstance(output, tuple) else output
+        written.states = without(states, direction.to(states.device))
+        return (written.states, *output[1:]) if isinstance(output, tuple) else written.states
 
     return hook
 
@@ -284,6 +300,6 @@ CHECK = Check(
     setting="difference of means over 128 harmful and 128 harmless prompts, chosen by 32 and 32 among the first 80 % "
     "of the blocks at KL ≤ 0.1",
     source="arXiv 2406.11717",
-    version=2,
+    version=3,
     run=_run,
 )
