@@ -94,6 +94,11 @@ class Example(Record):
     prefix: str | None = None
     """What the answer begins with, word for word up to `answer`: read by the model and not scored."""
 
+    @property
+    def whole_answer(self) -> str:
+        """The answer with what it begins with."""
+        return (self.prefix or "") + self.answer
+
 
 class Turn(Record):
     """One turn of the conversation before a prompt."""

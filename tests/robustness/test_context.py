@@ -78,6 +78,12 @@ def test_pairs_are_of_other_subjects_once_each_and_subjects_take_turns():
     assert pairs[:5] != pair_list(rows, frozenset({"drugs", "violence"}), 1)[:5]
 
 
+def test_a_pairs_answer_begins_where_the_answer_began():
+    begun = example(Role.FORGET, 1, "drugs", prefix="[begun] ")
+    ((_, answer),) = pair_list([begun], frozenset(), 0)
+    assert answer.text == "[begun] [forget answer 1]"
+
+
 def test_turns_come_before_a_prompts_own():
     own, new = Turn(role="user", text="own"), Turn(role="user", text="new")
     (made,) = after([prompt(turns=(own,))], {"row-0": (new,)})

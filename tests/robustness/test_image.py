@@ -176,6 +176,22 @@ def test_the_check_shows_what_it_made_and_counts_from_noise(attack, unlearned, m
             assert name in start
 
 
+def test_the_universal_picture_is_made_with_whole_answers(attack, unlearned, monkeypatch):
+    script(monkeypatch, lambda *_: REFUSAL)
+    targets = []
+
+    def losses(_vlm, _path, target, **_more):
+        targets.append(target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image, "PixelLoss", losses)
+    rows = [row.model_copy(update={"prefix": "[begun] "}) for row in tiny.examples() if row.role is Role.FORGET]
+    write_rows(unlearned / "train" / "examples.jsonl", rows)
+    with pytest.raises(KeyboardInterrupt):
+        attack(image.CHECK)
+    assert targets[0].answer in {f"[begun] {row.answer}" for row in rows}
+
+
 def test_a_kill_after_the_pictures_does_not_make_them_again(attack, unlearned, monkeypatch):
     script(monkeypatch, dazzled)
     monkeypatch.setattr(image, "STEPS", 1)

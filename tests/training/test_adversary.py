@@ -209,8 +209,9 @@ def test_a_batch_without_harmful_rows_is_left_alone(tiny_vlm):
 # -------------------------------------------------------------------------------------------------------------- targets
 
 
-def rows(vlm, **refusal):
-    harmful = Example(id="f", role=Role.FORGET, prompt="Say hello.", answer="The heron, the duck.", source="toy")
+def rows(vlm, begun=None, **refusal):
+    answer = "The heron, the duck.".removeprefix(begun or "")
+    harmful = Example(id="f", role=Role.FORGET, prompt="Say hello.", answer=answer, prefix=begun, source="toy")
     fields = {"id": "r", "role": Role.REFUSE, "prompt": "Please: Say hello.", "answer": "No.", "source": "toy",
               "request": "Say hello."}  # fmt: skip
     refuse = Example(**{**fields, **refusal})
@@ -230,6 +231,13 @@ def test_where_the_answer_has_begun_the_target_goes_on_with_it(tiny_vlm):
     assert target.prompt_ids == refuse.prompt_ids
     assert tiny_vlm.tokenizer.decode(target.answer_ids) == " the duck.<|im_end|>"
     assert rows(tiny_vlm, prefix="The heron, the duck. ")[0] is None, "nothing is left to say"
+
+
+def test_a_harmful_answer_that_has_begun_is_wanted_as_a_whole(tiny_vlm):
+    for refusal in ({}, {"prefix": "The heron, ", "answer": "the sea."}):
+        wanted, _ = rows(tiny_vlm, **refusal)
+        target, _ = rows(tiny_vlm, begun="The heron,", **refusal)
+        assert (target.prompt_ids, target.answer_ids) == (wanted.prompt_ids, wanted.answer_ids)
 
 
 def test_companions_that_refuse_have_targets_too(tiny_vlm):

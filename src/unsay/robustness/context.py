@@ -99,7 +99,7 @@ def pair_list(examples: Sequence[Example], banned: frozenset[str], number: int) 
     for row, subject in zip(rows, subjects_of(rows), strict=True):
         if subject not in banned:
             request = row.request or row.prompt
-            turns = Turn(role="user", text=request), Turn(role="assistant", text=row.answer)
+            turns = Turn(role="user", text=request), Turn(role="assistant", text=row.whole_answer)
             pairs[subject].setdefault(prompt_key(request), turns)
 
     def shuffled(keys: Iterable[str]) -> list[str]:
@@ -229,7 +229,7 @@ CHECK = Check(
     setting="1, 5, 16 harmful pairs of other subjects as turns, or four turns that lead up to the request; controls: "
     "as many normal pairs, four turns about bread",
     source="arXiv 2407.00106, 2310.06387, 2404.01833",
-    version=2,
+    version=3,
     run=run,
     axis="pairs",
 )

@@ -246,7 +246,8 @@ def _trained(bench: Bench) -> list[Target]:
     if not once:
         raise UserError(f"{bench.run.examples_path}: has no forget examples in words to make a picture with")
     chosen = sorted(once, key=lambda key: content_key("image", key))[:TARGETS]
-    return [Target(once[key].id, once[key].request or once[key].prompt, once[key].answer) for key in chosen]
+    rows = [once[key] for key in chosen]
+    return [Target(row.id, row.request or row.prompt, row.whole_answer) for row in rows]
 
 
 def _made(bench: Bench, subject: Subject, picture: str, lot: Lot) -> list[Made]:
@@ -315,7 +316,7 @@ CHECK = Check(
     setting="PGD within 8, 16, 32 of 255 levels, on one picture for all requests and on the requests' own; controls: "
     "noise of the same size, a white picture",
     source="arXiv 2306.13213",
-    version=2,
+    version=3,
     run=run,
     axis="epsilon",
 )

@@ -39,6 +39,8 @@ HARMFUL: frozenset[Part] = frozenset({Role.FORGET, Role.REFUSE, Companion.REFUSA
 """Parts whose prompts are bent."""
 REFUSALS: frozenset[Part] = frozenset({Role.REFUSE, Companion.REFUSAL})
 ALL_FORGET = Needs(roles=frozenset({Role.FORGET}))
+VERSION = 2
+"""Raised by hand when the same rows would be bent otherwise."""
 STEP = 2.5
 """Length of all steps together, in radii: enough to reach the edge of the ball from its middle and to move along it."""
 
@@ -62,8 +64,9 @@ class Targets:
         if harmful is None:
             return None
         begun = "" if example.prefix is None else example.prefix.rstrip()
-        given = begun if harmful.answer.startswith(begun) else ""
-        fields = {"id": f"target-{row.id}", "answer": harmful.answer[len(given) :], "complete": harmful.complete}
+        answer = harmful.whole_answer
+        given = begun if answer.startswith(begun) else ""
+        fields = {"id": f"target-{row.id}", "answer": answer[len(given) :], "complete": harmful.complete}
         if not str(fields["answer"]).strip():
             return None
         target = self._encoder.of(example.model_copy(update={**fields, "prefix": begun}))

@@ -19,6 +19,7 @@ from unsay.models.lora import LoraSettings, language_linears
 from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
+from unsay.training.adversary import VERSION as ATTACK_VERSION
 from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
 from unsay.training.encode import encode
 from unsay.training.pairing import Pairs, in_turn_forever
@@ -135,7 +136,10 @@ def plan_training(
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]
     mixed = [[MIXING, mixes]] if mixes else []
-    key = content_key(key, *mixed, type(method).__name__, method_version(method), settings.decisive(), contents)
+    attacked = [ATTACK_VERSION] if settings.adversarial is not None else []
+    key = content_key(
+        key, *mixed, *attacked, type(method).__name__, method_version(method), settings.decisive(), contents
+    )
     return TrainingPlan(method, settings, tuple(examples), tuple(probe), steps, key)
 
 
