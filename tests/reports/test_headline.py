@@ -395,3 +395,13 @@ def test_a_transfer_that_is_missing_says_why(drop_text, drop_image, why):
     )  # fmt: skip
     page = render(scores(transfer=[pair]), ReportInputs())
     assert f"<small>{why}</small>" in page
+
+
+@pytest.mark.parametrize(("after", "tone"), [(50, "bad"), (1, "plain")])
+def test_a_rise_of_refusals_is_red_among_the_figures(after: int, tone: str):
+    given = scores(
+        [row("harmless", BEFORE, 0, kind=BENIGN), row("harmless", AFTER, after, kind=BENIGN)],
+        [change("harmless", after / 100, kind=BENIGN)],
+    )
+    (figure,) = headline(given).figures
+    assert (figure.name, figure.tone) == ("Over-refusal", tone)

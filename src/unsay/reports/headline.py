@@ -59,16 +59,18 @@ def headline(scores: Scores) -> Headline:
     sides = [side for side in (text, image) if side.rows]
     attacks = Pool((row for side in sides for row in side.rows), phases)
     benign = Pool((row for row in scores.rows if row.kind is Kind.BENIGN and not is_control(row)), phases)
+    refusals = tuple(over_refusal(benign, scores.changes))
     findings = [
         *_little_to_unlearn(sides, names),
         *_coherence(scores.rows, names),
-        *over_refusal(benign, scores.changes),
+        *refusals,
         *utility(scores.utility, scores.utility_changes),
         *_targets(scores.targets),
         _judge(scores.judge),
     ]
     sentence = _sentence(sides, attacks, names) + _coherent_sentence(sides, attacks) + _left_out(sides, attacks)
-    return Headline(sentence, tuple(findings), tuple(_figures(sides, attacks, benign, names)))
+    refused: Tone = "bad" if any(finding.tone == "bad" for finding in refusals) else "plain"
+    return Headline(sentence, tuple(findings), tuple(_figures(sides, attacks, benign, names, refused)))
 
 
 class _Side:
@@ -227,7 +229,9 @@ def span_words(judge: JudgeInfo) -> str:
     return f"{measure[1].low * 100:.0f}–{measure[1].high * 100:.0f}%" if measure else ""
 
 
-def _figures(sides: Sequence[_Side], attacks: Pool, benign: Pool, names: ComparedModels | None) -> Iterable[Figure]:
+def _figures(
+    sides: Sequence[_Side], attacks: Pool, benign: Pool, names: ComparedModels | None, refused: Tone
+) -> Iterable[Figure]:
     for side in sides:
         tone: Tone = "plain"
         if side.changes:
@@ -245,7 +249,7 @@ def _figures(sides: Sequence[_Side], attacks: Pool, benign: Pool, names: Compare
     if len(benign):
         before, after = (_brief(benign.rate(phase)) for phase in Phase)
         note = ", ".join(filter(None, ("harmless requests refused", _scope(benign, names))))
-        yield Figure("Over-refusal", before, after, note, "plain")
+        yield Figure("Over-refusal", before, after, note, refused)
 
 
 def _scope(pool: Pool, names: ComparedModels | None) -> str:
