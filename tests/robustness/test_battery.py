@@ -85,7 +85,7 @@ def test_a_tool_that_came_in_does_a_check_again_and_keeps_what_was_measured(batt
     with_tools = check(
         lambda bench: [bench.measure(Subject.REFERENCE, {"tool": tool}, partial(bench.model, Subject.REFERENCE))
                        for tool in tools] and (),
-        tools=lambda: tuple(tools),
+        possible=lambda _bench: tuple(tools),
     )  # fmt: skip
     battery(with_tools)
     tools.append("two")

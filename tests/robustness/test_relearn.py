@@ -13,6 +13,7 @@ from unsay.models.lora import save_adapter
 from unsay.records import Label, Modality, Role, Verdict
 from unsay.robustness import relearn
 from unsay.robustness.finetuning import fine_tune, rows_of
+from unsay.run.directory import Run
 from unsay.scoring.robustness import Subject
 
 ATTACK = relearn.Attack(share=100, rate=0.03, stops=(2, 12), drawn_at=(12,))
@@ -167,6 +168,36 @@ def test_too_little_memory_leaves_full_fine_tuning_out_and_says_so(attack, monke
     result = attack(relearn.CHECK, quick=False)
     assert {row.setting.get("tuning") for row in result.outcomes} == {None}
     assert "full fine-tuning was left out: it needs" in result.notes[0]
+
+
+def test_memory_is_counted_without_what_this_process_holds_and_decides_the_result(attack, monkeypatch):
+    state = {"loaded": False, "free": 1e12}
+    loading, unloading = Run.original, Run.unload
+
+    def original(run):
+        state["loaded"] = True
+        return loading(run)
+
+    def unload(run):
+        state["loaded"] = False
+        unloading(run)
+
+    monkeypatch.setattr(Run, "original", original)
+    monkeypatch.setattr(Run, "unload", unload)
+    monkeypatch.setattr(relearn, "free_bytes", lambda _device: 0 if state["loaded"] else state["free"])
+    monkeypatch.setattr(relearn, "FULL", (relearn.Attack(stops=(1,)), relearn.Attack(full=True, stops=(1,))))
+
+    def tunings():
+        result = attack(relearn.CHECK, quick=False)
+        return {row.setting.get("tuning") for row in result.outcomes}, result.reused, len(result.notes)
+
+    state["free"] = 10_000
+    assert tunings() == ({None}, False, 1)
+    assert tunings() == ({None}, True, 1)
+    state["free"] = 1e12
+    assert tunings() == ({None, "full"}, False, 0)  # there is memory now, so the check is done again
+    state["free"] = 10_000
+    assert tunings() == ({None, "full"}, True, 0)  # what has been measured needs none
 
 
 def test_an_arm_that_a_killed_call_had_measured_is_not_trained_again(attack, monkeypatch):

@@ -24,8 +24,8 @@ class Check:
             sum the check up.
         quick: whether it belongs to the quick battery.
         axis: the part of the setting along which outcomes form a curve, as `steps`; empty for none.
-        tools: names the optional tools that are installed here. Each adds settings, so with others the check is done
-            again; what it has measured is kept.
+        possible: names what can be done here and not everywhere: optional tools that are installed, training for which
+            there is memory. Each adds settings, so with others the check is done again; what it has measured is kept.
     """
 
     name: str
@@ -36,4 +36,4 @@ class Check:
     run: "Callable[[Bench], Iterable[Number]]"
     quick: bool = False
     axis: str = ""
-    tools: Callable[[], tuple[str, ...]] = lambda: ()
+    possible: "Callable[[Bench], tuple[str, ...]]" = lambda _bench: ()

@@ -106,9 +106,9 @@ class _Battery:
     def result(self, check: Check) -> CheckResult:
         """Run a check, or take over what an earlier call found; an error becomes a result that says so."""
         stages, path = self.run.stages, self._path(check, self.quick)
+        bench = self.bench(check, self.quick)
 
         def work(spent: Spent) -> CheckResult:
-            bench = self.bench(check, self.quick)
             bench.spent = spent
             numbers = tuple(check.run(bench))
             result = _about(check, self.quick).model_copy(
@@ -125,7 +125,7 @@ class _Battery:
             found = stages.run(
                 _stage(check, self.quick),
                 check.title,
-                self._stage_inputs(check, self.quick),
+                self._stage_inputs(bench),
                 [path],
                 work,
                 load=lambda: _read(path),
@@ -148,15 +148,18 @@ class _Battery:
     def earlier(self, check: Check) -> CheckResult | None:
         """What an earlier call found, in full or else in short; None if that is not of this adapter or settings."""
         for quick in (False, True):
-            inputs, path = self._stage_inputs(check, quick), self._path(check, quick)
+            path = self._path(check, quick)
+            if not path.exists():
+                continue
+            inputs = self._stage_inputs(self.bench(check, quick))
             found = self.run.stages.finished(_stage(check, quick), inputs, [path], load=partial(_read, path))
             if found is not None:
                 return _with_cost(found[1], found[0], reused=True)
         return None
 
-    def _stage_inputs(self, check: Check, quick: bool) -> list[Any]:
+    def _stage_inputs(self, bench: Bench) -> list[Any]:
         """What decides the result: more than what decides an answer."""
-        return [*self._inputs(check, quick), *check.tools()]
+        return [*self._inputs(bench.check, bench.quick), *bench.possible]
 
     def _inputs(self, check: Check, quick: bool) -> list[Any]:
         run = self.run

@@ -90,6 +90,11 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     _expected: int | None = field(default=None, repr=False)
 
+    @cached_property
+    def possible(self) -> tuple[str, ...]:
+        """What the check can do here and not everywhere; found out once, so that all of it goes by the same."""
+        return self.check.possible(self)
+
     @property
     def folder(self) -> Path:
         """A folder of the check's own, for anything but text that a model wrote."""

@@ -146,14 +146,14 @@ DRAWN_IN_QUICK = ("merged", "int4")
 """What the short form also asks in pictures, of the unlearned model alone."""
 
 
-def tools() -> tuple[str, ...]:
+def possible(_bench: Bench) -> tuple[str, ...]:
     """Those of the optional quantisers that are installed here."""
     places = {BITSANDBYTES: find_spec(BITSANDBYTES), LLAMA_QUANTIZE: shutil.which(LLAMA_QUANTIZE)}
     return tuple(name for name, place in places.items() if place is not None)
 
 
 def _run(bench: Bench) -> Iterable[Number]:
-    installed = tools()
+    installed = bench.possible
     formats = {name: make for name, make in FORMATS.items() if name in QUICK or not bench.quick}
     if "nf4" in formats and BITSANDBYTES not in installed:
         del formats["nf4"]
@@ -216,5 +216,5 @@ CHECK = Check(
     version=1,
     run=_run,
     quick=True,
-    tools=tools,
+    possible=possible,
 )

@@ -10,6 +10,7 @@ The field's grid has 6 shares × 3 rates × 2 kinds of tuning × 3 kinds of data
 of them, through the point (10 %, 1e-4, LoRA, the forget set in words), and goes to 128 steps there.
 """
 
+import gc
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ from unsay.run.suites import Suites
 from unsay.scoring.robustness import Number, Setting, Subject
 from unsay.training.encode import Encoded
 
+FULL_TUNING = "full fine-tuning"
 WINDOW = 64
 """Tokens of a row of prose."""
 
@@ -147,7 +149,10 @@ def prose() -> str:
 
 
 def _run(bench: Bench) -> Iterable[Number]:
-    attacks = [attack for attack in (QUICK if bench.quick else FULL) if not attack.full or _fits(bench)]
+    attacks = QUICK if bench.quick else FULL
+    if not bench.quick and FULL_TUNING not in bench.possible:
+        attacks = tuple(attack for attack in attacks if not attack.full)
+        bench.note(f"full fine-tuning was left out: it needs {needed_bytes(bench) / 1e9:.1f} GB, and less is free")
     asked = sum(len(_asked(bench, attack, step)) for attack in attacks for step in attack.stops)
     bench.expect(len(Subject) * asked)
     curves: dict[tuple[Attack, Subject], Curve] = {}
@@ -173,10 +178,14 @@ def _asked(bench: Bench, attack: Attack, step: int) -> Suites:
     return bench.attacks if step in attack.drawn_at else {WORDS: bench.attacks[WORDS]}
 
 
+def _known(bench: Bench, subject: Subject, attack: Attack) -> bool:
+    return all(bench.known(subject, attack.after(step), _asked(bench, attack, step)) for step in attack.stops)
+
+
 def _attacked(bench: Bench, subject: Subject, attack: Attack, model: Loaded) -> dict[int, Measured]:
     """What is measured after each of an attack's stops; without training where a killed call had got through."""
     suites = {step: _asked(bench, attack, step) for step in attack.stops}
-    if all(bench.known(subject, attack.after(step), suites[step]) for step in attack.stops):
+    if _known(bench, subject, attack):
         return {step: bench.measure(subject, attack.after(step), model, suites[step]) for step in attack.stops}
     vlm = model() if callable(model) else model
     trained = fine_tune(
@@ -209,16 +218,28 @@ def _rows(bench: Bench, vlm: VLM, attack: Attack) -> list[Encoded]:
     return rows_of(vlm, drawable(forget, count, bench.seed, bench.folder / "images"))
 
 
-def _fits(bench: Bench) -> bool:
-    """Whether there is memory for full fine-tuning, by the model's size; a note says so where there is not."""
-    model, device = load_skeleton(bench.run.config.model), bench.run.device
+def possible(bench: Bench) -> tuple[str, ...]:
+    """Full fine-tuning, if there is memory for it, or if a killed call has measured it already.
+
+    What counts is the memory that is free without the run's own model, which is dropped: the attack does not need it.
+    """
+    if bench.quick:
+        return ()
+    full = [attack for attack in FULL if attack.full]
+    if not all(_known(bench, subject, attack) for subject in Subject for attack in full):
+        bench.run.unload()
+        gc.collect()
+        if needed_bytes(bench) > free_bytes(bench.run.device):
+            return ()
+    return (FULL_TUNING,)
+
+
+def needed_bytes(bench: Bench) -> int:
+    """Memory of full fine-tuning, by the model's size."""
+    model = load_skeleton(bench.run.config.model)
     weights: int = sum(parameter.numel() for parameter in model.base.parameters())
     trained = sum(parameter.numel() for layer in model.text_layers for parameter in layer.parameters())
-    needed = 4 * weights + 12 * trained  # float32; of what is trained also a gradient and AdamW's two moments
-    free = free_bytes(device)
-    if needed > free:
-        bench.note(f"full fine-tuning was left out: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-    return needed <= free
+    return 4 * weights + 12 * trained  # float32; of what is trained also a gradient and AdamW's two moments
 
 
 def free_bytes(device: torch.device) -> int:
@@ -269,8 +290,9 @@ CHECK = Check(
     setting="1 to 100 % of the forget set in words or pictures, as many rows of ordinary instructions or of prose; "
     "LoRA r 16 and all weights; rates 2e-5, 1e-4, 5e-4; up to 128 steps of 4 rows",
     source="arXiv 2502.05209, 2605.26992, 2310.03693, 2409.18025",
-    version=1,
+    version=2,
     run=_run,
     quick=True,
     axis="steps",
+    possible=possible,
 )
