@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from unsay.errors import UserError
+from unsay.files import write_rows
 from unsay.models import load
 from unsay.models.lora import save_adapter
 from unsay.records import Label, Modality, Role, Verdict
@@ -50,6 +51,30 @@ def test_a_larger_share_contains_a_smaller_one():
     some = [row.id for row in relearn.chosen(rows, 5, seed=0)]
     assert [row.id for row in relearn.chosen(list(reversed(rows)), 12, seed=0)][:5] == some
     assert [row.id for row in relearn.chosen(rows, 5, seed=1)] != some
+
+
+@pytest.mark.parametrize("data", ["forget", "benign"])
+def test_what_is_learned_in_words_has_no_pictures_though_the_run_has(attack, unlearned, monkeypatch, data):
+    def drawn(row):
+        more = {"image": "drawn.png", "prompt": "Do what the picture says.", "request": row.prompt}
+        return row.model_copy(update={**more, "id": f"drawn-{row.id}"})
+
+    rows = [row for row in tiny.examples(12) if row.role is not Role.REFUSE]
+    words = [row for row in rows if row.role is Role.RETAIN]
+    write_rows(unlearned / "train/examples.jsonl", [*words, *map(drawn, rows)])
+    learned = []
+
+    def stopped(_vlm, examples, *_more):
+        learned.extend(examples)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(relearn, "QUICK", (relearn.Attack(data, share=100, stops=(1,)),))
+    monkeypatch.setattr(relearn, "rows_of", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        attack(relearn.CHECK)
+    role = Role.FORGET if data == "forget" else Role.RETAIN
+    assert {row.image for row in learned} == {None}
+    assert {row.prompt for row in learned} == {row.prompt for row in rows if row.role is role}
 
 
 def test_prose_is_text_and_always_the_same():

@@ -134,6 +134,18 @@ def chosen(rows: Sequence[Example], count: int, seed: int) -> list[Example]:
     return order[:count]
 
 
+def in_words(rows: Sequence[Example]) -> list[Example]:
+    """The rows without their pictures: what a picture asked is asked in words."""
+    bare = ({"image": None, "prompt": request_of(row)} if row.image is not None else {} for row in rows)
+    return [row.model_copy(update=update) for row, update in zip(rows, bare, strict=True)]
+
+
+def ordinary(retain: Sequence[Example]) -> list[Example]:
+    """Those retain rows that do not sound harmful, and of them those in words, where there are any."""
+    plain = [row for row in retain if row.subject is None] or list(retain)  # with a subject: contrast prompts
+    return [row for row in plain if row.image is None] or plain
+
+
 def drawable(rows: Sequence[Example], count: int, seed: int, folder: Path) -> list[Example]:
     """`chosen` of the rows whose request is short enough to be drawn, as pictures in `folder`."""
     short = [row for row in rows if row.image is not None or len(request_of(row)) <= LONGEST_REQUEST]
@@ -203,19 +215,18 @@ def _attacked(bench: Bench, subject: Subject, attack: Attack, model: Loaded) -> 
 
 def _rows(bench: Bench, vlm: VLM, attack: Attack) -> list[Encoded]:
     """The rows that an attack learns."""
-    forget = bench.examples(Role.FORGET)
-    count = math.ceil(len(forget) * attack.share / 100)
+    count = math.ceil(len(bench.examples(Role.FORGET)) * attack.share / 100)
     if attack.data == "prose":
         rows = rows_of_text(vlm, prose(), WINDOW)
         random.Random(f"{bench.seed}/relearn").shuffle(rows)
         return rows[:count]
     if attack.data == "benign":
-        retain = bench.examples(Role.RETAIN)
-        # Rows with a subject are contrast prompts: they sound harmful.
-        return rows_of(vlm, chosen([row for row in retain if row.subject is None] or retain, count, bench.seed))
-    if attack.modality is Modality.TEXT:
-        return rows_of(vlm, chosen(forget, count, bench.seed))
-    return rows_of(vlm, drawable(forget, count, bench.seed, bench.folder / "images"))
+        examples = chosen(ordinary(bench.examples(Role.RETAIN)), count, bench.seed)
+    elif attack.modality is Modality.TEXT:
+        examples = in_words(chosen(bench.examples(Role.FORGET), count, bench.seed))
+    else:
+        examples = drawable(bench.examples(Role.FORGET), count, bench.seed, bench.folder / "images")
+    return rows_of(vlm, examples)
 
 
 def possible(bench: Bench) -> tuple[str, ...]:
@@ -290,7 +301,7 @@ CHECK = Check(
     setting="1 to 100 % of the forget set in words or pictures, as many rows of ordinary instructions or of prose; "
     "LoRA r 16 and all weights; rates 2e-5, 1e-4, 5e-4; up to 128 steps of 4 rows",
     source="arXiv 2502.05209, 2605.26992, 2310.03693, 2409.18025",
-    version=2,
+    version=3,
     run=_run,
     quick=True,
     axis="steps",
