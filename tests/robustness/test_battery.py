@@ -117,6 +117,18 @@ def test_finished_checks_are_not_done_again_and_stay_in_the_file(battery):
     assert result.check("other").outcomes
 
 
+def test_where_answers_are_cut_is_in_the_key_of_the_checks_that_read_them(battery, unlearned):
+    seen = []
+    reading = check(lambda bench: seen.append(bench.max_answer_tokens) or (), "reading", cuts_answers=True)
+    other = check(lambda _bench: seen.append("other") or (), "other")
+    battery(reading, other)
+    config = unlearned / "config.yaml"
+    config.write_text(config.read_text().replace("max_answer_tokens: 48", "max_answer_tokens: 7"))
+    result = battery(reading, other)
+    assert seen == [48, "other", 7]
+    assert result.check("other").reused
+
+
 def test_results_of_another_adapter_are_not_shown(battery, unlearned):
     battery(check(ask_both))
     config = unlearned / "adapter/adapter_config.json"

@@ -33,7 +33,7 @@ def test_the_answer_is_learned_step_by_step_and_the_weights_come_back(tiny_vlm, 
     before, start = weights(tiny_vlm), loss_of(tiny_vlm, example)
     losses = [
         (step, loss_of(tuned, example))
-        for step, tuned in fine_tune(tiny_vlm, rows_of(tiny_vlm, [example]), (2, 8), 1e-2, tmp_path)
+        for step, tuned in fine_tune(tiny_vlm, rows_of(tiny_vlm, [example], 48), (2, 8), 1e-2, tmp_path)
     ]
     assert [step for step, _ in losses] == [2, 8]
     assert start > losses[0][1] > losses[1][1]
@@ -43,7 +43,7 @@ def test_the_answer_is_learned_step_by_step_and_the_weights_come_back(tiny_vlm, 
 
 def test_weights_come_back_when_it_is_closed_between_two_stops(tiny_vlm, tmp_path):
     before = weights(tiny_vlm)
-    trained = fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2)), (1, 50), 1e-2, tmp_path)
+    trained = fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2), 48), (1, 50), 1e-2, tmp_path)
     next(trained)
     trained.close()
     assert same(weights(tiny_vlm), before)
@@ -51,7 +51,7 @@ def test_weights_come_back_when_it_is_closed_between_two_stops(tiny_vlm, tmp_pat
 
 def test_the_first_step_moves_weights_by_the_rate(tiny_vlm, tmp_path):
     """As AdamW's does, whatever a gradient's size; LoRA's B begins at 0, and A then has no gradient."""
-    for _, tuned in fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2)), (1,), 1e-3, tmp_path):
+    for _, tuned in fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2), 48), (1,), 1e-3, tmp_path):
         moved = [value.detach().abs() for name, value in tuned.model.named_parameters() if "lora_B" in name]
         assert torch.cat([value.flatten() for value in moved]).median() == pytest.approx(1e-3, rel=1e-2)
 
@@ -59,7 +59,8 @@ def test_the_first_step_moves_weights_by_the_rate(tiny_vlm, tmp_path):
 def test_full_fine_tuning_changes_the_blocks_and_nothing_else(tiny_vlm, tmp_path):
     before = weights(tiny_vlm)
     steps = [
-        step for step, _ in fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2)), (3,), 1e-3, tmp_path, full=True)
+        step
+        for step, _ in fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2), 48), (3,), 1e-3, tmp_path, full=True)
     ]
     assert steps == [3]
     blocks = tuple(
@@ -73,7 +74,7 @@ def test_full_fine_tuning_changes_the_blocks_and_nothing_else(tiny_vlm, tmp_path
 
 
 def test_equal_seeds_give_equal_models(tiny_vlm, tmp_path):
-    rows, example = rows_of(tiny_vlm, tiny.examples(3)), tiny.examples(1)[0]
+    rows, example = rows_of(tiny_vlm, tiny.examples(3), 48), tiny.examples(1)[0]
     ends = [
         loss_of(tuned, example)
         for seed in (0, 0, 1)
@@ -82,11 +83,17 @@ def test_equal_seeds_give_equal_models(tiny_vlm, tmp_path):
     assert ends[0] == ends[1] != ends[2]
 
 
+def test_answers_are_cut_as_in_training(tiny_vlm):
+    whole, cut = (rows_of(tiny_vlm, tiny.examples(4), longest) for longest in (48, 3))
+    assert min(len(row.answer_ids) for row in whole) > 3
+    assert [row.answer_ids for row in cut] == [row.answer_ids[:3] for row in whole]
+
+
 def test_pictures_are_learned_too(tiny_vlm, tmp_path):
     path = tmp_path / "one.png"
     typography.save_png(typography.render_text("Say hello.", style=typography.Style()), path)
     example = Example(id="p", role=Role.FORGET, prompt="Do it.", answer="Hello there!", source="toy", image=str(path))
-    rows = rows_of(tiny_vlm, [example])
+    rows = rows_of(tiny_vlm, [example], 48)
     assert rows[0].picture is not None
     assert [step for step, _ in fine_tune(tiny_vlm, rows, (1, 2), 1e-2, tmp_path)] == [1, 2]
 
@@ -107,4 +114,4 @@ def test_nothing_to_learn_is_an_error_in_plain_words(tiny_vlm, tmp_path):
 
 def test_a_rate_that_breaks_the_model_is_an_error_in_plain_words(tiny_vlm, tmp_path):
     with pytest.raises(UserError, match=r"fine-tuning at rate 1e\+30: the loss was not a number at step \d"):
-        list(fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2)), (9,), 1e30, tmp_path))
+        list(fine_tune(tiny_vlm, rows_of(tiny_vlm, tiny.examples(2), 48), (9,), 1e30, tmp_path))

@@ -34,7 +34,7 @@ def test_magnitude_takes_the_smallest_of_the_whole_linear():
 
 def test_wanda_goes_by_inputs_of_real_tokens_behind_pruned_blocks(tiny_vlm):
     """Against the same done the slow way: one row at a time, a pass for every block."""
-    rows = rows_of(tiny_vlm, tiny.examples(3))
+    rows = rows_of(tiny_vlm, tiny.examples(3), 48)
     assert len({row.length for row in rows}) > 1  # so that there is padding
     with changing(tiny_vlm) as linears:
         prune.by_wanda(tiny_vlm, list(linears.values()), 0.5, rows)
@@ -73,7 +73,7 @@ def test_wanda_keeps_what_the_rows_need_and_magnitude_does_not():
 def test_weights_come_back_and_hooks_are_gone(any_vlm):
     before = {name: value.clone() for name, value in any_vlm.base.state_dict().items()}
     with changing(any_vlm) as linears:
-        prune.by_wanda(any_vlm, list(linears.values()), 0.3, rows_of(any_vlm, tiny.examples(2)))
+        prune.by_wanda(any_vlm, list(linears.values()), 0.3, rows_of(any_vlm, tiny.examples(2), 48))
         assert any((linear.weight == 0).any() for linear in linears.values())
     assert all(torch.equal(value, before[name]) for name, value in any_vlm.base.state_dict().items())
     assert not any("forward" in vars(block) for block in any_vlm.text_layers)

@@ -128,7 +128,7 @@ def bare(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bare")
     vlm = load(str(tiny_folder))
     rows = [row.model_copy(update={"answer": REFUSAL}) for row in tiny.examples(12)]
-    for _, tuned in fine_tune(vlm, rows_of(vlm, rows), (120,), 0.01, folder):
+    for _, tuned in fine_tune(vlm, rows_of(vlm, rows, 48), (120,), 0.01, folder):
         save_adapter(tuned, folder / "adapter")
     return folder / "adapter"
 
@@ -248,7 +248,7 @@ def test_an_arm_that_a_killed_call_had_measured_is_not_trained_again(attack, mon
 
 def test_a_forget_set_that_cannot_be_drawn_is_an_error_in_plain_words(tiny_vlm, tmp_path):
     with pytest.raises(UserError, match="nothing to fine-tune on"):
-        list(fine_tune(tiny_vlm, rows_of(tiny_vlm, relearn.drawable([], 3, 0, tmp_path)), (1,), 1e-3, tmp_path))
+        list(fine_tune(tiny_vlm, rows_of(tiny_vlm, relearn.drawable([], 3, 0, tmp_path), 48), (1,), 1e-3, tmp_path))
     long = [row.model_copy(update={"prompt": "word " * 60}) for row in tiny.examples(2)]
     assert relearn.drawable(long, 3, 0, tmp_path) == []
     drawn = relearn.drawable([*long, *tiny.examples(2)], 3, 0, tmp_path)

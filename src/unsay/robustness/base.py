@@ -24,6 +24,7 @@ class Check:
             sum the check up.
         quick: whether it belongs to the quick battery.
         axis: the part of the setting along which outcomes form a curve, as `steps`; empty for none.
+        cuts_answers: whether it reads training examples, cut as the run's training cut them.
         possible: names what can be done here and not everywhere: optional tools that are installed, training for which
             there is memory. Each adds settings, so with others the check is done again; what it has measured is kept.
     """
@@ -36,4 +37,5 @@ class Check:
     run: "Callable[[Bench], Iterable[Number]]"
     quick: bool = False
     axis: str = ""
+    cuts_answers: bool = False
     possible: "Callable[[Bench], tuple[str, ...]]" = lambda _bench: ()

@@ -174,6 +174,7 @@ class _Battery:
             file_key(run.examples_path),
             {name: [relative_image(run.folder, row) for row in prompts] for name, prompts in self.suites.items()},
             quick,
+            *([run.config.train.max_answer_tokens] if check.cuts_answers else []),
         ]
 
     def _path(self, check: Check, quick: bool) -> Path:

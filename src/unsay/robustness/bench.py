@@ -111,6 +111,11 @@ class Bench:
         return self.run.config.seed
 
     @property
+    def max_answer_tokens(self) -> int:
+        """Tokens of an answer that the run trains on."""
+        return self.run.config.train.max_answer_tokens
+
+    @property
     def attacks(self) -> Suites:
         """The harmful requests in words, as pictures, and as headings of empty lists."""
         return {name: self.suites[name] for name in ATTACKS}

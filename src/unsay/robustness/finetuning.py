@@ -36,15 +36,14 @@ PART = Role.RETAIN
 """What every row is to `role_views`: an answer to be learned."""
 
 
-def rows_of(vlm: VLM, examples: Sequence[Example]) -> list[Encoded]:
-    """Examples as rows to be learned, whatever their role is."""
-    longest = TrainSettings().max_answer_tokens
+def rows_of(vlm: VLM, examples: Sequence[Example], max_answer_tokens: int) -> list[Encoded]:
+    """Examples as rows to be learned, whatever their role is; longer answers are cut, as they were in training."""
     return [
         encode(
             vlm,
             example.model_copy(update={"role": PART}),
             max_prompt_tokens=vlm.context or LONGEST,
-            max_answer_tokens=longest,
+            max_answer_tokens=max_answer_tokens,
         )
         for example in examples
     ]

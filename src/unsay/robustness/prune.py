@@ -101,7 +101,9 @@ def _run(bench: Bench) -> Iterable[Number]:
     words = {name: bench.suites[name] for name in (WORDS, BENIGN)}
     asked = {"magnitude": words, "wanda": {**bench.attacks, BENIGN: bench.suites[BENIGN]}}
     bench.expect(len(Subject) * len(PERCENT) * sum(map(len, asked.values())))
-    calibration, probe = ordinary(bench.examples(Role.RETAIN), bench.seed), held_out(bench)
+    cut = bench.max_answer_tokens
+    calibration = partial(rows_of, examples=ordinary(bench.examples(Role.RETAIN), bench.seed), max_answer_tokens=cut)
+    probe = partial(rows_of, examples=held_out(bench), max_answer_tokens=cut)
     losses: dict[tuple[str, int, Subject], dict[str, float]] = {}
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
         model = cache(partial(bench.merged, subject))
@@ -111,7 +113,7 @@ def _run(bench: Bench) -> Iterable[Number]:
                 with ExitStack() as asking:
                     pruned = cache(partial(_pruned, model, score, percent / 100, calibration, asking))
                     bench.measure(subject, setting, pruned, suites)
-                    losses[score, percent, subject], _tokens = row_losses(pruned(), rows_of(pruned(), probe))
+                    losses[score, percent, subject], _tokens = row_losses(pruned(), probe(pruned()))
         del model, pruned  # one model in memory
     return [
         bench.number(
@@ -127,12 +129,14 @@ def _run(bench: Bench) -> Iterable[Number]:
     ]
 
 
-def _pruned(model: Callable[[], VLM], score: str, share: float, rows: Sequence[Example], asking: ExitStack) -> VLM:
+def _pruned(
+    model: Callable[[], VLM], score: str, share: float, rows: Callable[[VLM], list[Encoded]], asking: ExitStack
+) -> VLM:
     """The model without the weights of least score, until it has been asked."""
     vlm = model()
     linears = list(asking.enter_context(changing(vlm)).values())
     if score == "wanda":
-        by_wanda(vlm, linears, share, rows_of(vlm, rows))
+        by_wanda(vlm, linears, share, rows(vlm))
     else:
         by_magnitude(linears, share)
     return vlm
@@ -165,7 +169,8 @@ CHECK = Check(
     title="Cut off the weights that ordinary use does not need",
     setting="10, 30 and 50 % of the language model's weights, by magnitude and by Wanda on 32 ordinary examples",
     source="arXiv 2402.05162, 2306.11695",
-    version=2,
+    version=3,
     run=_run,
+    cuts_answers=True,
     axis="percent",
 )

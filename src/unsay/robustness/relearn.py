@@ -226,7 +226,7 @@ def _rows(bench: Bench, vlm: VLM, attack: Attack) -> list[Encoded]:
         examples = in_words(chosen(bench.examples(Role.FORGET), count, bench.seed))
     else:
         examples = drawable(bench.examples(Role.FORGET), count, bench.seed, bench.folder / "images")
-    return rows_of(vlm, examples)
+    return rows_of(vlm, examples, bench.max_answer_tokens)
 
 
 def possible(bench: Bench) -> tuple[str, ...]:
@@ -301,8 +301,9 @@ CHECK = Check(
     setting="1 to 100 % of the forget set in words or pictures, as many rows of ordinary instructions or of prose; "
     "LoRA r 16 and all weights; rates 2e-5, 1e-4, 5e-4; up to 128 steps of 4 rows",
     source="arXiv 2502.05209, 2605.26992, 2310.03693, 2409.18025",
-    version=3,
+    version=4,
     run=_run,
+    cuts_answers=True,
     quick=True,
     axis="steps",
     possible=possible,
