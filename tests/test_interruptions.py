@@ -20,6 +20,7 @@ from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.methods import build_method
 from unsay.preemption import PreemptedError, raise_on_sigterm
+from unsay.records import Role
 from unsay.training import BatchSettings, TrainSettings, trainer
 from unsay.training.settings import advice
 
@@ -201,9 +202,10 @@ def go(vlm, folder, method, **more):
 @pytest.mark.parametrize("error", tiny.OUT_OF_MEMORY.values(), ids=tiny.OUT_OF_MEMORY)
 def test_out_of_memory_says_what_helps_and_what_is_kept(tiny_vlm, tmp_path, error):
     with pytest.raises(UserError) as told:
-        go(tiny_vlm, tmp_path, Fails(4, error), accumulate=2, batch=BatchSettings(forget=2, refuse=2, retain=2))
+        go(tiny_vlm, tmp_path, Fails(4, error), accumulate=2, batch=BatchSettings(forget=4, refuse=4, retain=4))
     assert str(told.value).startswith("out of memory at step 2; no step is kept yet. What helps, in this order:")
     assert "train.accumulate: 4" in str(told.value)
+    assert "4-bit" not in str(told.value)  # on a CPU
     with pytest.raises(UserError, match="out of memory at step 4; step 2 is kept"):
         go(tiny_vlm, tmp_path, Fails(4, error))
     assert go(tiny_vlm, tmp_path, build_method("textual-unlearning"), recompute=True).steps == 7
@@ -215,6 +217,15 @@ def test_advice_names_only_what_is_not_done_yet():
     assert "recompute" not in advice(TrainSettings(recompute=True))
     assert "head_chunk: 128" in advice(TrainSettings(head_chunk=256))
     assert "head_chunk" not in advice(TrainSettings(head_chunk=64))
+    assert "4-bit" not in advice(TrainSettings(), quantisable=False)
+
+
+def test_advice_offers_no_turns_into_which_the_rows_do_not_divide():
+    batch = BatchSettings(forget=4, refuse=6, retain=4)
+    assert "train.accumulate: 2" in advice(TrainSettings(batch=batch))
+    assert "accumulate" not in advice(TrainSettings(batch=batch, accumulate=2))
+    assert "train.accumulate: 4" in advice(TrainSettings(batch=batch, accumulate=2), [Role.FORGET, Role.RETAIN])
+    assert "accumulate" not in advice(TrainSettings(batch=batch, accumulate=2), [Role.FORGET], processes=2)
 
 
 def test_other_errors_are_not_explained_away(tiny_vlm, tmp_path):

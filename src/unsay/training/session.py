@@ -87,6 +87,7 @@ def train(
     encoder = Encoder(vlm, [*plan.examples, *plan.probe, *companions.values()], settings)
     size = sum(settings.batch.of(role) for role in Role)
     probe = [plan.probe[start : start + size] for start in range(0, len(plan.probe), size)]
+    quantisable = vlm.device.type == "cuda" and not processes.sharded and not getattr(vlm.base, "is_quantized", False)
     adapted, meters = attach(vlm, settings.lora, settings.seed), dict[str, float]()
     try:
         if processes.sharded:
@@ -94,7 +95,7 @@ def train(
         targets = Targets(encoder, [*plan.examples, *companions.values()])
         trainer = Trainer(adapted, plan, run_dir / "train", Batches(encoder, probe), processes, targets.of)
         with (
-            explaining_failures(trainer, settings),
+            explaining_failures(trainer, settings, plan.needs.roles, processes.world, quantisable),
             preemption.defer_sigterm(),
             recomputing(adapted, settings.recompute),
             vision_on_host(adapted, not plan.pictured and not processes.sharded),

@@ -1,6 +1,6 @@
 """Settings of one training run, and what to change in them when memory runs out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
@@ -170,7 +170,9 @@ class Steps(Protocol):
 
 
 @contextmanager
-def explaining_failures(run: Steps, settings: TrainSettings) -> Iterator[None]:
+def explaining_failures(
+    run: Steps, settings: TrainSettings, roles: Iterable[Role], processes: int, quantisable: bool
+) -> Iterator[None]:
     """Turn out-of-memory and lost-process errors into a `UserError` that says what is kept and what to do.
 
     No message is exchanged with other processes from here on, so that nobody waits.
@@ -180,7 +182,10 @@ def explaining_failures(run: Steps, settings: TrainSettings) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         kept = f"step {run.saved} is kept" if run.saved else "no step is kept yet"
         if out_of_memory(error):
-            raise UserError(f"out of memory at step {run.step + 1}; {kept}. {advice(settings)}") from error
+            raise UserError(
+                f"out of memory at step {run.step + 1}; {kept}. "
+                f"{advice(settings, roles, processes, quantisable=quantisable)}"
+            ) from error
         if process_lost(error):
             raise UserError(
                 f"another process of this run was lost at step {run.step + 1}; {kept}: run the same command again, "
@@ -189,12 +194,25 @@ def explaining_failures(run: Steps, settings: TrainSettings) -> Iterator[None]:
         raise
 
 
-def advice(settings: TrainSettings) -> str:
-    """What would need less memory, cheapest first, without what the settings do already."""
-    ways = [f"train.accumulate: {2 * settings.accumulate} (half as much at a time, the same result)"]
+def advice(
+    settings: TrainSettings, roles: Iterable[Role] = Role, processes: int = 1, *, quantisable: bool = True
+) -> str:
+    """What would need less memory, cheapest first, without what the settings do already or would not be taken.
+
+    Args:
+        settings: of the training.
+        roles: those that the method needs.
+        processes: how many train together.
+        quantisable: whether the model could be in 4 bits, and is not.
+    """
+    ways, turns = [], 2 * settings.accumulate
+    if not any(settings.batch.of(role) % (processes * turns) for role in roles):
+        ways.append(f"train.accumulate: {turns} (half as much at a time, the same result)")
     if not settings.recompute:
         ways.append("train.recompute: true (a third more work)")
     if settings.head_chunk > 64:
         ways.append(f"train.head_chunk: {settings.head_chunk // 2}")
-    ways.append("model_settings.quantisation: 4-bit")
+    if quantisable:
+        ways.append("model_settings.quantisation: 4-bit")
+    ways.append("a device with more memory, or one that nobody else uses")
     return "What helps, in this order: " + "; ".join(ways)
