@@ -68,6 +68,12 @@ class Spent:
     # Set by work that knows better than the clock: a training that was killed and resumed adds up its parts.
     seconds: float | None = None
 
+    def add_answers(self, other: "Spent") -> None:
+        """Add the tokens and operations of answers that were counted apart."""
+        self.text_tokens += other.text_tokens
+        self.image_tokens += other.image_tokens
+        self.flops += other.flops
+
 
 class StageRecord(Record):
     """`stages/<name>.json`: the inputs, outputs and cost of a finished stage."""

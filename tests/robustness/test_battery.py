@@ -96,6 +96,27 @@ def test_a_tool_that_came_in_does_a_check_again_and_keeps_what_was_measured(batt
     assert battery(with_tools).check("mine").reused
 
 
+def test_a_resumed_check_has_cost_what_it_costs_in_one_go(battery):
+    killed = [True]
+
+    def slow(bench):
+        for number, subject in enumerate(Subject):
+            if number and killed:
+                killed.pop()
+                raise KeyboardInterrupt
+            bench.measure(subject, {"steps": 1}, partial(bench.model, subject))
+        return ()
+
+    cut = check(slow, "cut")
+    with pytest.raises(KeyboardInterrupt):
+        battery(cut)
+    resumed, whole = battery(cut).check("cut"), battery(check(slow, "whole")).check("whole")
+    assert not resumed.reused
+    assert min(whole.text_tokens, whole.image_tokens) > 0
+    for name in ("text_tokens", "image_tokens", "flops"):
+        assert getattr(resumed, name) == pytest.approx(getattr(whole, name))
+
+
 def test_finished_checks_are_not_done_again_and_stay_in_the_file(battery):
     calls = []
 

@@ -163,6 +163,16 @@ def test_a_model_that_stands_firm_is_not_doubted_and_equals_itself(attack, unlea
     assert {row.from_reference.difference for row in result.outcomes if row.from_reference} == {0.0}
 
 
+def test_every_answer_is_counted_once(attack, unlearned, monkeypatch):
+    asked = script(monkeypatch, shown)
+    monkeypatch.setattr(context, "fits", lambda *_: True)
+    write_rows(unlearned / "train" / "examples.jsonl", training())
+    result = attack(context.CHECK)
+    said_before = sum(row.id.startswith("turn-") for row in asked)
+    assert said_before > 0
+    assert result.text_tokens == 4 * (said_before + sum(row.counts.n for row in result.outcomes))
+
+
 def test_prompts_that_do_not_fit_are_left_out_and_counted(attack, unlearned, monkeypatch):
     asked = script(monkeypatch, shown)
     monkeypatch.setattr(context, "fits", lambda _vlm, row, _settings: len(row.turns) < 32 and row.image is None)

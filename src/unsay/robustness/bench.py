@@ -21,7 +21,7 @@ from unsay.judges import judge_all
 from unsay.judges.base import Pair
 from unsay.models import VLM, load
 from unsay.models.merge import merged
-from unsay.records import Example, Label, Phase, Prompt, Response, Role, Verdict
+from unsay.records import Example, Label, Phase, Prompt, Record, Response, Role, Verdict
 from unsay.robustness.base import Check
 from unsay.run.directory import Adapter, Run, absolute_image, relative_image
 from unsay.run.evaluate import JUDGED_AT_ONCE, add_answer_cost, known_verdicts
@@ -43,6 +43,13 @@ Loaded: TypeAlias = VLM | Callable[[], VLM]
 """A model, or what makes it when it turns out to be needed."""
 Measured: TypeAlias = dict[str, Labels]
 """By suite."""
+
+
+class Known(Record):
+    """What is kept of a measurement for a later call: the labels of one suite, and what its answers cost."""
+
+    labels: Labels
+    cost: Spent
 
 
 @dataclass(frozen=True)
@@ -206,17 +213,19 @@ class Bench:
         for name, prompts in chosen.items():
             asked = repeated(prompts, samples)
             key = self._measure_key(subject, setting, prompts)
-            labels = self._journal.get(key)
-            if labels is None or labels.keys() != {row.id for row in asked}:
-                vlm = vlm() if callable(vlm) else vlm
-                verdicts = self.judge(
-                    asked, self.ask(vlm, prompts, subject, setting, begun=begun, samples=samples, generation=generation)
+            known = self._journal.get(key)
+            if known is None or known.labels.keys() != {row.id for row in asked}:
+                vlm, cost = vlm() if callable(vlm) else vlm, Spent()
+                answers = self.ask(
+                    vlm, prompts, subject, setting, begun=begun, samples=samples, generation=generation, spent=cost
                 )
-                labels = {row.id: row.label for row in verdicts}
-                if Label.FAILED not in labels.values():  # a judge that was out of order is asked again
-                    self._journal.add([(key, labels)])
-            self.measurements.append(Measurement(subject, setting, asked, labels, baseline or {}))
-            measured[name] = labels
+                verdicts = self.judge(asked, answers)
+                known = Known(labels={row.id: row.label for row in verdicts}, cost=cost)
+                if Label.FAILED not in known.labels.values():  # a judge that was out of order is asked again
+                    self._journal.add([(key, known)])
+            self.spent.add_answers(known.cost)
+            self.measurements.append(Measurement(subject, setting, asked, known.labels, baseline or {}))
+            measured[name] = known.labels
             self._show(f"{subject.value}, {name}")
         return measured
 
@@ -230,8 +239,12 @@ class Bench:
         begun: Mapping[str, str] | None = None,
         samples: int = 1,
         generation: GenerationSettings | None = None,
+        spent: Spent | None = None,
     ) -> list[Response]:
-        """The answers to prompts of one suite, in order; kept in `responses/`, and never generated twice."""
+        """The answers to prompts of one suite, in order; kept in `responses/`, and never generated twice.
+
+        Their cost is added to `spent`, by default to the check's own.
+        """
         suite = prompts[0].suite
         answers = self.run.folder / "responses"
         folder = answers / "robustness" / self.check.name
@@ -247,7 +260,7 @@ class Bench:
             samples=samples,
             cache=self._cache((folder if setting else answers) / "cache.jsonl"),
         )
-        add_answer_cost(vlm, responses, self.spent)
+        add_answer_cost(vlm, responses, self.spent if spent is None else spent)
         return responses
 
     def judge(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[Verdict]:
@@ -322,8 +335,8 @@ class Bench:
         return content_key(self.key, subject, setting, [relative_image(self.run.folder, row) for row in prompts])
 
     @cached_property
-    def _journal(self) -> Journal[Labels]:
-        return Journal(self.folder / "measured.jsonl", Labels)
+    def _journal(self) -> Journal[Known]:
+        return Journal(self.folder / "measured.jsonl", Known)
 
     @cached_property
     def _verdicts(self) -> Journal[Verdict]:

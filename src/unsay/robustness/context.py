@@ -26,6 +26,7 @@ from unsay.robustness.base import Check
 from unsay.robustness.bench import WORDS, Bench
 from unsay.run.suites import Suites
 from unsay.scoring.robustness import Number, Setting, Subject
+from unsay.stages import Spent
 
 PAIRS: Final = (1, 5, 16)
 
@@ -201,7 +202,8 @@ def _measure(
             continue
         if not bench.known(subject, setting, {name: fitting}):
             for lot in dict.fromkeys(alike[row.id] for row in fitting):
-                bench.ask(vlm, [row for row in fitting if alike[row.id] == lot], subject, setting)
+                together = [row for row in fitting if alike[row.id] == lot]
+                bench.ask(vlm, together, subject, setting, spent=Spent())  # `measure` counts them
         bench.measure(subject, setting, vlm, {name: fitting}, baseline=control if name == WORDS else None)
 
 
@@ -229,7 +231,7 @@ CHECK = Check(
     setting="1, 5, 16 harmful pairs of other subjects as turns, or four turns that lead up to the request; controls: "
     "as many normal pairs, four turns about bread",
     source="arXiv 2407.00106, 2310.06387, 2404.01833",
-    version=3,
+    version=4,
     run=run,
     axis="pairs",
 )
