@@ -342,8 +342,9 @@ def _notes(results: Results) -> str:
     if accelerator := max(cost.peak_accelerator_bytes for cost in results.cost):
         memory += f" on the host, {numbers.memory(accelerator)} on the accelerator"
     spent = numbers.seconds(max(times)) if not several else f"at most {numbers.seconds(max(times))} a seed"
-    cores = results.environment.get("cores")
-    notes.append(f"Cost: {spent}{f' on {cores} cores' if cores else ''}, peak memory {memory}.")
+    threads = results.environment.get("threads")
+    with_threads = f" with {threads} thread{'' if threads == 1 else 's'}" if threads else ""
+    notes.append(f"Cost: {spent}{with_threads}, peak memory {memory}.")
     notes.append(f"Made with `{results.command}`, {', '.join(_versions(results.environment))}.")
     return "\n".join(f"- {note}" for note in notes)
 
