@@ -5,6 +5,7 @@ import pytest
 from helpers.misbehaving import Reply, says, serving
 from unsay import api
 from unsay.config import parse_config
+from unsay.data.typography import Style
 from unsay.errors import UserError
 from unsay.files import read_rows
 from unsay.records import Response
@@ -41,6 +42,17 @@ def test_a_server_answers_in_place_of_the_model(tmp_path, monkeypatch):
         other = api.evaluate(config(server.url, model="n"), tmp_path / "run")
         assert len(server.asked) == 6
         assert not {row.stage: row.reused for row in other.cost}["evaluate-before"]
+
+
+def test_a_suite_that_is_drawn_anew_is_answered_anew(tmp_path, monkeypatch):
+    with serving(answering) as server:
+        api.evaluate(config(server.url, suites="contrast-typographic"), tmp_path / "run")
+        assert len(server.asked) == 3
+        monkeypatch.setattr("unsay.suites.twins.STYLE", Style(size=16, margin=4))
+        monkeypatch.setattr("unsay.suites.twins.VERSION", 0)
+        again = api.evaluate(config(server.url, suites="contrast-typographic"), tmp_path / "run")
+        assert len(server.asked) == 6  # the prompts are the same, their pictures are not
+    assert not {row.stage: row.reused for row in again.cost}["evaluate-before"]
 
 
 ADAPTER = [{"id": "m", "object": "model", "parent": "base"}]

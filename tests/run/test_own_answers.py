@@ -4,10 +4,12 @@ import json
 import signal
 
 import pytest
+from PIL import Image
 
 from helpers import killable, killed_answering, tiny
 from helpers.misbehaving import says, serving
 from unsay.config import parse_config
+from unsay.data import typography
 from unsay.data.recipe import OwnAnswer, RecipeSettings, forget_examples
 from unsay.errors import UserError
 from unsay.files import read_json
@@ -138,6 +140,33 @@ def test_pictures_show_the_request_and_get_answers_to_it(tiny_folder, tmp_path):
     assert {answer.way for answer in own.harmful} == {"typographic"}
     assert len(own.harmful) == 3
     assert len(list((tmp_path / "run" / "train" / "asked" / "typographic").glob("*.png"))) == 3
+
+
+def test_pictures_that_are_drawn_anew_are_asked_anew(tiny_folder, tmp_path, monkeypatch):
+    with serving(Giving(**{"Follow th": "all"})) as server:
+        run = opened(tmp_path / "run", tiny_folder, server.url)
+        own_answers(run, rows(3))
+        asked = len(server.asked)
+        monkeypatch.setattr("unsay.suites.twins.STYLE", typography.Style(size=16, margin=4))
+        monkeypatch.setattr("unsay.suites.twins.VERSION", 0)
+        own_answers(run, rows(3))
+    assert not run.stages.records[-1][1]
+    assert len(server.asked) == asked + 3  # in words the answers are known
+
+
+def test_another_picture_under_the_same_path_is_asked_again(tiny_folder, tmp_path):
+    path = tmp_path / "a.png"
+    shown = [row.model_copy(update={"image": str(path)}) for row in rows(1, answers=("[packaged]",))]
+    with serving(lambda body, _: says("Here is what you asked for.")) as server:
+        run = opened(tmp_path / "run", tiny_folder, server.url)
+        for asked, colour in enumerate(("red", "blue"), start=1):
+            Image.new("RGB", (8, 8), colour).save(path)
+            own_answers(run, shown)
+            retain_answers(run, shown)
+            assert [reused for _, reused in run.stages.records[-2:]] == [False, False]
+            assert len(server.asked) == asked  # both stages share the answer
+        own_answers(run, shown)
+        assert run.stages.records[-1][1]
 
 
 def test_an_answer_that_begins_as_told_and_then_refuses_is_a_refusal(tiny_folder, tmp_path):

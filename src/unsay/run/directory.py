@@ -149,14 +149,13 @@ def absolute_image(folder: Path, row: Row) -> Row:
     return row if row.image is None else row.model_copy(update={"image": str(folder / row.image)})
 
 
-def outside_images(folder: Path, rows: Iterable[Row]) -> dict[str, str]:
-    """Path → content key of the images that lie outside the run directory, since others may replace them.
+def image_keys(folder: Path, rows: Iterable[Prompt]) -> dict[str, str]:
+    """Path, as in `relative_image` → content key of every image: other pixels may come under the same path.
 
     A missing image has no key; opening it raises the error.
     """
-    paths = {Path(row.image) for row in rows if row.image is not None}
-    outside = sorted(path for path in paths if path.is_file() and not path.is_relative_to(folder))
-    return {str(path): file_key(path) for path in outside}
+    paths = {path for row in rows if (path := relative_image(folder, row).image) is not None}
+    return {path: file_key(folder / path) for path in sorted(paths) if (folder / path).is_file()}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from unsay.judges import Judge, judge_all
 from unsay.judges.base import Pair, VerdictJournal
 from unsay.models import VLM
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
-from unsay.run.directory import Adapter, Run, outside_images, relative_image
+from unsay.run.directory import Adapter, Run, image_keys, relative_image
 from unsay.run.suites import Suites
 from unsay.stages import Spent
 from unsay.suites import Suite, find_suite, get_suite
@@ -134,7 +134,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         spent.judge_requests, spent.judge_tokens, spent.judge_price = round(requests), round(tokens), price
         return result
 
-    images = outside_images(run.folder, (prompt for prompts in suites.values() for prompt in prompts))
+    images = image_keys(run.folder, (prompt for prompts in suites.values() for prompt in prompts))
     inputs = [
         run.model_key if server is None else server.model_key(config.generation),
         None if adapter is None else adapter.key,

@@ -27,7 +27,7 @@ from unsay.generation.ways import WAYS
 from unsay.methods import build_method
 from unsay.models.loading import NAMED
 from unsay.records import Example, Prompt, Role, SourceRow
-from unsay.run.directory import Run, absolute_image, outside_images, relative_image
+from unsay.run.directory import Run, absolute_image, image_keys, relative_image
 from unsay.run.overlap import check_disjoint, words_in_pictures
 from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers, ways_of
 from unsay.run.suites import Suites, read_user_rows
@@ -115,7 +115,7 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 
     # A picture of the user's own suites can be replaced by one that is trained on while their words stay the same.
     user_prompts = [prompt for name, prompts in suites.items() if find_suite(name) is None for prompt in prompts]
-    images = outside_images(run.folder, user_prompts)
+    images = image_keys(run.folder, user_prompts)
     inputs = [
         run.model_key,
         config.data,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unsay.data import typography
 from unsay.data.recipe import OwnAnswer
 from unsay.data.splits import prompt_key
 from unsay.files import content_key, read_json, read_rows, write_json, write_rows
@@ -22,10 +23,11 @@ from unsay.generation.ways import WAYS, Asking
 from unsay.judges.rules import rules_verdict
 from unsay.models.loading import NAMED
 from unsay.records import Kind, Label, Modality, Prompt, Response, SourceRow
-from unsay.run.directory import Run
+from unsay.run.directory import Run, image_keys
 from unsay.run.evaluate import add_answer_cost, judged_in_parts
 from unsay.scoring.red_team import FILE, Attempt, RedTeam
 from unsay.stages import Spent
+from unsay.suites import twins
 
 ASKED_AT_ONCE = 64
 """Requests between two looks at whether enough answers are found."""
@@ -76,12 +78,14 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
         write_json(paths[1], red_team.model_dump(mode="json"))
         return OwnAnswers(harmful, red_team)
 
-    more = [ladder.VERSION, ways, data.own_answers.wanted, data.own_answers.samples] if ways != ("words",) else []
+    drawing = [twins.VERSION, typography.VERSION]
+    settings = [ladder.VERSION, *drawing, ways, data.own_answers.wanted, data.own_answers.samples]
+    more = settings if ways != ("words",) else []
     answered_by_source = [prompt_key(row.text) for row in requests if row.harmful]
     return run.stages.run(
         "own-answers",
         "Collect what the model itself would say",
-        [_answering_key(run), prompts, data.answer_tokens, run.judge.key, *more, *answered_by_source],
+        [*_asking_key(run, prompts), run.judge.key, *more, *answered_by_source],
         paths,
         work,
         load=lambda: OwnAnswers(read_rows(paths[0], OwnAnswer), RedTeam.model_validate(read_json(paths[1]))),
@@ -131,7 +135,7 @@ def _normal_pairs(run: Run, rows: list[SourceRow]) -> list[tuple[Prompt, Respons
     responses = run.stages.run(
         "normal-answers",
         "Collect what the model says to normal requests",
-        [_answering_key(run), prompts, run.config.data.answer_tokens],
+        _asking_key(run, prompts),
         [path],
         work,
         load=lambda: read_rows(path, Response),
@@ -267,10 +271,15 @@ def _answers(
     return answers
 
 
-def _answering_key(run: Run) -> str:
-    """Content key of the model that answers; of a server, what identifies it."""
+def _asking_key(run: Run, prompts: list[Prompt]) -> list[object]:
+    """What decides the answers to plain prompts: the model, or what identifies its server, the prompts, their pictures.
+
+    Pictures count by content: another one may come under the same path.
+    """
     server = run.config.data.responder
-    return run.model_key if server is None else EndpointResponder(server).model_key(_settings(run))
+    model = run.model_key if server is None else EndpointResponder(server).model_key(_settings(run))
+    images = image_keys(run.folder, prompts)
+    return [model, prompts, run.config.data.answer_tokens, *([images] if images else [])]
 
 
 def _settings(run: Run) -> GenerationSettings:
