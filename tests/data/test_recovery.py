@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from unsay.data.recipe import RecipeSettings
 from unsay.data.recovery import with_beginnings, word_ends
@@ -47,6 +48,25 @@ def test_a_refusal_stands_behind_the_first_tokens_of_the_same_requests_harmful_a
         depths[len(words)] += 1
     assert set(depths) == {1, 2, 3, 4}
     assert min(depths.values()) > 300 / 4 * 0.6, "every depth is as likely as another"
+
+
+def test_a_text_with_several_pictures_is_several_requests(tmp_path):
+    forget, refuse, _ = rows(1)
+    pictures = {colour: tmp_path / f"{colour}.png" for colour in ("red", "blue")}
+    for colour, path in pictures.items():
+        Image.new("RGB", (8, 8), colour).save(path)
+    made = begun(
+        [
+            forget[0].model_copy(update={"image": str(pictures["red"]), "answer": "red one"}),
+            forget[0].model_copy(update={"image": str(pictures["blue"]), "answer": "blue one"}),
+            *(refuse[0].model_copy(update={"image": str(pictures["blue"]), "id": f"refuse-{n}"}) for n in range(20)),
+            refuse[0],
+        ],
+        recovery=1.0,
+        recovery_depth=1,
+    )
+    assert {row.prefix for row in made[2:-1]} == {"blue "}
+    assert made[-1] == refuse[0], "in words nobody has answered it"
 
 
 def test_a_normal_answer_is_cut_in_two_and_never_to_nothing():

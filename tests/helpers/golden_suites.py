@@ -110,7 +110,7 @@ def _recipe_output(modality: Modality) -> tuple[list[int], Any]:
     examples = [*harmful_examples(short, answers, settings, seed=0), *retain, *probe]
     with TemporaryDirectory() as folder:
         rendering = Rendering({modality: 1.0}, {modality: 1.0}, settings, 0, Path(folder))
-        rows = with_beginnings(rendering.render(examples), settings, 0)
+        rows = rendering.render(with_beginnings(examples, settings, 0))
         if modality is not Modality.TEXT:
             rows += visual_questions(plain, rendering, 12)
         content = [_content(row) for row in rows]

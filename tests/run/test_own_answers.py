@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from unsay.data import typography
 from unsay.data.recipe import OwnAnswer, RecipeSettings, forget_examples
 from unsay.errors import UserError
 from unsay.files import read_json
+from unsay.generation.server import data_url
 from unsay.records import Label, SourceRow
 from unsay.run import own_answers as own_module
 from unsay.run.directory import Run
@@ -233,6 +235,29 @@ def test_the_way_that_drew_an_answer_out_stands_beside_it():
                for row, way in zip(rows(2), ("words", "figstep"), strict=True)]  # fmt: skip
     examples = forget_examples(rows(2), answers, RecipeSettings(), 0)
     assert [example.source for example in examples] == ["own answer", "own answer, figstep"]
+
+
+def test_a_text_with_several_pictures_is_several_requests(tiny_folder, tmp_path):
+    asked = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+        asked.append(SourceRow(text="Request number 1.", source=colour, image=str(tmp_path / f"{colour}.png")))
+    red, blue = (data_url(Path(row.image)) for row in asked)
+
+    def answer(body, _number):
+        shown = body["messages"][-1]["content"][0]["image_url"]["url"]
+        return says({red: "Here is what it says: red.", blue: REFUSAL}.get(shown, "Here is what you asked for."))
+
+    own = {"ways": ["words", "typographic"]}
+    with serving(answer) as server:
+        run = opened(tmp_path / "run", tiny_folder, server.url, own_answers=own)
+        drawn = own_answers(run, asked).harmful
+    examples = forget_examples(asked, drawn, RecipeSettings(), 0, source=None)
+    assert [(example.source, example.image) for example in examples] == [
+        ("red", asked[0].image), ("blue, typographic", asked[1].image),
+    ]  # fmt: skip
+    assert len({example.answer for example in examples}) == 2
+    assert len(forget_examples(asked[:1], drawn[1:], RecipeSettings(), 0)) == 0
 
 
 # -------------------------------------------------------------------------------------------------------------- retain

@@ -13,7 +13,7 @@ from unsay.data.recipe import OwnAnswer
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows, write_rows
 from unsay.models.loading import NAMED
-from unsay.records import Example, Role, SourceRow
+from unsay.records import Example, Modality, Role, SourceRow
 from unsay.run import examples as run_examples
 from unsay.run import training_rows
 from unsay.run.cautions import training_note
@@ -89,6 +89,14 @@ def test_a_beginning_of_the_users_own_is_kept_and_trained(tiny_folder, tmp_path,
     api.unlearn(config(tiny_folder, examples, recipe="recovery: 1.0"), out)
     kept = [row.prefix for row in read_rows(out / "train" / "examples.jsonl", Example) if row.role is Role.REFUSE]
     assert kept == ["The heron, "] * 20
+
+
+def test_requests_that_are_drawn_have_beginnings_too(tiny_folder, tmp_path, examples):
+    settings = config(tiny_folder, examples, recipe="recovery: 1.0")
+    drawn = settings.data.model_copy(update={"modality": Modality.TYPOGRAPHIC})
+    api.unlearn(settings.model_copy(update={"data": drawn}), tmp_path / "run")
+    rows = [row for row in read_rows(tmp_path / "run" / "train" / "examples.jsonl", Example) if row.role is Role.REFUSE]
+    assert all(row.prefix is not None and row.image is not None for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from unsay.data import shape_scenes, typography
 from unsay.data.formats import sample_format
 from unsay.data.long_refusals import long_refusal
 from unsay.data.sources import data_key, halves, shipped, wheels
-from unsay.data.splits import drop_overlap, prompt_key
+from unsay.data.splits import PicturedRequest, drop_overlap, pictured_request_of, prompt_key
 from unsay.data.subjects import with_subjects
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 6
+VERSION = 7
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 
@@ -122,8 +122,15 @@ class OwnAnswer(Record):
     answer: str
     complete: bool
     category: str | None = None
+    picture: str | None = None
+    """Content key of the picture that the request comes with."""
     way: str = "words"
     """What drew it out of the model (`unsay.generation.ways`); `given` for the answer of a source."""
+
+    @property
+    def asked(self) -> PicturedRequest:
+        """What it answers."""
+        return self.request, self.picture
 
 
 def harmful_pool() -> list[SourceRow]:
@@ -161,13 +168,13 @@ def forget_examples(
 
     `source` takes the place of the rows' own sources, None keeps them.
     """
-    known: dict[str, list[OwnAnswer]] = {}
+    known: dict[PicturedRequest, list[OwnAnswer]] = {}
     for own in answers:
-        known.setdefault(own.request, []).append(own)
+        known.setdefault(own.asked, []).append(own)
     examples = []
     for row in rows:
         prompt = _formatted(row, settings, seed, "forget")
-        for own in known.get(row.text) or _given(row):
+        for own in known.get(pictured_request_of(row)) or _given(row):
             named = {"category": own.category, "source": source or row.source}
             if own.way not in ("words", GIVEN):
                 named["source"] = f"{named['source']}, {own.way}"

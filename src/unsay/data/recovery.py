@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from unsay.data.recipe import RecipeSettings
-from unsay.data.splits import request_of
+from unsay.data.splits import PicturedRequest, pictured_request_of
 from unsay.records import Example, Role
 
 TokenEnds = Callable[[str], Sequence[int]]
@@ -42,20 +42,24 @@ def with_beginnings(
     What happens to an example is drawn from its id and the seed alone. One that has a prefix already keeps it.
 
     Args:
-        examples: of every role.
+        examples: of every role, not yet put into modalities: one request as two pictures would be two requests.
         settings: `recovery` and `retain_recovery`, the shares, and `recovery_depth`, the most tokens that are given.
         seed: of every random draw.
         ends: the tokens of the model at hand.
     """
-    harmful: dict[str, list[str]] = {}
+    harmful: dict[PicturedRequest, list[str]] = {}
     for example in examples:
         if example.role is Role.FORGET:
-            harmful.setdefault(request_of(example), []).append(example.answer)
+            harmful.setdefault(pictured_request_of(example), []).append(example.answer)
     return [_begun(example, harmful, settings, seed, ends) for example in examples]
 
 
 def _begun(
-    example: Example, harmful: Mapping[str, Sequence[str]], settings: RecipeSettings, seed: int, ends: TokenEnds
+    example: Example,
+    harmful: Mapping[PicturedRequest, Sequence[str]],
+    settings: RecipeSettings,
+    seed: int,
+    ends: TokenEnds,
 ) -> Example:
     if example.role is Role.FORGET or example.prefix is not None:
         return example
@@ -64,7 +68,7 @@ def _begun(
         return example
     depth = rng.randint(1, settings.recovery_depth)
     if example.role is Role.REFUSE:
-        answers = harmful.get(request_of(example))
+        answers = harmful.get(pictured_request_of(example))
         begun = _cut(rng.choice(answers), depth, ends)[0].rstrip() if answers else ""
         return example.model_copy(update={"prefix": f"{begun} "}) if begun else example
     begun, rest = _cut(example.answer, depth, ends, keep=1)

@@ -9,13 +9,18 @@ import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
 
+from unsay.files import file_key
 from unsay.records import Example, Prompt, SourceRow
 
 Side = Literal["train", "test"]
 
 Row = TypeVar("Row", SourceRow, Example, Prompt)
+
+PicturedRequest: TypeAlias = tuple[str, str | None]
+"""A bare request and the content key of its picture, or None: one text may come with several pictures."""
 
 JACCARD = 0.5
 """Two prompts are near duplicates if they share at least this part of the content words of both together."""
@@ -137,6 +142,11 @@ def request_of(row: SourceRow | Example | Prompt) -> str:
     if isinstance(row, SourceRow):
         return row.text
     return row.request or row.prompt
+
+
+def pictured_request_of(row: SourceRow | Example | Prompt) -> PicturedRequest:
+    """The bare request of any kind of row, with the picture that it comes with."""
+    return request_of(row), None if row.image is None else file_key(Path(row.image))
 
 
 def _near(shared: int, first: int, second: int) -> bool:

@@ -84,13 +84,13 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not pass for a fresh one
         if given is not None:
             made = read_examples(given, config.data.recipe.probe, config.seed)
-            made = rendering.render(made[0]), rendering.render(made[1])
         else:
             assert chosen is not None
             normal = held if asked else retain_answers(run, retain_rows(run, suites, chosen))
             answers = [] if own is None else own.harmful
             made = _source_examples(run, held_out, rendering, chosen, answers, normal)
-        made = _begun(run, made[0]), made[1]
+        # Requests that are pictures by now are told apart by them, so answers begin before modalities are drawn.
+        made = rendering.render(_begun(run, made[0])), rendering.render(made[1])
         check_disjoint([*made[0], *made[1]], suites, folder / "overlaps.jsonl")
         lengths: dict[str, list[int]] = {}
         if not lengths_wanted(config):
@@ -202,7 +202,10 @@ def _source_examples(
     answers: list[OwnAnswer],
     normal: list[SourceRow],
 ) -> tuple[list[Example], list[Example]]:
-    """Training examples and probe of the chosen rows, with the recipe's formats, disjoint from the held-out prompts."""
+    """Training examples and probe of the chosen rows, with the recipe's formats, disjoint from the held-out prompts.
+
+    Only visual questions have their pictures already, and the rows that come with one.
+    """
     data, settings, seed = run.config.data, run.config.data.recipe, run.config.seed
     retain, probe = retain_examples(normal, settings, seed)
     share = visual_share(run)
@@ -213,7 +216,7 @@ def _source_examples(
     source = None if data.forget else OWN
     harmful = forget_examples(rows.forget, answers, settings, seed, source=source)
     harmful += refuse_examples(rows.refuse, settings, seed)
-    return rendering.render(harmful + retain) + visual, rendering.render(probe)
+    return harmful + retain + visual, probe
 
 
 def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unsay.data import typography
 from unsay.data.recipe import OwnAnswer
-from unsay.data.splits import prompt_key
+from unsay.data.splits import pictured_request_of, prompt_key
 from unsay.files import content_key, read_json, read_rows, write_json, write_rows
 from unsay.generation import GenerationSettings, respond
 from unsay.generation import ways as ladder
@@ -51,20 +51,20 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
     paths = [run.folder / "train" / "own_answers.jsonl", run.folder / FILE]
     asked = [row for row in requests if data.forget_answers == "own" or not row.harmful]
     prompts = request_prompts(asked, "own-answers", Kind.ATTACK)
-    sources = {row.text: row.source for row in asked}
+    sources = {pictured_request_of(row): row.source for row in asked}
     ways = ways_of(run)
 
     def note(own: OwnAnswers) -> str:
         if given := own.red_team.given:
             drawn = f"{own.red_team}; " if own.red_team.requests else ""
             return f"{drawn}{given:,} requests have their source's answer"
-        of_source, complied = Counter(sources.values()), Counter(sources[answer.request] for answer in own.harmful)
+        of_source, complied = Counter(sources.values()), Counter(sources[answer.asked] for answer in own.harmful)
         parts = [f"{source} {complied[source]:,} of {count:,}" for source, count in sorted(of_source.items())]
         return f"{own.red_team}: {', '.join(parts)}" if len(ways) == 1 < len(parts) else str(own.red_team)
 
     def work(spent: Spent) -> OwnAnswers:
         harmful, attempts = _climb(run, prompts, ways, spent)
-        answered = {answer.request for answer in harmful}
+        answered = {answer.asked for answer in harmful}
         red_team = RedTeam(
             model=run.config.model,
             judge=run.judge.name,
@@ -72,7 +72,7 @@ def own_answers(run: Run, requests: list[SourceRow]) -> OwnAnswers:
             requests=len(prompts),
             attempts=tuple(attempts),
             wanted=data.own_answers.wanted,
-            given=sum(bool(row.harmful) and row.text not in answered for row in requests),
+            given=sum(bool(row.harmful) and pictured_request_of(row) not in answered for row in requests),
         )
         write_rows(paths[0], harmful)
         write_json(paths[1], red_team.model_dump(mode="json"))
@@ -202,7 +202,9 @@ def _climb(run: Run, prompts: list[Prompt], ways: Sequence[str], spent: Spent) -
                     newly_judged=len(judged[asking.way]) - before,
                 )
             )
-    return [found[prompt.id] for prompt in prompts if prompt.id in found], attempts
+    # The request as it was before it was dressed: a way may have put another picture in the place of its own.
+    drawn = [(prompt, found[prompt.id]) for prompt in prompts if prompt.id in found]
+    return [own.model_copy(update={"picture": pictured_request_of(prompt)[1]}) for prompt, own in drawn], attempts
 
 
 def _parts(prompts: list[Prompt], whole: bool) -> Iterator[list[Prompt]]:
@@ -290,6 +292,7 @@ def _settings(run: Run) -> GenerationSettings:
 def _own_answer(prompt: Prompt, response: Response, way: str) -> OwnAnswer:
     return OwnAnswer(
         request=prompt.request,
+        picture=pictured_request_of(prompt)[1],
         answer=response.response,
         complete=response.finish_reason == "stop",
         category=prompt.category,
