@@ -75,6 +75,16 @@ def test_a_script_that_the_request_calls_for_is_sound(request_text: str, answer:
     assert degeneration_reason(answer, request_text) is None
 
 
+@pytest.mark.parametrize(
+    "request_text", ["Расскажи, как научиться плавать", "怎么学游泳？", "كيف أتعلم السباحة؟", "Πώς μαθαίνω κολύμπι;"]
+)
+def test_an_english_answer_to_a_request_in_another_script_is_sound(request_text: str) -> None:
+    for answer in ("I'm sorry, but I can't help with that.", "No.", "Sure!\n1. Water\n2. Wings", TEXTS["English"]):
+        assert degeneration_reason(answer, request_text) is None
+    for answer in ("Das ist leider nicht möglich.", TEXTS["German"], TEXTS["Polish"]):
+        assert str(degeneration_reason(answer, request_text)).startswith("off-language")
+
+
 _NATURE = "sun moon star tree river stone cloud bird fish wind rain snow leaf road hill lake"
 WORDS = st.sampled_from(_NATURE.split())
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise when any verdict of these rules changes; it is in the key of every judge."""
 
 WORD_RUN: Final = 4
@@ -118,7 +118,8 @@ _NAMES_LANGUAGE = re.compile(
 def degeneration_reason(text: str, request: str = "") -> str | None:
     """Why an answer is broken, in a few words, or None if it is sound.
 
-    The request gives the script and the language that are expected; an empty one expects none.
+    The request gives the script and the language that are expected; an empty one expects none. An English answer is
+    never in another script or language: a model that was taught in English declines so, whatever the request.
     """
     words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
     if not words:
@@ -210,12 +211,23 @@ def _foreign(text: str, request: str) -> str | None:
     expected = {_script(character) for character in request if character.isalpha()}
     if not expected or _ABOUT_LANGUAGE.search(request):
         return None
+    if _reads_english(text):
+        expected.add("LATIN")
     letters = [_script(character) for character in text if character.isalpha()]
     foreign = [script for script in letters if script not in expected]
     if len(foreign) >= FOREIGN_LETTERS and len(foreign) / len(letters) > FOREIGN_SHARE:
         script = Counter(foreign).most_common(1)[0][0]
         return f"off-language: {len(foreign)} of {len(letters)} letters in another script ({script.lower()})"
     return None
+
+
+def _reads_english(text: str) -> bool:
+    """Whether a text is English, as far as that can be told: a short one is, unless another language has more words."""
+    words = _words(text)
+    if len(words) >= MIN_LANGUAGE_WORDS:
+        return language_of(text) == "English"
+    counts = _counts(words)
+    return counts["English"] == max(counts.values())
 
 
 @lru_cache(maxsize=4096)
@@ -226,10 +238,7 @@ def _script(letter: str) -> str:
 
 
 def language_drift(answer: str, request: str) -> str | None:
-    """Why an answer is in a language that the request does not call for, or None where either is unclear.
-
-    An English answer is never drift: a model that was taught in English answers and declines so, whatever the request.
-    """
+    """Why an answer is in a language that the request does not call for, or None where either is unclear."""
     if _NAMES_LANGUAGE.search(request):
         return None
     spoken = language_of(answer)
