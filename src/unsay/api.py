@@ -136,14 +136,14 @@ def robustness(
         progress: shows what is being done.
 
     Raises:
-        UserError: no run there, or one of another version; no adapter, or another one than the run's own; no forget
-            examples; an unknown check. A check that fails is reported instead.
+        UserError: no run there, or one of another version; no adapter, one of earlier settings, or another one than the
+            run's own; no forget examples; an unknown check. A check that fails is reported instead.
     """
     refuse_several("robustness")
     chosen = choose_checks(checks, quick)
     if config is None:
         run = Run.reopen(run_dir, progress)
-        trained = Adapter.open(adapter or run.adapter_folder)
+        trained = Adapter.of_run(run_dir) if adapter is None else Adapter.open(adapter)
         if (run_dir / TRAINED).exists() and trained.key != Adapter.open(run.adapter_folder).key:
             raise UserError(
                 f"{run_dir}: has an adapter of its own, whose results these would replace: attack another one with "

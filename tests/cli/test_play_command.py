@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny
 from tests.models.test_models import acting
 from unsay.config import RunConfig, write_config
-from unsay.models import load, save_adapter
+from unsay.models import load
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def run(tiny_folder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     evaluation = {"judge": "rules", "generation": {"max_new_tokens": 4}}
     write_config(folder / "config.yaml", RunConfig(model=str(tiny_folder), evaluation=evaluation))
-    save_adapter(acting(load(str(tiny_folder))), folder / "adapter")
+    tiny.save_trained(acting(load(str(tiny_folder))), folder)
     return folder
 
 

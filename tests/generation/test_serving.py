@@ -3,12 +3,13 @@
 import pytest
 from PIL import Image, ImageDraw
 
+from helpers import tiny
 from helpers.serving import transformers_serve
 from tests.models.test_models import acting
 from unsay.config import RunConfig, write_config
 from unsay.generation import GenerationSettings, respond
 from unsay.generation.server import EndpointResponder, EndpointResponderSettings
-from unsay.models import load, save_adapter
+from unsay.models import load
 from unsay.records import Kind, Modality, Prompt
 from unsay.run.export import export
 
@@ -40,7 +41,7 @@ def prompts(folder):
 def answers(original, adapted, server, folder):
     """What the original says, and the exported model with the adapter, here and through the server."""
     write_config(folder / "run" / "config.yaml", RunConfig(model=original.name))
-    save_adapter(adapted, folder / "run" / "adapter")
+    tiny.save_trained(adapted, folder / "run")
     merged = folder / "merged"
     export(folder / "run", merged, merge=True)
     asked = prompts(folder)

@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -15,9 +16,11 @@ from transformers import (
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
-from unsay.models import VLM
+from unsay.files import write_json
+from unsay.models import VLM, save_adapter
 from unsay.models.pocket.assemble import SYSTEM_PROMPT, build_processor, vlm_config
 from unsay.records import Example, Role
+from unsay.run.directory import TRAINED
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>"]
 """SmolLM2's first tokens, at SmolLM2's places."""
@@ -176,3 +179,9 @@ def probe() -> list[Example]:
         Example(id=f"probe-{index}", role=Role.RETAIN, prompt=prompt, answer=answer, source="toy")
         for index, (prompt, answer) in enumerate(zip(PROMPTS, reversed(ANSWERS), strict=True))
     ]
+
+
+def save_trained(vlm: VLM, run_dir: Path) -> None:
+    """Save a model's adapter as that of a run which has trained it."""
+    save_adapter(vlm, run_dir / "adapter")
+    write_json(run_dir / TRAINED, {})

@@ -18,6 +18,7 @@ from tests.training.test_modality import encoded
 from unsay import api
 from unsay.config import RunConfig, parse_config, write_config
 from unsay.errors import UserError
+from unsay.files import write_json
 from unsay.generation.greedy import greedy, greedy_is_exact
 from unsay.generation.openings import Openings
 from unsay.generation.prompts import feature_store
@@ -25,6 +26,7 @@ from unsay.methods import build_method
 from unsay.models import LoraSettings, attach, detach, load, load_adapter, save_adapter
 from unsay.models.merge import write_merged
 from unsay.models.vision import on_device
+from unsay.run.directory import TRAINED
 from unsay.run.export import export
 from unsay.training.picture_inputs import Vision
 from unsay.training.settings import TrainSettings
@@ -212,6 +214,7 @@ def test_a_merge_takes_the_vision_side_up(tiny_folder, linears, tmp_path, pictur
 def test_an_export_of_a_run_does_not_pass_it_off_as_the_runs_own(tiny_folder, linears, tmp_path):
     write_config(tmp_path / "run" / "config.yaml", RunConfig(model=str(tiny_folder)))
     linears.rename(tmp_path / "run" / "adapter")
+    write_json(tmp_path / "run" / TRAINED, {})
     with pytest.raises(UserError, match="changes the vision side, too, which no run here does"):
         export(tmp_path / "run", tmp_path / "out", merge=True)
     assert not (tmp_path / "out").exists()

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny
 from unsay.config import RunConfig, write_config
 from unsay.models import load, model_key
-from unsay.models.lora import LoraSettings, attach, save_adapter
+from unsay.models.lora import LoraSettings, attach
 from unsay.playground.session import PlaySettings, of_run
 
 
 def test_a_judge_that_reads_with_the_original_gets_it_without_the_adapter(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_adapter(attach(load(str(tiny_folder)), LoraSettings(), 0), tmp_path / "adapter")
+    tiny.save_trained(attach(load(str(tiny_folder)), LoraSettings(), 0), tmp_path)
     evaluation = {"judge": "probe", "judge_settings": {"reader": "original"}}
     write_config(tmp_path / "config.yaml", RunConfig(model=str(tiny_folder), evaluation=evaluation))
     monkeypatch.setattr("unsay.playground.session._packaged_examples", list)

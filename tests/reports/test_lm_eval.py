@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from helpers import tiny
 from tests.models.test_models import acting
 from unsay.config import RunConfig, write_config
-from unsay.models import load, save_adapter
+from unsay.models import load
 from unsay.reports.imports import import_results, imported
 from unsay.run.export import export
 
@@ -32,7 +33,7 @@ metadata: {{version: 1}}
 def test_lm_eval_runs_on_an_exported_checkpoint(tiny_folder, tmp_path):
     run = tmp_path / "run"
     write_config(run / "config.yaml", RunConfig(model=str(tiny_folder)))
-    save_adapter(acting(load(str(tiny_folder))), run / "adapter")
+    tiny.save_trained(acting(load(str(tiny_folder))), run)
     export(run, tmp_path / "merged", merge=True)
     rows = tmp_path / "rows.jsonl"
     asked = [("Snow is", ["cold", "loud"], 0), ("A cat says", ["seven", "meow"], 1)]

@@ -12,13 +12,17 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from helpers import tiny
 from tests.models.test_models import acting, logits
+from unsay import api
 from unsay.config import DataConfig, RunConfig, read_config, write_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder
-from unsay.models import ModelSettings, load, load_adapter, merge, save_adapter
+from unsay.models import ModelSettings, load, load_adapter, merge
 from unsay.models.merge import Parity, write_merged
+from unsay.playground.session import PlaySettings, of_run
 from unsay.records import Kind, Modality, Phase
+from unsay.run.directory import begin_work
 from unsay.run.export import export
 from unsay.run.model_card import Form, _recipe, model_card
 from unsay.scoring import read_scores, write_scores
@@ -40,7 +44,7 @@ def run(tiny_folder, tmp_path):
     folder = tmp_path / "run"
     write_config(folder / "config.yaml", RunConfig(model=str(tiny_folder)))
     adapted = acting(load(str(tiny_folder)))
-    save_adapter(adapted, folder / "adapter")
+    tiny.save_trained(adapted, folder)
     return folder, logits(adapted.model)
 
 
@@ -294,8 +298,21 @@ def test_what_is_missing_or_in_the_way_is_named(run, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         export(folder, tmp_path / "taken")
     (folder / "adapter" / "adapter_model.safetensors").unlink()
-    with pytest.raises(UserError, match="only a run that has unlearned"):
+    with pytest.raises(UserError, match=r"no PEFT adapter there \(adapter_model\.safetensors is missing"):
         export(folder, tmp_path / "out")
+
+
+def test_an_adapter_of_earlier_settings_is_not_passed_off_as_the_runs(run, tmp_path):
+    folder, _ = run
+    begin_work(folder, read_config(folder / "config.yaml").model_copy(update={"data": DataConfig(answer_tokens=7)}), {})
+    earlier = f"{folder / 'adapter'}: the adapter there belongs to earlier settings: finish the run first"
+    with pytest.raises(UserError, match=earlier):
+        export(folder, tmp_path / "out")
+    with pytest.raises(UserError, match=earlier):
+        api.robustness(folder, checks=["samples"], quick=True)
+    with pytest.raises(UserError, match=earlier):
+        of_run(folder, PlaySettings())
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_atomic_folder_is_whole_or_absent(tmp_path):
@@ -317,7 +334,7 @@ def test_sampling_settings_without_sampling_do_not_stop_the_export(tiny_folder, 
     path = copy / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "do_sample": False, "temperature": 0.9, "top_p": 0.6}))
     adapted = acting(load(str(copy)))
-    save_adapter(adapted, tmp_path / "run" / "adapter")
+    tiny.save_trained(adapted, tmp_path / "run")
     write_config(tmp_path / "run" / "config.yaml", RunConfig(model=str(copy)))
     export(tmp_path / "run", tmp_path / "out", merge=True)
     assert (tmp_path / "out" / "model.safetensors").is_file()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny
 from helpers.misbehaving import says, serving
 from tests.models.test_models import acting
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
-from unsay.models import llama_cpp, load, save_adapter
+from unsay.models import llama_cpp, load
 from unsay.records import Kind, Modality, Prompt, Response
 from unsay.run import gguf
 from unsay.run.export import export
@@ -46,7 +47,7 @@ def program(path: Path, name: str, text: str) -> None:
 def run(tiny_folder, tmp_path):
     folder = tmp_path / "run"
     write_config(folder / "config.yaml", RunConfig(model=str(tiny_folder)))
-    save_adapter(acting(load(str(tiny_folder))), folder / "adapter")
+    tiny.save_trained(acting(load(str(tiny_folder))), folder)
     return folder
 
 
@@ -153,7 +154,7 @@ def test_llama_cpp_answers_as_the_merged_pocket_model_does(tmp_path, monkeypatch
     monkeypatch.setattr(gguf, "ASKED", 6)
     monkeypatch.setattr(gguf, "GENERATION", gguf.GENERATION.model_copy(update={"max_new_tokens": 12}))
     write_config(tmp_path / "run" / "config.yaml", RunConfig(model="pocket"))
-    save_adapter(acting(load("pocket"), size=0.02), tmp_path / "run" / "adapter")
+    tiny.save_trained(acting(load("pocket"), size=0.02), tmp_path / "run")
     done = export(tmp_path / "run", tmp_path / "out", gguf="f16")
     assert done.gguf.files == ("model-f16.gguf",)
     assert "siglip" in done.gguf.no_pictures  # the converter's own words

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny
 from helpers.hub_stub import TOKEN, Hub, hub
 from tests.models.test_models import acting
 from tests.reports.test_headline import AFTER, BEFORE, change, row, scores
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
-from unsay.models import load, save_adapter
+from unsay.models import load
 from unsay.records import Kind, Modality, Prompt, Response
 from unsay.run.hub import push_to_hub
 from unsay.scoring import read_scores, write_scores
@@ -20,7 +21,7 @@ from unsay.scoring import read_scores, write_scores
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_config(folder / "config.yaml", RunConfig(model=str(tiny_folder)))
-    save_adapter(acting(load(str(tiny_folder))), folder / "adapter")
+    tiny.save_trained(acting(load(str(tiny_folder))), folder)
     write_scores(folder / "scores.json", scores([row("a", BEFORE, 60), row("a", AFTER, 5)], [change("a", -0.55)]))
     asked = Prompt(id="a-1", suite="a", kind=Kind.ATTACK, modality=Modality.TEXT, prompt="[request 1]",
                    request="[request 1]", group="1")  # fmt: skip

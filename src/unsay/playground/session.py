@@ -253,9 +253,8 @@ def _session(title: str, config: RunConfig, adapter: Path, settings: PlaySetting
 
 def _adapter_of(run_dir: Path) -> Path:
     """The folder of the adapter that a run trained or evaluated."""
-    own = run_dir / "adapter"
-    if own.is_dir():
-        return Adapter.open(own).folder
+    if (run_dir / "adapter").is_dir():
+        return Adapter.of_run(run_dir).folder
     scores = run_dir / "scores.json"
     if scores.is_file():
         named = read_json(scores).get("settings", {}).get("adapter")

@@ -172,6 +172,18 @@ class Adapter:
             raise UserError(f"{folder}: no PEFT adapter there ({missing[0]} is missing)")
         return cls(folder, adapter_key(folder))
 
+    @classmethod
+    def of_run(cls, run_dir: Path) -> "Adapter":
+        """The adapter that a run has trained with the settings in its directory; a `UserError` if there is none."""
+        adapter = cls.open(run_dir / "adapter")
+        if not (run_dir / TRAINED).is_file():
+            config = run_dir / "config.yaml"
+            raise UserError(
+                f"{adapter.folder}: the adapter there belongs to earlier settings: finish the run first "
+                f"(unsay unlearn --config {config} --out {run_dir})"
+            )
+        return adapter
+
 
 @dataclass
 class Run:

@@ -18,7 +18,7 @@ from unsay.models.loading import load, stored_precision
 from unsay.models.merge import TOLERANCE, Parity, Precision, write_merged
 from unsay.models.precision import ModelSettings
 from unsay.models.vlm import VLM
-from unsay.run.directory import ADAPTER_FILES
+from unsay.run.directory import Adapter
 from unsay.run.gguf import Gguf, write_gguf
 from unsay.run.model_card import Form, card_of
 from unsay.scoring import read_scores
@@ -58,14 +58,12 @@ def export(
             ask it harmless prompts there and here; the merged checkpoint itself is kept only with `merge`.
 
     Raises:
-        UserError: no adapter, one that cannot be scaled, no tools for GGUF, or a merged checkpoint whose logits differ
-            from the adapted model's.
+        UserError: no adapter, one of earlier settings, one that cannot be scaled, no tools for GGUF, or a merged
+            checkpoint whose logits differ from the adapted model's.
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir / "config.yaml")
-    adapter = run_dir / "adapter"
-    if missing := [name for name in ADAPTER_FILES if not (adapter / name).is_file()]:
-        raise UserError(f"{adapter / missing[0]}: missing; only a run that has unlearned can be exported")
+    adapter = Adapter.of_run(run_dir).folder
     kind = None if gguf is None else check_tools(gguf)
     scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None
     with atomic_folder(Path(out)) as folder, _at_strength(adapter, strength) as scaled:
