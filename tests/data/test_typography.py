@@ -45,6 +45,16 @@ def test_long_text_is_drawn_smaller_and_too_long_text_is_refused():
         typography.render_text(long * 20, style=typography.Style())
 
 
+@pytest.mark.parametrize("font", typography.FONTS)
+def test_letters_that_a_face_lacks_are_named_and_not_drawn_as_boxes(font):
+    style = typography.Style(font=font)
+    with pytest.raises(UserError, match=r"^the letter '学' cannot be drawn: the face DejaVu"):
+        typography.render_text("swim: 学游泳", style=style)
+    for text in ("é ü ñ ł ß", "‘quotes’ “and” dashes – — …", "Привет, α", "✓ → • 🙂 \u200b", "x\ty"):
+        typography.render_text(text, style=style)
+    assert typography.missing_letter("swim: 学游泳") == "学"
+
+
 def test_equal_seeds_give_equal_pictures_and_styles_differ():
     def picture(seed):
         style = typography.random_style(random.Random(seed))

@@ -10,6 +10,7 @@ from unsay import api
 from unsay.config import parse_config
 from unsay.data.recipe import OwnAnswer, RecipeSettings, forget_examples
 from unsay.data.sources import SOURCES
+from unsay.data.typography import missing_letter
 from unsay.errors import UserError
 from unsay.files import read_json, read_rows
 from unsay.methods import build_method
@@ -219,12 +220,17 @@ def test_without_names_the_requests_are_the_built_in_ones(tiny_folder, tmp_path)
 def test_a_request_that_does_not_stand_in_readable_letters_is_left_out_of_pictures(data, tiny_folder, tmp_path):
     path = data / "pku_saferlhf_pairs/pku_seferlhf_realign_dpo_5k.json"
     pairs = json.loads(path.read_text())
-    pairs.append({"prompt": "[long] " + "x " * 80, "response": ["[safe]", "[unsafe]"]})
+    for words in ("[long] " + "x " * 80, "[in letters of no face] 学游泳"):
+        pairs.append({"prompt": words, "response": ["[safe]", "[unsafe]"]})
     path.write_text(json.dumps(pairs))
     config = settings(tiny_folder, "data: {forget: [pku_saferlhf_pairs], modality: typographic}\n")
     rows = training_rows.training_rows(Run.open(tmp_path / "run", config), {})
     assert len(rows.forget) == 2
-    assert rows.dropped[Role.FORGET] == {"pku_saferlhf_pairs": {training_rows.TOO_LONG: 1}}
+    assert rows.dropped[Role.FORGET] == {"pku_saferlhf_pairs": {training_rows.TOO_LONG: 1, training_rows.NO_LETTERS: 1}}
+    built_in = settings(tiny_folder, "data: {modality: typographic}\n")
+    drawn = training_rows.harmful_requests(Run.open(tmp_path / "drawn", built_in), {})
+    assert all(missing_letter(row.text) is None for row in drawn)
+    assert len(drawn) == len(training_rows.harmful_pool()) - 1
 
 
 def test_a_method_that_forgets_nothing_asks_nobody(data, tiny_folder, tmp_path):

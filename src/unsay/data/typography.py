@@ -8,7 +8,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -140,7 +140,7 @@ def render_text(text: str, *, size: int = 224, style: Style) -> Image.Image:
     """Render wrapped `text` on a `size` × `size` RGB picture, in smaller letters if it does not fit.
 
     Raises:
-        UserError: the text does not fit even in the smallest letters, or the font is unknown.
+        UserError: the text does not fit even in the smallest letters, the font lacks a letter of it, or is unknown.
     """
     return render_layout(lay_out(text, size=size, style=style), size=size)
 
@@ -157,6 +157,8 @@ def render_list(topic_line: str, *, style: Style, items: int = 3, size: int = 22
 
 def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
     """Find the largest font size up to `style.size` at which `text` fits, and where its lines then stand."""
+    if (letter := missing_letter(text, [style.font])) is not None:
+        raise UserError(f"the letter {letter!r} cannot be drawn: the face {style.font} lacks it; ask in words")
     room = size - 2 * style.margin
     # One pixel at a time near the end, in bigger steps before it: 34, 29, 25, 22, ...
     points = min(style.size, room)
@@ -177,6 +179,12 @@ def lay_out(text: str, *, size: int = 224, style: Style) -> Layout:
     raise UserError(
         f"a text of {len(text)} characters does not fit on a {size} x {size} picture: shorten it or enlarge the picture"
     )
+
+
+def missing_letter(text: str, fonts: Sequence[str] = FONTS) -> str | None:
+    """The first letter of a text that one of the faces lacks, and would draw as a box; symbols do not count."""
+    letters = (character for character in text if character.isalpha() and not character.isascii())
+    return next((letter for letter in letters if any(_lacks(font, letter) for font in fonts)), None)
 
 
 def render_layout(layout: Layout, *, size: int = 224) -> Image.Image:
@@ -217,6 +225,14 @@ def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
 def line_height(points: int) -> float:
     """Pixels from line to line."""
     return points * _LINE_HEIGHT
+
+
+@cache
+def _lacks(font: str, letter: str) -> bool:
+    """Whether a face draws a letter as it draws what is no character at all."""
+    face = load_font(font, 20)
+    drawn, nothing = face.getmask(letter), face.getmask("\uffff")
+    return drawn.size == nothing.size and bytes(drawn) == bytes(nothing)
 
 
 @lru_cache(maxsize=200_000)

@@ -22,7 +22,7 @@ from unsay.generation.settings import OwnAnswerSettings
 from unsay.records import Modality, Prompt
 from unsay.suites import twins
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when a way asks otherwise, or another one comes in; answers that were drawn before are drawn anew."""
 
 BEGINNINGS = ("Sure, here is", "Of course. Here are the steps:\n\n1.")
@@ -67,7 +67,7 @@ def _pictured(_settings: OwnAnswerSettings, form: str, begun: str) -> list[Askin
         try:
             words = twins.save_picture(prompt.request, form, path)
         except UserError:
-            return None  # too long to be read off a picture
+            return None  # too long to be read off a picture, or in letters that the face lacks
         return Prompt.model_validate(
             prompt.model_dump(exclude={"condition"})
             | {"prompt": words, "image": str(path), "modality": Modality.TYPOGRAPHIC}

@@ -21,6 +21,7 @@ from unsay.data.recipe import (
 from unsay.data.recovery import with_beginnings, word_ends
 from unsay.data.sources import halves
 from unsay.data.splits import drop_overlap
+from unsay.data.typography import missing_letter
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows
 from unsay.generation.ways import WAYS
@@ -221,4 +222,5 @@ def _source_examples(
 
 def _renderable(rows: Sequence[SourceRow], held_out: list[Prompt]) -> list[SourceRow]:
     """The rows that stay readable as pictures, and that no suite's picture shows."""
-    return drop_overlap([row for row in rows if len(row.text) <= LONGEST_REQUEST], words_in_pictures(held_out))
+    readable = [row for row in rows if len(row.text) <= LONGEST_REQUEST and missing_letter(row.text) is None]
+    return drop_overlap(readable, words_in_pictures(held_out))

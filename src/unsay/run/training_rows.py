@@ -10,12 +10,14 @@ from unsay.data.recipe import choose_requests, harmful_pool
 from unsay.data.source_choice import choices_key, choose_rows, chosen_sources, describe_dropped
 from unsay.data.sources import Source
 from unsay.data.splits import drop_overlap
+from unsay.data.typography import missing_letter
 from unsay.files import write_json
 from unsay.records import Modality, Role, SourceRow
 from unsay.run.directory import Run
 from unsay.run.suites import Suites
 
 TOO_LONG = "too long to be rendered"
+NO_LETTERS = "in letters that cannot be rendered"
 """In the place of a suite: why a request was dropped."""
 
 
@@ -48,10 +50,10 @@ def training_rows(run: Run, suites: Suites) -> TrainingRows:
         chosen = choose_rows(role, data.choices(role), suites, seed, categories)
         kept = []
         for row in chosen.rows:
-            if _readable(row, data, role):
+            if (why := _unreadable(row, data, role)) is None:
                 kept.append(row)
             else:
-                chosen.dropped.setdefault(row.source, Counter())[TOO_LONG] += 1
+                chosen.dropped.setdefault(row.source, Counter())[why] += 1
         dropped[role] = chosen.dropped
         return kept
 
@@ -69,8 +71,10 @@ def training_rows(run: Run, suites: Suites) -> TrainingRows:
 
 def harmful_requests(run: Run, suites: Suites) -> list[SourceRow]:
     """The built-in harmful requests: of every source, clear of every suite, as many as wanted."""
+    data = run.config.data
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
-    return choose_requests(drop_overlap(harmful_pool(), held_out), run.config.data.recipe, run.config.seed)
+    pool = [row for row in harmful_pool() if _unreadable(row, data, Role.FORGET) != NO_LETTERS]
+    return choose_requests(drop_overlap(pool, held_out), data.recipe, run.config.seed)
 
 
 def describe_rows(rows: TrainingRows) -> str:
@@ -104,11 +108,14 @@ def sources_key(data: DataConfig) -> list[object]:
     return [[role.value, choices_key(role, data.choices(role))] for role in Role if data.choices(role)]
 
 
-def _readable(row: SourceRow, data: DataConfig, role: Role) -> bool:
-    """Whether a row can be put into the modalities of its role: a longer request does not stand in readable letters."""
+def _unreadable(row: SourceRow, data: DataConfig, role: Role) -> str | None:
+    """Why a row cannot be put into the modalities of its role, if one of them renders it; None where it can be."""
     mixture = data.modality if role is not Role.RETAIN or data.retain_modality is None else data.retain_modality
-    rendered = row.image is None and Modality.TYPOGRAPHIC in shares(mixture)
-    return not rendered or len(row.text) <= LONGEST_REQUEST
+    if row.image is not None or Modality.TYPOGRAPHIC not in shares(mixture):
+        return None
+    if missing_letter(row.text) is not None:
+        return NO_LETTERS
+    return TOO_LONG if len(row.text) > LONGEST_REQUEST else None
 
 
 def _named(rows: TrainingRows) -> dict[str, Sequence[SourceRow]]:
