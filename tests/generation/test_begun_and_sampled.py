@@ -94,6 +94,30 @@ def test_samples_follow_the_models_own_chances(tiny_vlm, tmp_path):
     assert abs(share - float(chance)) < 4 * error
 
 
+@pytest.mark.parametrize(
+    "preferred", [{"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}, {"typical_p": 1e-9}, {"epsilon_cutoff": 0.99}]
+)
+def test_a_checkpoint_does_not_choose_what_is_drawn_from(tiny_vlm, monkeypatch, preferred):
+    monkeypatch.setattr(responses_module, "greedy_is_exact", lambda *_: False)  # so transformers' `generate` answers
+    for name, value in preferred.items():
+        monkeypatch.setattr(tiny_vlm.base.generation_config, name, value)
+    hot = SAMPLED.model_copy(update={"max_new_tokens": 1, "temperature": 5.0})
+    [encoded] = encode_prompts(tiny_vlm, prompts(1), hot)
+    drawn = {tuple(answer) for answer in responses_module._samples(tiny_vlm, encoded, hot, 200)}
+    assert len(drawn) > 60, "more than the 50 likeliest tokens, which the library takes by default"
+
+
+def test_samples_of_other_batches_are_drawn_anew(tiny_vlm, tmp_path):
+    alone, together = (SAMPLED.model_copy(update={"batch_tokens": tokens}) for tokens in (1, 6000))
+    one = respond(tiny_vlm, prompts(1), alone, tmp_path / "a" / "r.jsonl", samples=6)
+    other = respond(tiny_vlm, prompts(1), together, tmp_path / "a" / "r.jsonl", samples=6)
+    assert other == respond(tiny_vlm, prompts(1), together, tmp_path / "b" / "r.jsonl", samples=6)
+    assert one != other
+    greedy = [GREEDY.model_copy(update={"batch_tokens": tokens}) for tokens in (1, 6000)]
+    keys = {responses_module.model_key(tiny_vlm, settings) for settings in greedy}
+    assert len(keys) == 1
+
+
 def test_several_greedy_answers_are_refused(tiny_vlm, tmp_path):
     with pytest.raises(ValueError, match="give a temperature"):
         respond(tiny_vlm, prompts(1), GREEDY, tmp_path / "r.jsonl", samples=2)

@@ -17,6 +17,9 @@ from unsay.journal import Journal
 from unsay.models.vlm import VLM
 from unsay.records import Prompt, Response
 
+WHOLE = {"top_k": 0, "top_p": 1.0, "min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+"""Settings of `generate` that draw from all tokens, as `sample` does, whatever library and checkpoint prefer."""
+
 Progress = Callable[[int, int], None]
 """Called with (answers so far, answers in all)."""
 
@@ -143,7 +146,7 @@ def library_answers(
         output = vlm.base.generate(
             **inputs,
             do_sample=sampled,
-            **({"temperature": settings.temperature} if sampled else {}),
+            **({"temperature": settings.temperature, **WHOLE} if sampled else {}),
             max_new_tokens=settings.max_new_tokens,
             eos_token_id=sorted(vlm.end_tokens),
             pad_token_id=vlm.tokenizer.pad_token_id,
@@ -175,9 +178,8 @@ def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], log_odds: flo
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
     """Content key of what decides an answer besides its prompt: model, adapter, settings, openings, library version."""
-    # Batching does not change the answer.
-    decisive = settings.model_dump(exclude={"batch_tokens"})
-    return content_key(vlm.key, vlm.adapter_key, decisive, OPENINGS, transformers.__version__)
+    decisive, *sampling = settings.decisive()
+    return content_key(vlm.key, vlm.adapter_key, decisive, OPENINGS, transformers.__version__, *sampling)
 
 
 def answer_keys(model_key: str, begun: str = "", samples: int = 1) -> list[str]:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from unsay.errors import UserError
 from unsay.models.failures import out_of_memory
 
+SAMPLING = 2
+"""Version of sampled answers: raised by hand when the same settings draw others."""
+
 
 class GenerationSettings(BaseModel):
     """Generation settings, part of every response's key; greedy unless a temperature is given."""
@@ -20,6 +23,12 @@ class GenerationSettings(BaseModel):
     system: str | None = Field(None, description="system prompt; null leaves the chat template's own default")
     batch_tokens: int = Field(6_000, ge=1, description="tokens of one batch, prompts and room for answers included")
     seed: int = Field(0, description="seed of the sampling; does not affect greedy answers")
+
+    def decisive(self) -> list[object]:
+        """What of this decides an answer: batches do not change a greedy one, and every sampled one depends on them."""
+        if self.temperature == 0:
+            return [self.model_dump(exclude={"batch_tokens"})]
+        return [self.model_dump(), SAMPLING]
 
 
 WayName = Literal["words", "prefill", "typographic", "figstep", "templates", "samples"]

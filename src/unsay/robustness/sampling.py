@@ -53,7 +53,7 @@ CHECK = Check(
     setting=f"{ANSWERS} answers to each of {REQUESTS} requests at temperature {TEMPERATURE:g}; "
     f"with --quick {QUICK_ANSWERS} to each of {QUICK_REQUESTS}",
     source="leak@k, arXiv 2511.04934; the estimator: arXiv 2107.03374, equation 1",
-    version=1,
+    version=2,
     run=run,
     quick=True,
 )
