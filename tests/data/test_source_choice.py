@@ -115,6 +115,18 @@ def test_a_request_of_two_sources_is_taken_once(toys, monkeypatch):
     assert len(chosen("copies", "toy").rows) == 10
 
 
+def test_a_sample_of_repeated_rows_has_as_many_requests_as_asked_for(toys, monkeypatch):
+    numbers = [0, 0, 0, 0, 1, 2, 2, 3]
+    rows = Split(lambda: [row(n, "repeats") for n in numbers], 8, (Role.FORGET,))
+    monkeypatch.setitem(SOURCES, "repeats", Source("repeats", "x", "github.com/x", MIT, {"train": rows}))
+    assert [one.text for one in chosen({"source": "repeats", "rows": 4}).rows] == [row(n).text for n in range(4)]
+    with pytest.raises(UserError, match="5 rows were asked for, it has 8, 4 of which repeat a request: ask for at mos"):
+        chosen({"source": "repeats", "rows": 5})
+    beside = chosen({"source": "repeats", "rows": 4}, {"source": "toy", "rows": 6}).rows
+    assert {one.text for one in beside} == {row(n).text for n in range(10)}
+    assert len(chosen("toy", "repeats").rows) == 10, "nothing of its own is no mistake where no number was asked for"
+
+
 def test_harmful_requests_have_a_subject_and_plain_normal_ones_do_not(toys):
     assert all(one.subject for one in chosen("toy").rows)
     assert not any(one.subject for one in chosen("two", role=Role.RETAIN).rows)

@@ -101,7 +101,8 @@ def choose_rows(
 ) -> ChosenRows:
     """Read the sources of a role, keep clear of what the suites ask, and sample the wanted number of requests.
 
-    Samples of one seed are nested, and a source's sample does not depend on the other sources.
+    Samples of one seed are nested, and a source's sample does not depend on the other sources, unless those before it
+    have some of its requests.
 
     Args:
         role: what the rows will teach.
@@ -115,7 +116,7 @@ def choose_rows(
             unknown category.
     """
     asked = {name: OverlapIndex(prompt.request for prompt in prompts) for name, prompts in _telling(suites).items()}
-    chosen, seen = ChosenRows(), set()
+    chosen, seen = ChosenRows(), set[str]()
     known: set[str] = set()
     for choice in choices:
         source, split = get_source(choice.source), _split(role, choice)
@@ -125,16 +126,16 @@ def choose_rows(
             rows = [row for row in rows if row.category in categories]
             if not rows:
                 continue
-        clear, dropped = _clear(rows, choice.rows, seed, asked)
+        fresh: dict[str, SourceRow] = {}
+        for row in rows:
+            if (key := _row_key(row)) not in seen:
+                fresh.setdefault(key, row)
+        clear, dropped = _clear(list(fresh.values()), choice.rows, seed, asked)
         if dropped:
             chosen.dropped.setdefault(source.name, Counter()).update(dropped)
-        _check_enough(role, choice, rows, clear, dropped)
-        taken = []
-        for row in clear:
-            key = prompt_key(row.text) if row.image is None else f"{prompt_key(row.text)} {row.image}"
-            if key not in seen:
-                seen.add(key)
-                taken.append(split.opened(row))
+        _check_enough(role, choice, len(rows), len(fresh), len(clear), dropped)
+        seen.update(map(_row_key, clear))
+        taken = [split.opened(row) for row in clear]
         chosen.rows += with_subjects(taken) if role is not Role.RETAIN or source.borderline else taken
     if unknown := next((name for name in categories or () if name not in known), None):
         raise UserError(f"data.recipe.categories: no requests of '{unknown}'; there are {', '.join(sorted(known))}")
@@ -188,23 +189,27 @@ def _clear(
     return [rows[place] for place in sorted(clear)], dropped
 
 
-def _check_enough(
-    role: Role, choice: SourceChoice, rows: Sequence[SourceRow], clear: Sequence[SourceRow], dropped: Counter[str]
-) -> None:
+def _row_key(row: SourceRow) -> str:
+    """Equal for rows that ask the same, with the same picture."""
+    return prompt_key(row.text) if row.image is None else f"{prompt_key(row.text)} {row.image}"
+
+
+def _check_enough(role: Role, choice: SourceChoice, rows: int, fresh: int, clear: int, dropped: Counter[str]) -> None:
+    """Assert that enough rows are left: of all `rows` those that repeat none, and of these those that no suite asks."""
     where = f"data.{role.value}: {choice.source}"
-    if rows and not clear:
+    if fresh and not clear:
         suites = ", ".join(dropped)
         raise UserError(
-            f"{where}: all of its {len(rows):,} requests, or nearly these, will be asked ({suites}): leave these "
+            f"{where}: all of its {fresh:,} requests, or nearly these, will be asked ({suites}): leave these "
             "suites out (evaluation.suites), or take another source"
         )
     if not rows:
         raise UserError(f"{where}: has no rows here: leave it out, or take another split")
-    if choice.rows is not None and len(clear) < choice.rows:
-        left = f", {dropped.total():,} of which the suites ask" if dropped else ""
-        raise UserError(
-            f"{where}: {choice.rows:,} rows were asked for, it has {len(rows):,}{left}: ask for at most {len(clear):,}"
-        )
+    if choice.rows is not None and clear < choice.rows:
+        left = f", {rows - fresh:,} of which repeat a request" if fresh < rows else ""
+        left += f", {dropped.total():,} of which the suites ask" if dropped else ""
+        todo = f"ask for at most {clear:,}" if clear else "leave it out"
+        raise UserError(f"{where}: {choice.rows:,} rows were asked for, it has {rows:,}{left}: {todo}")
 
 
 def _order(rows: Sequence[SourceRow], seed: int) -> list[int]:
