@@ -14,6 +14,7 @@ from unsay.data import pictures
 from unsay.data.formats import LISTS, WRAPPED, sample_format
 from unsay.data.forms import FORMS, KINDS, sample_form
 from unsay.data.recipe import OwnAnswer, RecipeSettings, retain_examples
+from unsay.data.sources import shipped
 from unsay.data.splits import normalise
 from unsay.records import SourceRow
 from unsay.suites import figstep, twins
@@ -96,6 +97,13 @@ def test_a_form_can_be_told_from_another():
     rows = [SourceRow(text="Name a river", source="toy")]
     made = harmful_examples(rows, [], SETTINGS.model_copy(update={"forms": 1.0, "refusals_per_prompt": 40}), 0)
     assert len({surroundings(example) for example in made}) > 10
+
+
+def test_no_request_gets_more_refusals_than_there_are():
+    many = SETTINGS.model_copy(update={"refusals_per_prompt": 10_000})
+    rows = [SourceRow(text="Name a river", source="toy"), SourceRow(text="Sing", source="toy", answers=("No.",))]
+    counts = Counter(example.request for example in harmful_examples(rows, [], many, 0))
+    assert counts == {"Name a river": len(shipped.refusals()), "Sing": 1}
 
 
 def test_shares_add_up_to_no_more_than_all():

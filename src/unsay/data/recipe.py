@@ -59,7 +59,9 @@ class RecipeSettings(BaseModel):
     )
     retain_scans: float = Field(0.0, ge=0, le=1, description="the share of scans for retain prompts")
     retain_forms: float = Field(0.0, ge=0, le=1, description="the share of forms for retain prompts")
-    refusals_per_prompt: int = Field(3, ge=1, description="refuse examples per harmful prompt, each in its own format")
+    refusals_per_prompt: int = Field(
+        3, ge=1, description="refuse examples per harmful prompt at most, each in its own format"
+    )
     long_refusals: float = Field(
         0.0,
         ge=0,
@@ -201,7 +203,7 @@ def refuse_examples(rows: Sequence[SourceRow], settings: RecipeSettings, seed: i
     examples = []
     for row in rows:
         rng = random.Random(f"{seed}/refusal/{prompt_key(row.text)}")
-        packaged = rng.sample(refusals, settings.refusals_per_prompt)
+        packaged = rng.sample(refusals, min(settings.refusals_per_prompt, len(refusals)))
         safe = row.answers[: settings.refusals_per_prompt] or [
             _refusal(row, brief, settings, f"{seed}/long refusal/{prompt_key(row.text)}/{number}")
             for number, brief in enumerate(packaged)
