@@ -116,6 +116,25 @@ def test_a_guard_that_sees_pictures_is_shown_them(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
+def test_a_guard_sees_what_is_transparent_as_the_model_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = tiny.llava()
+    guard = GuardModel(GUARDS["llama-guard-4"], vlm.base, vlm.processor, GuardSettings(max_new_tokens=1))
+    prompt, response = as_attack("1", "Name a bird.", "The heron.")
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "white.png")
+    pixels = []
+    generate = vlm.base.generate
+
+    def seen(**inputs: Any) -> Any:
+        pixels.append(inputs["pixel_values"])
+        return generate(**inputs)
+
+    monkeypatch.setattr(vlm.base, "generate", seen)
+    names = ("clear.png", "white.png")
+    guard.answers([(prompt.model_copy(update={"image": str(tmp_path / name)}), response) for name in names])
+    torch.testing.assert_close(pixels[0], pixels[1])
+
+
 @pytest.mark.parametrize("name", ["harmbench", "wildguard", "llama-guard-3"])
 def test_a_real_model_answers_greedily_in_any_batch(name: str) -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from unsay.endpoint import EndpointSettings, Meter
 from unsay.files import read_rows
@@ -79,6 +80,22 @@ def test_other_answers_and_another_judge_are_judged_anew(tmp_path: Path) -> None
     other = Reads("two")
     assert labels(other, "[answer]") == [Label.SAFE] * 2
     assert other.asked == ["0", "1"]
+
+
+@pytest.mark.parametrize("seat", ["alone", "on a panel", "blind"])
+def test_a_judge_that_reads_pictures_judges_another_one_anew(tmp_path: Path, seat: str) -> None:
+    judge: Any = Reads("one")
+    judge.reads_pictures = seat == "alone"
+    judge.members = [SimpleNamespace(reads_pictures=True)] if seat == "on a panel" else []
+    run: Any = SimpleNamespace(folder=tmp_path, judge=judge)
+    prompt, response = as_attack("1", "[request]", "[answer]")
+    path = tmp_path / "a.png"
+    for colour, words in (("red", "[words]"), ("red", "[words]"), ("blue", "[words]"), ("blue", "[others]")):
+        Image.new("RGB", (8, 8), colour).save(path)
+        pictured = prompt.model_copy(update={"image": str(path), "prompt": words})
+        evaluate._judged(run, "labelled", [pictured], [response], Phase.AFTER)
+        evaluate.judged_in_parts(judge, [(pictured, response)], tmp_path / "parts")
+    assert len(judge.asked) == (2 if seat == "blind" else 6)
 
 
 def test_what_a_judges_server_took() -> None:

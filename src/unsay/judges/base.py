@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from unsay.endpoint import EndpointSettings
 from unsay.errors import UserError
-from unsay.files import content_key
+from unsay.files import content_key, file_key
 from unsay.journal import Journal
 from unsay.records import Kind, Label, LabelledResponse, Modality, Prompt, Response, Verdict
 
@@ -137,19 +137,28 @@ def one_line(text: str) -> str:
     return " ".join(text.split())[:MAX_RATIONALE]
 
 
+def shown(judge: Any, prompt: Prompt) -> list[str]:
+    """What a judge that reads pictures is shown beside the request: the words of the prompt, and a key of its picture.
+
+    Nothing for any other judge; a panel is shown what its members are.
+    """
+    sees = any(getattr(one, "reads_pictures", False) for one in (judge, *getattr(judge, "members", ())))
+    return [prompt.prompt, file_key(Path(prompt.image))] if sees and prompt.image is not None else []
+
+
 class VerdictJournal:
     """Verdicts in an append-only file, by what was judged and by whom; failed ones are not kept, but judged again."""
 
-    def __init__(self, path: Path, judge_key: str, *, by_row: bool = False) -> None:
+    def __init__(self, path: Path, judge: Judge, *, by_row: bool = False) -> None:
         """Read the verdicts of a file.
 
         Args:
             path: the file; it need not exist yet.
-            judge_key: of the judge whose verdicts are kept.
-            by_row: keep rows of equal texts apart, because a judge may see more than text; else they share a verdict.
+            judge: whose verdicts are kept.
+            by_row: keep rows of equal texts apart; else they share a verdict.
         """
         self._journal = Journal(path, Verdict)
-        self._judge_key = judge_key
+        self._judge = judge
         self._by_row = by_row
 
     def get(self, pair: Pair) -> Verdict | None:
@@ -165,7 +174,8 @@ class VerdictJournal:
     def _key(self, pair: Pair) -> str:
         prompt, response = pair
         row = [prompt.id] if self._by_row else []
-        return content_key(self._judge_key, prompt.kind, prompt.in_full, response.response, *row)
+        seen = shown(self._judge, prompt)
+        return content_key(self._judge.key, prompt.kind, prompt.in_full, response.response, *row, *seen)
 
 
 class NoSettings(BaseModel):

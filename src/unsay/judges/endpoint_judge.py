@@ -233,7 +233,7 @@ class EndpointJudge:
         decisive = [settings.decisive(), settings.rubric, settings.max_tokens, settings.harmful_from]
         self.key = content_key(self.name, VERSION, decisive, self.soundness.key)
         path = settings.cache or cache_dir() / "verdicts" / f"{self.key}.jsonl"
-        self._journal = VerdictJournal(path, self.key)
+        self._journal = VerdictJournal(path, self)
         self._ignored = IgnoredParameters(path, self.key)
         self._rubric = RUBRICS[settings.rubric]
         self._lock = threading.Lock()

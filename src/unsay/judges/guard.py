@@ -6,10 +6,10 @@ from itertools import chain
 from typing import Any, Final, Protocol
 
 import torch
-from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.files import content_key
 from unsay.judges.base import GuardSettings, Pair, failed_verdict
@@ -22,7 +22,7 @@ from unsay.models.failures import FAILURES, out_of_memory, reason
 from unsay.models.loading import open_checkpoint
 from unsay.records import Kind, Label, Prompt, Response, Verdict
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise when what a guard reads, or what its answer means, changes; it is in the key."""
 
 
@@ -182,7 +182,7 @@ class GuardModel:
         options = {"return_tensors": "pt", "padding": True, "add_special_tokens": self.guard.format is not None}
         paths = [pair[0].image for pair in pairs if pair[0].image] if self.guard.pictures else []
         if paths:
-            pictures = [[Image.open(path).convert("RGB")] for path in paths]
+            pictures = [[read_image(path)] for path in paths]
             inputs = self.processor(images=pictures, text=self.texts(pairs), **options)
         elif self.guard.pictures:
             inputs = self.processor(text=self.texts(pairs), **options)

@@ -18,7 +18,7 @@ from unsay.generation import GenerationSettings, respond
 from unsay.generation.responses import ResponseCache
 from unsay.journal import Journal
 from unsay.judges import judge_all
-from unsay.judges.base import Pair
+from unsay.judges.base import Pair, shown
 from unsay.models import VLM, load
 from unsay.models.merge import merged
 from unsay.records import Example, Label, Phase, Prompt, Record, Response, Role, Verdict
@@ -282,9 +282,9 @@ class Bench:
         """Of all that a judge sees: the conversation too, and a picture if it reads those."""
         prompt, response = pair
         judge = self.run.judge
-        picture = relative_image(self.run.folder, prompt).image if getattr(judge, "reads_pictures", False) else None
+        seen = shown(judge, prompt) or None
         return content_key(
-            judge.key, prompt.kind, prompt.modality, prompt.in_full, prompt.turns, picture, response.response
+            judge.key, prompt.kind, prompt.modality, prompt.in_full, prompt.turns, seen, response.response
         )
 
     def number(

@@ -17,10 +17,10 @@ from unsay.generation.openings import OPENINGS
 from unsay.generation.served_adapter import prove_adapter
 from unsay.generation.server import EndpointResponder
 from unsay.judges import Judge, judge_all
-from unsay.judges.base import Pair, VerdictJournal
+from unsay.judges.base import Pair, VerdictJournal, shown
 from unsay.models import VLM
 from unsay.records import Kind, Phase, Prompt, Record, Response, Verdict
-from unsay.run.directory import Adapter, Run, image_keys, relative_image
+from unsay.run.directory import Adapter, Run, absolute_image, image_keys, relative_image
 from unsay.run.suites import Suites
 from unsay.stages import Spent
 from unsay.suites import Suite, find_suite, get_suite
@@ -296,7 +296,8 @@ def known_verdicts(run: Run, name: str, phase: Phase) -> list[tuple[Pair, Verdic
     paths = run.folder / "suites" / f"{name}.jsonl", run.folder / "responses" / f"{name}.{phase.value}.jsonl"
     if not all(path.exists() for path in paths):
         return []
-    prompts, responses = read_rows(paths[0], Prompt), read_rows(paths[1], Response)
+    prompts = [absolute_image(run.folder, row) for row in read_rows(paths[0], Prompt)]
+    responses = read_rows(paths[1], Response)
     verdicts = _kept_verdicts(run, name, prompts, responses, phase) or []
     return list(zip(zip(prompts, responses, strict=True), verdicts, strict=True)) if verdicts else []
 
@@ -317,7 +318,7 @@ def _kept_verdicts(
 
 
 def _judged_key(run: Run, prompts: list[Prompt], responses: list[Response]) -> str:
-    asked = [[row.id, row.kind, row.in_full] for row in prompts]
+    asked = [[row.id, row.kind, row.in_full, *shown(run.judge, row)] for row in prompts]
     return content_key(run.judge.key, asked, [[row.id, row.response] for row in responses])
 
 
@@ -338,7 +339,7 @@ def _judged(run: Run, name: str, prompts: list[Prompt], responses: list[Response
 
 def judged_in_parts(judge: Judge, pairs: list[Pair], path: Path) -> list[Verdict]:
     """Every pair's verdict; each judged part is saved in a journal, so that a killed run judges only the rest."""
-    journal = VerdictJournal(path, judge.key, by_row=True)
+    journal = VerdictJournal(path, judge, by_row=True)
     verdicts = {pair[0].id: verdict for pair in pairs if (verdict := journal.get(pair)) is not None}
     waiting = [pair for pair in pairs if pair[0].id not in verdicts]
     for start in range(0, len(waiting), JUDGED_AT_ONCE):
