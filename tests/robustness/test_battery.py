@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from unsay.data.typography import Style
 from unsay.errors import UserError
 from unsay.files import read_rows
 from unsay.records import Label, Phase, Prompt, Response, Turn, Verdict
@@ -213,6 +214,18 @@ def answers_to(prompts):
         )
         for row in prompts
     ]  # fmt: skip
+
+
+def test_suites_that_are_drawn_anew_are_attacked_anew(battery, monkeypatch):
+    runs = []
+    counted = check(lambda _bench: runs.append(1) or [])
+    battery(counted)
+    battery(counted)
+    assert len(runs) == 1
+    monkeypatch.setattr("unsay.suites.twins.STYLE", Style(size=16, margin=4))
+    monkeypatch.setattr("unsay.suites.twins.VERSION", 0)
+    battery(counted)
+    assert len(runs) == 2
 
 
 def test_what_the_run_has_answered_and_judged_is_not_asked_again(unlearned, monkeypatch):

@@ -4,6 +4,7 @@ import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from unsay.records import Prompt, Role
 from unsay.robustness import CHECKS
 from unsay.robustness.base import Check
 from unsay.robustness.bench import ATTACKS, HARMLESS, Bench, Labels, Measured, Measurement
-from unsay.run.directory import Adapter, Run, absolute_image, relative_image
+from unsay.run.directory import Adapter, Run, absolute_image, image_keys, relative_image
 from unsay.run.environment import precision_settings
 from unsay.run.examples import prepare_examples
 from unsay.run.finished import public_name
@@ -163,6 +164,7 @@ class _Battery:
 
     def _inputs(self, check: Check, quick: bool) -> list[Any]:
         run = self.run
+        images = image_keys(run.folder, chain.from_iterable(self.suites.values()))
         return [
             VERSION,
             [check.name, check.version],
@@ -175,6 +177,7 @@ class _Battery:
             {name: [relative_image(run.folder, row) for row in prompts] for name, prompts in self.suites.items()},
             quick,
             *([run.config.train.max_answer_tokens] if check.cuts_answers else []),
+            *([images] if images else []),
         ]
 
     def _path(self, check: Check, quick: bool) -> Path:
