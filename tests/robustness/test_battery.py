@@ -14,6 +14,7 @@ from unsay.robustness.battery import run_battery
 from unsay.robustness.bench import ATTACKS, HARMLESS, Bench
 from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import known_verdicts
+from unsay.scoring import JudgeInfo
 from unsay.scoring.robustness import Subject, read_robustness
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
@@ -53,6 +54,15 @@ def test_what_a_check_measures_is_counted_and_compared(battery, unlearned):
     assert mine.outcome(Subject.REFERENCE, "advbench", {"steps": 1}).from_reference is None
     number = mine.number("sum", Subject.UNLEARNED)
     assert (number.value, number.from_reference, number.n) == (0.5, 0.5, 2)
+
+
+def test_the_judge_is_quoted_at_the_length_of_the_runs_answers(battery, unlearned, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "unsay.robustness.battery.judge_info", lambda judge, judged: asked.append(judged) or JudgeInfo(name=judge.name)
+    )
+    battery(check(ask_both))
+    assert [row.tokens for row in asked] == [Run.reopen(unlearned).config.evaluation.generation.max_new_tokens]
 
 
 def test_a_failed_check_is_written_down_without_its_message_and_the_others_go_on(battery, unlearned):

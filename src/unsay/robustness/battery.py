@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows, write_text
+from unsay.judges.agreement import Judged
 from unsay.models.failures import memory_advice, out_of_memory
 from unsay.records import Prompt, Role
 from unsay.robustness import CHECKS
@@ -95,7 +96,9 @@ class _Battery:
 
     def __init__(self, run: Run, adapter: Adapter, quick: bool) -> None:
         self.run, self.adapter, self.quick = run, adapter, quick
-        self.suites, self.judge = _suites(run), judge_info(run.judge)
+        # The measurement nearest to what is judged, as beside scores; most answers are as long as they may be.
+        judged = Judged(tokens=run.config.evaluation.generation.max_new_tokens, jailbreaks=False)
+        self.suites, self.judge = _suites(run), judge_info(run.judge, judged)
         self._before: dict[Subject, Measured] = {}
 
     def bench(self, check: Check, quick: bool) -> Bench:
