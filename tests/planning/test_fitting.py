@@ -230,7 +230,7 @@ def test_init_refuses_options_that_would_do_nothing(tiny_folder, tmp_path, monke
         (("--model", tiny_folder, "--preset", "demo"), "--preset and --model exclude each other"),
         (("--gpus", "1xL4"), "--gpus needs --model"),
         (("--gpus", "1xL4", "--preset", "llava-1.5-7b"), "--gpus needs --model"),
-        (("--model", tmp_path / "none"), "its configuration cannot be read"),
+        (("--model", tmp_path / "none"), "no such folder"),
         (("--model", tiny_folder, "--gpus", "1xH1000"), "--gpus: '1xH1000' is not understood"),
     ):
         assert init(monkeypatch, path, *arguments) == 2

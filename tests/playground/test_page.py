@@ -76,7 +76,7 @@ def test_both_models_answer_as_in_an_evaluation(page, tiny_vlm: VLM, tmp_path: P
         for phase, text in wanted.items():
             shown = judged(page, phase).locator(".text").text_content()
             assert shown.split() == text.split()
-        assert "Judge rules" in page.locator("#judged").text_content()
+        page.locator("#judged", has_text="Judge rules").wait_for()
         page.fill("#words", "What is it?")
         Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
         page.set_input_files("#file", tmp_path / "red.png")

@@ -100,7 +100,14 @@ def make_run(folder: Path, seed: int, harmful_after: int, *, prompts: int = N, d
     demo["model_settings"]["dtype"] = "bfloat16"  # a run writes down what `fastest` came to
     write_config(folder / "config.yaml", RunConfig(**demo, seed=seed))
     libraries = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"}
-    made = {"unsay": "0.1.0", "python": "3.11.9", "libraries": libraries, "cores": 2, "platform": "[machine]"}
+    made = {
+        "unsay": "0.1.0",
+        "python": "3.11.9",
+        "libraries": libraries,
+        "cores": 2,
+        "threads": 2,
+        "platform": "[machine]",
+    }
     write_json(folder / "environment.json", made | {"commit": f"c{seed}"})
     return folder
 
@@ -297,7 +304,7 @@ def test_tables_state_every_number_target_and_seed(runs: list[Path]) -> None:
     assert "accuracy 90.0% (86.0–93.0) against 300 human labels (labels)" in text
     assert "target ≤ 5%, met on every suite" in text
     assert "peak memory 2.00 GiB." in text
-    assert "at most 2 min 02 s a seed on 2 cores" in text
+    assert "at most 2 min 02 s a seed with 2 threads" in text
     assert "`unsay demo --seed 0, 1, 2`, unsay 0.1.0, torch 2.13.0, transformers 5.23.0, peft 0.21.2." in text
     assert text.count("(by seed)") == 1
     widths = {}
