@@ -32,7 +32,7 @@ def attack_and_die(run_dir: Path, left: int = -1) -> None:
     with (
         mock.patch("unsay.robustness.battery.REQUESTS", 2),
         mock.patch("unsay.robustness.battery.CHECKS", CHECKS),
-        mock.patch("unsay.robustness.battery.judge_info", lambda judge: JudgeInfo(name=judge.name)),
+        mock.patch("unsay.robustness.battery.judge_info", lambda judge, judged: JudgeInfo(name=judge.name)),
         mock.patch.object(sampling, "QUICK_ANSWERS", 4),
     ):
         run = Run.reopen(run_dir, _Dying(left))
