@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 
 from helpers import tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import cli
 from unsay.files import write_rows
 from unsay.models import VLM, load

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from helpers import killed_training, tiny
 from helpers.training import train
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import cli, preemption
 from unsay.errors import UserError
 from unsay.files import write_rows

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import cli
 from unsay.config import read_config
 from unsay.scoring import JudgeInfo, Scores

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from helpers import study_of_tiny, synthetic_study, tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.files import write_rows
 

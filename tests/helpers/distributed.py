@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from helpers import killable, tiny
 from helpers.training import train
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay.methods import build_method
 from unsay.processes import ALONE, Processes
 from unsay.training import BatchSettings, TrainSettings

@@ -1,6 +1,6 @@
 """A study of a tiny model, for processes that are killed too."""
 
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay.judges import rules
 from unsay.studies import launcher, run_study
 from unsay.studies.settings import StudySettings

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from helpers.training import train
+from helpers.unmeasured import unmeasured
 from tests.generation.test_greedy import plainest, rows
-from tests.helpers.unmeasured import unmeasured
 from tests.models.test_models import acting
 from tests.training.test_modality import encoded
 from unsay import api

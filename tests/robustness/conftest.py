@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import parse_config
 from unsay.files import write_rows

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from helpers import tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from tests.models.test_models import acting
 from unsay import api
 from unsay.config import parse_config

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import RunConfig, parse_config
 from unsay.errors import UserError

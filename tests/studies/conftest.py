@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import study_of_tiny, tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay.files import write_rows
 from unsay.studies import launcher, run_study
 

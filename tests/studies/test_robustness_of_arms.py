@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from helpers import study_of_tiny, tiny
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay.files import write_rows
 from unsay.robustness.base import Check
 from unsay.scoring.robustness import Subject, read_robustness

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import published
-from tests.helpers.unmeasured import unmeasured
+from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import parse_config
 from unsay.endpoint import EndpointError

@@ -10,7 +10,7 @@ from typing import Any
 
 from unsay.data.sources import shipped
 from unsay.data.splits import content_words
-from unsay.records import SourceRow
+from unsay.records import Example, SourceRow
 
 OF_CATEGORY = {
     "bias": "hate_discrimination",
@@ -39,6 +39,11 @@ def with_subjects(rows: Sequence[SourceRow]) -> list[SourceRow]:
         else row.model_copy(update={"subject": OF_CATEGORY.get(row.category or "") or nearest[row.text]})
         for row in rows
     ]
+
+
+def unalarming(retain: Sequence[Example]) -> list[Example]:
+    """The normal examples that do not sound harmful: those without a subject, or all where contrast prompts are all."""
+    return [row for row in retain if row.subject is None] or list(retain)
 
 
 def _nearest(texts: Sequence[str]) -> list[str]:

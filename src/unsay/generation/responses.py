@@ -178,8 +178,8 @@ def _response(vlm: VLM, row: EncodedPrompt, answer: Sequence[int], log_odds: flo
 
 def model_key(vlm: VLM, settings: GenerationSettings) -> str:
     """Content key of what decides an answer besides its prompt: model, adapter, settings, openings, library version."""
-    decisive, *sampling = settings.decisive()
-    return content_key(vlm.key, vlm.adapter_key, decisive, OPENINGS, transformers.__version__, *sampling)
+    versions = OPENINGS, transformers.__version__, *settings.sampling
+    return content_key(vlm.key, vlm.adapter_key, settings.decisive(), *versions)
 
 
 def answer_keys(model_key: str, begun: str = "", samples: int = 1) -> list[str]:

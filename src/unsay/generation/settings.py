@@ -24,11 +24,14 @@ class GenerationSettings(BaseModel):
     batch_tokens: int = Field(6_000, ge=1, description="tokens of one batch, prompts and room for answers included")
     seed: int = Field(0, description="seed of the sampling; does not affect greedy answers")
 
-    def decisive(self) -> list[object]:
+    @property
+    def sampling(self) -> tuple[int, ...]:
+        """The version of sampled answers, where this samples; for keys."""
+        return (SAMPLING,) if self.temperature > 0 else ()
+
+    def decisive(self) -> dict[str, object]:
         """What of this decides an answer: batches do not change a greedy one, and every sampled one depends on them."""
-        if self.temperature == 0:
-            return [self.model_dump(exclude={"batch_tokens"})]
-        return [self.model_dump(), SAMPLING]
+        return self.model_dump(exclude=None if self.sampling else {"batch_tokens"})
 
 
 WayName = Literal["words", "prefill", "typographic", "figstep", "templates", "samples"]

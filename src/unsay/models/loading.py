@@ -32,7 +32,6 @@ DEFAULTS = ModelSettings()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 DECISIVE = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 """Endings of the files in a checkpoint's folder that decide its outputs: weights, settings, tokenizers, templates."""
-EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 GENERAL = SpecialCase("the general rule")
 
 
@@ -258,5 +257,7 @@ def _source(name_or_path: str) -> str:
     if name_or_path in NAMED:
         return str(NAMED[name_or_path]())
     if (name_or_path[:1] in "/.~" or name_or_path.count("/") > 1) and not Path(name_or_path).is_dir():
-        raise UserError(f"{name_or_path}: no such folder; a model is a checkpoint folder, or an id such as {EXAMPLE}")
+        raise UserError(
+            f"{name_or_path}: no such folder; a model is a checkpoint folder, or an id such as llava-hf/llava-1.5-7b-hf"
+        )
     return name_or_path

@@ -125,16 +125,13 @@ async def _lines(answer: Generator[Line]) -> AsyncIterator[bytes]:
 
 
 def _page(session: Session) -> str:
-    return (
-        page_templates("unsay.playground")
-        .get_template("play.html.j2")
-        .render(
-            title=session.title,
-            names={phase.value: name for phase, name in session.names.items()},
-            examples=[_example(number, prompt) for number, prompt in enumerate(session.examples)],
-            max_strength=MAX_STRENGTH,
-            max_words=MAX_WORDS,
-        )
+    template = page_templates("unsay.playground").get_template("play.html.j2")
+    return template.render(
+        title=session.title,
+        names={phase.value: name for phase, name in session.names.items()},
+        examples=[_example(number, prompt) for number, prompt in enumerate(session.examples)],
+        max_strength=MAX_STRENGTH,
+        max_words=MAX_WORDS,
     )
 
 

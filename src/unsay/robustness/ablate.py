@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from unsay.data.splits import request_of
+from unsay.data.subjects import unalarming
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.generation.responses import generate
@@ -234,14 +235,14 @@ def _mean(values: Sequence[float]) -> float:
 def prompts_of(harmful: Iterable[Example], harmless: Iterable[Example], seed: int) -> Prompts:
     """The bare requests of examples, each once, in a random order.
 
-    Harmless ones with a subject sound harmful, and are left out where there are others.
+    Harmless ones that sound harmful are left out where there are others.
 
     Raises:
         UserError: fewer than ten of a kind.
     """
     ordinary = [row for row in harmless if row.image is None]
     kinds = []
-    for name, rows in (("harmful", harmful), ("retain", [r for r in ordinary if r.subject is None] or ordinary)):
+    for name, rows in (("harmful", harmful), ("retain", unalarming(ordinary))):
         requests = sorted({request_of(row) for row in rows})
         if len(requests) < 10:
             raise UserError(f"the run has {len(requests)} different {name} prompts; a direction needs ten at least")

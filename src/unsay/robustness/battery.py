@@ -99,6 +99,7 @@ class _Battery:
         # The measurement nearest to what is judged, as beside scores; most answers are as long as they may be.
         judged = Judged(tokens=run.config.evaluation.generation.max_new_tokens, jailbreaks=False)
         self.suites, self.judge = _suites(run), judge_info(run.judge, judged)
+        self._images = image_keys(run.folder, chain.from_iterable(self.suites.values()))
         self._before: dict[Subject, Measured] = {}
 
     def bench(self, check: Check, quick: bool) -> Bench:
@@ -167,7 +168,6 @@ class _Battery:
 
     def _inputs(self, check: Check, quick: bool) -> list[Any]:
         run = self.run
-        images = image_keys(run.folder, chain.from_iterable(self.suites.values()))
         return [
             VERSION,
             [check.name, check.version],
@@ -180,7 +180,7 @@ class _Battery:
             {name: [relative_image(run.folder, row) for row in prompts] for name, prompts in self.suites.items()},
             quick,
             *([run.config.train.max_answer_tokens] if check.cuts_answers else []),
-            *([images] if images else []),
+            *([self._images] if self._images else []),
         ]
 
     def _path(self, check: Check, quick: bool) -> Path:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unsay.data.subjects import unalarming
 from unsay.errors import UserError
 from unsay.files import read_rows
 from unsay.models import VLM
@@ -145,15 +146,13 @@ def _pruned(
 def ordinary(retain: Sequence[Example], seed: int) -> list[Example]:
     """Those of the retain examples on which inputs are measured: in words, and none that sounds harmful, if possible.
 
-    Contrast prompts sound harmful; they are the rows with a subject.
-
     Raises:
         UserError: all have pictures.
     """
     words = sorted((row for row in retain if row.image is None), key=lambda row: row.id)
     if not words:
         raise UserError("the run has no retain examples in words, on which Wanda measures what ordinary use needs")
-    plain = [row for row in words if row.subject is None] or words
+    plain = unalarming(words)
     random.Random(f"{seed}/prune").shuffle(plain)
     return plain[:CALIBRATION]
 

@@ -28,6 +28,7 @@ from sklearn import datasets
 from unsay.data.pictures import LONGEST_REQUEST, Rendering
 from unsay.data.recipe import RecipeSettings
 from unsay.data.splits import request_of
+from unsay.data.subjects import unalarming
 from unsay.models import VLM
 from unsay.models.loading import load_skeleton
 from unsay.records import Example, Modality, Role
@@ -142,7 +143,7 @@ def in_words(rows: Sequence[Example]) -> list[Example]:
 
 def ordinary(retain: Sequence[Example]) -> list[Example]:
     """Those retain rows that do not sound harmful, and of them those in words, where there are any."""
-    plain = [row for row in retain if row.subject is None] or list(retain)  # with a subject: contrast prompts
+    plain = unalarming(retain)
     return [row for row in plain if row.image is None] or plain
 
 

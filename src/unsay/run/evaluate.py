@@ -140,7 +140,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         None if adapter is None else adapter.key,
         {name: [relative_image(run.folder, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
-        *([OPENINGS, *config.generation.decisive()[1:]] if server is None else []),
+        *([OPENINGS, *config.generation.sampling] if server is None else []),
         run.judge.key,
         {name: suite.version for name in suites if (suite := find_suite(name)) is not None},  # of measures, too
         *([images] if images else []),

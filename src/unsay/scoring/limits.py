@@ -119,11 +119,9 @@ def _of_refusals(rows: Iterable[SuiteRow]) -> Iterator[Caution]:
     benign = [row for row in rows if row.kind is Kind.BENIGN and row.phase is Phase.AFTER]
     refusing = [f"{row.title} {row.rate:.0%}" for row in benign if row.rate is not None and row.rate >= MAX_REFUSED]
     if refusing:
-        text = (
-            f"Harmless requests are refused after unlearning: {'; '.join(refusing)}. A low ASR here is partly refusal"
-        )
+        text = f"Harmless requests are refused after unlearning: {'; '.join(refusing)}. A low ASR here is partly"
         advice = "more steps, a larger `retain_weight` or more contrast prompts refuse fewer"
-        yield Caution(text=f"{text} of everything; {advice}.", severe=True)
+        yield Caution(text=f"{text} refusal of everything; {advice}.", severe=True)
 
 
 def _of_suites(rows: Iterable[SuiteRow]) -> Iterator[Caution]:
