@@ -129,9 +129,9 @@ def make_run(run: Path, judge: JudgeInfo = GOOD_JUDGE) -> Path:
         noise = rng.gauss(0, 0.06)
         metrics.append(
             {
-                "step": step, "forget_loss": 1.1 + 3.2 * step / 240 + noise,
+                "step": step, "forget_loss": -1.1 - 3.2 * step / 240 + noise,
                 "refuse_loss": 2.4 * 0.985**step + 0.3 + noise,
-                "retain_kl": abs(0.02 + 0.06 * step / 240 + noise / 8), "decision_kl": abs(0.01 + noise / 10),
+                "retain_loss": abs(0.02 + 0.06 * step / 240 + noise / 8), "decision_loss": abs(0.01 + noise / 10),
                 "lr": 2e-4 * (1 - step / 240), "grad_norm": 1 + abs(noise), "event": "step",
             } | ({"probe_coherence": 0.99 - 0.0001 * step} if step % 20 == 0 else {})
         )  # fmt: skip
@@ -749,3 +749,12 @@ def test_a_table_is_measured_again_when_it_is_unfolded_or_the_window_changes(pag
 
 def test_what_stands_in_backticks_is_code_and_all_else_is_escaped():
     assert marked("`--limit all` asks <them> `whole") == "<code>--limit all</code> asks &lt;them&gt; `whole"
+
+
+def test_what_a_method_writes_is_titled_by_which_way_it_should_go():
+    step = {"forget_loss": -0.4, "refuse_loss": 4.0, "retain_loss": 0.1, "decision_loss": 0.0, "loss": 3.7}
+    step |= {"forget_ce": 0.8, "refuse_ce": 3.0, "probe_kl": 0.1}
+    titles = {panel.key: panel.title for panel in panels([{"step": number} | step for number in (1, 2)])}
+    assert titles.keys() == step.keys()
+    assert not any("_" in title or title == key.replace("_", " ") for key, title in titles.items())
+    assert ("rise" in titles["forget_ce"], "fall" in titles["forget_loss"]) == (True, True)

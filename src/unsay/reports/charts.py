@@ -28,13 +28,16 @@ GROUP_NAMES = {
 HARMLESS = {"borderline": "alarming", "ordinary": "ordinary"}
 """How harmless requests are called for people."""
 CURVE_TITLES = {
-    "forget_loss": "Forget: loss on harmful answers (meant to rise)",
-    "refuse_loss": "Refuse: loss on safe answers (meant to fall)",
-    "retain_kl": "Retain: KL from the original (meant to stay low)",
-    "decision_kl": "Retain: KL at the first answer tokens",
+    "forget_ce": "Loss on harmful answers (meant to rise)",
+    "refuse_ce": "Loss on safe answers (meant to fall)",
+    "probe_kl": "KL on held-out normal answers (meant to stay low)",
+    "forget_loss": "Forget: term of the loss (meant to fall)",
+    "refuse_loss": "Refuse: term of the loss (meant to fall)",
+    "retain_loss": "Retain: term of the loss (meant to stay low)",
+    "decision_loss": "Retain: term at the first answer token",
     "loss": "Total loss",
 }
-"""Numbers that every method writes; others are shown under their own name."""
+"""Numbers that most methods write; others are shown under their own name."""
 HOUSEKEEPING = ("lr", "learning_rate", "seconds", "time", "elapsed", "epoch", "grad_norm", "memory", "tokens")
 NOT_CURVES = ("step", "seed")
 MAX_POINTS = 400
