@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unsay import files
 from unsay.errors import UserError
@@ -148,6 +148,47 @@ def test_an_unknown_key_is_named_short_and_on_one_line(key):
     assert said.endswith(": unknown key")
     assert len(said) < 80
     assert len(said.splitlines()) == 1
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    steps: int = Field(1, gt=0)
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    method: str = ""
+    train: Inner | None = None
+    parts: dict[str, list[Inner]] = {}
+
+
+def problems_of(values: dict[str, object]) -> str:
+    with pytest.raises(ValidationError) as found:
+        Outer.model_validate(values)
+    return files.problems(found.value, Outer)
+
+
+def test_every_mistake_in_settings_is_named_with_the_key_that_was_meant():
+    said = problems_of({"metod": "a", "train": {"stepps": 2, "steps": 0}, "parts": {"x": [{"step": 1}]}})
+    assert "metod: unknown key (did you mean method?)" in said
+    assert "train.stepps: unknown key (did you mean steps?)" in said
+    assert "train.steps: Input should be greater than 0" in said
+    assert "parts.x.0.step: unknown key (did you mean steps?)" in said
+    assert problems_of({"zzz": 1}) == "zzz: unknown key"
+
+
+def test_a_file_full_of_mistakes_names_the_first_few():
+    said = problems_of({f"zz{number}": 1 for number in range(8)})
+    assert said.count("unknown key") == files.MAX_PROBLEMS
+    assert said.endswith("; and 3 more")
+
+
+@given(st.dictionaries(st.text(max_size=8), st.integers() | st.dictionaries(st.text(max_size=8), st.integers())))
+def test_whatever_keys_settings_have_the_complaint_is_one_line(values):
+    try:
+        Outer.model_validate(values)
+    except ValidationError as error:
+        assert len(files.problems(error, Outer).splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, "{", ""])

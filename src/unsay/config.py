@@ -14,7 +14,7 @@ from unsay.data.pictures import Mixture
 from unsay.data.recipe import RecipeSettings
 from unsay.data.source_choice import Choices, check_choices
 from unsay.errors import UserError
-from unsay.files import first_problem, parse_yaml, read_text, write_text
+from unsay.files import parse_yaml, problems, read_text, write_text
 from unsay.generation.server import EndpointResponderSettings
 from unsay.generation.settings import GenerationSettings, OwnAnswerSettings
 from unsay.judges import judge_settings
@@ -182,6 +182,17 @@ def read_config(path: Path) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"examples": examples})})
 
 
+def read_run_config(run_dir: Path) -> RunConfig:
+    """The settings of a run directory.
+
+    Raises:
+        UserError: no run there, or its settings are another version's.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"{run_dir}: no run there (config.yaml is missing)")
+    return read_config(run_dir / "config.yaml")
+
+
 def parse_config(text: str, where: str) -> RunConfig:
     """Parse a run's configuration from YAML; error messages begin with `where`.
 
@@ -197,7 +208,7 @@ def parse_config(text: str, where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}") from None
+        raise UserError(f"{where}: {problems(error, RunConfig)}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 

@@ -1,5 +1,6 @@
 """Atomic writing, reading with errors that name file and line, and content keys."""
 
+import difflib
 import errno
 import hashlib
 import json
@@ -9,14 +10,18 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from unsay.errors import UserError
 
 Row = TypeVar("Row", bound=BaseModel)
+
+MAX_PROBLEMS = 5
+"""Mistakes in one file of settings that one message names."""
 
 
 @contextmanager
@@ -207,16 +212,49 @@ def read_numbered_rows(path: Path, row_type: type[Row]) -> list[tuple[int, Row]]
 
 def first_problem(error: ValidationError) -> str:
     """The first of pydantic's errors as one short line that does not repeat the value."""
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    return _words(error.errors(include_url=False, include_input=False, include_context=False)[0])
+
+
+def problems(error: ValidationError, settings: type[BaseModel]) -> str:
+    """All of pydantic's errors about `settings`, on one line; an unknown key beside the known one that it resembles."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = []
+    for problem in found[:MAX_PROBLEMS]:
+        near = _near_key(problem["loc"], settings) if problem["type"] == "extra_forbidden" else None
+        lines.append(_words(problem) + (f" (did you mean {near}?)" if near else ""))
+    more = [f"and {len(found) - MAX_PROBLEMS} more"] if len(found) > MAX_PROBLEMS else []
+    return "; ".join([*lines, *more])
+
+
+def _words(problem: ErrorDetails) -> str:
+    # The name of a key is user input: shown short, and on one line.
+    where = "".join(char if char.isprintable() else " " for char in ".".join(str(part) for part in problem["loc"]))
+    where = where if len(where) <= 60 else where[:57] + "..."
     if problem["type"] == "extra_forbidden":
-        # The name of an unknown key is user input: shown short, and on one line.
-        name = "".join(char if char.isprintable() else " " for char in where)
-        return f"{name if len(name) <= 60 else name[:57] + '...'}: unknown key"
+        return f"{where}: unknown key"
     if problem["type"] == "json_invalid":
         return problem["msg"].replace("Invalid JSON", "not JSON").replace(" at line 1 column ", " at column ")
     message = problem["msg"]
     return f"{where}: {message}" if where else message
+
+
+def _near_key(path: tuple[int | str, ...], settings: type[BaseModel]) -> str | None:
+    """The key of the settings at `path` that its last part is most like."""
+    *parents, key = path
+    for part in parents:
+        if isinstance(part, str) and part in settings.model_fields:
+            inner = _inner(settings.model_fields[part].annotation)
+            if inner is None:
+                return None
+            settings = inner
+    return next(iter(difflib.get_close_matches(str(key), settings.model_fields, n=1)), None)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The settings in a field's type: `Settings`, `Settings | None`, `list[Settings]`, `dict[str, Settings]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((inner for part in get_args(annotation) if (inner := _inner(part))), None)
 
 
 def content_key(*parts: Any) -> str:

@@ -120,7 +120,7 @@ def test_other_mistakes_are_one_line_too(unsay, tmp_path):
     for limit in ("3", "all"):
         wrong(unsay, "are always evaluated in full", "evaluate", "--limit", limit, *mine, "--out", out)
     wrong(unsay, "mine.jsonl: no such file", "unlearn", "--config", tmp_path / "my.yaml", *mine, "--out", out)
-    wrong(unsay, "none: no such run directory", "compare", tmp_path / "none", tmp_path, "--out", out)
+    wrong(unsay, "none: no run there", "compare", tmp_path / "none", tmp_path, "--out", out)
     wrong(unsay, "holds no finished run (scores.json is missing)", "compare", tmp_path, tmp_path, "--out", out)
     plain = ("export", tmp_path, "--out", out)
     wrong(unsay, "--dtype: without --merge", *plain, "--dtype", "float16")
@@ -129,7 +129,7 @@ def test_other_mistakes_are_one_line_too(unsay, tmp_path):
     wrong(unsay, "no such folder", "evaluate", "--data-dir", tmp_path / "none", "--out", out)
     wrong(unsay, "evaluation.judge", "evaluate", "--judge", "nobody", "--suites", "contrast", "--out", out)
     wrong(unsay, "device: 'toaster'", "evaluate", "--device", "toaster", "--suites", "contrast", "--out", out)
-    wrong(unsay, "no such run directory", "report", tmp_path / "none")
+    wrong(unsay, "no run there", "report", tmp_path / "none")
     assert not out.exists()
 
 

@@ -396,7 +396,7 @@ def test_bare_scores_make_a_page() -> None:
 
 
 def test_bad_runs_are_one_line(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(UserError, match="no such run directory"):
+    with pytest.raises(UserError, match="no run there"):
         write_report(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"scores\.json: no such file"):
         write_report(tmp_path)

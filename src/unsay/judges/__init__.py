@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from unsay.errors import UserError
-from unsay.files import first_problem
+from unsay.files import problems
 from unsay.judges.base import (
     EndpointJudgeSettings,
     GuardSettings,
@@ -139,7 +139,7 @@ def judge_settings(name: str, settings: dict[str, Any] | None = None) -> BaseMod
     try:
         checked = JUDGES[name].settings.model_validate(settings or {})
     except ValidationError as error:
-        raise UserError(f"evaluation.judge_settings of '{name}': {first_problem(error)}") from None
+        raise UserError(f"evaluation.judge_settings of '{name}': {problems(error, JUDGES[name].settings)}") from None
     if isinstance(checked, PanelSettings):
         for member, own in checked.judges.items():
             if member == "panel":

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from unsay.errors import UserError
-from unsay.files import file_key, first_problem
+from unsay.files import file_key, problems
 from unsay.methods.ascent import (
     GradDiff,
     GradDiffSettings,
@@ -93,7 +93,7 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
     try:
         method: Method = entry.method(entry.settings(**(settings or {})))
     except ValidationError as error:
-        raise UserError(f"method {name}: {first_problem(error)}") from None
+        raise UserError(f"method {name}: {problems(error, entry.settings)}") from None
     return method
 
 

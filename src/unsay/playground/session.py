@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from unsay.config import RunConfig, read_config
+from unsay.config import RunConfig, read_run_config
 from unsay.endpoint import EndpointError
 from unsay.errors import UserError
 from unsay.files import read_json
@@ -191,9 +191,7 @@ def of_run(run_dir: Path, settings: PlaySettings) -> Session:
     Raises:
         UserError: no such run, or it has no adapter.
     """
-    if not (run_dir / "config.yaml").is_file():
-        raise UserError(f"{run_dir}: no run directory (config.yaml is missing)")
-    config = read_config(run_dir / "config.yaml")
+    config = read_run_config(run_dir)
     adapter = _adapter_of(run_dir)
     examples = example_buttons.of_folder(run_dir)
     return _session(run_dir.resolve().name, config, adapter, settings, examples)

@@ -62,7 +62,7 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     path = run_dir / "scores.json"
     if not run_dir.is_dir():
-        raise UserError(f"{run_dir}: no such run directory")
+        raise UserError(f"{run_dir}: no run there")
     if not path.exists():
         raise UserError(f"{path}: no such file; score the run before writing its report")
     scores = read_scores(path)

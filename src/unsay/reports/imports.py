@@ -43,7 +43,7 @@ def import_results(run_dir: Path, path: Path) -> int:
     Importing the same file again changes nothing.
     """
     if not run_dir.is_dir():
-        raise UserError(f"{run_dir}: no such run directory")
+        raise UserError(f"{run_dir}: no run there")
     rows = read_results(path)
     write_rows(run_dir / FOLDER / f"{content_key([row.model_dump() for row in rows])}.jsonl", rows)
     return len(rows)

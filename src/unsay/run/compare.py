@@ -125,7 +125,7 @@ def _parse_place(given: Path | str) -> tuple[Path, Phase | None]:
     named = bool(start) and end in set(Phase) and not Path(given).exists()
     folder = Path(start if named else given)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run directory")
+        raise UserError(f"{folder}: no run there")
     if missing := [name for name in FINISHED_FILES if not (folder / name).exists()]:
         raise UserError(f"{folder}: holds no finished run ({missing[0]} is missing)")
     return folder, Phase(end) if named else None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from filelock import FileLock, Timeout
 
-from unsay.config import RunConfig, parse_config, read_config, write_config
+from unsay.config import RunConfig, parse_config, read_run_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
 from unsay.judges import Judge, build_judge
@@ -249,9 +249,7 @@ class Run:
         Raises:
             UserError: no run there, or one of another version.
         """
-        if not (folder / "config.yaml").is_file():
-            raise UserError(f"{folder}: no run there (config.yaml is missing)")
-        run = cls.open(folder, read_config(folder / "config.yaml"), progress)
+        run = cls.open(folder, read_run_config(folder), progress)
         run.stages.before_work = None
         return run
 

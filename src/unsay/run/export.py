@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from unsay.config import RunConfig, read_config
+from unsay.config import RunConfig, read_run_config
 from unsay.errors import UserError
 from unsay.files import atomic_folder, write_text
 from unsay.models.adapter_scale import write_scaled
@@ -62,7 +62,7 @@ def export(
             checkpoint whose logits differ from the adapted model's.
     """
     run_dir = Path(run_dir)
-    config = read_config(run_dir / "config.yaml")
+    config = read_run_config(run_dir)
     adapter = Adapter.of_run(run_dir).folder
     kind = None if gguf is None else check_tools(gguf)
     scores = read_scores(run_dir / "scores.json") if (run_dir / "scores.json").exists() else None

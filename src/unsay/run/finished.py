@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unsay.config import RunConfig, read_config
+from unsay.config import RunConfig, read_run_config
 from unsay.errors import UserError
 from unsay.files import content_key, read_json, read_rows
 from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Record, Response, Verdict
@@ -172,7 +172,7 @@ def read_run(folder: Path) -> FinishedRun:
     rows: list[SuiteRow | UtilityRow] = [*scores.rows, *scores.utility]
     prompts = {row.suite: read_rows(folder / "suites" / f"{row.suite}.jsonl", Prompt) for row in rows}
     result = folder / "train" / "result.json"
-    config = read_config(folder / "config.yaml")
+    config = read_run_config(folder)
     run = FinishedRun(
         name=str(folder),
         seed=config.seed,

@@ -259,14 +259,17 @@ def result_file(study: Path) -> Path:
         study: its directory, or the file itself, as it may have been committed under another name.
 
     Raises:
-        UserError: it is a `runs.jsonl`, which knows the runs and not what they are to be compared for.
+        UserError: no study there, or a `runs.jsonl`, which knows the runs and not what they are to be compared for.
     """
     if study.suffix == ".jsonl":
         raise UserError(
             f"{study}: these are the runs of a study, not its numbers: give its study.json, or make that again with "
             "`unsay study STUDY --known FILE`"
         )
-    return study if study.suffix == ".json" else study / "study.json"
+    path = study if study.suffix == ".json" else study / "study.json"
+    if not path.is_file():
+        raise UserError(f"{study}: no study there" + ("" if path == study else " (study.json is missing)"))
+    return path
 
 
 def read_result(path: Path) -> StudyResult:

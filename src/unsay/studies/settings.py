@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from unsay.config import EvaluationConfig, RunConfig
 from unsay.errors import UserError
-from unsay.files import first_problem, parse_yaml, read_text
+from unsay.files import parse_yaml, problems, read_text
 from unsay.scoring.withstanding import HEADLINES
 
 Rule = Literal["steps", "tokens", "seconds"]
@@ -272,7 +272,7 @@ def parse_study(text: str, where: str) -> StudySettings:
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}") from None
+        raise UserError(f"{where}: {problems(error, StudySettings)}") from None
 
 
 def _anchored(study: StudySettings, folder: Path) -> StudySettings:

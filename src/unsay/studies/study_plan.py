@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
-from unsay.files import first_problem
+from unsay.files import problems
 from unsay.models import pocket
 from unsay.presets import preset, preset_names
 from unsay.run.directory import check_device
@@ -221,7 +221,7 @@ def _config(values: dict[str, Any], where: str) -> RunConfig:
             check_device(config.device)  # no such name; the device itself need not be on this machine (Ray)
         return config
     except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}") from None
+        raise UserError(f"{where}: {problems(error, RunConfig)}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
@@ -344,7 +344,7 @@ def rebased(study: StudySettings, base: str) -> StudySettings:
     try:
         result = StudySettings.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"--base {base}: {first_problem(error)}") from None
+        raise UserError(f"--base {base}: {problems(error, StudySettings)}") from None
     before, after = _method(study), _method(result)
     if before != after:
         raise UserError(
