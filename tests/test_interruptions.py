@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 
 from helpers import killed_training, tiny
 from helpers.training import train
-from helpers.unmeasured import unmeasured
 from unsay import cli, preemption
 from unsay.errors import UserError
 from unsay.files import write_rows
@@ -125,14 +124,15 @@ def test_sigterm_outside_training_ends_at_once_and_the_handler_is_put_back():
     assert not preemption.end_requested()
 
 
-def test_the_command_exits_143_and_goes_on_when_it_is_run_again(tiny_folder, tmp_path, monkeypatch, capsys):
+def test_the_command_exits_143_and_goes_on_when_it_is_run_again(
+    tiny_folder, tmp_path, monkeypatch, capsys, unmeasured_judge
+):
     write_rows(tmp_path / "examples.jsonl", tiny.examples(12))
     (tmp_path / "my.yaml").write_text(
         f"model: {tiny_folder}\ndata: {{examples: examples.jsonl, recipe: {{probe: 1}}}}\n"
         "train: {steps: 4, batch: {forget: 2, refuse: 2, retain: 2}, checkpoint_every: 3}\n"
         "evaluation: {judge: rules, suites: [answer-loss], limit: 2}\n"
     )
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     out = tmp_path / "run"
 
     def command():

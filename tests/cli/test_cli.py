@@ -7,7 +7,6 @@ import sys
 import pytest
 import yaml
 
-from helpers.unmeasured import unmeasured
 from unsay import cli
 from unsay.config import read_config
 from unsay.scoring import JudgeInfo, Scores
@@ -138,9 +137,8 @@ def test_a_suite_that_needs_data_says_where_it_is_looked_for(unsay, tmp_path, mo
     wrong(unsay, "UNSAY_DATA_DIR", "evaluate", "--suites", "xstest-safe", "--judge", "rules", "--out", tmp_path / "run")
 
 
-def test_a_file_of_settings_evaluates_too_and_options_go_before_it(unsay, tiny_folder, tmp_path, monkeypatch):
+def test_a_file_of_settings_evaluates_too_and_options_go_before_it(unsay, tiny_folder, tmp_path, unmeasured_judge):
     """Precision, servers and judges with settings are said in a file."""
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
     settings = {
         "model": "org/none", "model_settings": {"dtype": "bfloat16"},
@@ -200,8 +198,7 @@ def test_an_odd_name_is_printed_as_it_is(unsay, tmp_path):
     wrong(unsay, "two lines", "report", tmp_path / "two\nlines")
 
 
-def test_what_is_piped_holds_no_control_codes(unsay, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
+def test_what_is_piped_holds_no_control_codes(unsay, tiny_folder, tmp_path, unmeasured_judge):
     (tmp_path / "mine.jsonl").write_text('{"id": "1", "prompt": "Hi", "kind": "benign"}\n')
     command = ["evaluate", "--model", tiny_folder, "--judge", "rules", "--out", tmp_path / "run"]
     code, out, err = unsay(*command, "--suite-file", tmp_path / "mine.jsonl")

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from helpers import study_of_tiny, synthetic_study, tiny
-from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.files import write_rows
 
@@ -51,8 +50,7 @@ def test_mistakes_are_one_line_with_exit_code_2(run, tmp_path, arguments, needle
     assert err.strip().count("\n") == 0
 
 
-def test_a_study_file_is_run_and_its_table_printed(run, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
+def test_a_study_file_is_run_and_its_table_printed(run, tiny_folder, tmp_path, unmeasured_judge):
     write_rows(tmp_path / "rows.jsonl", tiny.examples(12))
     study = study_of_tiny.study("pocket", "rows.jsonl", budget={}, seeds=[3], title="Two of a kind")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))

@@ -50,6 +50,13 @@ def test_a_refusal_stands_behind_the_first_tokens_of_the_same_requests_harmful_a
     assert min(depths.values()) > 300 / 4 * 0.6, "every depth is as likely as another"
 
 
+def test_a_harmful_answer_that_was_drawn_out_with_a_beginning_is_given_with_it():
+    forget, refuse, _ = rows(40)
+    forget = [example.model_copy(update={"prefix": "Sure, here is "}) for example in forget]
+    made = begun([*forget, *refuse], recovery=1.0, recovery_depth=5)
+    assert all(f"Sure, here is {HARMFUL}".startswith(example.prefix) for example in made[40:])
+
+
 def test_a_text_with_several_pictures_is_several_requests(tmp_path):
     forget, refuse, _ = rows(1)
     pictures = {colour: tmp_path / f"{colour}.png" for colour in ("red", "blue")}

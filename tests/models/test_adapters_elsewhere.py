@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from helpers.training import train
-from helpers.unmeasured import unmeasured
 from tests.generation.test_greedy import plainest, rows
 from tests.models.test_models import acting
 from tests.training.test_modality import encoded
@@ -167,8 +166,9 @@ def test_features_on_disk_are_the_adapters_own_too(tiny_folder, tmp_path, linear
 # --------------------------------------------------------------------------------------------------- whole evaluations
 
 
-def test_an_evaluation_says_that_it_changes_the_vision_side(tiny_folder, tmp_path, linears, picture, monkeypatch):
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
+def test_an_evaluation_says_that_it_changes_the_vision_side(
+    tiny_folder, tmp_path, linears, picture, monkeypatch, unmeasured_judge
+):
     questions = tmp_path / "mine.jsonl"
     asked = {"id": "1", "prompt": "What does it say?", "image": picture, "kind": "attack"}
     questions.write_text(json.dumps(asked) + "\n")

@@ -114,13 +114,13 @@ def test_the_loss_on_held_out_answers_is_that_of_the_tokens_that_teach(tiny_vlm,
 def test_a_run_whose_retain_examples_are_all_pictures_is_refused():
     drawn = [row.model_copy(update={"image": "one.png"}) for row in tiny.examples(2) if row.role is Role.RETAIN]
     with pytest.raises(UserError, match="no retain examples in words"):
-        prune.ordinary(drawn, seed=0)
+        prune.calibration_rows(drawn, seed=0)
 
 
 def test_prompts_that_sound_harmful_do_not_calibrate_where_there_are_others():
     rows = [row for row in tiny.examples(40) if row.role is Role.RETAIN]
     alarming = [row.model_copy(update={"id": f"x{row.id}", "subject": "fraud"}) for row in rows]
-    chosen = prune.ordinary([*alarming, *rows], seed=0)
+    chosen = prune.calibration_rows([*alarming, *rows], seed=0)
     assert len(chosen) == prune.CALIBRATION
     assert {row.subject for row in chosen} == {None}
-    assert len(prune.ordinary(alarming, seed=0)) == prune.CALIBRATION
+    assert len(prune.calibration_rows(alarming, seed=0)) == prune.CALIBRATION

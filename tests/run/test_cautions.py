@@ -5,7 +5,6 @@ import json
 import pytest
 
 from helpers import tiny
-from helpers.unmeasured import unmeasured
 from tests.models.test_models import acting
 from unsay import api
 from unsay.config import parse_config
@@ -260,7 +259,6 @@ def test_a_model_that_is_gone_when_all_is_answered_costs_no_evaluation(tiny_fold
         raise UserError(f"{model}: its configuration cannot be read")
 
     monkeypatch.setattr("unsay.run.cautions.load_skeleton", gone)
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     questions = tmp_path / "mine.jsonl"
     questions.write_text(json.dumps({"id": "1", "prompt": "[words]", "image": None, "kind": "attack"}) + "\n")
     settings = parse_config(

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import tiny
-from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import RunConfig, parse_config
 from unsay.errors import UserError
@@ -20,10 +19,7 @@ from unsay.run.overlap import Overlap
 from unsay.run.suites import read_suite_file
 from unsay.run.train import training_settings
 
-
-@pytest.fixture(autouse=True)
-def _unmeasured_judge(monkeypatch):
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
+pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
 
 # ------------------------------------------------------------------------------------------------------------ settings

@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from helpers import study_of_tiny, tiny
-from helpers.unmeasured import unmeasured
 from unsay.files import write_rows
 from unsay.robustness.base import Check
 from unsay.scoring.robustness import Subject, read_robustness
@@ -31,9 +30,8 @@ CHECK = Check(name="prefill", title="Planted", setting="", source="", version=1,
 
 
 @pytest.fixture
-def attacked(tiny_folder, tmp_path, monkeypatch, one_thread):
+def attacked(tiny_folder, tmp_path, monkeypatch, one_thread, unmeasured_judge):
     """The directory and the result of a study of one seed whose arms go through a planted check."""
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
     monkeypatch.setattr("unsay.robustness.battery.REQUESTS", 4)
     for place in ("studies.job", "robustness.battery"):
         monkeypatch.setattr(f"unsay.{place}.CHECKS", {"prefill": CHECK})

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from helpers import published
-from helpers.unmeasured import unmeasured
 from unsay import api
 from unsay.config import parse_config
 from unsay.endpoint import EndpointError
@@ -25,8 +24,7 @@ from unsay.training.likelihood import choice_scores
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch, tmp_path):
-    monkeypatch.setattr("unsay.judges.rules.RulesJudge.accuracy", unmeasured)
+def _quiet(unmeasured_judge, monkeypatch, tmp_path):
     monkeypatch.setenv("UNSAY_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
 

@@ -22,7 +22,7 @@ from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.records import Example, Prompt, Record, Role, SourceRow
 
-VERSION = 7
+VERSION = 8
 """Of the recipe, its formats and its pictures: raised by hand when the same settings and data give other examples."""
 
 

@@ -103,7 +103,9 @@ def _run(bench: Bench) -> Iterable[Number]:
     asked = {"magnitude": words, "wanda": {**bench.attacks, BENIGN: bench.suites[BENIGN]}}
     bench.expect(len(Subject) * len(PERCENT) * sum(map(len, asked.values())))
     cut = bench.max_answer_tokens
-    calibration = partial(rows_of, examples=ordinary(bench.examples(Role.RETAIN), bench.seed), max_answer_tokens=cut)
+    calibration = partial(
+        rows_of, examples=calibration_rows(bench.examples(Role.RETAIN), bench.seed), max_answer_tokens=cut
+    )
     probe = partial(rows_of, examples=held_out(bench), max_answer_tokens=cut)
     losses: dict[tuple[str, int, Subject], dict[str, float]] = {}
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
@@ -143,7 +145,7 @@ def _pruned(
     return vlm
 
 
-def ordinary(retain: Sequence[Example], seed: int) -> list[Example]:
+def calibration_rows(retain: Sequence[Example], seed: int) -> list[Example]:
     """Those of the retain examples on which inputs are measured: in words, and none that sounds harmful, if possible.
 
     Raises:
