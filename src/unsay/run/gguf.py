@@ -24,16 +24,42 @@ class Agreement:
 
     Attributes:
         n: prompts.
-        pictured: how many of them have a picture.
         equal: answers that are equal word for word.
         tokens: mean share of an answer's tokens before the first that differs; the longer answer counts.
-        precision: in which transformers computed.
+        unlike: prompts that have another number of tokens in llama.cpp, a picture's included.
     """
 
     n: int
-    pictured: int
     equal: int
     tokens: float
+    unlike: int
+
+    def note(self, asked: str, precision: str) -> str:
+        """What a person must know, as a sentence without its full stop; `asked` says what was asked."""
+        text = (
+            f"Asked {self.n} harmless prompts {asked}, llama.cpp and transformers (in {precision}) gave "
+            f"{self.equal} equal answers; {self.tokens:.0%} of an answer's tokens came before the first difference"
+        )
+        if not self.unlike:
+            return text
+        return (
+            f"{text}. **{self.unlike} of these prompts have another number of tokens in llama.cpp**, which is no "
+            "rounding: it reads the chat template or the picture in another way"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How llama.cpp answers with the files.
+
+    Attributes:
+        words: prompts in words alone.
+        pictures: prompts with a picture; None where there is no picture part.
+        precision: in which transformers computed.
+    """
+
+    words: Agreement
+    pictures: Agreement | None
     precision: str
 
 
@@ -45,13 +71,13 @@ class Gguf:
         kind: type of the language model's weights.
         files: their names.
         no_pictures: why there is no picture part; None where there is one.
-        agreement: how llama.cpp answers with them; None if no server is installed.
+        comparison: how llama.cpp answers with them; None if no server is installed.
     """
 
     kind: GgufKind
     files: tuple[str, ...]
     no_pictures: str | None
-    agreement: Agreement | None
+    comparison: Comparison | None
 
     @property
     def notes(self) -> list[str]:
@@ -62,15 +88,12 @@ class Gguf:
                 "Words only: llama.cpp's converter does not take this family's picture part "
                 f"({self.no_pictures.rstrip('.')})"
             )
-        if self.agreement is None:
+        if self.comparison is None:
             notes.append(f"Not asked: llama.cpp's server is not installed here ({GET_WHEELS})")
         else:
-            seen = self.agreement
-            with_picture = f", {seen.pictured} of them with a picture" if seen.pictured else ""
-            notes.append(
-                f"Asked {seen.n} harmless prompts{with_picture}, llama.cpp and transformers (in {seen.precision}) gave "
-                f"{seen.equal} equal answers; {seen.tokens:.0%} of an answer's tokens came before the first difference"
-            )
+            notes.append(self.comparison.words.note("in words", self.comparison.precision))
+            if self.comparison.pictures is not None:
+                notes.append(self.comparison.pictures.note("with a picture", self.comparison.precision))
         return notes
 
 
@@ -90,11 +113,11 @@ def write_gguf(checkpoint: Path, folder: Path, kind: GgufKind, reload: Callable[
     convert(checkpoint, kind, model)
     no_pictures = convert_pictures(checkpoint, kind, pictures)
     mmproj = pictures if no_pictures is None else None
-    agreement = None if server_command() is None else _compare(model, mmproj, reload)
-    return Gguf(kind, tuple(path.name for path in (model, mmproj) if path is not None), no_pictures, agreement)
+    comparison = None if server_command() is None else _compare(model, mmproj, reload)
+    return Gguf(kind, tuple(path.name for path in (model, mmproj) if path is not None), no_pictures, comparison)
 
 
-def _compare(model: Path, mmproj: Path | None, reload: Callable[[], VLM]) -> Agreement:
+def _compare(model: Path, mmproj: Path | None, reload: Callable[[], VLM]) -> Comparison:
     with tempfile.TemporaryDirectory(prefix="unsay-gguf-") as temporary:
         folder = Path(temporary)
         prompts = _prompts(folder, pictured=mmproj is not None)
@@ -103,8 +126,13 @@ def _compare(model: Path, mmproj: Path | None, reload: Callable[[], VLM]) -> Agr
             there = server.respond(prompts, GENERATION, folder / "there.jsonl")
         vlm = reload()
         here = respond(vlm, prompts, GENERATION, folder / "here.jsonl")
+    rows = list(zip(prompts, here, there, strict=True))
+    seen = [(one, other) for prompt, one, other in rows if prompt.image is not None]
+    read = [(one, other) for prompt, one, other in rows if prompt.image is None]
     precision = str(next(vlm.base.parameters()).dtype).removeprefix("torch.")
-    return agreement(vlm.encode_answer, prompts, here, there, precision)
+    return Comparison(
+        agreement(vlm.encode_answer, read), agreement(vlm.encode_answer, seen) if seen else None, precision
+    )
 
 
 def _prompts(folder: Path, *, pictured: bool) -> list[Prompt]:
@@ -112,22 +140,14 @@ def _prompts(folder: Path, *, pictured: bool) -> list[Prompt]:
     return [*get_suite("benign").prompts(Setting(folder, ASKED - len(seen))), *seen]
 
 
-def agreement(
-    encode: Callable[[str], list[int]],
-    prompts: Sequence[Prompt],
-    here: Sequence[Response],
-    there: Sequence[Response],
-    precision: str,
-) -> Agreement:
-    """Equal answers, and the share of tokens before the first difference; `encode` gives an answer's tokens."""
-    pairs = [(row.response, other.response) for row, other in zip(here, there, strict=True)]
-    shares = [_common(encode(one), encode(other)) for one, other in pairs]
+def agreement(encode: Callable[[str], list[int]], pairs: Sequence[tuple[Response, Response]]) -> Agreement:
+    """Compare answers of transformers (first) and of llama.cpp; `encode` gives an answer's tokens."""
+    shares = [_common(encode(one.response), encode(other.response)) for one, other in pairs]
     return Agreement(
         n=len(pairs),
-        pictured=sum(prompt.image is not None for prompt in prompts),
-        equal=sum(one == other for one, other in pairs),
+        equal=sum(one.response == other.response for one, other in pairs),
         tokens=sum(shares) / len(shares),
-        precision=precision,
+        unlike=sum(one.prompt_tokens + one.image_tokens != other.prompt_tokens for one, other in pairs),
     )
 
 
