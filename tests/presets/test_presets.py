@@ -15,6 +15,7 @@ from helpers.training import train
 from unsay import api, cli, presets
 from unsay.cli.starting_config import starting_config
 from unsay.config import RunConfig, parse_config, read_config
+from unsay.data.recipe import FORMATS
 from unsay.errors import UserError
 from unsay.methods import build_method
 from unsay.models import load
@@ -152,7 +153,14 @@ def test_a_models_own_settings_go_before_the_general_ones():
     assert preset("gemma-3-12b").train.head_chunk == 256
     assert preset("gemma-3-12b").train.learning_rate == 5e-5
     assert preset("llava-1.5-7b").train.learning_rate == 1e-4
-    assert preset("llava-1.5-7b").method_settings["forget_weight"] == 0.5
+
+
+def test_real_models_begin_with_the_weights_and_forms_that_were_measured():
+    demo, model = preset("demo"), preset("llava-1.5-7b")
+    assert model.method_settings == demo.method_settings
+    forms = [name for name in type(demo.data.recipe).model_fields if name.removeprefix("retain_") in FORMATS]
+    assert len(forms) == 2 * len(FORMATS)
+    assert [getattr(model.data.recipe, name) for name in forms] == [getattr(demo.data.recipe, name) for name in forms]
 
 
 @pytest.mark.parametrize("name", WANTED)
