@@ -93,6 +93,8 @@ class Example(Record):
     """False if a token limit cut the answer off: then its end token is not scored."""
     prefix: str | None = None
     """What the answer begins with, word for word up to `answer`: read by the model and not scored."""
+    way: str | None = None
+    """What drew a forget answer out of the model (`unsay.generation.ways`), where words alone did not."""
 
     @property
     def whole_answer(self) -> str:

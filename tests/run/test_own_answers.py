@@ -234,7 +234,7 @@ def test_the_way_that_drew_an_answer_out_stands_beside_it():
     answers = [OwnAnswer(request=row.text, answer="[said]", complete=True, way=way)
                for row, way in zip(rows(2), ("words", "figstep"), strict=True)]  # fmt: skip
     examples = forget_examples(rows(2), answers, RecipeSettings(), 0)
-    assert [example.source for example in examples] == ["own answer", "own answer, figstep"]
+    assert [(example.source, example.way) for example in examples] == [("own answer", None), ("own answer", "figstep")]
 
 
 def test_a_text_with_several_pictures_is_several_requests(tiny_folder, tmp_path):
@@ -253,8 +253,8 @@ def test_a_text_with_several_pictures_is_several_requests(tiny_folder, tmp_path)
         run = opened(tmp_path / "run", tiny_folder, server.url, own_answers=own)
         drawn = own_answers(run, asked).harmful
     examples = forget_examples(asked, drawn, RecipeSettings(), 0, source=None)
-    assert [(example.source, example.image) for example in examples] == [
-        ("red", asked[0].image), ("blue, typographic", asked[1].image),
+    assert [(example.source, example.way, example.image) for example in examples] == [
+        ("red", None, asked[0].image), ("blue", "typographic", asked[1].image),
     ]  # fmt: skip
     assert len({example.answer for example in examples}) == 2
     assert len(forget_examples(asked[:1], drawn[1:], RecipeSettings(), 0)) == 0

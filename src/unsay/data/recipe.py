@@ -177,16 +177,10 @@ def forget_examples(
     for row in rows:
         prompt = _formatted(row, settings, seed, "forget")
         for own in known.get(pictured_request_of(row)) or _given(row):
-            named = {"category": own.category, "source": source or row.source}
-            if own.way not in ("words", GIVEN):
-                named["source"] = f"{named['source']}, {own.way}"
-            examples.append(_example(Role.FORGET, row.model_copy(update=named), own.answer, own.complete, prompt))
+            named = row.model_copy(update={"category": own.category, "source": source or row.source})
+            way = None if own.way in ("words", GIVEN) else own.way
+            examples.append(_example(Role.FORGET, named, own.answer, own.complete, prompt, way=way))
     return examples
-
-
-def bare_source(example: Example) -> str:
-    """The source of an example, without the way that drew a forget answer out of the model."""
-    return example.source.split(", ")[0] if example.role is Role.FORGET else example.source
 
 
 def _given(row: SourceRow) -> list[OwnAnswer]:
@@ -284,7 +278,9 @@ def _formatted(row: SourceRow, settings: RecipeSettings, seed: int, purpose: str
     return sample_format(rng, **shares)(row.text)
 
 
-def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "") -> Example:
+def _example(
+    role: Role, row: SourceRow, answer: str, complete: bool, prompt: str, label: str = "", way: str | None = None
+) -> Example:
     apart = [] if row.prompt is None else [row.prompt]  # what tells rows of one request apart
     apart += [] if row.image is None else [file_key(Path(row.image))]
     return Example(
@@ -298,4 +294,5 @@ def _example(role: Role, row: SourceRow, answer: str, complete: bool, prompt: st
         image=row.image,
         request=row.text,
         complete=complete,
+        way=way,
     )

@@ -50,7 +50,7 @@ def with_beginnings(
     harmful: dict[PicturedRequest, list[str]] = {}
     for example in examples:
         if example.role is Role.FORGET:
-            harmful.setdefault(pictured_request_of(example), []).append((example.prefix or "") + example.answer)
+            harmful.setdefault(pictured_request_of(example), []).append(example.whole_answer)
     return [_begun(example, harmful, settings, seed, ends) for example in examples]
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from unsay.data.recipe import bare_source
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.methods import METHODS, build_method, method_version
@@ -226,7 +225,7 @@ def _mixed_forever(
     """Rows by the shares of their sources (source → share), within a source each once before any twice."""
     by_source: dict[str, list[Example]] = {}
     for example in pool:
-        by_source.setdefault(bare_source(example), []).append(example)
+        by_source.setdefault(example.source, []).append(example)
     for source in mix:
         if source not in by_source:
             role = pool[0].role.value
