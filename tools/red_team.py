@@ -50,7 +50,7 @@ def settings(model: Path, requests: int, ways: Sequence[str] = tuple(WAYS)) -> R
         "batch": {"forget": 2, "refuse": 4, "retain": 8},
         "learning_rate": 0.0014,
         "warmup_steps": 5,
-        "max_answer_tokens": 24,
+        "max_answer_tokens": 28,  # a refusal with its end
         "checkpoint_every": 20,
         "stop": {"probe_every": 20, "max_probe_kl": 1.0},
     }
