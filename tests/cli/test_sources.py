@@ -38,7 +38,15 @@ LAPSES = {
     "fewer rows": ("forget: [{source: pku_saferlhf_pairs, rows: 3}]", "it has 2: ask for at most 2"),
     "no network": ("forget: [beavertails_30k]", "BeaverTails: cannot be reached: check the network, or put"),
     "by hand": ("forget: [{source: safe_eraser}]", "safeeraser_dataset.zip, linked from github.com/yuu250/SafeEraser"),
-    "new format": ("forget: [safeunlearning]", "train.json: entry 1: type: 0, 1 or 2 was expected"),
+    "new format": (
+        "forget: [safeunlearning]",
+        "train.json: entry 1: type: 0, 1 or 2 was expected; this is not the published format: take a fresh copy "
+        "(safeunlearning/train.json: `data/",
+    ),
+    "new columns": (
+        "forget: [jailbreakv_28k]",
+        "RedTeam_2K.csv:1: no column 'question'; this is not the published format: take a fresh copy (jailbreakv_28k/",
+    ),
     "asked entirely": ("forget: [pku_saferlhf_pairs]", "all of its 2 requests, or nearly these, will be asked"),
 }  # fmt: skip
 
@@ -50,6 +58,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(name, unsay, data, tiny_fold
     published_sources.write(
         data / "safeunlearning/train.json", json.dumps([{"input": "[x]", "output": "[y]", "type": 7}])
     )
+    published_sources.write(data / "jailbreakv_28k/RedTeam_2K.csv", "id,query,policy\n1,[x],[y]\n")
     suites = "pku-saferlhf" if name == "asked entirely" else "shapes"
     path = tmp_path / "my.yaml"
     path.write_text(

@@ -69,7 +69,7 @@ def test_the_benchmark_folder_comes_first(server, tmp_path, monkeypatch):
 def test_a_wrong_hash_keeps_nothing(server, tmp_path):
     address, _ = server
     wrong = Published("set/a.csv", "somewhere", Url(f"{address}/a.csv"), "0" * 16)
-    with pytest.raises(UserError, match="wrong sha256"):
+    with pytest.raises(UserError, match=r"wrong sha256\); by hand it goes to set/a\.csv of the folder .*: somewhere$"):
         wrong.find()
     assert not wrong.here
     good = Published("set/a.csv", "somewhere", Url(f"{address}/a.csv"))
@@ -78,8 +78,10 @@ def test_a_wrong_hash_keeps_nothing(server, tmp_path):
 
 def test_what_cannot_be_fetched_is_one_line(server):
     address, _ = server
-    with pytest.raises(UserError, match="404"):
+    with pytest.raises(UserError, match=r"404 Not Found; by hand it goes to set/a\.txt of the folder .*: somewhere$"):
         Published("set/a.txt", "somewhere", Url(f"{address}/a.txt")).find()
+    with pytest.raises(UserError, match=r"^cannot reach \S+: .*; by hand it goes to set/b of the .*: somewhere$"):
+        Published("set/b", "somewhere", Url("http://127.0.0.1:9/b")).find()
     with pytest.raises(UserError, match=r"^set UNSAY_DATA_DIR to a folder that holds set/b: by hand$"):
         Published("set/b", "by hand").find()
 

@@ -252,7 +252,7 @@ def test_a_changed_copy_is_read_anew_and_a_broken_one_says_so(data, capfd):
     published_sources.llm_lat(data)
     file = data / "llm_lat/data/train-00000-of-00001.parquet"
     before = llm_lat.HARMFUL.fingerprint
-    assert len(list(llm_lat.HARMFUL.rows())) == 2
+    assert len(list(llm_lat.HARMFUL.rows())) == 3
     published_sources.parquet(file, [{"prompt": "[new]", "rejected": "[h]", "chosen": "[n]"}])
     assert llm_lat.HARMFUL.fingerprint != before
     assert [row["prompt"] for row in llm_lat.HARMFUL.rows()] == ["[new]"]

@@ -40,7 +40,7 @@ def parquet(path: Path, rows: list[dict[str, Any]], features: Features | None = 
 
 
 def pku_saferlhf(folder: Path) -> None:
-    """Three pairs of two requests, and one without an unsafe answer."""
+    """Three pairs of two requests, one without an unsafe answer, and one whose unsafe answer is blank."""
     pairs = [("[request 1]", False, True), ("[request 1]", False, False), ("[request 2]", True, False)]
     rows = [
         {
@@ -49,6 +49,7 @@ def pku_saferlhf(folder: Path) -> None:
         }
         for n, (prompt, first, second) in enumerate([*pairs, ("[request 3]", True, True)])
     ]  # fmt: skip
+    rows.append(rows[0] | {"prompt": "[request 4]", "response_0": " "})
     for half in ("train", "test"):
         packed(folder / f"pku_saferlhf/round0/30k/{half}.jsonl.xz", lzma.compress(lines(rows)))
 
@@ -63,7 +64,7 @@ def pku_saferlhf_pairs(folder: Path) -> None:
 
 
 def beavertails_30k(folder: Path) -> None:
-    """A request with three unsafe answers of one category, which two of them name behind another; one without any."""
+    """A request with three unsafe answers of one category, which two name behind another, and blank ones; one safe."""
 
     def row(prompt: str, answer: str, *named: str) -> dict[str, Any]:
         flags = {name: name in named for name in CATEGORIES}
@@ -74,6 +75,7 @@ def beavertails_30k(folder: Path) -> None:
         row("[request 1]", "[b]", "self_harm", "privacy_violation"),
         row("[request 1]", "[c]", "self_harm"),
         row("[request 1]", "[d]"),
+        *[row("[request 1]", blank, "privacy_violation") for blank in ("", " ", "\n")],
         row("[request 2]", "[e]"),
     ]
     for half in ("train", "test"):
@@ -82,6 +84,7 @@ def beavertails_30k(folder: Path) -> None:
 
 def llm_lat(folder: Path) -> None:
     rows = [{"prompt": f"[request {n}]", "rejected": f"[harm {n}]", "chosen": f"[no {n}]"} for n in (1, 2)]
+    rows.append({"prompt": "[request 3]", "rejected": " ", "chosen": "[no]"})
     parquet(folder / "llm_lat/data/train-00000-of-00001.parquet", rows)
     rows = [{"prompt": f"[wish {n}]", "response": f"[help {n}]", "refusal": "[no]"} for n in (1, 2, 3)]
     parquet(folder / "llm_lat_benign/data/train-00000-of-00001.parquet", rows)
@@ -142,16 +145,18 @@ def spa_vl(folder: Path) -> None:
         }
         for n in (1, 2)
     ]  # fmt: skip
+    blank = rows[1] | {"question": "[about 3]", "rejected": ""}
     features = Features({"image": Image(), "image_name": Value("string"), **cells})
     for shard in (0, 1):
-        parquet(folder / f"spa_vl/data/train-0000{shard}-of-00008.parquet", [rows[shard]], features)
+        parquet(folder / f"spa_vl/data/train-0000{shard}-of-00008.parquet", [rows[shard], blank][: 1 + shard], features)
 
 
 def safe_eraser(folder: Path) -> None:
     row = {
         "image_path": "./dataset/images/1.jpg", "SDImage_path": "./dataset/sd/1.jpg",
         "unsafe_pairs": [
-            {"question": f"[harm {n}]", "model_response": f"[how {n}]", "sd_response": "[s]"} for n in (1, 2)
+            {"question": f"[harm {n}]", "model_response": said, "sd_response": "[s]"}
+            for n, said in enumerate(("[how 1]", "[how 2]", " "), start=1)
         ],
         **{f"UnharmPair_{kind}{n}": {"Question": f"[{kind} {n}]", "Prediction": "[help]"}
            for kind in ("text", "image") for n in (1, 2)},

@@ -19,6 +19,10 @@ BY_HAND = "it comes by hand, and no hash of it is known here"
 _COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 
 
+class FormatError(UserError):
+    """A published file, or one of its rows, is not as its authors published it."""
+
+
 def data_dir() -> Path | None:
     """The folder of public benchmarks that `UNSAY_DATA_DIR` names, or None. It is never downloaded."""
     value = os.environ.get(DATA_DIR_VARIABLE)
@@ -91,9 +95,13 @@ class Published:
     def _fetch(self, into: Path) -> None:
         assert self.source is not None
         name = Path(self.path).name
-        self.source.fetch(into, [name])
-        if self.sha256 is not None and file_key(into / name) != self.sha256:
-            raise UserError(f"{self.path}: what was fetched is not the pinned file (wrong sha256); nothing was kept")
+        try:
+            self.source.fetch(into, [name])
+            if self.sha256 is not None and file_key(into / name) != self.sha256:
+                raise UserError(f"{self.path}: what was fetched is not the pinned file (wrong sha256)")
+        except UserError as error:
+            by_hand = f"by hand it goes to {self.path} of the folder that {DATA_DIR_VARIABLE} names: {self.how}"
+            raise UserError(f"{error}; {by_hand}") from None
 
     def _local(self) -> Path | None:
         folder = data_dir()
@@ -215,9 +223,18 @@ class Row(dict[str, Any]):
             raise self.error(f"{name}: a text was expected")
         return value.strip()
 
-    def error(self, problem: str) -> UserError:
+    def filled(self, name: str) -> tuple[str, ...]:
+        """The text of a field, stripped, alone in a tuple; empty where it is blank, as a few cells of large sets are.
+
+        Raises:
+            UserError: the field is missing or no text.
+        """
+        value = self.get(name)
+        return () if isinstance(value, str) and not value.strip() else (self.text(name),)
+
+    def error(self, problem: str) -> FormatError:
         """An error that names the file and the row; for `raise`."""
-        return UserError(f"{self.where}: {problem}")
+        return FormatError(f"{self.where}: {problem}")
 
 
 def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -233,7 +250,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise UserError(f"{path}:{comments + 1}: no column {missing[0]!r}")
+            raise FormatError(f"{path}:{comments + 1}: no column {missing[0]!r}")
         for values in reader:
             row = Row(values, f"{path}:{comments + reader.line_num}")
             if None in values or any(row[column] is None for column in columns):
@@ -241,7 +258,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             yield row
     except csv.Error as error:
         # line_num counts the lines that were read without an error.
-        raise UserError(f"{path}:{comments + reader.line_num + 1}: not CSV: {error}") from None
+        raise FormatError(f"{path}:{comments + reader.line_num + 1}: not CSV: {error}") from None
 
 
 def json_lines(path: Path) -> Iterator[Row]:
@@ -252,7 +269,7 @@ def json_lines(path: Path) -> Iterator[Row]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{line}: not JSON: {error.msg}") from None
+            raise FormatError(f"{path}:{line}: not JSON: {error.msg}") from None
         yield _row(value, f"{path}:{line}")
 
 
@@ -262,7 +279,7 @@ def json_list(path: Path, key: str | None = None) -> list[Row]:
     if key is not None:
         value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, list):
-        raise UserError(f"{path}: {f'{key}: ' if key else ''}a list was expected")
+        raise FormatError(f"{path}: {f'{key}: ' if key else ''}a list was expected")
     entry = f"{key} entry" if key else "entry"
     return [_row(row, f"{path}: {entry} {number}") for number, row in enumerate(value, start=1)]
 
@@ -271,13 +288,13 @@ def json_object(path: Path) -> dict[str, Row]:
     """The objects that a JSON file holds under names."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: an object was expected")
+        raise FormatError(f"{path}: an object was expected")
     return {name: _row(row, f"{path}: {name}") for name, row in value.items()}
 
 
 def _row(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise UserError(f"{where}: an object was expected")
+        raise FormatError(f"{where}: an object was expected")
     return Row(value, where)
 
 
@@ -295,17 +312,17 @@ def parquet_rows(path: Path, columns: Sequence[str], where: tuple[str, int] | No
         present = pyarrow.parquet.read_schema(path).names
         needed = (*columns, where[0]) if where else columns
         if missing := [column for column in needed if column not in present]:
-            raise UserError(f"{path}: no column {missing[0]!r}")
+            raise FormatError(f"{path}: no column {missing[0]!r}")
         filters = None if where is None else [(where[0], "=", where[1])]
         table = pyarrow.parquet.read_table(path, columns=list(columns), filters=filters)
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a parquet file that can be read ({type(error).__name__})") from None
+        raise FormatError(f"{path}: not a parquet file that can be read ({type(error).__name__})") from None
     part = f" of {where[0]} {where[1]}" if where else ""
     return [Row(row, f"{path}: row {number}{part}") for number, row in enumerate(rows, start=1)]
 
 
 def check_count(count: int, expected: int, path: Path) -> None:
-    """Raise a UserError if a file does not hold as many rows as its authors publish."""
+    """Raise a FormatError if a file does not hold as many rows as its authors publish."""
     if count != expected:
-        raise UserError(f"{path}: holds {count} rows, {expected} were expected")
+        raise FormatError(f"{path}: holds {count} rows, {expected} were expected")

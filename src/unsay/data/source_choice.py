@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from unsay.data.published import FormatError
 from unsay.data.sources import SOURCES, Source, Split, get_source
 from unsay.data.splits import OverlapIndex, prompt_key
 from unsay.data.subjects import with_subjects
@@ -112,15 +113,15 @@ def choose_rows(
         categories: only requests of these; None takes all.
 
     Raises:
-        UserError: a source that cannot be read here, fewer rows than asked for, no row that no suite asks, or an
-            unknown category.
+        UserError: a source that cannot be read here or is in another format, fewer rows than asked for, no row that no
+            suite asks, or an unknown category.
     """
     asked = {name: OverlapIndex(prompt.request for prompt in prompts) for name, prompts in _telling(suites).items()}
     chosen, seen = ChosenRows(), set[str]()
     known: set[str] = set()
     for choice in choices:
         source, split = get_source(choice.source), _split(role, choice)
-        rows = list(split.read())
+        rows = _read(split)
         if categories is not None:
             known |= {row.category for row in rows if row.category is not None}
             rows = [row for row in rows if row.category in categories]
@@ -149,6 +150,18 @@ def describe_dropped(dropped: Mapping[str, Counter[str]]) -> str:
         suites = ", ".join(f"{suite} {count:,}" for suite, count in counts.most_common())
         parts.append(f"{source} {counts.total():,} ({suites})")
     return ", ".join(parts)
+
+
+def _read(split: Split) -> list[SourceRow]:
+    try:
+        return list(split.read())
+    except FormatError as error:
+        if not split.files:
+            raise
+        raise UserError(
+            f"{error}; this is not the published format: take a fresh copy ({split.files[0].missing}), or convert its "
+            "rows with `unsay examples` and name them in data.examples"
+        ) from None
 
 
 def _split_name(role: Role, choice: SourceChoice) -> str:

@@ -27,8 +27,8 @@ def _rows(files: HubSet) -> list[SourceRow]:
         flags, safe = row.get("category"), row.get("is_safe")
         if not isinstance(flags, dict) or not isinstance(safe, bool):
             raise row.error("category and is_safe: categories with true or false were expected")
-        answer = (row.text("response"),)
-        named = [name for name, said in flags.items() if said and not safe]
+        answer = row.filled("response")
+        named = [name for name, said in flags.items() if said and not safe and answer]
         rows += [
             SourceRow(
                 text=row.text("prompt"),

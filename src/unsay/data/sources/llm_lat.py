@@ -27,20 +27,21 @@ BENIGN = HubSet(
 
 
 def _harmful() -> list[SourceRow]:
-    return merged(
+    rows = merged(
         SourceRow(
             text=row.text("prompt"),
             source="llm_lat",
-            answers=(row.text("chosen"),),
-            harmful=(row.text("rejected"),),
+            answers=row.filled("chosen"),
+            harmful=row.filled("rejected"),
         )
         for row in HARMFUL.rows()
     )
+    return [row for row in rows if row.harmful]
 
 
 def _benign() -> list[SourceRow]:
     return merged(
-        SourceRow(text=row.text("prompt"), source="llm_lat", answers=(row.text("response"),)) for row in BENIGN.rows()
+        SourceRow(text=row.text("prompt"), source="llm_lat", answers=row.filled("response")) for row in BENIGN.rows()
     )
 
 

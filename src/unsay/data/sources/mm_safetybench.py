@@ -7,10 +7,9 @@ is written (TYPO), painted (SD) or both (SD_TYPO).
 from collections.abc import Iterator
 from functools import partial
 
-from unsay.data.published import Pictures, Published, Row, json_object
+from unsay.data.published import FormatError, Pictures, Published, Row, json_object
 from unsay.data.sources.licences import CC_BY_NC
 from unsay.data.sources.source import HARM, Source, Split
-from unsay.errors import UserError
 from unsay.records import Modality, SourceRow
 
 REPOSITORY = "isXinLiu/MM-SafetyBench"
@@ -32,7 +31,7 @@ def questions() -> Iterator[tuple[str, str, Row]]:
     folder = FILE.find()
     files = sorted(folder.glob("*.json"))
     if len(files) != SCENARIOS:
-        raise UserError(f"{folder}: holds {len(files)} scenarios, {SCENARIOS} were expected")
+        raise FormatError(f"{folder}: holds {len(files)} scenarios, {SCENARIOS} were expected")
     for path in files:
         for number, row in json_object(path).items():
             yield path.stem, number, row

@@ -31,7 +31,7 @@ TEST = replace(TRAIN, files="round0/30k/test.jsonl.xz")
 
 
 def _labelled(files: HubSet) -> list[SourceRow]:
-    """The requests of pairs with at least one unsafe answer; safe answers to them are refusals or harmless."""
+    """The requests of pairs with an unsafe answer that says anything; safe answers to them are refusals or harmless."""
     rows = []
     for row in files.rows():
         answers: dict[bool, list[str]] = {True: [], False: []}
@@ -39,7 +39,7 @@ def _labelled(files: HubSet) -> list[SourceRow]:
             safe = row.get(f"is_response_{number}_safe")
             if not isinstance(safe, bool):
                 raise row.error(f"is_response_{number}_safe: true or false was expected")
-            answers[safe].append(row.text(f"response_{number}"))
+            answers[safe] += row.filled(f"response_{number}")
         if answers[False]:
             rows.append(_row("pku_saferlhf", row, answers[True], answers[False]))
     return merged(rows)

@@ -26,8 +26,9 @@ def _harmful() -> list[SourceRow]:
         if not isinstance(pairs, list):
             raise row.error("unsafe_pairs: a list was expected")
         rows += [
-            _row(row, pair.text("question"), harmful=(pair.text("model_response"),))
+            _row(row, pair.text("question"), harmful=harmful)
             for pair in map(partial(_pair, row), pairs)
+            if (harmful := pair.filled("model_response"))
         ]
     return rows
 
@@ -36,7 +37,7 @@ def _harmless() -> list[SourceRow]:
     rows = []
     for row in json_list(TRAIN.find()):
         rows += [
-            _row(row, pair.text("Question"), answers=(pair.text("Prediction"),))
+            _row(row, pair.text("Question"), answers=pair.filled("Prediction"))
             for pair in (_pair(row, row[field]) for field in HARMLESS if field in row)
         ]
     return rows

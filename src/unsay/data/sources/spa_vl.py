@@ -26,11 +26,12 @@ def _rows() -> list[SourceRow]:
             text=row.text("question"),
             source="spa_vl",
             category=row.get("class1"),
-            answers=(row.text("chosen"),),
-            harmful=(row.text("rejected"),),
+            answers=row.filled("chosen"),
+            harmful=harmful,
             image=row.text("image"),
         )
         for row in TRAIN.rows()
+        if (harmful := row.filled("rejected"))
     ]
 
 
