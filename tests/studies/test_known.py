@@ -243,11 +243,29 @@ def test_what_was_done_here_is_not_replaced(finished, tiny_folder, examples):
     assert told.notes == ["Runs from elsewhere: 0 taken over"] * 2
 
 
+def study_of(path, seeds, command):
+    """The packaged study of a committed file, with the options of the command that made it."""
+    words = command.split()
+    options = {name: words[words.index(f"--{name}") + 1] for name in ("model", "device") if f"--{name}" in words}
+    study = read_study(path.name.removesuffix(".runs.jsonl"))
+    return adjusted(study, seeds=",".join(map(str, seeds)), quick="--quick" in words, **options)
+
+
+def test_a_committed_study_is_that_of_its_command():
+    command = "unsay study paper-exact --quick --model pocket --seeds 0,1,2 --device cpu"
+    plan = plan_study(study_of(Path("paper-exact.runs.jsonl"), (0, 1, 2), command))
+    assert [(variant.model, variant.arm) for variant in plan.variants] == [
+        ("pocket", "textual-unlearning"), ("pocket", "text-sft"),
+    ]  # fmt: skip
+    assert {plan.config(variant, 2).device for variant in plan.variants} == {"cpu"}
+    assert plan.study.seeds == (0, 1, 2)
+
+
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs/results").rglob("*.runs.jsonl")), ids=str)
 def test_the_committed_numbers_are_those_of_the_committed_runs(path, tmp_path):
     """What the pages say follows from their verdicts; a study whose arms were changed needs new results."""
     committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
-    study = adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=",".join(map(str, committed.seeds)))
+    study = study_of(path, committed.seeds, committed.command)
     runs = StudyRuns(StudyDirectory(tmp_path))
     runs.known = dict(read_runs(path))
     assert collect(plan_study(study), runs, command=committed.command) == committed
@@ -270,8 +288,9 @@ def test_a_study_directory_of_an_earlier_version_is_refused(finished, tiny_folde
 def test_the_committed_runs_have_the_keys_of_their_study(path, tmp_path):
     """So `--known` takes them over; where a suite's or a method's version was raised, they must be made again."""
     known = dict(read_runs(path))
-    seeds = ",".join(map(str, sorted({run_id.seed for run_id in known if run_id.seed is not None})))
-    plan = plan_study(adjusted(read_study(path.name.removesuffix(".runs.jsonl")), seeds=seeds))
+    seeds = sorted({run_id.seed for run_id in known if run_id.seed is not None})
+    committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
+    plan = plan_study(study_of(path, seeds, committed.command))
     original = known[RunId.original("pocket")]
     for variant in plan.variants:
         keyed = known[RunId.trained("pocket", variant.name, 0)]
