@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -127,7 +128,27 @@ def test_the_source_archive_holds_tools_tests_benchmarks_and_pages() -> None:
     packed = {file.relative_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
     for folder in ("src/unsay", "tools", "tests", "benchmarks", "docs"):
         assert packed >= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
-    assert {"README.md", "LICENSE", "Makefile", "constraints.txt", "docs/design.md"} <= packed
+    assert {"README.md", "LICENSE", "Makefile", "SECURITY.md", "CITATION.cff", "constraints.txt"} <= packed
+    assert {
+        "mkdocs.yml",
+        "docs/design.md",
+        "docs/tour.ipynb",
+        "docs/stylesheets/tables.css",
+    } <= packed  # of `make docs`
+
+
+def test_who_cites_or_reports_finds_the_version_and_the_forms() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == unsay.__version__
+    assert cited["preferred-citation"]["doi"] == "10.18653/v1/2024.findings-emnlp.574"
+    forms = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / ".github/ISSUE_TEMPLATE").iterdir()]
+    assert len(forms) == 3
+    for form in forms:
+        assert form["name"]
+        assert form["description"]
+        for field in form["body"]:
+            assert field["type"] in ("markdown", "input", "textarea")
+            assert field["attributes"].keys() & {"label", "value"}
 
 
 def test_wheel_states_its_licence_version_and_command(wheel: Path) -> None:

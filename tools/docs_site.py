@@ -1,9 +1,10 @@
-"""The pages of the documentation site that are made from the code: commands, settings, functions, papers.
+"""The pages of the documentation site that are made from the code: commands, settings, functions, scores, papers.
 
 MkDocs calls `on_files` (see mkdocs.yml), so these pages are written anew with every build and are never out of date.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from enum import Enum
@@ -20,11 +21,13 @@ from pydantic_core import PydanticUndefined
 from typer.cli import get_docs_for_click
 
 import unsay
+from tools.study_fields import documented
 from unsay import api
 from unsay.cli import app
 from unsay.config import RunConfig
 from unsay.judges import JUDGES
 from unsay.methods import METHODS
+from unsay.scoring import schema
 from unsay.studies.settings import StudySettings
 
 SOURCE = Path(unsay.__file__).parent
@@ -42,10 +45,16 @@ FUNCTIONS = """\
 `import unsay` is light: torch is loaded at the first use of a function. Commands call the same functions. Each is also
 `unsay.NAME`, but for `robustness`, which is `unsay.api.robustness`: the package has a room of that name.
 """
+SCORE_FIELDS = """\
+# Every field of scores.json
+
+Made from the schema. [Scores](scores.md) explains the numbers: how each is defined, and where its interval and its test
+come from.
+"""
 PAPERS = """\
 # Papers
 
-Every paper that the code follows, and where. The page is made from the docstrings.
+Every paper that a method, suite, judge or check follows, and the files that do. The page is made from the docstrings.
 
 | paper | where | what |
 | --- | --- | --- |
@@ -68,6 +77,8 @@ def commands() -> str:
     """Every command with its options, by Typer's own generator."""
     group = typer.main.get_command(app)
     context = typer.Context(group, info_name="unsay")
+    for command in getattr(group, "commands", {}).values():
+        command.short_help = (command.help or "").partition("\n")[0]  # click cuts it off in the middle otherwise
     text = get_docs_for_click(obj=group, ctx=context, name="unsay", title="Commands")
     return text.replace("[bold]", "**").replace("[/bold]", "**")
 
@@ -95,8 +106,21 @@ def functions() -> str:
     return FUNCTIONS + "".join(f"\n::: unsay.api.{name}\n" for name in api.__all__)
 
 
+def score_fields() -> str:
+    """The fields of every row of `scores.json`, beginning with the whole."""
+    rows = [kind for _, kind in inspect.getmembers(schema, inspect.isclass) if issubclass(kind, schema.Row)]
+    named = [kind for kind in rows if kind.__module__ == schema.__name__ and kind.model_fields]
+    parts = [SCORE_FIELDS]
+    for kind in sorted(named, key=lambda kind: (kind is not schema.Scores, inspect.getsourcelines(kind)[1])):
+        about = (inspect.getdoc(kind) or "").partition("\n")[0].replace("None", "null")
+        lines = [(f"`{name}`", of, text.replace("|", "\\|")) for name, of, text in documented(kind)]
+        table = [("field", "type", "what it holds"), ("---",) * 3, *lines]
+        parts += [f"## {kind.__name__}\n\n{about}", "\n".join(f"| {' | '.join(cells)} |" for cells in table)]
+    return "\n\n".join(parts) + "\n"
+
+
 def papers() -> str:
-    """A table of every arXiv number in a docstring of the package, with the files that cite it."""
+    """A table of every arXiv number in a docstring of the package, with the files that cite it, a line each."""
     rows: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         name = path.relative_to(SOURCE).as_posix()
@@ -106,9 +130,10 @@ def papers() -> str:
             rows.setdefault(number, []).append((name, head))
     lines = []
     for number, places in sorted(rows.items()):
-        where = "<br>".join(f"`{name}`" for name, _ in places)
-        what = "<br>".join(head.replace("|", "\\|") for _, head in places)
-        lines.append(f"| [{number}](https://arxiv.org/abs/{number}) | {where} | {what} |")
+        for place, (name, head) in enumerate(places):
+            paper = "" if place else f"[{number}](https://arxiv.org/abs/{number})"
+            what = head.replace("|", "\\|")
+            lines.append(f"| {paper} | `{name}` | {what} |")
     return PAPERS + "\n".join(lines) + "\n"
 
 
@@ -181,5 +206,11 @@ def _default(field: FieldInfo) -> str:
     return f"`{text}`".replace("|", "\\|")
 
 
-GENERATED = {"commands.md": commands, "settings.md": settings, "python.md": functions, "papers.md": papers}
+GENERATED = {
+    "commands.md": commands,
+    "settings.md": settings,
+    "python.md": functions,
+    "score-fields.md": score_fields,
+    "papers.md": papers,
+}
 """File name → what writes it."""

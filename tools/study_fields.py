@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import zip_longest
 from pathlib import Path
 
 from tools.markers import replace_between
@@ -58,7 +58,7 @@ def documented(kind: type[Row]) -> Iterator[tuple[str, str, str]]:
     """Name and type of each field of a row, and the string that stands below it in the source."""
     (definition,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(definition, ast.ClassDef)
-    for field, below in pairwise(definition.body):
+    for field, below in zip_longest(definition.body, definition.body[1:]):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             text = str(ast.literal_eval(below.value)) if isinstance(below, ast.Expr) else ""
             text = " ".join(text.split()).replace("None", "null")

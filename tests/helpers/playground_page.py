@@ -67,6 +67,7 @@ def session_of(speaker: Speaker, tmp_path: Path, examples: list[Prompt] | None =
         load_judge=lambda: build_judge("rules"),
         examples=examples or [],
         kept=KeptRows(tmp_path / "kept.jsonl"),
+        max_tokens=96,
     )
 
 

@@ -14,7 +14,7 @@ from unsay.errors import UserError
 from unsay.files import write_json
 from unsay.reports.headline import headline
 from unsay.reports.live import LiveStage, LiveState, write_live
-from unsay.reports.overview import MARK, write_index
+from unsay.reports.overview import MARK, RunLine, render_index, write_index
 from unsay.scoring import Scores, write_scores
 from unsay.studies.found_runs import find_runs
 from unsay.studies.schema import write_result
@@ -118,12 +118,26 @@ def test_the_index_links_reports_and_spares_other_pages(folder: Path) -> None:
     assert 'href="deeper/below/done%20too/report.html"' in text
     assert headline(RESULT).sentence in text
     assert 'src="' not in text
+    assert "<h1>7 runs and 2 studies: " in text
     assert write_index(folder, find_runs(folder)) == path, "its own page is replaced"
     path.write_text("my notes")
     with pytest.raises(UserError, match="was not written by"):
         write_index(folder, [])
     assert path.read_text() == "my notes"
     assert MARK in text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [("", "0 runs."), ("r", "1 run: 1 finished."), ("s", "1 study: 1 finished."), ("rrs", "2 runs and 1 study: ")],
+)
+def test_the_index_counts_runs_and_studies_apart(kinds: str, said: str) -> None:
+    lines = [
+        RunLine(name=str(number), kind="run" if kind == "r" else "study", status="finished", sentence="", seconds=1.0,
+                remaining=None, changed=0.0, page=None)
+        for number, kind in enumerate(kinds)
+    ]  # fmt: skip
+    assert f"<h1>{said}" in render_index("x", lines)
 
 
 def test_the_command_fits_sixty_columns(folder: Path, unsay, monkeypatch: pytest.MonkeyPatch) -> None:

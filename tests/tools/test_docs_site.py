@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 import pytest
@@ -16,6 +18,8 @@ from tools import docs_site
 from unsay import api
 from unsay.cli import app
 from unsay.methods import METHODS
+from unsay.robustness import CHECKS
+from unsay.scoring.schema import Change, Row, Scores
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,9 +87,34 @@ def test_a_setting_s_row_says_type_limits_and_default() -> None:
 
 def test_papers_lead_to_the_files_that_follow_them() -> None:
     rows = docs_site.papers().splitlines()
-    (paper,) = [row for row in rows if row.startswith("| [2404.05868]")]
-    assert "https://arxiv.org/abs/2404.05868" in paper
-    assert "`methods/npo.py`" in paper
+    (first,) = [place for place, row in enumerate(rows) if row.startswith("| [2404.05868]")]
+    assert "https://arxiv.org/abs/2404.05868" in rows[first]
+    follow = list(takewhile(lambda row: row.startswith("|  |"), rows[first + 1 :]))
+    assert any("| `methods/npo.py` | " in row for row in (rows[first], *follow))
+
+
+def test_every_method_and_every_check_has_its_paper_there() -> None:
+    page = docs_site.papers()
+    entries = [entry.method for entry in METHODS.values()] + [check.run for check in CHECKS.values()]
+    for module in {entry.__module__ for entry in entries}:
+        assert f"`{module.removeprefix('unsay.').replace('.', '/')}.py`" in page
+
+
+def test_commands_are_listed_with_their_whole_first_line() -> None:
+    page = docs_site.commands()
+    assert "..." not in page.partition("## ")[0].replace("[ARGS]...", "")
+    assert "* `runs`: List runs and studies" in page
+
+
+def test_every_field_of_the_scores_is_on_its_page() -> None:
+    page = docs_site.score_fields()
+    sections = {text.partition("\n")[0]: text for text in page.split("\n## ")[1:]}
+    assert next(iter(sections)) == "Scores"
+    assert all(f"\n| `{name}` | " in sections["Change"] for name in Change.model_fields)
+    for row in (field.annotation for field in Scores.model_fields.values()):
+        for kind in get_args(row):
+            if isinstance(kind, type) and issubclass(kind, Row):
+                assert all(f"\n| `{name}` | " in sections[kind.__name__] for name in kind.__annotations__)
 
 
 @pytest.mark.pocket

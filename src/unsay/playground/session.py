@@ -15,6 +15,7 @@ from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.generation.settings import GenerationSettings
 from unsay.judges import Judge, build_judge, judge_all, reads_original
+from unsay.judges.agreement import Judged
 from unsay.judges.refusal import refusal_reason
 from unsay.models import load
 from unsay.playground import example_buttons
@@ -54,6 +55,7 @@ class Session:
         load_judge: likewise.
         examples: ready requests, harmless first.
         kept: takes the rows that are kept.
+        max_tokens: of an answer; how far the judge agrees with people depends on it.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Session:
     load_judge: Callable[[], Judge]
     examples: list[Prompt]
     kept: KeptRows
+    max_tokens: int
     _speaker: Speaker | None = field(default=None, repr=False)
     _judge: Judge | None = field(default=None, repr=False)
     _about_judge: JudgeInfo | None = None
@@ -79,7 +82,7 @@ class Session:
             self._speaker = self.load_speaker()
         with self._noting("judge", self._judged_by):
             judge = self.load_judge()
-            self._about_judge = judge_info(judge)
+            self._about_judge = judge_info(judge, Judged(tokens=self.max_tokens, jailbreaks=False))
             self._judge = judge
 
     @contextmanager
@@ -177,7 +180,7 @@ def judge_line(about: JudgeInfo) -> str:
         trust = "it was never compared with people"
     else:
         accuracy = measured[1]
-        trust = f"it agrees with people on {accuracy.value:.0%} of {accuracy.n:,} labelled answers"
+        trust = f"it agrees with people on {accuracy.value:.0%} of {accuracy.n:,} labelled answers ({accuracy.dataset})"
     eyes = "" if about.reads_pictures else " It reads words and sees no picture."
     return (
         f"Judge {about.name}: {trust}.{eyes} A label is an estimate of one answer, not a finding about the model; "
@@ -218,6 +221,7 @@ def of_servers(before: str, after: str, settings: PlaySettings) -> Session:
         load_judge=lambda: build_judge("probe"),
         examples=_packaged_examples(),
         kept=KeptRows(settings.keep),
+        max_tokens=settings.max_tokens,
     )
 
 
@@ -246,6 +250,7 @@ def _session(title: str, config: RunConfig, adapter: Path, settings: PlaySetting
         load_judge=load_judge,
         examples=examples or _packaged_examples(),
         kept=KeptRows(settings.keep),
+        max_tokens=settings.max_tokens,
     )
 
 

@@ -50,6 +50,7 @@ def render_index(name: str, lines: Sequence[RunLine]) -> str:
     page = environment.get_template("overview.html.j2").render(
         name=name,
         lines=lines,
+        listed=_listed(lines),
         mark=MARK,
         counts={
             status: sum(line.status == status for line in lines)
@@ -58,6 +59,14 @@ def render_index(name: str, lines: Sequence[RunLine]) -> str:
         now=time.time(),
     )
     return page.strip() + "\n"
+
+
+def _listed(lines: Sequence[RunLine]) -> str:
+    """`3 runs and 1 study`."""
+    runs, studies = (sum(line.kind == kind for line in lines) for kind in ("run", "study"))
+    parts = [f"{runs} {'run' if runs == 1 else 'runs'}"] if runs or not studies else []
+    parts += [f"{studies} {'study' if studies == 1 else 'studies'}"] if studies else []
+    return " and ".join(parts)
 
 
 def moment(seconds: float) -> str:
