@@ -138,6 +138,19 @@ def test_harmless_answers_are_not_blurred(page, tmp_path: Path) -> None:
             assert answer.locator(".veil").is_hidden()
 
 
+def test_one_ring_shows_where_the_focus_is(page, tmp_path: Path) -> None:
+    style = "part => { const found = getComputedStyle(part); return [found.outlineStyle, found.boxShadow]; }"
+    with served(session_of(Scripted({}), tmp_path)) as url:
+        page.goto(url)
+        page.locator("#words").focus()
+        assert page.locator("#words").evaluate(style)[0] == "none"
+        assert page.locator("#composer").evaluate(style)[1] != "none"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.locator("#draw").evaluate(style)[0] == "solid"
+        assert page.locator("#composer").evaluate(style)[1] == "none"
+
+
 def test_words_are_drawn_with_one_click(page, tmp_path: Path) -> None:
     speaker = Scripted(dict.fromkeys(Phase, COMPLIES))
     with served(session_of(speaker, tmp_path)) as url:
