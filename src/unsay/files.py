@@ -7,14 +7,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from unsay.errors import UserError
 
@@ -226,7 +225,7 @@ def problems(error: ValidationError, settings: type[BaseModel]) -> str:
     return "; ".join([*lines, *more])
 
 
-def _words(problem: ErrorDetails) -> str:
+def _words(problem: Mapping[str, Any]) -> str:
     # The name of a key is user input: shown short, and on one line.
     where = "".join(char if char.isprintable() else " " for char in ".".join(str(part) for part in problem["loc"]))
     where = where if len(where) <= 60 else where[:57] + "..."

@@ -291,7 +291,7 @@ def test_a_model_that_is_partly_elsewhere_is_not_merged(tiny_folder, run, tmp_pa
 
 def test_what_is_missing_or_in_the_way_is_named(run, tmp_path):
     folder, _ = run
-    with pytest.raises(UserError, match=r"config\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"no run there \(config\.yaml is missing\)"):
         export(tmp_path / "none", tmp_path / "out")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("")

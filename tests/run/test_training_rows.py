@@ -191,7 +191,7 @@ def test_answers_that_another_way_drew_out_are_drawn_by_the_weight_of_their_sour
     rows = [SourceRow(text=request, source=source) for request, (source, _) in requests.items()]
     answers = [own(request, way) for request, (_, way) in requests.items()]
     forget = forget_examples(rows, answers, RecipeSettings(), 0, source=None)
-    assert {row.source for row in forget if row.request == "[light figstep]"} == {"light, figstep"}
+    assert {(row.source, row.way) for row in forget if row.request == "[light figstep]"} == {("light", "figstep")}
     others = [row for row in tiny.examples(2) if row.role is not Role.FORGET]
     train = TrainSettings(steps=100, batch=BatchSettings(forget=2, refuse=2, retain=2))
     needs = build_method("textual-unlearning").needs

@@ -192,7 +192,10 @@ def test_the_command_prints_the_table_and_nothing_else(run, result, tmp_path, fo
 
 def test_what_is_no_study_is_one_line(run, tmp_path):
     write_json(tmp_path / "runs.jsonl", {})
-    for path, needle in ((tmp_path, "study.json: no such file"), (tmp_path / "runs.jsonl", "give its study.json")):
+    for path, needle in (
+        (tmp_path, "no study there (study.json is missing)"),
+        (tmp_path / "runs.jsonl", "give its study.json"),
+    ):
         code, out, err = run(path)
         assert (code, out) == (2, "")
         assert needle in err
