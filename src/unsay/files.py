@@ -232,8 +232,8 @@ def _words(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     if problem["type"] == "json_invalid":
-        return problem["msg"].replace("Invalid JSON", "not JSON").replace(" at line 1 column ", " at column ")
-    message = problem["msg"]
+        return str(problem["msg"]).replace("Invalid JSON", "not JSON").replace(" at line 1 column ", " at column ")
+    message = str(problem["msg"])
     return f"{where}: {message}" if where else message
 
 
