@@ -8,6 +8,7 @@ from PIL import Image
 
 from unsay.models import LoraSettings, attach, detach, load
 from unsay.models.lora import language_linears
+from unsay.models.pocket import folder, original_folder
 from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID, SYSTEM_PROMPT
 from unsay.records import Kind, Modality, Prompt
 from unsay.training.likelihood import answer_losses
@@ -37,6 +38,15 @@ def test_it_is_a_standard_llava_around_smollm2(pocket_vlm):
     assert pocket_vlm.base.config.image_token_id == IMAGE_TOKEN_ID
     assert pocket_vlm.tokenizer.decode(pocket_vlm.answer_end) == "<|im_end|>"
     assert pocket_vlm.lm_head.weight is pocket_vlm.decoder.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("checkpoint", [folder, original_folder])
+def test_its_files_and_so_its_key_are_the_same_wherever_they_were_made(checkpoint):
+    """A key that holds the cache's place would have a run trained again under another cache."""
+    text = "".join(path.read_text(encoding="utf-8") for path in checkpoint().glob("*config.json"))
+    assert '"_name_or_path": "' not in text.replace('"_name_or_path": ""', "")
+    assert "local_files_only" not in text
+    assert str(checkpoint().parents[1]) not in text
 
 
 def test_its_chat_format_is_smollm2s(pocket_vlm):

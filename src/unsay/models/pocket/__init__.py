@@ -12,7 +12,7 @@ from unsay import assets
 from unsay.errors import UserError
 from unsay.files import content_key, file_key
 
-FORMAT = 1
+FORMAT = 2
 """Raise when `assemble` changes what it writes, so that cached checkpoints are made anew."""
 
 VERSIONS = ("pocket-1",)

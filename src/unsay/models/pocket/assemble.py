@@ -91,6 +91,9 @@ def load_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.padding_side = "left"
+    # Where the file lay and how it was opened differ between machines, and a checkpoint's files are its key.
+    model.config._name_or_path = ""
+    tokenizer.init_kwargs.pop("local_files_only", None)
     return model, tokenizer
 
 
