@@ -143,6 +143,15 @@ def test_nothing_that_a_suite_shows_is_learned_from():
         assert renderer("A plain line.", 224).size == (224, 224)
 
 
+def test_words_that_a_face_cannot_draw_are_left_out_and_end_no_training():
+    pair = synthetic.Pair("Name a drink.", "An enjoyable café crème is " + "nice " * 30, True)
+    rng = random.Random(0)
+    for _ in range(200):
+        text = synthetic.readable_text([pair], rng)
+        assert not {"é", "è"} & {*text}
+        pages.random_page(text, rng)
+
+
 def adapted_model():
     """A tiny model whose adapter does something."""
     model = join.with_adapter(build.vlm_around(language()), None)

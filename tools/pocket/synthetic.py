@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.pocket.pages import random_page
+from tools.pocket.pages import FACES, random_page
 from unsay.data import shape_scenes, typography
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
@@ -165,7 +165,7 @@ def readable_text(pairs: Sequence[Pair], rng: random.Random) -> str:
     if kind < 0.60:
         return f"{rng.choice(pairs).instruction} {rng.choice(pairs).instruction}"
     if kind < 0.70:
-        words = rng.choice(pairs).response.split()
+        words = [word for word in rng.choice(pairs).response.split() if typography.missing_letter(word, FACES) is None]
         start = rng.randrange(max(1, len(words) - 8))
         return " ".join(words[start : start + rng.randint(3, 20)]) or "..."
     if kind < 0.92:
