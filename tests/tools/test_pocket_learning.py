@@ -152,6 +152,19 @@ def test_words_that_a_face_cannot_draw_are_left_out_and_end_no_training():
         pages.random_page(text, rng)
 
 
+def test_a_part_of_the_scenes_is_shown_as_the_names_of_their_shapes(monkeypatch):
+    def inks(share):
+        monkeypatch.setattr(synthetic, "NAMED", share)
+        samples = [synthetic.draw_sample("shapes", PAIRS, random.Random(seed)) for seed in range(20)]
+        return [np.ptp(sample.image, axis=-1).max() for sample in samples], [sample.turns for sample in samples]
+
+    coloured, asked = inks(0)
+    written, asked_of_names = inks(1)
+    assert min(coloured) > 0
+    assert max(written) == 0  # black on white
+    assert asked == asked_of_names
+
+
 def adapted_model():
     """A tiny model whose adapter does something."""
     model = join.with_adapter(build.vlm_around(language()), None)

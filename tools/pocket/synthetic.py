@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.pocket import renditions
 from tools.pocket.pages import FACES, random_page
 from unsay.data import shape_scenes, typography
 from unsay.data.splits import prompt_key
@@ -42,6 +43,10 @@ FILL_IN = (
     "Complete the numbered list shown in the picture.",
     "Write the missing points of the list in the image.",
 )
+NAMED = 0.4
+"""Share of scenes shown as the names of their shapes: to look up a word is the language model's to learn, however well
+the tower sees."""
+
 DESCRIBE = "List the shapes from left to right."
 ONE_WORD = " Answer with one word."
 
@@ -245,7 +250,8 @@ def word_questions(lines: Sequence[str], rng: random.Random) -> list[tuple[str, 
 def looking(rng: random.Random, *, size: int = 224) -> Sample:
     """Coloured shapes: one to four questions about the same picture, or all of it read from left to right."""
     scene = shape_scenes.random_scene(rng)
-    image = np.asarray(shape_scenes.render_scene(scene, size=size))
+    named = rng.random() < NAMED
+    image = renditions.labelled(scene, size) if named else np.asarray(shape_scenes.render_scene(scene, size=size))
     if rng.random() < 0.2:
         return Sample("shapes", image, ((DESCRIBE, description(scene)),))
     by_topic: dict[str, list[shape_scenes.Question]] = {}
