@@ -43,10 +43,6 @@ FILL_IN = (
     "Complete the numbered list shown in the picture.",
     "Write the missing points of the list in the image.",
 )
-NAMED = 0.4
-"""Share of scenes shown as the names of their shapes: to look up a word is the language model's to learn, however well
-the tower sees."""
-
 DESCRIBE = "List the shapes from left to right."
 ONE_WORD = " Answer with one word."
 
@@ -55,6 +51,10 @@ GOALS = ("transcribe", "follow", "words", "shapes", "chat")
 
 TOPICS = ("colour", "count", "exists", "kind", "side")
 _TOPIC_SHARES = (0.3, 0.34, 0.12, 0.14, 0.1)  # colour and counting are what small models get wrong
+
+NAMED = 0.4
+"""Share of scenes shown as the names of their shapes: to look up a word is the language model's to learn, however well
+the tower sees."""
 
 
 class Pair(NamedTuple):
