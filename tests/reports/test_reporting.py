@@ -486,6 +486,12 @@ def test_headline_does_not_boast(run: Path) -> None:
     assert any("errors may be larger" in text for text in bad)
     told = [finding.text for finding in headline(read_scores(run / "scores.json")).findings if finding.tone == "bad"]
     assert any("targets missed: FigStep-style lists" in text for text in told)
+
+    def missed_twice(value: dict) -> None:
+        value["targets"] += [target for target in value["targets"] if target["met"] is False][:1]
+
+    told_twice = [finding.text for finding in headline(relabel(run, missed_twice)).findings if finding.tone == "bad"]
+    assert any("targets missed: FigStep-style lists (2)" in text for text in told_twice)
     assert any("degenerate" in text for text in told)
 
     def babbling(value: dict) -> None:

@@ -1,5 +1,6 @@
 """The first sentences of the report: what changed, what it cost, and which targets are missed."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -202,7 +203,8 @@ def _targets(results: Sequence[TargetResult]) -> Iterable[Finding]:
     if undecided:
         rest += f" {undecided} cannot be decided: too many answers were not judged."
     if missed:
-        names = "; ".join(dict.fromkeys(missed))  # titles hold commas
+        by_suite = Counter(missed).items()
+        names = "; ".join(name if times == 1 else f"{name} ({times})" for name, times in by_suite)  # titles hold commas
         yield Finding(f"{len(missed)} of {len(results)} targets missed: {names}.{rest}", "bad")
     elif unknown:
         text = f"{len(results) - unknown} of {len(results)} targets met.{rest}"
