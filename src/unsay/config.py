@@ -193,6 +193,12 @@ def read_run_config(run_dir: Path) -> RunConfig:
     return read_config(run_dir / "config.yaml")
 
 
+def model_of(adapter: Path) -> str:
+    """The model of the run that an adapter lies in; where it lies in none, `pocket`."""
+    path = adapter.resolve().parent / "config.yaml"
+    return read_config(path).model if path.is_file() else "pocket"
+
+
 def parse_config(text: str, where: str) -> RunConfig:
     """Parse a run's configuration from YAML; error messages begin with `where`.
 

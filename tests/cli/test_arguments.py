@@ -58,6 +58,17 @@ def test_options_go_before_the_file_of_settings(asked, tmp_path):
     assert config.evaluation.suites == ("d",)
 
 
+def test_an_adapter_is_put_on_the_model_of_its_run(asked, tmp_path):
+    """Two pockets have the same shapes: an adapter of one would go onto the other without a word."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("model: pocket-1\n")
+    evaluated = ("evaluate", "evaluate", "--out", "x", "--adapter")
+    inside, alone = tmp_path / "run" / "adapter", tmp_path / "adapter"
+    assert asked(*evaluated, inside)["positional"][0].model == "pocket-1"
+    assert asked(*evaluated, alone)["positional"][0].model == "pocket"
+    assert asked(*evaluated, inside, "--model", "other")["positional"][0].model == "other"
+
+
 def test_the_demos_seed_is_the_one_that_was_given(asked, tmp_path):
     seen = asked("demo", "demo", "--seed", 3, "--out", tmp_path)
     assert (seen["positional"], seen["seed"]) == ((tmp_path,), 3)

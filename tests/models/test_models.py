@@ -536,5 +536,5 @@ def test_every_version_of_the_pocket_vlm_has_a_name_and_weights_of_its_own(monke
     for version in pocket.VERSIONS:
         files = [assemble.packaged_weights(version) / name for name in assemble.WEIGHT_FILES]
         assert sum(path.stat().st_size for path in files) < 30e6
-    with pytest.raises(UserError, match="pocket-0: its weights are not in the wheel"):
+    with pytest.raises(UserError, match="pocket-0: its weights are not in this installation"):
         pocket.folder("pocket-0")

@@ -21,7 +21,8 @@ from unsay.data.shape_scenes import Question
 from unsay.errors import UserError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<a>", "<b>", "<file_sep>"]
-TRAINING = ["characters", "tokens", "join", "pages"]
+TRAINING = ["characters", "tokens", "join", "pages", "together"]
+CONVERSING = ("join", "together")
 PAIRS = [
     synthetic.Pair(f"Write {n} lines about the number {n}.", f"{n} is a number, and so on.", n % 2 == 0)
     for n in range(300)
@@ -65,16 +66,17 @@ def step(name, out, tiny, *more):
 @pytest.fixture(scope="module")
 def built(tiny, tmp_path_factory):
     """The folders of the training steps, each begun from the one before."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("characters", "tokens", "join", "pages")]
+    folders = [tmp_path_factory.mktemp(name) for name in TRAINING]
     assert step("characters", folders[0], tiny, "--steps", 3) == 0
     assert step("tokens", folders[1], tiny, "--steps", 3, "--init", folders[0]) == 0
     assert step("join", folders[2], tiny, "--steps", 3, "--batch", 10, "--init", folders[1]) == 0
     assert step("pages", folders[3], tiny, "--steps", 3, "--init", folders[2]) == 0
+    assert step("together", folders[4], tiny, "--steps", 3, "--batch", 10, "--init", folders[3]) == 0
     return folders
 
 
 def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp_path):
-    characters, tokens, joined, seen = built
+    characters, tokens, joined, seen, _ = built
     for path in (characters / "characters.json", tokens / "tokens.json", seen / "pages.json"):
         lines = json.loads(path.read_text())
         assert [line["step"] for line in lines] == [1, 2, 3]
@@ -83,10 +85,11 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
 
     # The tokens step began with the tower of the characters step; joining leaves it as it is.
     name = "encoder.layers.0.mlp.fc1.weight"
-    first, second, third, last = (load_file(folder / "vision_tower.safetensors")[name].float() for folder in built)
+    first, second, third, fourth, last = (load_file(one / "vision_tower.safetensors")[name].float() for one in built)
     assert 0 < (first - second).abs().max() < 0.02
     assert torch.equal(second, third)
-    assert 0 < (third - last).abs().max() < 0.02
+    assert 0 < (third - fourth).abs().max() < 0.02
+    assert 0 < (fourth - last).abs().max() < 0.02  # together, it learns from the language model's answers
     assert (joined / join.FILES[2]).read_bytes() == (seen / join.FILES[2]).read_bytes()
     model = join.with_adapter(build.vlm_around(language()), joined)
     saved = load_file(joined / join.FILES[2])
@@ -109,7 +112,13 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
 def test_a_killed_step_goes_on_to_the_same_weights(name, built, tiny, tmp_path):
     """`kill -9` after two of three steps; the last state was written after the first."""
     number = TRAINING.index(name)
-    more = ["--steps", 3, "--batch", 10 if name == "join" else 2, *(["--init", built[number - 1]] if number else [])]
+    more = [
+        "--steps",
+        3,
+        "--batch",
+        10 if name in CONVERSING else 2,
+        *(["--init", built[number - 1]] if number else []),
+    ]
     child = os.fork()
     if not child:
         _killed_in_third_step(lambda: step(name, tmp_path, tiny, *more))
@@ -121,7 +130,7 @@ def test_a_killed_step_goes_on_to_the_same_weights(name, built, tiny, tmp_path):
         whole, resumed = load_file(path), load_file(tmp_path / path.name)
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     history = json.loads((tmp_path / f"{name}.json").read_text())
-    assert [line["step"] for line in (history["history"] if name == "join" else history)] == [1, 2, 3]
+    assert [line["step"] for line in (history["history"] if name in CONVERSING else history)] == [1, 2, 3]
 
 
 def _killed_in_third_step(work):

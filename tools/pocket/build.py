@@ -7,6 +7,7 @@ The steps follow each other, each reading the files of the one before from `--in
     tokens      tower and projector learn to see words              vision_tower, projector
     pages       they learn to see any page as a plain one           vision_tower, projector
     join        the language model learns to use what it sees       language_lora
+    together    all three learn from the language model's answers   all three
     measure     what the weights can do                             measure.json
     checkpoint  the whole pocket, to be evaluated or used           a LLaVA checkpoint
 
@@ -39,7 +40,7 @@ from unsay.files import write_json
 from unsay.models import pocket
 from unsay.models.pocket import assemble
 
-RATES = {"characters": 1e-3, "tokens": 1e-3, "pages": 3e-4, "join": 3e-4}
+RATES = {"characters": 1e-3, "tokens": 1e-3, "pages": 3e-4, "join": 4e-4, "together": 4e-4}
 """Learning rate by step, unless `--rate` sets it."""
 
 
@@ -114,21 +115,24 @@ def run_pages(options: argparse.Namespace) -> None:
 
 
 def run_join(options: argparse.Namespace) -> None:
-    """Step 5: the language model learns to use what it sees."""
+    """Steps 5 and 6: the language model learns to use what it sees; in `together` tower and projector learn with it."""
     if options.init is None:
-        raise UserError("--init is missing: give the folder of step pages, whose tower and projector are read")
+        raise UserError("--init is missing: give the folder of the step before, whose tower and projector are read")
     training, _ = _pairs(options)
     language, tokenizer = _language(options)
     encoder = Encoder(tokenizer)
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
-    model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device)).to(device)
+    together = options.step == "together"
+    model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device), tower=together).to(device)
     draw = join.batch_drawer(encoder, training, synthetic.Mixture(*options.shares), options.batch)
     history = join.join(
         model, encoder, draw, options.out, _budget(options), init=options.init, device=device, peak=options.rate,
         **_training(options),
     )  # fmt: skip
-    write_json(options.out / "join.json", {"shares": options.shares, "batch": options.batch, "history": history})
+    write_json(
+        options.out / f"{options.step}.json", {"shares": options.shares, "batch": options.batch, "history": history}
+    )
 
 
 def run_measure(options: argparse.Namespace) -> None:
@@ -165,6 +169,7 @@ STEPS = {
     "tokens": run_tokens,
     "pages": run_pages,
     "join": run_join,
+    "together": run_join,
     "measure": run_measure,
     "checkpoint": run_checkpoint,
 }

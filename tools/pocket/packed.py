@@ -1,4 +1,4 @@
-"""The pocket VLM on packed rows while it is joined: a frozen tower, and blank patches left out.
+"""The pocket VLM on packed rows while it is joined: each picture passes the tower once, and blank patches are left out.
 
 Most of a page's 196 patches are blank, and a row without them passes the language model in half the time or less. The
 tokens that stay keep their positions. So that the model also meets pages as they will come to it, every picture keeps a
@@ -55,16 +55,22 @@ class Placed:
     scored: list[int]
 
 
-@torch.no_grad()
 def picture_states(vlm: VLM, images: NDArray[np.uint8]) -> Tensor:
-    """Pictures B × H × W × 3 as they enter the language model, [B, P, H]."""
+    """Pictures B × H × W × 3 as they enter the language model, [B, P, H]; a tower that learns gets its gradients."""
     inner = vlm.base.model
-    with attending():
-        seen = features(inner.vision_tower, pixel_values(images, vlm.device).to(vlm.base.dtype))
-    states: Tensor = inner.multi_modal_projector(seen)
-    return states
+    tower, kind = inner.vision_tower, precision(vlm)
+    pixels = pixel_values(images, vlm.device).to(next(tower.parameters()).dtype)
+    with attending(), torch.autocast(vlm.device.type, torch.bfloat16, enabled=kind is torch.bfloat16):
+        states: Tensor = inner.multi_modal_projector(features(tower, pixels))
+    return states.to(kind)
 
 
+def precision(vlm: VLM) -> torch.dtype:
+    """In which the language model computes; a tower that learns is in float32."""
+    return vlm.lm_head.get_parameter("weight").dtype
+
+
+@torch.no_grad()
 def blanks(vlm: VLM, images: NDArray[np.uint8], states: Tensor) -> Tensor:
     """Which patches of pictures are as good as those of an empty page, B × P.
 
@@ -110,14 +116,14 @@ def answer_states(vlm: VLM, rows: Sequence[Placed], prefix: int) -> Tensor:
     """
     lengths = {number: len(row.ids) - prefix for number, row in enumerate(rows)}
     groups = attention_groups(list(lengths.values()), vlm.device.type == "cpu")
-    packing = pack(lengths, groups, prefix, vlm.device, vlm.base.dtype)
+    packing = pack(lengths, groups, prefix, vlm.device, precision(vlm))
     tokens = rows[0].ids[:prefix] + [token for number in packing.rows for token in rows[number].ids[prefix:]]
     columns = list(range(prefix)) + [column for number in packing.rows for column in rows[number].columns[prefix:]]
     ids = torch.tensor(tokens, device=vlm.device)
     entering = vlm.base.get_input_embeddings()(ids)
     shown = [states for number in packing.rows if (states := rows[number].states) is not None]
     if shown:
-        entering = entering.index_put((torch.where(ids == IMAGE_TOKEN_ID)[0],), torch.cat(shown).to(entering.dtype))
+        entering = entering.index_put((torch.where(ids == IMAGE_TOKEN_ID)[0],), torch.cat(shown))
     packing = replace(packing, position_ids=torch.tensor(columns, device=vlm.device)[None])
     hidden = decode_packed(vlm, packing, inputs_embeds=entering[None])[0]
     at = [packing.starts[number] + place - prefix for number, row in enumerate(rows) for place in row.scored]

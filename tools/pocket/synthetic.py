@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.pocket import renditions
+from tools.pocket import renditions, word_columns
 from tools.pocket.pages import FACES, random_page
 from unsay.data import shape_scenes, typography
 from unsay.data.splits import prompt_key
@@ -52,7 +52,10 @@ GOALS = ("transcribe", "follow", "words", "shapes", "chat")
 TOPICS = ("colour", "count", "exists", "kind", "side")
 _TOPIC_SHARES = (0.3, 0.34, 0.12, 0.14, 0.1)  # colour and counting are what small models get wrong
 
-NAMED = 0.4
+SIMPLE = 0.5
+"""Share of scenes of one or two shapes, from which a small language model learns first; the others have up to five."""
+
+NAMED = 0.3
 """Share of scenes shown as the names of their shapes: to look up a word is the language model's to learn, however well
 the tower sees."""
 
@@ -206,50 +209,18 @@ def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
 
 def listing(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
     """One to six words or numbers below each other, with questions about them."""
-    lines = listed_words(pairs, rng)
+    words = [word for pair in rng.sample(pairs, min(8, len(pairs))) for word in pair.instruction.split()]
+    *lines, absent = word_columns.draw(words, rng.randint(2, 7), rng)
     image = random_page("\n".join(lines), rng, size=size).pixels
-    asked = word_questions(lines, rng)
-    return Sample("words", image, tuple(rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4, 4))))))
-
-
-def listed_words(pairs: Sequence[Pair], rng: random.Random) -> list[str]:
-    """Different words of instructions, a fifth of them numbers, in no order."""
-    words: dict[str, None] = {}
-    number = rng.randint(1, 6)
-    while len(words) < number:
-        found = [word for word in rng.choice(pairs).instruction.split() if word.isalpha() and 2 < len(word) < 11]
-        words[str(rng.randint(2, 9999)) if rng.random() < 0.2 or not found else rng.choice(found)] = None
-    return list(words)
-
-
-def word_questions(lines: Sequence[str], rng: random.Random) -> list[tuple[str, str]]:
-    """`(question, answer)` about a column of different words; each has one right answer."""
-    number, there = shape_scenes.NUMBERS[len(lines)], rng.choice(lines)
-    asked = [
-        (f"How many {rng.choice(('words', 'lines'))} are there?", sentence(number)),
-        (f"Is the word {there} there?", "Yes."),
-        (f"Is the word {there[::-1]}a there?", "No."),
-    ]
-    if len(lines) > 1:
-        first, second = sorted(rng.sample(range(len(lines)), 2))
-        order = rng.sample((first, second), 2)
-        pair = f"{lines[order[0]]} or {lines[order[1]]}"
-        asked += [
-            (f"Which word is higher, {pair}?", f"{lines[first]}."),
-            (f"Which word is lower, {pair}?", f"{lines[second]}."),
-            ("What is the word at the top?", f"{lines[0]}."),
-            ("What is the word at the bottom?", f"{lines[-1]}."),
-            (f"What is below {lines[first]}?", f"{lines[first + 1]}."),
-        ]
-    numbers = [line for line in lines if line.isdigit()]
-    if len(numbers) == 1:
-        asked.append(("What number is shown?", f"{numbers[0]}."))
-    return asked
+    asked = word_columns.questions(lines, absent, rng)
+    chosen = rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4, 4))))
+    turns = [(one.question, f"{one.answer}." if one.answer in lines else sentence(one.answer)) for one in chosen]
+    return Sample("words", image, tuple(turns))
 
 
 def looking(rng: random.Random, *, size: int = 224) -> Sample:
     """Coloured shapes: one to four questions about the same picture, or all of it read from left to right."""
-    scene = shape_scenes.random_scene(rng)
+    scene = shape_scenes.random_scene(rng, most=2 if rng.random() < SIMPLE else 5)
     named = rng.random() < NAMED
     image = renditions.labelled(scene, size) if named else np.asarray(shape_scenes.render_scene(scene, size=size))
     if rng.random() < 0.2:

@@ -24,7 +24,11 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="`pocket` (the default), a checkpoint folder, or a model id.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="`pocket`, a checkpoint folder, or a model id. Default: that of the adapter's run, else `pocket`.",
+        ),
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Trained adapter: evaluate the model without and with it.")
@@ -61,7 +65,7 @@ def evaluate(
     data_dir: DataDir = None,
 ) -> None:
     """Evaluate a model on suites or on your own prompts, and judge the answers."""
-    from unsay.config import RunConfig, read_config
+    from unsay.config import RunConfig, model_of, read_config
 
     if suite_file is not None and limit and not suites:
         raise UserError("--limit: your own prompts (--suite-file) are always evaluated in full: name --suites too")
@@ -73,6 +77,8 @@ def evaluate(
         evaluation["limit"] = _limit(limit)
     if judge is not None:
         evaluation |= {"judge": judge, "judge_settings": {}}
+    if model is None and config is None and adapter is not None:
+        model = model_of(adapter)
     options = {name: value for name, value in (("model", model), ("device", device)) if value is not None}
     from unsay import api
     from unsay.studies.settings import merge_settings

@@ -14,8 +14,13 @@ def play(
         Path | None, typer.Argument(metavar="RUN", help="A run directory with an adapter, as `unsay demo` leaves it.")
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="With --adapter: `pocket`, a checkpoint folder, or a model id.")
-    ] = "pocket",
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="With --adapter: `pocket`, a checkpoint folder, or a model id. Default: that of the adapter's run, or "
+            "else `pocket`.",
+        ),
+    ] = None,
     adapter: Annotated[
         Path | None, typer.Option(metavar="DIR", help="In place of a run: a trained adapter in PEFT format.")
     ] = None,
@@ -58,13 +63,14 @@ def play(
     from unsay.playground.serve import serve
 
     password = None if is_local(host) else _password()
+    from unsay.config import model_of
     from unsay.playground import PlaySettings, of_model, of_run, of_servers
 
     settings = PlaySettings(max_tokens=max_tokens, device=device, keep=keep)
     if run_dir is not None:
         session = of_run(run_dir, settings)
     elif adapter is not None:
-        session = of_model(model, adapter, settings)
+        session = of_model(model or model_of(adapter), adapter, settings)
     else:
         assert servers is not None  # one of the three was given
         session = of_servers(*servers, settings)

@@ -78,7 +78,7 @@ def _settings(
     """The settings of a file or a preset, with the command line's in place of theirs."""
     from unsay import presets
     from unsay.config import RunConfig, read_config
-    from unsay.studies.settings import POCKET
+    from unsay.models import pocket
 
     if config is None and preset is None:
         raise UserError("give --config FILE (`unsay init` writes one) or --preset NAME")
@@ -88,7 +88,7 @@ def _settings(
     values = chosen.model_dump(exclude={"train": {"seed"}})
     if model is not None:
         values["model"] = model
-        if model == POCKET:  # precision and device are those of the model that it replaces
+        if model in pocket.NAMES:  # precision and device are those of the model that it replaces
             values |= {"model_settings": {}, "device": "cpu"}
     if device is not None:
         values["device"] = device

@@ -37,7 +37,7 @@ LEAST_SHAPES = 3
 PALEST = 224
 """Largest value of a colour's darkest channel on training paper; the suites' papers begin at 225."""
 PLAIN_FACES = ("DejaVuSans", "DejaVuSans-Bold")
-"""Faces that the pocket VLM reads (15 to 25 % of characters wrong, dark on pale); in most others it loses most."""
+"""Faces that pocket-1 reads (15 to 25 % of characters wrong, dark on pale); in most others it loses most."""
 PLAIN_SHARE = 0.6
 """Share of pictures that it can read; the rest has any face, any two colours that stand apart and any place."""
 VISUAL = ("reading", "shapes")

@@ -15,10 +15,10 @@ from unsay.files import content_key, file_key
 FORMAT = 2
 """Raise when `assemble` changes what it writes, so that cached checkpoints are made anew."""
 
-VERSIONS = ("pocket-1",)
+VERSIONS = ("pocket-1", "pocket-2")
 """Every version by its own name, the latest last. Old ones stay, so that committed results can be made again."""
 
-CURRENT = "pocket-1"
+CURRENT = "pocket-2"
 """The version that `pocket` stands for."""
 
 NAMES = ("pocket", *VERSIONS)
@@ -36,8 +36,7 @@ def folder(version: str = CURRENT) -> Path:
     weights = packaged_weights(version)
     if not weights.is_dir():
         raise UserError(
-            f"{version}: its weights are not in the wheel, which has those of {CURRENT} alone: install unsay from its "
-            "repository or source archive, with pip install -e"
+            f"{version}: its weights are not in this installation, which knows {', '.join(VERSIONS)}: update unsay"
         )
     key = content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
     return assets.derived("pocket", key, lambda into: save(*assemble(*load_gguf(gguf()), weights), into))
