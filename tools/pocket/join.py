@@ -115,7 +115,7 @@ def join(
     *,
     init: Path,
     device: torch.device,
-    peak: float = 3e-4,
+    peak: float = 4e-4,
     **more: Any,
 ) -> list[dict[str, float]]:
     """Train `with_adapter`'s model until the budget is used up; `FILES` appear in `out`.
