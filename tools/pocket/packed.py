@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tools.pocket.conversations import Row
-from tools.pocket.tower import attending, features, pixel_values
+from tools.pocket.tower import attending, autocast, features, pixel_values
 from unsay.models.packing import attention_groups, decode_packed, pack
 from unsay.models.pocket.assemble import IMAGE_TOKEN_ID
 from unsay.models.vlm import VLM
@@ -60,7 +60,7 @@ def picture_states(vlm: VLM, images: NDArray[np.uint8]) -> Tensor:
     inner = vlm.base.model
     tower, kind = inner.vision_tower, precision(vlm)
     pixels = pixel_values(images, vlm.device).to(next(tower.parameters()).dtype)
-    with attending(), torch.autocast(vlm.device.type, torch.bfloat16, enabled=kind is torch.bfloat16):
+    with attending(), autocast(vlm.device, kind):
         states: Tensor = inner.multi_modal_projector(features(tower, pixels))
     return states.to(kind)
 

@@ -1,8 +1,9 @@
 """What every training step of the builder shares: batches by number, averaged weights, and a state to resume from.
 
 A step of the builder has no planned length. The learning rate rises and then stays, and what is written out is the
-weights' average over the last tenth of the training, which does what a falling rate would. So a step can be stopped at
-any moment, be it by `kill -9`, and goes on with the same command to the same weights.
+weights' average over the last tenth of the training, which does a part of what a falling rate would; `--rate` may be
+lowered at any moment. So a step can be stopped at any moment, be it by `kill -9`, and goes on with the same command to
+the same weights.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ def fastest(device: torch.device) -> torch.dtype:
     )
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Products of matrices in the `fastest` precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=fastest(device) is torch.bfloat16)
+def autocast(device: torch.device, precision: torch.dtype | None = None) -> torch.autocast:
+    """Products of matrices in this precision, or in the `fastest` one."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=(precision or fastest(device)) is torch.bfloat16)
 
 
 def pixel_values(images: NDArray[np.uint8], device: torch.device) -> Tensor:
