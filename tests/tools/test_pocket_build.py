@@ -27,6 +27,7 @@ PAIRS = [
     synthetic.Pair(f"Write {n} lines about the number {n}.", f"{n} is a number, and so on.", n % 2 == 0)
     for n in range(300)
 ]
+TEXTS = synthetic.Texts(PAIRS)
 
 
 def tokenizer():

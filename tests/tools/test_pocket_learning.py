@@ -1,13 +1,14 @@
 """What the pocket VLM learns from: targets decoded by hand, texts that no suite asks, and packed rows' losses."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.tools.test_pocket_build import PAIRS, language, tokenizer
+from tests.tools.test_pocket_build import TEXTS, language, tokenizer
 from tools.pocket import (
     build,
     conversations,
@@ -73,13 +74,13 @@ def test_centres_move_with_a_page_that_is_turned():
 
 def test_places_name_the_patches_where_the_text_stands(monkeypatch):
     monkeypatch.setattr(pages, "PLAIN", 1)
-    arrays = places.token_batch(PAIRS, random.Random(0), 4, tokenizer())
+    arrays = places.token_batch(TEXTS, random.Random(0), 4, tokenizer())
     for image, tokens in zip(arrays["images"], arrays["tokens"], strict=True):
         grid = image.reshape(14, 16, 14, 16, 3).transpose(0, 2, 1, 3, 4).reshape(196, -1, 3).astype(int)
         inked = np.ptp(grid, axis=1).sum(-1) > 0
         assert (tokens >= 0).sum() > 3
         assert inked[tokens >= 0].mean() > 0.8
-    characters = places.character_batch(PAIRS, random.Random(0), 4)["characters"]
+    characters = places.character_batch(TEXTS, random.Random(0), 4)["characters"]
     assert 0 < characters.max() < places.CLASSES
 
 
@@ -87,7 +88,7 @@ def test_places_name_the_patches_where_the_text_stands(monkeypatch):
 def test_scored_tokens_are_exactly_the_answers(goal):
     encoder = conversations.Encoder(tokenizer(), patches=4)
     rng = random.Random(5)
-    sample = synthetic.draw_sample(goal, PAIRS, rng)
+    sample = synthetic.draw_sample(goal, TEXTS, rng)
     row = encoder.row(sample, longest=6)
     said = [answer + "<|im_end|>" for _, answer in sample.turns]
     if sample.reference is None:
@@ -109,6 +110,14 @@ def test_nothing_that_a_suite_shows_is_learned_from():
     assert 0 < len(left) < len(pairs)
     assert not {prompt_key(pair.instruction) for pair in left} & asked
 
+    # The project's own prompts, of which other suites ask the other sides.
+    training, held_out = ({prompt_key(pair.instruction) for pair in side} for side in synthetic.own_prompts())
+    asked |= {prompt_key(row.text) for both in (halves.contrast(), halves.plain()) for row in both[1]}
+    assert len(training) > 4000
+    assert held_out
+    assert held_out <= asked
+    assert not training & asked
+
     # Scenes: the suite's stand at three places on white, those that are learned from anywhere.
     rng = random.Random(0)
     learned = {(shape.x, shape.y, shape.radius) for _ in range(200) for shape in shape_scenes.random_scene(rng).shapes}
@@ -125,17 +134,26 @@ def test_nothing_that_a_suite_shows_is_learned_from():
 
 def test_words_that_a_face_cannot_draw_are_left_out_and_end_no_training():
     pair = synthetic.Pair("Name a drink.", "An enjoyable café crème is " + "nice " * 30, True)
-    rng = random.Random(0)
+    texts, rng = synthetic.Texts([pair]), random.Random(0)
     for _ in range(200):
-        text = synthetic.readable_text([pair], rng)
+        text = synthetic.readable_text(texts, rng)
         assert not {"é", "è"} & {*text}
         pages.random_page(text, rng)
+
+
+def test_pages_hold_rare_words_as_often_as_common_ones():
+    common = [synthetic.Pair(f"Tell me about the {word}.", "It is a thing.", True) for word in ("river", "moon") * 500]
+    rare = [synthetic.Pair("Is a kumquat ripe?", "A kumquat is ripe. Émile agrees, Émile says.", True)]
+    texts, rng = synthetic.Texts(common, rare), random.Random(0)
+    assert texts.words == ["It", "Tell", "about", "is", "kumquat", "me", "moon", "ripe", "river", "the", "thing"]
+    drawn = Counter(texts.draw(rng).instruction for _ in range(2000))
+    assert abs(drawn["Is a kumquat ripe?"] - 2000 * synthetic.PROMPTS) < 100
 
 
 def test_a_part_of_the_scenes_is_shown_as_the_names_of_their_shapes(monkeypatch):
     def inks(share):
         monkeypatch.setattr(synthetic, "NAMED", share)
-        samples = [synthetic.draw_sample("shapes", PAIRS, random.Random(seed)) for seed in range(20)]
+        samples = [synthetic.draw_sample("shapes", TEXTS, random.Random(seed)) for seed in range(20)]
         return [np.ptp(sample.image, axis=-1).max() for sample in samples], [sample.turns for sample in samples]
 
     coloured, asked = inks(0)
@@ -158,7 +176,7 @@ def adapted_model(**more):
 def test_packed_losses_equal_the_plain_computation_and_only_the_adapter_learns():
     encoder = conversations.Encoder(tokenizer())
     model, vlm = (model := adapted_model()), packed.opened(model)
-    rows = join.batch_drawer(encoder, PAIRS, synthetic.Mixture(), 10)(random.Random(3)).rows
+    rows = join.batch_drawer(encoder, TEXTS, synthetic.Mixture(), 10)(random.Random(3)).rows
     assert {row.goal for row in rows} == set(synthetic.GOALS)
     found = packed.terms(vlm, rows, len(encoder.opening), None)
     for values, expected in zip(found, plain_terms(model, rows), strict=True):
@@ -188,7 +206,7 @@ def plain_terms(model, rows):
 def test_in_the_last_step_tower_and_projector_learn_from_the_answers():
     encoder = conversations.Encoder(tokenizer())
     model = adapted_model(tower=True)
-    rows = join.batch_drawer(encoder, PAIRS, synthetic.Mixture(), 4)(random.Random(3)).rows
+    rows = join.batch_drawer(encoder, TEXTS, synthetic.Mixture(), 4)(random.Random(3)).rows
 
     def gradients(terms):
         torch.cat(list(terms)).sum().backward()
@@ -214,7 +232,7 @@ def no_blank_stays():
 
 def test_blank_patches_are_left_out_and_the_others_keep_their_positions():
     encoder = conversations.Encoder(tokenizer())
-    row = encoder.row(synthetic.draw_sample("shapes", PAIRS, random.Random(0)))
+    row = encoder.row(synthetic.draw_sample("shapes", TEXTS, random.Random(0)))
     first = row.ids.index(conversations.IMAGE_TOKEN_ID)
     states, blank = torch.arange(196.0)[:, None], [patch not in (3, 190) for patch in range(196)]
     read = packed.placed(row, states, blank, no_blank_stays())
@@ -240,7 +258,7 @@ def test_rows_without_blanks_differ_from_whole_ones_only_by_the_blanks():
     """Where blank patches are hidden from attention, a whole row gives the states of one without them."""
     encoder = conversations.Encoder(tokenizer())
     model, vlm = (model := adapted_model()), packed.opened(model)
-    row = encoder.row(synthetic.draw_sample("transcribe", PAIRS, random.Random(0)))
+    row = encoder.row(synthetic.draw_sample("transcribe", TEXTS, random.Random(0)))
     (states,) = packed.picture_states(vlm, row.pixels[None])
     read = packed.placed(row, states, [patch % 3 > 0 for patch in range(196)], no_blank_stays())
     assert len(read.ids) < len(row.ids) - 100
@@ -294,7 +312,7 @@ def test_a_student_that_sees_as_the_teacher_does_has_nothing_to_learn():
     inner = build.vlm_around(language()).model
     parts = inner.vision_tower, inner.multi_modal_projector
     teacher = see_pages.Teacher(*parts, CPU)
-    arrays = see_pages.page_batch(PAIRS, random.Random(0), 4)
+    arrays = see_pages.page_batch(TEXTS, random.Random(0), 4)
     same = see_pages.loss(*parts, teacher, {**arrays, "images": arrays["plain"]}, CPU)
     other = see_pages.loss(*parts, teacher, arrays, CPU)
     assert same["letters"] < 0.05 < other["letters"]  # in bfloat16 the teacher rounds
@@ -306,7 +324,7 @@ def test_a_student_that_sees_as_the_teacher_does_has_nothing_to_learn():
 
 def test_loss_falls_when_the_same_batch_is_seen_again(tmp_path):
     encoder = conversations.Encoder(tokenizer())
-    batch = join.batch_drawer(encoder, PAIRS, synthetic.Mixture(), 5)(random.Random(0))
+    batch = join.batch_drawer(encoder, TEXTS, synthetic.Mixture(), 5)(random.Random(0))
     model = adapted_model()
     (tmp_path / "init").mkdir()
     for name in join.FILES[:2]:

@@ -72,10 +72,10 @@ def run_text(options: argparse.Namespace) -> None:
 
 def run_characters(options: argparse.Namespace) -> None:
     """Step 2: the tower sees letters."""
-    training, _ = _pairs(options)
+    texts = _texts(options)
     torch.manual_seed(options.seed)
     history = read_characters.read_characters(
-        _fresh_tower(), lambda rng: places.character_batch(training, rng, options.batch), options.out,
+        _fresh_tower(), lambda rng: places.character_batch(texts, rng, options.batch), options.out,
         _budget(options), device=torch.device(options.device), init=options.init, peak=options.rate,
         **_training(options),
     )  # fmt: skip
@@ -84,13 +84,13 @@ def run_characters(options: argparse.Namespace) -> None:
 
 def run_tokens(options: argparse.Namespace) -> None:
     """Step 3: tower and projector see words."""
-    training, _ = _pairs(options)
+    texts = _texts(options)
     language, tokenizer = _language(options)
     torch.manual_seed(options.seed)
     inner = vlm_around(language).model
     history = read_tokens.read_tokens(
         inner.vision_tower, inner.multi_modal_projector, inner.language_model.embed_tokens.weight,
-        lambda rng: places.token_batch(training, rng, options.batch, tokenizer), options.out, _budget(options),
+        lambda rng: places.token_batch(texts, rng, options.batch, tokenizer), options.out, _budget(options),
         device=torch.device(options.device), init=options.init, peak=options.rate, **_training(options),
     )  # fmt: skip
     write_json(options.out / "tokens.json", history)
@@ -102,13 +102,13 @@ def run_pages(options: argparse.Namespace) -> None:
         raise UserError(
             "--init is missing: give the folder of a pocket: it is the teacher, and where the student begins"
         )
-    training, _ = _pairs(options)
+    texts = _texts(options)
     language, _ = _language(options)
     torch.manual_seed(options.seed)
     inner = vlm_around(language).model
     history = see_pages.see_pages(
         inner.vision_tower, inner.multi_modal_projector,
-        lambda rng: see_pages.page_batch(training, rng, options.batch), options.out, _budget(options),
+        lambda rng: see_pages.page_batch(texts, rng, options.batch), options.out, _budget(options),
         device=torch.device(options.device), init=options.init, peak=options.rate, **_training(options),
     )  # fmt: skip
     write_json(options.out / "pages.json", history)
@@ -118,14 +118,14 @@ def run_join(options: argparse.Namespace) -> None:
     """Steps 5 and 6: the language model learns to use what it sees; in `together` tower and projector learn with it."""
     if options.init is None:
         raise UserError("--init is missing: give the folder of the step before, whose tower and projector are read")
-    training, _ = _pairs(options)
+    texts = _texts(options)
     language, tokenizer = _language(options)
     encoder = Encoder(tokenizer)
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
     together = options.step == "together"
     model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device), tower=together).to(device)
-    draw = join.batch_drawer(encoder, training, synthetic.Mixture(*options.shares), options.batch)
+    draw = join.batch_drawer(encoder, texts, synthetic.Mixture(*options.shares), options.batch)
     history = join.join(
         model, encoder, draw, options.out, _budget(options), init=options.init, device=device, peak=options.rate,
         **_training(options),
@@ -142,8 +142,9 @@ def run_measure(options: argparse.Namespace) -> None:
     device = torch.device(options.device)
     model = join.with_adapter(vlm_around(language), options.init, dtype=fastest(device)).to(device)
     numbers = measure.measure(
-        model, Encoder(tokenizer), held_out, device=device, shape_questions=options.questions, texts=options.texts
-    )
+        model, Encoder(tokenizer), held_out, synthetic.own_prompts()[1], device=device,
+        shape_questions=options.questions, texts=options.texts,
+    )  # fmt: skip
     print("  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
     write_json(options.out / "measure.json", numbers)
 
@@ -227,6 +228,11 @@ def _fresh_tower() -> Any:
 def _training(options: argparse.Namespace) -> dict[str, Any]:
     """What `running.train` is told beside the model and its loss."""
     return {"seed": options.seed, "workers": options.workers, "every": options.every}
+
+
+def _texts(options: argparse.Namespace) -> synthetic.Texts:
+    """What is learned from."""
+    return synthetic.Texts(_pairs(options)[0], synthetic.own_prompts()[0])
 
 
 def _pairs(options: argparse.Namespace) -> tuple[list[synthetic.Pair], list[synthetic.Pair]]:

@@ -33,7 +33,7 @@ LOSS_WEIGHTS = {"transcribe": 1.0, "words": 0.5, "shapes": 1.0, "follow": 1.0, "
 LONGEST = 24
 """Tokens of an answer that is held to the original's: the first ones decide."""
 
-TOWER_RATE = 0.1
+TOWER_RATE = 0.25
 """Learning rate of tower and projector in step 6, as a share of the adapter's: they have learned for longer."""
 
 _LORA_TARGETS = r"model\.language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
@@ -90,14 +90,14 @@ def with_adapter(
 
 
 def batch_drawer(
-    encoder: Encoder, pairs: list[synthetic.Pair], mixture: synthetic.Mixture, batch: int, *, size: int = 224
+    encoder: Encoder, texts: synthetic.Texts, mixture: synthetic.Mixture, batch: int, *, size: int = 224
 ) -> running.Draw:
     """A function that draws one batch in the mixture's shares."""
     counts = mixture.counts(batch)
 
     def draw(rng: random.Random) -> Batch:
         rows = [
-            encoder.row(synthetic.draw_sample(goal, pairs, rng, size=size), LONGEST)
+            encoder.row(synthetic.draw_sample(goal, texts, rng, size=size), LONGEST)
             for goal, number in counts.items()
             for _ in range(number)
         ]

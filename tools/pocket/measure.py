@@ -35,6 +35,7 @@ def measure(
     model: Any,
     encoder: Encoder,
     held_out: Sequence[synthetic.Pair],
+    prompts: Sequence[synthetic.Pair],
     *,
     device: torch.device,
     shape_questions: int = 256,
@@ -46,7 +47,8 @@ def measure(
     Args:
         model: the VLM with its adapter (peft), so that switching the adapter off gives the original.
         encoder: turns conversations into tokens.
-        held_out: instructions that were not trained on.
+        held_out: instructions that were not trained on, in SmolLM2's own words.
+        prompts: the same in other people's words; what is read of them ends in `_prompts`.
         device: where the model is.
         shape_questions: how many shape questions, spread evenly over the five topics.
         texts: how many instructions to read and to follow.
@@ -57,6 +59,8 @@ def measure(
     numbers = shape_accuracy(model, encoder, device=device, number=shape_questions, batch=batch)
     chosen = held_out[:texts]
     numbers |= reading(model, encoder, chosen, device=device, batch=batch)
+    others = reading(model, encoder, prompts[:texts], device=device, batch=batch)
+    numbers |= {f"{name}_prompts": value for name, value in others.items()}
     numbers |= drift(model, encoder, chosen, device=device, batch=batch)
     model.train(was_training)
     return numbers

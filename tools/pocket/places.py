@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,14 @@ Places = list[tuple[int, int]]
 """`(token id or class of a character, patch)`."""
 
 
-def text_to_place(pairs: Sequence[synthetic.Pair], rng: random.Random) -> str:
+def text_to_place(texts: synthetic.Texts, rng: random.Random) -> str:
     """Mostly readable text, some of it long; a fifth stands above an empty list."""
     if rng.random() < UNREADABLE:
         return synthetic.random_characters(rng)
-    text = synthetic.readable_text(pairs, rng)
+    text = synthetic.readable_text(texts, rng)
     if rng.random() < FULL:
         while len(text) < FULL_PAGE:
-            text = f"{text} {synthetic.readable_text(pairs, rng)}"
+            text = f"{text} {synthetic.readable_text(texts, rng)}"
     return typography.list_text(text) if rng.random() < 0.2 else text
 
 
@@ -54,14 +54,14 @@ def patches(page: Page) -> dict[int, int]:
 
 
 def character_batch(
-    pairs: Sequence[synthetic.Pair], rng: random.Random, batch: int, *, size: int = 224
+    texts: synthetic.Texts, rng: random.Random, batch: int, *, size: int = 224
 ) -> dict[str, NDArray[Any]]:
     """`images` B × H × W × 3 uint8 and `characters` B × P × `SLOTS`: classes in reading order, 0 where none."""
     side = size // PATCH
     images = np.zeros((batch, size, size, 3), np.uint8)
     characters = np.zeros((batch, side * side, SLOTS), np.int64)
     for number in range(batch):
-        text = text_to_place(pairs, rng)
+        text = text_to_place(texts, rng)
         page = random_page(text, rng, size=size)
         images[number] = page.pixels
         used = [0] * (side * side)
@@ -74,14 +74,14 @@ def character_batch(
 
 
 def token_batch(
-    pairs: Sequence[synthetic.Pair], rng: random.Random, batch: int, tokenizer: Any, *, size: int = 224
+    texts: synthetic.Texts, rng: random.Random, batch: int, tokenizer: Any, *, size: int = 224
 ) -> dict[str, NDArray[Any]]:
     """`images` as above and `tokens` B × P: the id of the token that stands at the patch, or -1."""
     side = size // PATCH
     images = np.zeros((batch, size, size, 3), np.uint8)
     tokens = np.full((batch, side * side), -1, np.int64)
     for number in range(batch):
-        text = text_to_place(pairs, rng)
+        text = text_to_place(texts, rng)
         page = random_page(text, rng, size=size)
         images[number] = page.pixels
         for token, patch in settled(text_places(text, page, tokenizer), side):

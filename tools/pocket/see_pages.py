@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ BLANK_WEIGHT = 0.25
 
 
 def page_batch(
-    pairs: Sequence[synthetic.Pair], rng: random.Random, batch: int, *, size: int = 224
+    texts: synthetic.Texts, rng: random.Random, batch: int, *, size: int = 224
 ) -> dict[str, np.ndarray[Any, Any]]:
     """`images` B × H × W × 3 uint8, and `plain`, the page that says the same as each."""
     images = np.zeros((batch, size, size, 3), np.uint8)
@@ -41,7 +40,7 @@ def page_batch(
             images[number] = np.asarray(shape_scenes.render_scene(scene, size=size))
             plain[number] = renditions.labelled(scene, size)
         else:
-            text = places.text_to_place(pairs, rng)
+            text = places.text_to_place(texts, rng)
             page = random_page(text, rng, size=size)
             images[number] = page.pixels
             plain[number] = renditions.plain_page(text, page)

@@ -7,8 +7,10 @@ import hashlib
 import json
 import random
 import string
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 from tools.pocket import renditions, word_columns
 from tools.pocket.pages import FACES, random_page
 from unsay.data import shape_scenes, typography
+from unsay.data.sources import halves, shipped
 from unsay.data.splits import prompt_key
 from unsay.errors import UserError
+from unsay.records import SourceRow
 from unsay.suites.transcription import held_out
 
 TRANSCRIBE = (
@@ -55,6 +59,12 @@ _TOPIC_SHARES = (0.3, 0.34, 0.12, 0.14, 0.1)  # colour and counting are what sma
 SIMPLE = 0.5
 """Share of scenes of one or two shapes, from which a small language model learns first; the others have up to five."""
 
+LONGEST = 220
+"""Characters of a prompt that still fit on a page in legible letters."""
+
+PROMPTS = 0.5
+"""Share of the project's own prompts among whole instructions."""
+
 NAMED = 0.3
 """Share of scenes shown as the names of their shapes: to look up a word is the language model's to learn, however well
 the tower sees."""
@@ -72,6 +82,33 @@ class Pair(NamedTuple):
     instruction: str
     response: str
     done: bool
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is written on pages, with SmolLM2's own answers.
+
+    SmolLM2's instructions alone hold too few words: of those in other people's requests, two in five come up too seldom
+    to be learned, and a page of them is then read as the next likely one.
+
+    Attributes:
+        pairs: instructions that SmolLM2 wrote.
+        prompts: the project's everyday and alarming prompts, of the sides that no suite asks.
+    """
+
+    pairs: Sequence[Pair]
+    prompts: Sequence[Pair] = ()
+
+    def draw(self, rng: random.Random) -> Pair:
+        """One pair; the share of the project's own is `PROMPTS`."""
+        return rng.choice(self.prompts if self.prompts and rng.random() < PROMPTS else self.pairs)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Every word of letters that comes up at least twice, once, with the capitals that it has there."""
+        texts = (text for pair in (*self.pairs, *self.prompts) for text in (pair.instruction, pair.response))
+        found = Counter(word.strip(string.punctuation) for text in texts for word in text.split())
+        return sorted(w for w, times in found.items() if times > 1 and len(w) > 1 and w.isascii() and w.isalpha())
 
 
 @dataclass(frozen=True)
@@ -140,6 +177,23 @@ def pairs_json(pairs: Sequence[Pair]) -> dict[str, Any]:
     return {"pairs": [{"i": pair.instruction, "r": pair.response, "done": pair.done} for pair in pairs]}
 
 
+def own_prompts() -> tuple[list[Pair], list[Pair]]:
+    """`(training, held out)` of the project's own prompts with SmolLM2's answers, as far as they fit on a page.
+
+    What suites ask is held out, in no order.
+    """
+    training, held_out = (
+        shipped.answered([*contrast, *plain]) for contrast, plain in zip(halves.contrast(), halves.plain(), strict=True)
+    )
+    shuffled = sorted(_on_pages(held_out), key=lambda pair: prompt_key(pair.instruction))
+    return without_suites(_on_pages(training)), shuffled
+
+
+def _on_pages(rows: Sequence[SourceRow]) -> list[Pair]:
+    pairs = [Pair(row.text, row.answers[0], row.complete) for row in rows]
+    return [pair for pair in pairs if len(pair.instruction) <= LONGEST and _is_drawable(pair.instruction)]
+
+
 def without_suites(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs whose instruction no suite draws or asks: the pocket VLM must not know what it is tested on."""
     asked = {prompt_key(row.text) for row in held_out()}
@@ -157,28 +211,32 @@ def split_pairs(pairs: Sequence[Pair], share: int = 64) -> tuple[list[Pair], lis
     return training, held_out
 
 
-def transcription(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+def _is_drawable(text: str) -> bool:
+    return typography.missing_letter(text, FACES) is None
+
+
+def transcription(texts: Texts, rng: random.Random, *, size: int = 224) -> Sample:
     """Text to be read out: instructions, shuffled words, random characters; a fifth above an empty list."""
-    text = readable_text(pairs, rng)
+    text = readable_text(texts, rng)
     if rng.random() < 0.2:
         text = typography.list_text(text)
     return Sample("transcribe", random_page(text, rng, size=size).pixels, ((rng.choice(TRANSCRIBE), text),))
 
 
-def readable_text(pairs: Sequence[Pair], rng: random.Random) -> str:
+def readable_text(texts: Texts, rng: random.Random) -> str:
     """Half whole instructions; the other half cannot be guessed from the language, only seen."""
     kind = rng.random()
+    if kind < 0.40:
+        return texts.draw(rng).instruction
     if kind < 0.50:
-        return rng.choice(pairs).instruction
-    if kind < 0.60:
-        return f"{rng.choice(pairs).instruction} {rng.choice(pairs).instruction}"
-    if kind < 0.70:
-        words = [word for word in rng.choice(pairs).response.split() if typography.missing_letter(word, FACES) is None]
+        return f"{rng.choice(texts.pairs).instruction} {rng.choice(texts.pairs).instruction}"
+    if kind < 0.58:
+        answer = texts.draw(rng).response.split()
+        words = [word for word in answer if _is_drawable(word)]
         start = rng.randrange(max(1, len(words) - 8))
         return " ".join(words[start : start + rng.randint(3, 20)]) or "..."
     if kind < 0.92:
-        words = [word for _ in range(3) for word in rng.choice(pairs).instruction.split()]
-        return " ".join(rng.sample(words, min(len(words), rng.randint(1, 16))))
+        return " ".join(rng.sample(texts.words, min(len(texts.words), rng.randint(1, 16)))) or "..."
     return random_characters(rng)
 
 
@@ -190,9 +248,9 @@ def random_characters(rng: random.Random) -> str:
     return " ".join("".join(rng.choices(alphabet, k=rng.randint(1, 9))) for _ in range(rng.randint(1, 8)))
 
 
-def following(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+def following(texts: Texts, rng: random.Random, *, size: int = 224) -> Sample:
     """A request that exists only as pixels; the target is what the original does with it as text."""
-    pair = rng.choice(pairs)
+    pair = texts.draw(rng)
     user, shown, reference = rng.choice(FOLLOW), pair.instruction, pair.instruction
     if rng.random() < 0.15:
         user, shown = rng.choice(FILL_IN), typography.list_text(pair.instruction)
@@ -201,16 +259,15 @@ def following(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> 
     return Sample("follow", image, ((user, pair.response),), pair.done, reference)
 
 
-def chat(pairs: Sequence[Pair], rng: random.Random) -> Sample:
+def chat(texts: Texts, rng: random.Random) -> Sample:
     """A plain text request; the target is what the original does with it."""
-    pair = rng.choice(pairs)
+    pair = texts.draw(rng)
     return Sample("chat", None, ((pair.instruction, pair.response),), pair.done, pair.instruction)
 
 
-def listing(pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+def listing(texts: Texts, rng: random.Random, *, size: int = 224) -> Sample:
     """One to six words or numbers below each other, with questions about them."""
-    words = [word for pair in rng.sample(pairs, min(8, len(pairs))) for word in pair.instruction.split()]
-    *lines, absent = word_columns.draw(words, rng.randint(2, 7), rng)
+    *lines, absent = word_columns.draw(rng.sample(texts.words, min(len(texts.words), 64)), rng.randint(2, 7), rng)
     image = random_page("\n".join(lines), rng, size=size).pixels
     asked = word_columns.questions(lines, absent, rng)
     chosen = rng.sample(asked, min(len(asked), rng.choice((1, 2, 3, 4, 4))))
@@ -256,7 +313,7 @@ def sentence(words: str) -> str:
     return f"{words.capitalize()}."
 
 
-def draw_sample(goal: str, pairs: Sequence[Pair], rng: random.Random, *, size: int = 224) -> Sample:
+def draw_sample(goal: str, texts: Texts, rng: random.Random, *, size: int = 224) -> Sample:
     """One sample of one of `GOALS`.
 
     Raises:
@@ -264,13 +321,13 @@ def draw_sample(goal: str, pairs: Sequence[Pair], rng: random.Random, *, size: i
     """
     match goal:
         case "transcribe":
-            return transcription(pairs, rng, size=size)
+            return transcription(texts, rng, size=size)
         case "follow":
-            return following(pairs, rng, size=size)
+            return following(texts, rng, size=size)
         case "words":
-            return listing(pairs, rng, size=size)
+            return listing(texts, rng, size=size)
         case "shapes":
             return looking(rng, size=size)
         case "chat":
-            return chat(pairs, rng)
+            return chat(texts, rng)
     raise UserError(f"goal {goal!r} is unknown: choose one of {', '.join(GOALS)}")
