@@ -1,11 +1,13 @@
 """Measures what the training data asks for, before any training: are harmful requests separable by what it shows?
 
-    UNSAY_DATA_DIR=DIR python -m tools.separability --out docs/results/separability.json
+    UNSAY_DATA_DIR=DIR python -m tools.separability --model pocket-1 --out docs/results/separability.json
 
 A logistic regression on the original model's hidden states at the last prompt token is fitted on harmful requests of
 some sources against contrast prompts and ordinary ones, and asked about the development suites: how well it tells their
 harmful requests from borderline, ordinary and long ones (AUROC). What is low here, training on the same data has to
 overcome; what is low even when fitted on the development suites themselves, cross-validated, this model does not hold.
+The fit on all of it is asked about the same requests as pictures, too: what is lower there is lost on the way from the
+page to the place where the answer begins.
 """
 
 import argparse
@@ -22,13 +24,18 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from unsay.data.recipe import harmful_pool
 from unsay.data.sources import halves
 from unsay.files import write_json
+from unsay.generation.prompts import encode_prompts, model_inputs
+from unsay.generation.settings import GenerationSettings
 from unsay.models import VLM, load
 from unsay.models.layers import recording_blocks
 from unsay.models.precision import ModelSettings
+from unsay.models.vision import on_device, whole_hidden
+from unsay.records import Prompt
 from unsay.suites import Setting, benign, get_suite
 
 States = NDArray[np.float32]
@@ -40,6 +47,8 @@ AGAINST = {
     "ordinary": ("dev-figstep-benign",),
     "long": ("dev-falsereject",),
 }
+FORMS = ("page", "sign", "figstep")
+"""Of the development suites as pictures."""
 LONG = 25
 """Words from which a contrast prompt counts as long."""
 
@@ -51,8 +60,26 @@ def last_states(vlm: VLM, requests: Sequence[str], blocks: Sequence[int]) -> Sta
         for request in requests:
             ids = vlm.tokenizer(vlm.render(request), return_tensors="pt", add_special_tokens=False)["input_ids"]
             vlm.decoder(input_ids=ids.to(vlm.device), use_cache=False)
-            for of_block in outputs:
-                of_block[-1] = of_block[-1][0, -1].float().cpu()
+            _keep_last(outputs)
+    return _stacked(outputs)
+
+
+@torch.inference_mode()
+def picture_states(vlm: VLM, prompts: Sequence[Prompt], blocks: Sequence[int]) -> States:
+    """The same for prompts with pictures."""
+    with recording_blocks(vlm, blocks) as outputs:
+        for row in encode_prompts(vlm, prompts, GenerationSettings()):
+            whole_hidden(vlm, on_device(vlm, model_inputs(vlm, [row])))
+            _keep_last(outputs)
+    return _stacked(outputs)
+
+
+def _keep_last(outputs: list[list[Tensor]]) -> None:
+    for of_block in outputs:
+        of_block[-1] = of_block[-1][0, -1].float().cpu()
+
+
+def _stacked(outputs: list[list[Tensor]]) -> States:
     return torch.stack([torch.stack(of_block) for of_block in outputs], dim=1).numpy()
 
 
@@ -110,9 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--blocks", default="15,19,23,27", help="blocks to read, comma-separated")
     parser.add_argument("--rows", type=int, default=300, help="contrast prompts of each kind to fit on")
     parser.add_argument("--limit", type=int, default=60, help="prompts of each development suite")
+    parser.add_argument("--pictures", type=int, default=20, help="the same as pictures, of each form")
+    parser.add_argument("--model", default="pocket", help="the model")
     options = parser.parse_args(arguments)
     blocks = [int(part) for part in options.blocks.split(",")]
-    vlm = load("pocket", settings=ModelSettings(dtype="fastest"))
+    vlm = load(options.model, settings=ModelSettings(dtype="fastest"))
     harmful = harmful_pool()
     contrast = halves.contrast()[0]
     pools = {
@@ -134,6 +163,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         asked = {suite: read(suite) for suite in HARMFUL}
         against = {name: np.concatenate([read(suite) for suite in suites]) for name, suites in AGAINST.items()}
+        everything = of_harm, np.concatenate([*states.values()])
+        drawn = Setting(Path(scratch), options.pictures)
+
+        def look(suite: str, form: str) -> States:
+            return picture_states(vlm, get_suite(f"{suite}-{form}").prompts(drawn), blocks)
+
+        pictures = {
+            form: fitted(
+                *everything,
+                {suite: look(suite, form) for suite in HARMFUL},
+                {name: np.concatenate([look(suite, form) for suite in suites]) for name, suites in AGAINST.items()},
+            )
+            for form in FORMS
+        }
     sources = np.array([row.source for row in harmful])
     chosen = {
         "AdvBench": sources == "advbench",
@@ -154,8 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for shown, parts in contrasts.items()
         for name, rows in chosen.items()
     ]
-    result = {"model": "pocket", "blocks": blocks, "limit": options.limit, "fits": fits}
-    write_json(options.out, {**result, "ceiling": ceiling(asked, against)})
+    result = {"model": options.model, "blocks": blocks, "limit": options.limit, "fits": fits}
+    result |= {"ceiling": ceiling(asked, against), "picture_limit": options.pictures, "pictures": pictures}
+    write_json(options.out, result)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """The regression finds what is separable, has chance on noise, and reads the state where an answer would begin."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
 from tools import separability
 from unsay.models import VLM
+from unsay.records import Kind, Modality, Prompt
 
 
 def _states(mean: float, n: int, seed: int) -> separability.States:
@@ -36,3 +40,17 @@ def test_states_are_those_of_the_last_prompt_token(tiny_vlm: VLM) -> None:
         hidden = tiny_vlm.decoder(input_ids=ids, output_hidden_states=True).hidden_states
     assert states.shape == (2, 2, hidden[1].shape[-1])
     np.testing.assert_allclose(states[0, 0], hidden[1][0, -1].float().numpy(), rtol=1e-5)
+
+
+def test_states_beside_a_picture_are_those_of_the_last_prompt_token(tiny_vlm: VLM, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "navy").save(tmp_path / "page.png")
+    prompt = Prompt(
+        id="a", suite="s", kind=Kind.BENIGN, modality=Modality.TYPOGRAPHIC, prompt="Do what it says.", request="a lamp",
+        group="a", image=str(tmp_path / "page.png"),
+    )  # fmt: skip
+    states = separability.picture_states(tiny_vlm, [prompt], [1])
+    text = tiny_vlm.render("Do what it says.", image=True)
+    inputs = tiny_vlm.processor(images=[Image.open(tmp_path / "page.png")], text=[text], return_tensors="pt")
+    with torch.inference_mode():
+        hidden = tiny_vlm.base(**inputs, output_hidden_states=True).hidden_states
+    np.testing.assert_allclose(states[0, 0], hidden[2][0, -1].float().numpy(), rtol=1e-4, atol=1e-5)

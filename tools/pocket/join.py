@@ -33,7 +33,7 @@ LOSS_WEIGHTS = {"transcribe": 1.0, "words": 0.5, "shapes": 1.0, "follow": 1.0, "
 LONGEST = 24
 """Tokens of an answer that is held to the original's: the first ones decide."""
 
-TOWER_RATE = 0.25
+TOWER_RATE = 0.1
 """Learning rate of tower and projector in step 6, as a share of the adapter's: they have learned for longer."""
 
 _LORA_TARGETS = r"model\.language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
