@@ -32,7 +32,7 @@ from unsay.models.checks import check_head
 from unsay.models.loading import NAMED
 from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
-from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID
+from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID, packaged_weights
 from unsay.models.vlm import VLM
 from unsay.records import Kind, Modality, Prompt
 from unsay.training.flops import backward_flops, forward_flops
@@ -381,6 +381,23 @@ def test_adapter_key_follows_the_weights(saved):
     weights = load_file(folder / "adapter_model.safetensors")
     save_file({name: tensor * 2 for name, tensor in weights.items()}, folder / "adapter_model.safetensors")
     assert adapter_key(folder) != before
+
+
+def test_an_adapter_of_one_pocket_is_not_put_on_another(tiny_folder, saved, tmp_path):
+    folder, _ = saved
+    names = {name: f"pocket-{pocket._key(packaged_weights(name))}" for name in pocket.VERSIONS}
+    assert [pocket.version_of(name) for name in names.values()] == [*pocket.VERSIONS]
+    assert pocket.version_of("pocket-0123456789abcdef") is pocket.version_of("llava-1.5-7b-hf") is None
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": names["pocket-1"]}))
+    for version, fits in (("pocket-1", True), ("pocket-2", False)):
+        here = tmp_path / names[version]
+        shutil.copytree(tiny_folder, here)
+        if fits:
+            assert load(str(here), adapter=folder).adapter_key
+        else:
+            with pytest.raises(UserError, match="trained on pocket-1, and the model is pocket-2: load pocket-1"):
+                load(str(here), adapter=folder)
 
 
 def spoil(folder, how):

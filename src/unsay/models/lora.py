@@ -28,6 +28,7 @@ from torch.nn.functional import linear
 
 from unsay.errors import UserError
 from unsay.files import atomic_path, content_key, file_key, read_json
+from unsay.models import pocket
 from unsay.models.checks import check_adapter_acts, check_head, check_one_way, check_only_language
 from unsay.models.failures import out_of_memory, reason
 from unsay.models.layers import shared_layers
@@ -104,8 +105,9 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
     The adapter may have been trained on the vision side, too (`VLM.adapts_vision`).
 
     Raises:
-        UserError: the folder holds no adapter, or the adapter does not fit the model, does not change it, or could not
-            be detached again.
+        UserError: the folder holds no adapter, or the adapter does not fit the model (all versions of the pocket VLM
+            have the same shapes, so that one's would fit another by accident), does not change it, or could not be
+            detached again.
     """
     weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file() or not (folder / ADAPTER_CONFIG).is_file():
@@ -120,6 +122,14 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         raise UserError(
             f"{folder}: contains biases of the model itself (bias: {config.bias}), so it could not be taken off again: "
             "merge it into a checkpoint, and evaluate that"
+        )
+    trained_on, here = (
+        pocket.version_of(Path(path or "").name)
+        for path in (config.base_model_name_or_path, getattr(vlm.base, "name_or_path", None))
+    )
+    if trained_on and here and trained_on != here:
+        raise UserError(
+            f"{folder}: this adapter was trained on {trained_on}, and the model is {here}: load {trained_on}"
         )
     config.inference_mode = True
     config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name

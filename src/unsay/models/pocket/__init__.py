@@ -31,15 +31,29 @@ def folder(version: str = CURRENT) -> Path:
     Raises:
         UserError: the version's weights are not in this installation.
     """
-    from unsay.models.pocket.assemble import WEIGHT_FILES, assemble, load_gguf, packaged_weights, save
+    from unsay.models.pocket.assemble import assemble, load_gguf, packaged_weights, save
 
     weights = packaged_weights(version)
     if not weights.is_dir():
         raise UserError(
             f"{version}: its weights are not in this installation, which knows {', '.join(VERSIONS)}: update unsay"
         )
-    key = content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
-    return assets.derived("pocket", key, lambda into: save(*assemble(*load_gguf(gguf()), weights), into))
+    return assets.derived("pocket", _key(weights), lambda into: save(*assemble(*load_gguf(gguf()), weights), into))
+
+
+def version_of(folder_name: str) -> str | None:
+    """The version whose checkpoint folder has this name; None if it is no pocket, or one in another format."""
+    from unsay.models.pocket.assemble import packaged_weights
+
+    if not folder_name.startswith("pocket-"):
+        return None
+    return next((name for name in VERSIONS if folder_name == f"pocket-{_key(packaged_weights(name))}"), None)
+
+
+def _key(weights: Path) -> str:
+    from unsay.models.pocket.assemble import WEIGHT_FILES
+
+    return content_key("pocket", FORMAT, [file_key(weights / name) for name in WEIGHT_FILES])
 
 
 def original_folder() -> Path:
