@@ -16,6 +16,7 @@ from tools.pocket import (
     packed,
     pages,
     places,
+    read_tokens,
     renditions,
     running,
     see_pages,
@@ -82,6 +83,30 @@ def test_places_name_the_patches_where_the_text_stands(monkeypatch):
         assert inked[tokens >= 0].mean() > 0.8
     characters = places.character_batch(TEXTS, random.Random(0), 4)["characters"]
     assert 0 < characters.max() < places.CLASSES
+
+
+def test_a_pocket_that_goes_on_reading_is_to_see_shapes_as_before():
+    inner = build.vlm_around(language()).model
+    parts = inner.vision_tower.eval(), inner.multi_modal_projector.eval()
+    embedding, device = inner.language_model.embed_tokens.weight.detach(), torch.device("cpu")
+    teacher = tower.Teacher(*parts, device)
+    arrays = places.token_batch(TEXTS, random.Random(1), 4, tokenizer(), scenes=0.5)
+    shapes = arrays["tokens"][:, 0] == places.AS_BEFORE
+    assert 0 < shapes.sum() < 4
+    assert (arrays["tokens"][shapes] == places.AS_BEFORE).all()
+    assert (arrays["tokens"][~shapes] >= places.BLANK).all()
+    assert read_tokens.loss(*parts, embedding, arrays, device, teacher)["shapes"] < 1e-2
+    assert read_tokens.loss(*parts, embedding, arrays, device)["shapes"] == 0
+
+    with torch.no_grad():
+        inner.multi_modal_projector.linear_2.bias += 0.25
+    seen, empty = (
+        teacher.sees(pixels, device) for pixels in (arrays["images"][shapes], np.full_like(arrays["images"][:1], 255))
+    )
+    by_hand = 0.25**2 / float((seen - empty).pow(2).mean())
+    assert float(read_tokens.loss(*parts, embedding, arrays, device, teacher)["shapes"]) == pytest.approx(
+        by_hand, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("goal", synthetic.GOALS)
@@ -311,7 +336,7 @@ def test_a_scenes_rendition_names_every_shape_at_its_place():
 def test_a_student_that_sees_as_the_teacher_does_has_nothing_to_learn():
     inner = build.vlm_around(language()).model
     parts = inner.vision_tower, inner.multi_modal_projector
-    teacher = see_pages.Teacher(*parts, CPU)
+    teacher = tower.Teacher(*parts, CPU)
     arrays = see_pages.page_batch(TEXTS, random.Random(0), 4)
     same = see_pages.loss(*parts, teacher, {**arrays, "images": arrays["plain"]}, CPU)
     other = see_pages.loss(*parts, teacher, arrays, CPU)

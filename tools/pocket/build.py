@@ -88,9 +88,12 @@ def run_tokens(options: argparse.Namespace) -> None:
     language, tokenizer = _language(options)
     torch.manual_seed(options.seed)
     inner = vlm_around(language).model
+    goes_on = options.init is not None and (options.init / read_tokens.FILES[1]).is_file()
+    scenes = places.SCENES if goes_on else 0.0  # a tower that reads for the first time knows no shapes yet
     history = read_tokens.read_tokens(
         inner.vision_tower, inner.multi_modal_projector, inner.language_model.embed_tokens.weight,
-        lambda rng: places.token_batch(texts, rng, options.batch, tokenizer), options.out, _budget(options),
+        lambda rng: places.token_batch(texts, rng, options.batch, tokenizer, scenes=scenes), options.out,
+        _budget(options),
         device=torch.device(options.device), init=options.init, peak=options.rate, **_training(options),
     )  # fmt: skip
     write_json(options.out / "tokens.json", history)

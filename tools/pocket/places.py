@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tools.pocket import synthetic
 from tools.pocket.pages import Page, random_page
-from unsay.data import typography
+from unsay.data import shape_scenes, typography
 
 PATCH = 16
 """Pixels on each side of a patch."""
@@ -22,11 +22,17 @@ SLOTS = 4
 CLASSES = 95
 """No character, and the 94 printable ASCII characters from `!` to `~`."""
 
-UNREADABLE = 0.1
+UNREADABLE = 0.03
 """Share of texts of random characters: they cannot be guessed."""
 
-FULL, FULL_PAGE = 0.65, 150
+FULL, FULL_PAGE = 0.8, 170
 """Share of the other texts that fill a page, and their least number of characters: more tokens at the same cost."""
+
+SCENES = 0.15
+"""Share of pictures of shapes where a pocket goes on reading: it is to see them as before."""
+
+BLANK, AS_BEFORE = -1, -2
+"""In place of a token: nothing stands there, or whatever was seen there before is to be seen."""
 
 Places = list[tuple[int, int]]
 """`(token id or class of a character, patch)`."""
@@ -74,13 +80,20 @@ def character_batch(
 
 
 def token_batch(
-    texts: synthetic.Texts, rng: random.Random, batch: int, tokenizer: Any, *, size: int = 224
+    texts: synthetic.Texts, rng: random.Random, batch: int, tokenizer: Any, *, scenes: float = 0.0, size: int = 224
 ) -> dict[str, NDArray[Any]]:
-    """`images` as above and `tokens` B × P: the id of the token that stands at the patch, or -1."""
+    """`images` as above and `tokens` B × P: the id of the token that stands at the patch, `BLANK` or `AS_BEFORE`.
+
+    A share of `scenes` are pictures of shapes, which hold no tokens.
+    """
     side = size // PATCH
     images = np.zeros((batch, size, size, 3), np.uint8)
-    tokens = np.full((batch, side * side), -1, np.int64)
+    tokens = np.full((batch, side * side), BLANK, np.int64)
     for number in range(batch):
+        if rng.random() < scenes:
+            images[number] = np.asarray(shape_scenes.render_scene(shape_scenes.random_scene(rng), size=size))
+            tokens[number] = AS_BEFORE
+            continue
         text = text_to_place(texts, rng)
         page = random_page(text, rng, size=size)
         images[number] = page.pixels

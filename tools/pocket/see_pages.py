@@ -7,7 +7,6 @@ model takes part. Shapes become words by the way: the teacher looks at their nam
 
 from __future__ import annotations
 
-import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from tools.pocket import join, places, renditions, running, synthetic
 from tools.pocket.pages import random_page
-from tools.pocket.tower import attending, autocast, fastest, features, learnable, pixel_values
+from tools.pocket.tower import Teacher, attending, autocast, features, learnable, pixel_values
 from unsay.data import shape_scenes
 
 SCENES = 0.35
@@ -51,26 +50,6 @@ def inked(plain: Tensor, patch: int) -> Tensor:
     """Which patches of plain pages, B × H × W × 3, hold a part of a letter: B × P."""
     dark = (plain.amin(-1) < 128).float()
     return torch.nn.functional.max_pool2d(dark[:, None], patch).flatten(1) > 0
-
-
-class Teacher:
-    """The frozen tower and projector, and what they make of an empty page."""
-
-    def __init__(self, tower: Any, projector: Any, device: torch.device) -> None:
-        kind = fastest(device)
-        self.parts = [copy.deepcopy(part).to(device, kind).eval().requires_grad_(False) for part in (tower, projector)]
-        size = tower.config.image_size
-        empty = self.sees(np.full((1, size, size, 3), 255, np.uint8), device)
-        self.empty = empty
-
-    @torch.no_grad()
-    def sees(self, images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-        """Embeddings of the patches, B × P × H, in float32."""
-        tower, projector = self.parts
-        pixels = pixel_values(images, device).to(next(tower.parameters()).dtype)
-        with attending():
-            seen: Tensor = projector(features(tower, pixels)).float()
-        return seen
 
 
 def loss(

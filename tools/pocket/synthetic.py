@@ -62,7 +62,7 @@ SIMPLE = 0.5
 LONGEST = 220
 """Characters of a prompt that still fit on a page in legible letters."""
 
-PROMPTS = 0.5
+PROMPTS = 0.6
 """Share of the project's own prompts among whole instructions."""
 
 NAMED = 0.3
@@ -224,18 +224,18 @@ def transcription(texts: Texts, rng: random.Random, *, size: int = 224) -> Sampl
 
 
 def readable_text(texts: Texts, rng: random.Random) -> str:
-    """Half whole instructions; the other half cannot be guessed from the language, only seen."""
+    """Whole instructions and parts of answers; a fifth cannot be guessed from the language, only seen."""
     kind = rng.random()
-    if kind < 0.40:
+    if kind < 0.55:
         return texts.draw(rng).instruction
-    if kind < 0.50:
+    if kind < 0.60:
         return f"{rng.choice(texts.pairs).instruction} {rng.choice(texts.pairs).instruction}"
-    if kind < 0.58:
+    if kind < 0.78:
         answer = texts.draw(rng).response.split()
         words = [word for word in answer if _is_drawable(word)]
         start = rng.randrange(max(1, len(words) - 8))
         return " ".join(words[start : start + rng.randint(3, 20)]) or "..."
-    if kind < 0.92:
+    if kind < 0.96:
         return " ".join(rng.sample(texts.words, min(len(texts.words), rng.randint(1, 16)))) or "..."
     return random_characters(rng)
 

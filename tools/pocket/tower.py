@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,3 +66,23 @@ def _attend(
     """Queries, keys and values [b, h, n, d] → [b, n, h, d]."""
     nothing = torch.zeros(query.shape[2], key.shape[2], dtype=query.dtype, device=query.device)
     return masked_attention(query, key, value, nothing, scaling).transpose(1, 2), None
+
+
+class Teacher:
+    """The frozen tower and projector, and what they make of an empty page."""
+
+    def __init__(self, tower: Any, projector: Any, device: torch.device) -> None:
+        kind = fastest(device)
+        self.parts = [copy.deepcopy(part).to(device, kind).eval().requires_grad_(False) for part in (tower, projector)]
+        size = tower.config.image_size
+        empty = self.sees(np.full((1, size, size, 3), 255, np.uint8), device)
+        self.empty = empty
+
+    @torch.no_grad()
+    def sees(self, images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+        """Embeddings of the patches, B × P × H, in float32."""
+        tower, projector = self.parts
+        pixels = pixel_values(images, device).to(next(tower.parameters()).dtype)
+        with attending():
+            seen: Tensor = projector(features(tower, pixels)).float()
+        return seen
