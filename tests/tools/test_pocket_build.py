@@ -100,7 +100,7 @@ def test_characters_then_tokens_then_join_go_on_from_each_other(built, tiny, tmp
 
     assert step("measure", tmp_path, tiny, "--init", joined, "--questions", 5, "--texts", 2) == 0
     numbers = json.loads((tmp_path / "measure.json").read_text())
-    assert {"shapes", "shapes_named", "cer", "cer_plain", "kl_image", "kl_text"} <= set(numbers)
+    assert {"shapes", "shapes_named", "cer", "cer_plain", "tokens_prompts", "kl_image", "kl_text"} <= set(numbers)
 
     assert step("checkpoint", tmp_path / "whole", tiny, "--init", seen) == 0
     whole = LlavaForConditionalGeneration.from_pretrained(tmp_path / "whole", dtype=torch.float32)

@@ -13,6 +13,7 @@ from tools.pocket import (
     build,
     conversations,
     join,
+    measure,
     packed,
     pages,
     places,
@@ -83,6 +84,21 @@ def test_places_name_the_patches_where_the_text_stands(monkeypatch):
         assert inked[tokens >= 0].mean() > 0.8
     characters = places.character_batch(TEXTS, random.Random(0), 4)["characters"]
     assert 0 < characters.max() < places.CLASSES
+
+
+def test_tokens_are_right_where_their_own_embedding_is_nearest(monkeypatch):
+    text, coder = "Write a line.", tokenizer()
+    page = measure._plain_page(text)
+    assert (page.pixels == np.asarray(typography.render_text(text, style=typography.Style()))).all()
+    vlm = packed.opened(build.vlm_around(language()))
+    placed = places.settled(places.text_places(text, page, coder), 14)
+    states = torch.zeros(1, 196, 32)
+    for number, (token, patch) in enumerate(placed):
+        states[0, patch] = (
+            vlm.base.get_input_embeddings().weight[token + (number < 3)] * 7
+        )  # the first three are others
+    monkeypatch.setattr(packed, "picture_states", lambda *_: states)
+    assert measure.tokens_right(vlm, coder, [text], [page]) == pytest.approx(1 - 3 / len(placed))
 
 
 def test_a_pocket_that_goes_on_reading_is_to_see_shapes_as_before():

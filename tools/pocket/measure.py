@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from tools.pocket import packed, renditions, synthetic
+from tools.pocket import packed, places, renditions, synthetic
 from tools.pocket.conversations import Encoder
-from tools.pocket.pages import random_page
+from tools.pocket.pages import Page, random_page
 from tools.pocket.tower import pixel_values
 from unsay.data import shape_scenes, typography
+from unsay.models.vlm import VLM
 
 MEASURING_SEED = 20_240_607
 """Apart from every training seed, so that no picture that is measured was ever trained on."""
@@ -114,19 +117,45 @@ def is_right(said: str, question: shape_scenes.Question) -> bool:
 def reading(
     model: Any, encoder: Encoder, pairs: Sequence[synthetic.Pair], *, device: torch.device, batch: int
 ) -> dict[str, float]:
-    """Character error rate and share read exactly: instructions in random styles, and (`_plain`) in the plain one."""
+    """Character error rate and share read exactly: instructions in random styles, and (`_plain`) in the plain one.
+
+    `tokens` is what tower and projector see of them, before any language model: see `tokens_right`.
+    """
     rng = random.Random(MEASURING_SEED)
-    random_styles = [random_page(pair.instruction, rng).pixels for pair in pairs]
-    plain = [np.asarray(typography.render_text(pair.instruction, style=typography.Style())) for pair in pairs]
-    asked = [synthetic.TRANSCRIBE[0]] * len(pairs)
-    characters = sum(len(pair.instruction.strip()) for pair in pairs)
+    texts = [pair.instruction for pair in pairs]
+    looks = {"": [random_page(text, rng) for text in texts], "_plain": [_plain_page(text) for text in texts]}
+    asked = [synthetic.TRANSCRIBE[0]] * len(texts)
+    characters = sum(len(text.strip()) for text in texts)
     numbers = {}
-    for name, images in (("", random_styles), ("_plain", plain)):
-        said = answer(model, encoder, images, asked, 64, device=device, batch=batch)
-        wrong = [edit_distance(one.strip(), pair.instruction.strip()) for one, pair in zip(said, pairs, strict=True)]
+    for name, pages in looks.items():
+        said = answer(model, encoder, [page.pixels for page in pages], asked, 64, device=device, batch=batch)
+        wrong = [edit_distance(one.strip(), text.strip()) for one, text in zip(said, texts, strict=True)]
         numbers[f"cer{name}"] = sum(wrong) / characters
         numbers[f"read_exactly{name}"] = sum(errors == 0 for errors in wrong) / len(wrong)
+        numbers[f"tokens{name}"] = tokens_right(packed.opened(model), encoder.tokenizer, texts, pages)
     return numbers
+
+
+def _plain_page(text: str) -> Page:
+    layout = typography.lay_out(text, style=typography.Style())
+    return Page(np.asarray(typography.render_layout(layout)), layout.centres())
+
+
+@torch.no_grad()
+def tokens_right(vlm: VLM, tokenizer: Any, texts: Sequence[str], pages: Sequence[Page]) -> float:
+    """Share of tokens whose own input embedding, of the whole vocabulary's, is nearest to what is seen at their patch.
+
+    Nearest is by cosine.
+    """
+    vocabulary = functional.normalize(vlm.base.get_input_embeddings().weight.float(), dim=-1)
+    right: list[Tensor] = []
+    for text, page in zip(texts, pages, strict=True):
+        tokens, patches = zip(
+            *places.settled(places.text_places(text, page, tokenizer), len(page.pixels) // places.PATCH), strict=True
+        )
+        seen = functional.normalize(packed.picture_states(vlm, page.pixels[None])[0, list(patches)].float(), dim=-1)
+        right.append((seen @ vocabulary.T).argmax(-1).cpu() == torch.tensor(tokens))
+    return float(torch.cat(right).float().mean())
 
 
 @torch.no_grad()
