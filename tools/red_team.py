@@ -15,7 +15,7 @@ from typing import Any
 
 from unsay import api
 from unsay.cli.display import display
-from unsay.config import RunConfig
+from unsay.config import RunConfig, model_of
 from unsay.files import write_json
 from unsay.generation.ways import WAYS
 from unsay.models import load, load_adapter
@@ -71,7 +71,9 @@ def settings(model: Path, requests: int, ways: Sequence[str] = tuple(WAYS)) -> R
 def aligned(adapter: Path, folder: Path) -> Path:
     """The pocket with an adapter merged into it, as a checkpoint folder; made once."""
     if not (folder / "config.json").exists():
-        write_merged(load_adapter(load("pocket", settings=ModelSettings(dtype="float32")), adapter), folder, "float32")
+        write_merged(
+            load_adapter(load(model_of(adapter), settings=ModelSettings(dtype="float32")), adapter), folder, "float32"
+        )
     return folder
 
 
