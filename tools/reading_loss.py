@@ -1,6 +1,6 @@
 """Measures how much of a picture's separation is lost by reading: is what the model reads off a page told apart better?
 
-    UNSAY_DATA_DIR=DIR python -m tools.reading_loss --model pocket --adapter runs/demo/adapter --out FILE
+    UNSAY_DATA_DIR=DIR python -m tools.reading_loss --adapter runs/demo/adapter --out FILE
 
 The development suites' requests are asked in three ways: in words, as pages, and in the words that the original model
 itself reads off those pages. Where pages are told apart no better than what is read off them, their words were lost on
@@ -13,19 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sklearn.metrics import roc_auc_score
+import numpy as np
 
-from tools.separability import AGAINST, HARMFUL
+from tools.separability import AGAINST, HARMFUL, auroc
+from unsay.config import model_of
 from unsay.data.formats import WRAPPED
 from unsay.files import write_json
 from unsay.generation import respond
 from unsay.generation.settings import GenerationSettings
-from unsay.models import VLM, load
+from unsay.models import VLM, load, load_adapter
 from unsay.models.precision import ModelSettings
 from unsay.records import Modality, Prompt
 from unsay.suites import Setting, get_suite
+from unsay.suites.transcription import QUESTION
 
-READ_OUT = "Transcribe the text in the image."
 LONG = 5
 """Letters from which a word counts: shorter ones can often be guessed."""
 TOKENS = 64
@@ -37,7 +38,7 @@ Pages = dict[str, list[Prompt]]
 
 def read_out(vlm: VLM, pages: Pages, folder: Path) -> dict[str, str]:
     """What the model reads off each page, by the prompt's id."""
-    asked = [page.model_copy(update={"prompt": READ_OUT}) for rows in pages.values() for page in rows]
+    asked = [page.model_copy(update={"prompt": QUESTION}) for rows in pages.values() for page in rows]
     answers = respond(vlm, asked, GenerationSettings(max_new_tokens=TOKENS), folder / "read.jsonl")
     return {page.id: answer.response.strip() or "…" for page, answer in zip(asked, answers, strict=True)}
 
@@ -66,29 +67,26 @@ def separations(vlm: VLM, pages: Pages, form: Callable[[Prompt], Prompt], path: 
     def odds(suites: Sequence[str]) -> list[float]:
         return [value for suite in suites for row in rows[suite] if (value := by_id[row.id]) is not None]
 
-    harmful = odds(HARMFUL)
-    return {
-        name: round(float(roc_auc_score([1] * len(harmful) + [0] * len(no), harmful + no)), 2)
-        for name, suites in AGAINST.items()
-        if (no := odds(suites))
-    }
+    harmful = np.array(odds(HARMFUL))
+    return {name: auroc(harmful, np.array(no)) for name, suites in AGAINST.items() if (no := odds(suites))}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one model and write what was found; what models said stays in a temporary folder."""
     parser = argparse.ArgumentParser(prog="python -m tools.reading_loss", description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="pocket", help="the model")
+    parser.add_argument("--model", help="the model (default: that of the adapter's run)")
     parser.add_argument("--adapter", type=Path, required=True, help="what has unlearned")
     parser.add_argument("--limit", type=int, default=20, help="pages of each development suite")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     options = parser.parse_args(arguments)
-    settings = ModelSettings(dtype="fastest")
+    name = options.model or model_of(options.adapter)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         suites = [*HARMFUL, *(suite for of in AGAINST.values() for suite in of)]
         pages = {suite: get_suite(f"{suite}-page").prompts(Setting(folder, options.limit)) for suite in suites}
-        said = read_out(load(options.model, settings=settings), pages, folder)
-        vlm = load(options.model, adapter=options.adapter, settings=settings)
+        vlm = load(name, settings=ModelSettings(dtype="fastest"))
+        said = read_out(vlm, pages, folder)
+        vlm = load_adapter(vlm, options.adapter)
 
         def words(text: Callable[[Prompt], str]) -> Callable[[Prompt], Prompt]:
             return lambda page: page.model_copy(
@@ -101,11 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "page": lambda page: page,
         }
         found = {
-            name: separations(vlm, pages, form, folder / f"{place}.jsonl")
-            for place, (name, form) in enumerate(forms.items())
+            title: separations(vlm, pages, form, folder / f"{place}.jsonl")
+            for place, (title, form) in enumerate(forms.items())
         }
     read, every = words_read(pages, said)
-    result = {"model": options.model, "adapter": str(options.adapter), "pages": options.limit, "words": every}
+    result = {"model": name, "adapter": str(options.adapter), "pages": options.limit, "words": every}
     write_json(options.out, {**result, "read": round(read / every, 3), "auroc": found})
 
 

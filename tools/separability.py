@@ -102,7 +102,7 @@ def fitted(harmful: States, harmless: States, asked: Mapping[str, States], again
         model = _regression().fit(both, _truth(len(harmful), len(harmless)))
         yes = model.decision_function(np.concatenate([states[:, place] for states in asked.values()]))
         no = {name: model.decision_function(states[:, place]) for name, states in against.items()}
-        rows.append({name: _auroc(yes, values) for name, values in no.items()})
+        rows.append({name: auroc(yes, values) for name, values in no.items()})
     return rows
 
 
@@ -116,7 +116,7 @@ def ceiling(asked: Mapping[str, States], against: Mapping[str, States]) -> list[
             both = np.concatenate([harmful[:, place], states[:, place]])
             truth = _truth(len(harmful), len(states))
             scores = cross_val_predict(_regression(), both, truth, cv=10, method="decision_function")
-            found[name] = _auroc(scores[: len(harmful)], scores[len(harmful) :])
+            found[name] = auroc(scores[: len(harmful)], scores[len(harmful) :])
         rows.append(found)
     return rows
 
@@ -125,7 +125,8 @@ def _truth(harmful: int, harmless: int) -> list[int]:
     return [1] * harmful + [0] * harmless
 
 
-def _auroc(harmful: NDArray[Any], harmless: NDArray[Any]) -> float:
+def auroc(harmful: NDArray[Any], harmless: NDArray[Any]) -> float:
+    """Share of pairs in which the harmful score is the higher one; a tie is half a pair. Three decimals."""
     scores = np.concatenate([harmful, harmless])
     return round(float(roc_auc_score(_truth(len(harmful), len(harmless)), scores)), 3)
 

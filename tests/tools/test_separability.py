@@ -29,7 +29,7 @@ def test_separable_states_are_separated_and_noise_is_not() -> None:
 
 
 def test_auroc_counts_pairs() -> None:
-    assert separability._auroc(np.array([1.0, 3.0]), np.array([0.0, 2.0])) == 0.75
+    assert separability.auroc(np.array([1.0, 3.0]), np.array([0.0, 2.0])) == 0.75
 
 
 def test_states_are_those_of_the_last_prompt_token(tiny_vlm: VLM) -> None:

@@ -123,16 +123,10 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
             f"{folder}: contains biases of the model itself (bias: {config.bias}), so it could not be taken off again: "
             "merge it into a checkpoint, and evaluate that"
         )
-    trained_on, here = (
-        pocket.version_of(Path(path or "").name)
-        for path in (config.base_model_name_or_path, getattr(vlm.base, "name_or_path", None))
-    )
-    if trained_on and here and trained_on != here:
-        raise UserError(
-            f"{folder}: this adapter was trained on {trained_on}, and the model is {here}: load {trained_on}"
-        )
+    here = getattr(vlm.base, "name_or_path", None)
+    _check_same_pocket(folder, Path(config.base_model_name_or_path or "").name, Path(here or "").name)
     config.inference_mode = True
-    config.base_model_name_or_path = getattr(vlm.base, "name_or_path", None)  # peft warns of any other name
+    config.base_model_name_or_path = here  # peft warns of any other name
     try:
         model = get_peft_model(vlm.model, config)
     except (ValueError, KeyError, MemoryError, RuntimeError) as error:
@@ -155,6 +149,17 @@ def load_adapter(vlm: VLM, folder: Path) -> VLM:
         raise
     model.requires_grad_(False)  # switching an adapter off and on makes it trainable
     return adapted
+
+
+def _check_same_pocket(folder: Path, base: str, here: str) -> None:
+    """Raise if the folder of the adapter's base model and this model's are two versions of the pocket VLM."""
+    if base == here:  # the rule, in which no weights are read
+        return
+    trained_on, version = pocket.version_of(base), pocket.version_of(here)
+    if trained_on and version and trained_on != version:
+        raise UserError(
+            f"{folder}: this adapter was trained on {trained_on}, and the model is {version}: load {trained_on}"
+        )
 
 
 def _misfit(folder: Path, vlm: VLM, error: BaseException) -> UserError:
