@@ -222,6 +222,27 @@ def test_written_weights_are_averages_of_the_last_tenth():
     assert learner.average["w"].item() == pytest.approx(average, rel=1e-5)
 
 
+def test_only_matrices_between_layers_learn_by_muon():
+    shapes = {
+        "layer.weight": (4, 4),
+        "layer.bias": (4,),
+        "position_embedding.weight": (4, 4),
+        "q.lora_A.weight": (4, 4),
+    }
+    weights = {name: torch.nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()}
+    learner = running.Learner([(weights, 0.1)], torch.device("cpu"))
+    for value in weights.values():
+        value.grad = 1.5 + torch.arange(float(value.numel())).reshape(value.shape).sin()
+    learner.step(running.WARMUP)
+    # AdamW's first step is the rate in every entry. Muon's has singular values near 0.2 × √4 times the rate, whatever
+    # those of the gradient are (arXiv 2502.16982, equation 4; five Newton–Schulz steps make them 0.7 to 1.2).
+    for name in ("layer.bias", "position_embedding.weight", "lora_A.weight"):
+        torch.testing.assert_close(weights[name].detach(), torch.full(shapes[name], -0.1))
+    singular = torch.linalg.svdvals(weights["layer.weight"].detach()) / (0.1 * 0.2 * 2)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+
+
 def test_a_step_goes_on_at_the_rate_that_it_is_given_now(tmp_path):
     def learner(peak):
         return running.Learner([({"w": torch.nn.Parameter(torch.zeros(1))}, peak)], torch.device("cpu"))
@@ -229,7 +250,7 @@ def test_a_step_goes_on_at_the_rate_that_it_is_given_now(tmp_path):
     later = learner(0.5)
     later.restore(learner(1.0).state(), tmp_path)
     later.step(running.WARMUP)
-    assert {group["lr"] for group in later.optimizer.param_groups} == {0.5}
+    assert {group["lr"] for group in later.settings} == {0.5}
 
 
 def test_a_batch_is_the_same_whoever_draws_it():

@@ -134,7 +134,11 @@ def batches(draw: Draw, *, seed: int, workers: int, first: int = 0) -> Iterator[
 
 
 class Learner:
-    """Weights that learn: AdamW over groups, their running average, and what is needed to go on after a kill.
+    """Weights that learn, their running average, and what is needed to go on after a kill.
+
+    The tower's and projector's matrices learn by Muon (Jordan et al. 2024; scaled as in arXiv 2502.16982, section 2.2,
+    so that AdamW's rates fit), everything else by AdamW: embeddings, convolutions, vectors, and the adapter, whose
+    matrices are factors of one. In `tokens` Muon needs a tenth of AdamW's pictures (docs/results/pocket-2.md).
 
     Args:
         groups: `(parameters by name, peak learning rate)`; only matrices decay.
@@ -144,13 +148,28 @@ class Learner:
     def __init__(self, groups: Sequence[tuple[dict[str, torch.nn.Parameter], float]], device: torch.device) -> None:
         self.parameters = {name: value for named, _ in groups for name, value in named.items()}
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
-        settings = []
+        by_muon: list[dict[str, Any]] = []
+        by_adam: list[dict[str, Any]] = []
         for named, peak in groups:
-            for decays in (True, False):
-                chosen = [parameter for parameter in named.values() if (parameter.ndim > 1) == decays]
-                settings.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": 0.01 if decays else 0.0})
-        self.optimizer = torch.optim.AdamW(settings, betas=(0.9, 0.98), eps=1e-8, fused=True)
+            muon = [value for name, value in named.items() if _hidden(name, value)]
+            rest = [value for name, value in named.items() if not _hidden(name, value)]
+            if muon:
+                by_muon.append({"params": muon, "lr": peak, "peak": peak})
+            for decay in (0.01, 0.0):
+                chosen = [value for value in rest if (value.ndim > 1) == bool(decay)]
+                if chosen:
+                    by_adam.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": decay})
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if by_muon:
+            self.optimizers.append(torch.optim.Muon(by_muon, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+        if by_adam:
+            self.optimizers.append(torch.optim.AdamW(by_adam, betas=(0.9, 0.98), eps=1e-8, fused=True))
         self.device = device
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimisers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(self, done: int) -> bool:
         """One update with the gradients at hand, which are dropped; returns whether they were finite.
@@ -158,22 +177,25 @@ class Learner:
         Args:
             done: steps before this one.
         """
-        for group in self.optimizer.param_groups:
+        for group in self.settings:
             group["lr"] = group["peak"] * rate(done)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
         finite = bool(torch.isfinite(norm))
         if finite:
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             share = 1 / max(1.0, AVERAGED * (done + 1))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), share)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
         return finite
 
     def state(self) -> dict[str, Any]:
         """Everything, for `restore`."""
         weights = {name: value.detach() for name, value in self.parameters.items()}
-        return {"weights": weights, "average": self.average, "optimizer": self.optimizer.state_dict()}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        return {"weights": weights, "average": self.average, "optimizers": optimizers}
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Take over `state()` of an earlier process, read from `path`.
@@ -181,16 +203,22 @@ class Learner:
         Raises:
             UserError: it is for other weights.
         """
-        if state["weights"].keys() != self.parameters.keys():
+        if state["weights"].keys() != self.parameters.keys() or "optimizers" not in state:
             raise UserError(f"{path}: the state of another model or step: choose another --out, or delete it")
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["weights"][name])
                 self.average[name].copy_(state["average"][name])
-        peaks = [group["peak"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+        peaks = [group["peak"] for group in self.settings]
+        for optimizer, before in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(before)
+        for group, peak in zip(self.settings, peaks, strict=True):
             group["peak"] = peak  # of this command, not of the one that was stopped
+
+
+def _hidden(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Whether it is a matrix between two layers of features, which Muon is made for."""
+    return parameter.ndim == 2 and "embedding" not in name and "lora_" not in name
 
 
 def train(
