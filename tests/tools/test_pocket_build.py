@@ -227,7 +227,7 @@ def test_only_matrices_between_layers_learn_by_muon():
         "layer.weight": (4, 4),
         "layer.bias": (4,),
         "position_embedding.weight": (4, 4),
-        "q.lora_A.weight": (4, 4),
+        "lora_A.weight": (4, 4),
     }
     weights = {name: torch.nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()}
     learner = running.Learner([(weights, 0.1)], torch.device("cpu"))
