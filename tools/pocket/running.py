@@ -138,7 +138,7 @@ class Learner:
 
     The tower's and projector's matrices learn by Muon (Jordan et al. 2024; scaled as in arXiv 2502.16982, section 2.2,
     so that AdamW's rates fit), everything else by AdamW: embeddings, convolutions, vectors, and the adapter, whose
-    matrices are factors of one. In `tokens` Muon needs a tenth of AdamW's pictures (docs/results/pocket-2.md).
+    matrices are factors of one. In `tokens` Muon needs 2 to 10 times fewer pictures (docs/results/pocket-2.md).
 
     Args:
         groups: `(parameters by name, peak learning rate)`; only matrices decay.
