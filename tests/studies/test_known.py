@@ -252,6 +252,8 @@ def study_of(path, seeds, command):
     words = command.split()
     options = {name: words[words.index(f"--{name}") + 1] for name in ("model", "device") if f"--{name}" in words}
     study = read_study(path.name.removesuffix(".runs.jsonl"))
+    if "--arms" in words:
+        study = part(study, words[words.index("--arms") + 1].split(","))
     return adjusted(study, seeds=",".join(map(str, seeds)), quick="--quick" in words, **options)
 
 
