@@ -151,17 +151,12 @@ class Learner:
         by_muon: list[dict[str, Any]] = []
         by_adam: list[dict[str, Any]] = []
         for named, peak in groups:
-            muon = [value for name, value in named.items() if _hidden(name, value)]
-            rest = [value for name, value in named.items() if not _hidden(name, value)]
-            if muon:
-                by_muon.append({"params": muon, "lr": peak, "peak": peak})
-            for decay in (0.01, 0.0):
-                chosen = [value for value in rest if (value.ndim > 1) == bool(decay)]
-                if chosen:
-                    by_adam.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": decay})
+            for name, value in named.items():
+                group = {"params": [value], "lr": peak, "peak": peak, "weight_decay": 0.01 if value.ndim > 1 else 0.0}
+                (by_muon if _hidden(name, value) else by_adam).append(group)
         self.optimizers: list[torch.optim.Optimizer] = []
         if by_muon:
-            self.optimizers.append(torch.optim.Muon(by_muon, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+            self.optimizers.append(torch.optim.Muon(by_muon, adjust_lr_fn="match_rms_adamw"))
         if by_adam:
             self.optimizers.append(torch.optim.AdamW(by_adam, betas=(0.9, 0.98), eps=1e-8, fused=True))
         self.device = device
