@@ -12,6 +12,7 @@ from unsay.models import load
 from unsay.models.layers import recording_blocks
 from unsay.records import Role
 from unsay.robustness import ablate
+from unsay.robustness.bench import Bench
 from unsay.scoring.robustness import Subject
 
 SETTINGS = GenerationSettings(max_new_tokens=4)
@@ -202,6 +203,23 @@ def test_both_subjects_lose_a_direction_of_their_own(attack, monkeypatch):
         assert result.number("kl", subject).value >= 0
         assert 0 <= result.number("block", subject).value < 4
         assert result.number("position", subject).value < 0
+
+
+def test_the_judge_sees_the_model_whole_again(attack, monkeypatch):
+    """A judge may read with the same model; its verdicts are kept, so it must not read through the hooks."""
+    hooks = []
+
+    def judge(bench, prompts, responses):
+        vlm = bench.run.original()
+        hooks.append(sum(len(part._forward_hooks) for layer in vlm.layers for part in layer.modules()))
+        return real(bench, prompts, responses)
+
+    real = Bench.judge
+    monkeypatch.setattr(Bench, "judge", judge)
+    monkeypatch.setattr(ablate, "MOST_KL", 100.0)
+    attack(ablate.CHECK, quick=False)
+    assert hooks
+    assert set(hooks) == {0}
 
 
 def test_a_run_without_refuse_examples_has_harmful_prompts_all_the_same(attack, unlearned, monkeypatch):

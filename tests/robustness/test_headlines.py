@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.scoring.test_withstanding import result
 from unsay.robustness import CHECKS, prefill, quantise, relearn, sampling
 from unsay.scoring.robustness import Subject
 from unsay.scoring.withstanding import HEADLINES, withstood
@@ -21,7 +20,7 @@ def test_every_headline_is_of_a_check_of_the_quick_battery():
 
 @pytest.mark.parametrize(("measure", "check"), [("prefilled", prefill.CHECK), ("sampled", sampling.CHECK)])
 def test_a_check_gives_it_for_both_subjects_by_request(attack, measure, check):
-    found = withstood(result(attack(check)))
+    found = withstood([attack(check)])
     assert found.keys() == {(measure, subject) for subject in Subject}
     mine, other = found[measure, Subject.UNLEARNED], found[measure, Subject.REFERENCE]
     assert mine.keys() == other.keys() != set()

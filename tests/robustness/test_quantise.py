@@ -11,10 +11,17 @@ from unsay.robustness import quantise
 from unsay.robustness.weights import changing
 from unsay.scoring.robustness import Subject
 
-int8, int4 = quantise.FORMATS["int8"], quantise.FORMATS["int4"]
 SUITES = ("advbench", "advbench-typographic", "advbench-figstep")
 NAMES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+
+
+def int8(weights):
+    return dict(quantise.FORMATS["int8"](weights))
+
+
+def int4(weights):
+    return dict(quantise.FORMATS["int4"](weights))
 
 
 def weights_of_llama(blocks=2, width=64):
@@ -60,7 +67,7 @@ def test_normal_float_has_sixteen_values_and_a_scale_per_64_weights():
     weight = torch.zeros(1, 128)
     weight[0, :4] = torch.tensor([1.0, -1.0, 0.73, 0.08])
     weight[0, 64:66] = torch.tensor([2.0, 1.46])
-    rounded = quantise.nf4({"w": weight})["w"]
+    rounded = dict(quantise.nf4({"w": weight}))["w"]
     # The two values are those of QLoRA's table (arXiv 2305.14314, appendix E).
     assert rounded[0, :4].tolist() == pytest.approx([1.0, -1.0, 0.7229568, 0.0795803], abs=1e-6)
     assert rounded[0, 64:66].tolist() == pytest.approx([2.0, 2 * 0.7229568], abs=1e-6)
@@ -71,7 +78,7 @@ def test_round_trip_error_of_normal_weights(name, error):
     if name == "nf4":
         pytest.importorskip("bitsandbytes")
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-    assert error[0] < relative(quantise.FORMATS[name]({"w": weight})["w"], weight) < error[1]
+    assert error[0] < relative(dict(quantise.FORMATS[name]({"w": weight}))["w"], weight) < error[1]
 
 
 def test_rounding_undoes_a_small_change_and_leaves_a_large_one():
@@ -126,7 +133,7 @@ EIGHT_BITS = (
 def test_the_tool_of_llama_cpp_gets_the_linears_under_its_names_and_they_are_read_back(tool):
     tool(*EIGHT_BITS)
     weights = weights_of_llama()
-    rounded, direct = quantise.q4_k_m(weights), int8(weights)
+    rounded, direct = dict(quantise.q4_k_m(weights)), int8(weights)
     assert rounded.keys() == weights.keys()
     for name in weights:
         assert torch.equal(rounded[name], direct[name]), name
@@ -135,12 +142,26 @@ def test_the_tool_of_llama_cpp_gets_the_linears_under_its_names_and_they_are_rea
 def test_a_tool_that_fails_is_an_error_in_plain_words(tool):
     tool("print('unknown model architecture', file=sys.stderr)", "sys.exit(1)")
     with pytest.raises(UserError, match=r"llama-quantize failed \(unknown model architecture\)"):
-        quantise.q4_k_m(weights_of_llama())
+        dict(quantise.q4_k_m(weights_of_llama()))
 
 
 def test_linears_of_another_layout_are_named():
     with pytest.raises(UserError, match=r"other names than llama's, as .*\.strange"):
-        quantise.q4_k_m({"model.layers.0.strange": torch.zeros(2, 2)})
+        dict(quantise.q4_k_m({"model.layers.0.strange": torch.zeros(2, 2)}))
+    fused = {name: weight for name, weight in weights_of_llama().items() if "q_proj" not in name}
+    with pytest.raises(UserError, match=r"no linear that llama's layout calls blk\.0\.attn_q$"):
+        dict(quantise.q4_k_m(fused))
+
+
+def test_a_format_that_cannot_hold_the_model_is_noted_and_the_others_are_measured(attack, monkeypatch):
+    def cannot(_weights):
+        raise quantise.UnsupportedError("odd: has no place for these weights")
+
+    monkeypatch.setattr(quantise, "FORMATS", {"odd": cannot, "int8": quantise.FORMATS["int8"]})
+    result = attack(quantise.CHECK, quick=False)
+    assert result.notes == ("not tried: odd: has no place for these weights",)
+    assert {row.setting["weights"] for row in result.outcomes} == {"merged", "int8"}
+    assert {row.name for row in result.numbers} == {"int8"}
 
 
 def test_what_is_missing_is_noted_and_the_others_are_measured(attack, monkeypatch):

@@ -403,6 +403,22 @@ def test_a_run_takes_over_what_it_would_load_itself_and_nothing_else(tmp_path, c
     assert (later._vlm is earlier._vlm, later._judge is earlier._judge) == (model, judge)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"judge": "probe", "judge_settings": {"reader": "original"}},
+        {"judge": "panel", "judge_settings": {"judges": {"rules": {}, "probe": {"reader": "original"}}}},
+    ],
+)
+def test_a_judge_that_reads_with_the_original_stays_with_its_run(tmp_path, asked):
+    """It would read with whatever adapter is on the model now: it knows of its own run's alone."""
+    config = parse_config(json.dumps({"model": "one", "evaluation": asked}), "test")
+    earlier, later = Run.open(tmp_path / "a", config), Run.open(tmp_path / "b", config)
+    earlier._vlm, earlier._judge = object(), object()
+    later.reuse_loaded(earlier)
+    assert (later._vlm is earlier._vlm, later._judge) == (True, None)
+
+
 def test_a_run_that_has_unlearned_is_not_evaluated_over(tiny_folder, unlearned):
     out, scores = unlearned, read_scores(unlearned / "scores.json")
     with pytest.raises(UserError, match="holds a run that has unlearned, whose scores would be lost"):

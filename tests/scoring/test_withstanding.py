@@ -2,8 +2,17 @@
 
 import pytest
 
+from unsay.files import write_json
 from unsay.scoring import JudgeInfo
-from unsay.scoring.robustness import CheckResult, Robustness, Subject, score_number
+from unsay.scoring.robustness import (
+    CheckResult,
+    Robustness,
+    Subject,
+    read_in_short,
+    result_path,
+    score_number,
+    write_robustness,
+)
 from unsay.scoring.withstanding import HEADLINES, withstood
 
 U, R = Subject.UNLEARNED, Subject.REFERENCE
@@ -30,11 +39,23 @@ def test_one_number_of_each_check_is_found_over_its_suites_by_request():
         score_number("words alone", R, {"a": 1.0}, setting=deep, suite="words"),
     )
     quantise = check("quantise", score_number("int8", U, {"a": 1.0}, suite="words"))
-    assert withstood(result(prefill, quantise, check("relearn", failed="out of memory"))) == {
+    assert withstood([prefill, quantise, check("relearn", failed="out of memory")]) == {
         ("prefilled", U): {("words", "a"): 1.0, ("words", "b"): 0.0, ("page", "a"): 0.5},
         ("prefilled", R): {("words", "a"): 1.0, ("words", "b"): 1.0, ("page", "a"): 0.75},
     }
-    assert withstood(result()) == {}
+    assert withstood([]) == {}
+
+
+def test_studies_read_the_short_form_where_a_run_has_both(tmp_path):
+    """A curve of other stops has another area, and `robustness.json` prefers the full form."""
+    prefill, quantise, relearn = (check(name) for name in ("prefill", "quantise", "relearn"))
+    full = [row.model_copy(update={"quick": False}) for row in (quantise, relearn, check("samples"))]
+    write_robustness(tmp_path, result(prefill, *full))
+    write_json(result_path(tmp_path, "quantise", quick=True), quantise.model_dump(mode="json"))
+    older = relearn.model_copy(update={"version": 0})
+    write_json(result_path(tmp_path, "relearn", quick=True), older.model_dump(mode="json"))
+    assert read_in_short(tmp_path) == (prefill, quantise)
+    assert read_in_short(tmp_path / "none") == ()
 
 
 def test_a_numbers_value_is_the_mean_of_its_requests():

@@ -82,6 +82,32 @@ def test_a_finished_study_is_not_attacked_again(attacked, monkeypatch):
     assert run_study(study, out, launcher("sequential"), command="c") == result
 
 
+@pytest.fixture
+def broken(monkeypatch):
+    """Makes the planted check fail, or work again; the version of what failed stays."""
+
+    def put(broken):
+        def failing(_bench):
+            raise MemoryError
+
+        check = Check(**{**vars(CHECK), "run": failing if broken else planted, "version": 2})
+        for place in ("studies.job", "robustness.battery"):
+            monkeypatch.setattr(f"unsay.{place}.CHECKS", {"prefill": check})
+
+    return put
+
+
+def test_an_arm_whose_check_fails_has_failed_and_is_attacked_again(attacked, broken):
+    """The check is the second version, so finished arms are opened again: their scores stay."""
+    out, study, result = attacked
+    broken(True)
+    failed = run_study(study, out, launcher("sequential"), command="c")
+    assert {row.reason.split(":")[0] for arm in failed.arms for row in arm.failed} == {"check prefill"}
+    broken(False)
+    again = run_study(study, out, launcher("sequential"), command="c")
+    assert {arm.name: arm.measures for arm in again.arms} == {arm.name: arm.measures for arm in result.arms}
+
+
 def test_checks_and_their_versions_are_part_of_a_runs_key(tmp_path, monkeypatch):
     monkeypatch.setattr("unsay.studies.job.CHECKS", {"prefill": CHECK})
     plain = Job("t", tmp_path, tmp_path, {})

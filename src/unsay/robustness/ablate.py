@@ -37,6 +37,7 @@ from unsay.robustness.base import Check
 from unsay.robustness.bench import Bench
 from unsay.run.own_answers import request_prompts
 from unsay.scoring.robustness import Number, Setting, Subject
+from unsay.stages import Spent
 from unsay.training.encode import Encoded, MixedBatch, collate
 from unsay.training.forward import answer_hidden
 
@@ -265,7 +266,9 @@ def _run(bench: Bench) -> Iterable[Number]:
             bench.note(f"{subject.value}: no direction leaves harmless prompts as they are (KL ≤ {MOST_KL} nats)")
             continue
         with ablated(vlm, choice.direction) as changed:
-            bench.measure(subject, ABLATED, changed)
+            for prompts in bench.attacks.values():
+                bench.ask(changed, prompts, subject, ABLATED, spent=Spent())  # `measure` counts them
+        bench.measure(subject, ABLATED, vlm)  # out here, because a judge may read with the same model
         numbers += _numbers(bench, subject, choice, len(vlm.layers))
     return numbers
 

@@ -23,7 +23,15 @@ from unsay.run.finished import public_name
 from unsay.run.score import judge_info
 from unsay.run.suites import Suites
 from unsay.scoring import SuiteCoverage
-from unsay.scoring.robustness import CheckResult, Outcome, Robustness, Subject, score_outcome, write_robustness
+from unsay.scoring.robustness import (
+    CheckResult,
+    Outcome,
+    Robustness,
+    Subject,
+    result_path,
+    score_outcome,
+    write_robustness,
+)
 from unsay.stages import Spent, StageRecord
 from unsay.suites import Setting as Sampling
 from unsay.suites import get_suite, suites_key
@@ -184,7 +192,7 @@ class _Battery:
         ]
 
     def _path(self, check: Check, quick: bool) -> Path:
-        return self.run.folder / "robustness" / check.name / ("quick.json" if quick else "full.json")
+        return result_path(self.run.folder, check.name, quick)
 
     def _outcomes(self, measurements: Sequence[Measurement]) -> Iterator[Outcome]:
         """Every measurement with its rates, beside the one that it starts from and beside the reference's."""

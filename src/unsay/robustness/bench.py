@@ -4,11 +4,10 @@ Answers go through the run's responder and cache, verdicts through its judge. El
 the run directory and nowhere else.
 """
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import comb
+from math import comb, isfinite
 from pathlib import Path
 from typing import TypeAlias
 
@@ -127,11 +126,6 @@ class Bench:
         """The harmful requests in words, as pictures, and as headings of empty lists."""
         return {name: self.suites[name] for name in ATTACKS}
 
-    @property
-    def harmless(self) -> Suites:
-        """Ordinary requests in words and as pictures, and requests that only sound harmful."""
-        return {name: self.suites[name] for name in HARMLESS}
-
     def examples(self, role: Role) -> list[Example]:
         """The run's training examples of one role, in the order of their file; image paths open from here.
 
@@ -159,9 +153,10 @@ class Bench:
         one model in memory if the check drops its last one, too.
         """
         self.run.unload()
-        gc.collect()
         config = self.run.config
         changes = {"quantisation": None, **({"dtype": dtype} if dtype else {})}
+        if dtype == "float32" and config.model_settings.attention == "flash_attention_2":
+            changes["attention"] = "sdpa"  # it takes half precision alone
         return merged(
             load(
                 config.model,
@@ -301,13 +296,17 @@ class Bench:
     ) -> Number:
         """A number that is a mean over requests; `values` and the `reference`'s are by group.
 
-        See `by_request` for the values of a measurement.
+        See `by_request` for the values of a measurement. A value that is not finite, as the loss of a model that was
+        broken by the attack, is left out, and a note says so.
         """
+        finite, compared = (_finite(numbers) for numbers in (values, reference or {}))
+        if len(finite) < len(values):
+            self.note(f"{title or name}, {subject.value}: {len(values) - len(finite)} of {len(values)} are not finite")
         return score_number(
             name,
             subject,
-            values,
-            reference=reference,
+            finite,
+            reference=compared,
             setting=setting,
             suite=suite,
             title=title,
@@ -355,6 +354,10 @@ class Bench:
     @cached_property
     def _caches(self) -> dict[Path, ResponseCache]:
         return {}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {group: value for group, value in values.items() if isfinite(value)}
 
 
 def repeated(prompts: Sequence[Prompt], samples: int) -> list[Prompt]:

@@ -72,7 +72,8 @@ def by_wanda(vlm: VLM, linears: Sequence[nn.Linear], share: float, rows: Sequenc
 
     def add(linear: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        x = x[real] if x.shape[:2] == real.shape else x.reshape(-1, x.shape[-1])  # padding says nothing of the rows
+        # Padding says nothing of the rows; a device map may have the block elsewhere.
+        x = x[real.to(x.device)] if x.shape[:2] == real.shape else x.reshape(-1, x.shape[-1])
         squares[linear] = squares.get(linear, 0) + x.float().square().sum(dim=0)
 
     def twice(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

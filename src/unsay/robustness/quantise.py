@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache, partial
 from importlib import import_module
@@ -50,13 +50,18 @@ MERGED: Setting = {"weights": "merged"}
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """Weights [out, in] of the language model's linears by name."""
-Format: TypeAlias = Callable[[Weights], dict[str, Tensor]]
-"""Weights → what is left of them, in any precision and on any device."""
+Format: TypeAlias = Callable[[Weights], Iterable[tuple[str, Tensor]]]
+"""Weights → what is left of each, in any precision and on any device, one after the other: all may not fit."""
 
 
-def by_groups(kind: gguf.GGMLQuantizationType, weights: Weights) -> dict[str, Tensor]:
+class UnsupportedError(UserError):
+    """A format cannot hold this model's weights."""
+
+
+def by_groups(kind: gguf.GGMLQuantizationType, weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """Round trip through one of llama.cpp's plain formats, in the arithmetic of its reference code."""
-    return {name: _by_groups(kind, weight) for name, weight in weights.items()}
+    for name, weight in weights.items():
+        yield name, _by_groups(kind, weight)
 
 
 def _by_groups(kind: gguf.GGMLQuantizationType, weight: Tensor) -> Tensor:
@@ -65,25 +70,23 @@ def _by_groups(kind: gguf.GGMLQuantizationType, weight: Tensor) -> Tensor:
     return torch.from_numpy(dequantize(quantize(rows, kind), kind)[:, :width].copy())
 
 
-def nf4(weights: Weights) -> dict[str, Tensor]:
+def nf4(weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """Round trip through bitsandbytes' NormalFloat."""
     functional = import_module(BITSANDBYTES).functional
-    return {
-        name: functional.dequantize_4bit(
-            *functional.quantize_4bit(weight.detach().contiguous(), blocksize=NF4_GROUP, quant_type="nf4")
-        )
-        for name, weight in weights.items()
-    }
+    for name, weight in weights.items():
+        few = functional.quantize_4bit(weight.detach().contiguous(), blocksize=NF4_GROUP, quant_type="nf4")
+        yield name, functional.dequantize_4bit(*few)
 
 
-def q4_k_m(weights: Weights) -> dict[str, Tensor]:
+def q4_k_m(weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """What llama.cpp's own tool makes of the weights, read back.
 
     It is given a file with the linears under the names of llama's layout and without a vocabulary: enough for it to
     choose the bits of each as it does in a whole model.
 
     Raises:
-        UserError: the linears have other names than llama's, or the tool fails.
+        UnsupportedError: the linears have other names than llama's.
+        UserError: the tool fails.
     """
     names = _names_in_llama(weights)
     with tempfile.TemporaryDirectory() as temporary:
@@ -95,10 +98,9 @@ def q4_k_m(weights: Weights) -> dict[str, Tensor]:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             raise UserError(f"q4_k_m: {LLAMA_QUANTIZE} failed ({last}): take one of a current llama.cpp")
         read = {tensor.name: tensor for tensor in gguf.GGUFReader(rounded).tensors}
-        return {
-            name: torch.from_numpy(dequantize(read[names[name]].data, read[names[name]].tensor_type).copy())
-            for name in weights
-        }
+        for name in weights:
+            tensor = read[names[name]]
+            yield name, torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
 
 
 def _names_in_llama(weights: Weights) -> dict[str, str]:
@@ -107,7 +109,9 @@ def _names_in_llama(weights: Weights) -> dict[str, str]:
     places = {name: re.search(r"layers\.\d+\..*", name) for name in weights}
     names = {name: known.get_name(f"model.{place[0]}") if place else None for name, place in places.items()}
     if odd := [name for name, translated in names.items() if translated is None]:
-        raise UserError(f"q4_k_m: the language model's linears have other names than llama's, as {odd[0]}")
+        raise UnsupportedError(f"q4_k_m: the language model's linears have other names than llama's, as {odd[0]}")
+    if missing := {"blk.0.attn_q", "blk.0.ffn_up"} - set(names.values()):
+        raise UnsupportedError(f"q4_k_m: the language model has no linear that llama's layout calls {min(missing)}")
     return {name: f"{translated}.weight" for name, translated in names.items()}
 
 
@@ -117,7 +121,7 @@ def _blocks(weights: Weights) -> int:
 
 def _write_gguf(path: Path, tensors: Weights) -> None:
     """A GGUF file of llama's architecture, with what the tool wants to know of a model."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", use_temp_file=True)  # a 7B model in float32 may not fit beside itself
     writer.add_block_count(1 + max(int(name.split(".")[1]) for name in tensors))
     writer.add_context_length(2048)
     writer.add_embedding_length(tensors["blk.0.attn_q.weight"].shape[1])
@@ -166,15 +170,20 @@ def _run(bench: Bench) -> Iterable[Number]:
     for subject in (Subject.REFERENCE, Subject.UNLEARNED):
         model = cache(partial(bench.merged, subject))
         bench.measure(subject, MERGED, model, _asked(bench, subject, "merged"))
-        for name, make in formats.items():
-            with ExitStack() as asking:
-                measured = bench.measure(
-                    subject,
-                    {"weights": name},
-                    partial(_rounded, model, make, asking),
-                    _asked(bench, subject, name),
-                    baseline=MERGED,
-                )
+        for name, make in list(formats.items()):
+            try:
+                with ExitStack() as asking:
+                    measured = bench.measure(
+                        subject,
+                        {"weights": name},
+                        partial(_rounded, model, make, asking),
+                        _asked(bench, subject, name),
+                        baseline=MERGED,
+                    )
+            except UnsupportedError as error:
+                del formats[name]
+                bench.note(f"not tried: {error}")
+                continue
             for suite, labels in measured.items():
                 rates[name, suite, subject] = by_request(bench.attacks[suite], labels)
         del model  # one model in memory
@@ -202,7 +211,7 @@ def _rounded(model: Callable[[], VLM], make: Format, asking: ExitStack) -> VLM:
     vlm = model()
     linears = asking.enter_context(changing(vlm))
     with torch.no_grad():
-        for name, weight in make({name: linear.weight for name, linear in linears.items()}).items():
+        for name, weight in make({name: linear.weight for name, linear in linears.items()}):
             linears[name].weight.copy_(weight)
     return vlm
 

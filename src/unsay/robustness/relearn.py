@@ -10,7 +10,6 @@ The field's grid has 6 shares × 3 rates × 2 kinds of tuning × 3 kinds of data
 of them, through the point (10 %, 1e-4, LoRA, the forget set in words), and goes to 128 steps there.
 """
 
-import gc
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -240,7 +239,6 @@ def possible(bench: Bench) -> tuple[str, ...]:
     full = [attack for attack in FULL if attack.full]
     if not all(_known(bench, subject, attack) for subject in Subject for attack in full):
         bench.run.unload()
-        gc.collect()
         if needed_bytes(bench) > free_bytes(bench.run.device):
             return ()
     return (FULL_TUNING,)

@@ -3,6 +3,7 @@
 One process at a time works in a run directory, and it never shows results of settings that it no longer has.
 """
 
+import gc
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from unsay.config import RunConfig, parse_config, read_run_config, write_config
 from unsay.errors import UserError
 from unsay.files import file_key, read_json, read_text, write_json
-from unsay.judges import Judge, build_judge
+from unsay.judges import Judge, build_judge, reads_original
 from unsay.judges.base import Original
 from unsay.models import VLM, detach, load, load_adapter, model_key, resolved
 from unsay.models.loading import load_skeleton
@@ -313,15 +314,22 @@ class Run:
     def unload(self) -> None:
         """Free the memory of the loaded model."""
         self._vlm = None
+        gc.collect()  # a model that stands in a cycle of references would keep its memory
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def reuse_loaded(self, earlier: "Run") -> None:
-        """Take over the model and the judge of an earlier run of this process, where this run would load the same."""
+        """Take over the model and the judge of an earlier run of this process, where this run would load the same.
+
+        A judge that reads with the original model is built anew: it switches the adapter of its own run off, not this
+        one's.
+        """
         mine, theirs = self.config, earlier.config
         if all(getattr(mine, name) == getattr(theirs, name) for name in ("model", "device", "model_settings")):
             self._vlm = earlier._vlm
-        if all(getattr(mine.evaluation, n) == getattr(theirs.evaluation, n) for n in ("judge", "judge_settings")):
+        judge, settings = mine.evaluation.judge, mine.evaluation.judge_settings
+        same = (judge, settings) == (theirs.evaluation.judge, theirs.evaluation.judge_settings)
+        if same and not reads_original(judge, settings):
             self._judge = earlier._judge
 
     @property

@@ -15,7 +15,7 @@ from unsay.records import Condition, Kind, Label, Modality, Phase, Prompt, Recor
 from unsay.reports.charts import read_metrics
 from unsay.run.evaluate import Value
 from unsay.scoring import Scores, SuiteRow, UtilityRow, read_scores
-from unsay.scoring.robustness import read_robustness
+from unsay.scoring.robustness import read_in_short
 from unsay.scoring.subsets import by_id
 from unsay.scoring.withstanding import Withstood, withstood
 
@@ -196,7 +196,7 @@ def read_run(folder: Path) -> FinishedRun:
         },
         steps=_steps(folder / "train" / "metrics.jsonl"),
         stopped=str(read_json(result).get("stopped")) if result.exists() else None,
-        withstood={} if (attacked := read_robustness(folder)) is None else withstood(attacked),
+        withstood=withstood(read_in_short(folder)),
     )
     run.check()
     return run

@@ -7,7 +7,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, model_validator
 
-from unsay.files import read_versioned, write_json
+from unsay.files import read_json, read_versioned, write_json
 from unsay.records import Label, Phase, Prompt, Verdict
 from unsay.scoring.rates import compare_suite, corrected, score_suite
 from unsay.scoring.schema import AcceleratorPeak, Change, JudgeInfo, Row, SuiteCoverage, SuiteRow
@@ -237,6 +237,11 @@ def score_number(
     )
 
 
+def result_path(folder: Path, check: str, quick: bool) -> Path:
+    """The file of one check's result in a run directory, in short or in full."""
+    return folder / "robustness" / check / ("quick.json" if quick else "full.json")
+
+
 def write_robustness(folder: Path, result: Robustness) -> None:
     """Write `robustness.json` into a run directory, atomically."""
     write_json(folder / FILE, result.model_dump(mode="json"))
@@ -253,3 +258,23 @@ def read_robustness(folder: Path) -> Robustness | None:
         return None
     again = "run `unsay robustness` again; finished checks are not repeated"
     return read_versioned(path, Robustness, SCHEMA_VERSION, again)
+
+
+def read_in_short(folder: Path) -> tuple[CheckResult, ...]:
+    """The results of a run directory's checks in their short form; none of a check that was only run in full.
+
+    `robustness.json` prefers the full form, whose curves and answers are more than the short one's.
+
+    Raises:
+        UserError: as `read_robustness`.
+    """
+    result = read_robustness(folder)
+    found = []
+    for check in result.checks if result is not None else ():
+        path = result_path(folder, check.check, quick=True)
+        if check.quick:
+            found.append(check)
+        elif path.exists():
+            short = CheckResult.model_validate(read_json(path))
+            found += [short] * (short.version == check.version)
+    return tuple(found)

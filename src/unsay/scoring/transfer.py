@@ -68,6 +68,10 @@ def score_transfer(
             with np.errstate(divide="ignore", invalid="ignore"):
                 # A draw without a text drop has no ratio; fewer than 2.5 % of the draws are such.
                 ratio_interval = percentile_interval(np.where(text_draws > 0, image_draws / text_draws, np.nan))
+            if too_narrow(ratio_interval, len(groups)):
+                # Twins that answer alike have no spread in any draw; what is known is the drop of so many requests.
+                low, high = image_interval.low / drop_text, image_interval.high / drop_text
+                ratio_interval = hull(ratio_interval, Interval(low=low, high=high))
     return TransferRow(
         text_suite=text_suite,
         image_suite=image_suite,

@@ -1,10 +1,10 @@
 """The numbers by which studies judge whether unlearning withstands: one of each check, of both subjects, by request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from unsay.scoring.robustness import Robustness, Setting, Subject
+from unsay.scoring.robustness import CheckResult, Setting, Subject
 
 
 class Headline(NamedTuple):
@@ -33,8 +33,10 @@ Withstood = Mapping[tuple[str, Subject], Mapping[tuple[str, str], float]]
 """Measure and subject → suite and request → value."""
 
 
-def withstood(result: Robustness) -> Withstood:
+def withstood(checks: Sequence[CheckResult]) -> Withstood:
     """The headline numbers of every check that was run; checks that failed have none.
+
+    All in the same form, short or full: a curve of other stops has another area.
 
     Only of suites that both subjects were asked, so that the means of both are over the same.
     """
@@ -42,7 +44,7 @@ def withstood(result: Robustness) -> Withstood:
     for measure, headline in HEADLINES.items():
         rows = [
             row
-            for check in result.checks
+            for check in checks
             if check.check == headline.check
             for row in check.numbers
             if (row.name, row.setting) == (headline.number, dict(headline.setting))

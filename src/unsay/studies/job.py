@@ -22,7 +22,7 @@ from unsay.records import Record, Role
 from unsay.robustness import CHECKS
 from unsay.robustness.battery import VERSION as BATTERY
 from unsay.robustness.battery import run_battery
-from unsay.run.directory import Adapter, Run, earlier_precision
+from unsay.run.directory import ROBUSTNESS, Adapter, Run, earlier_precision
 from unsay.run.environment import environment, hardware
 from unsay.run.examples import examples_key
 from unsay.run.experiment import evaluate_original, unlearn_run
@@ -97,8 +97,8 @@ class Worker:
             else:
                 unlearn_run(run)
                 if job.robustness:
-                    checks = [CHECKS[name] for name in job.robustness]
-                    run_battery(run, Adapter.open(run.adapter_folder), checks, quick=True)
+                    run.stages.before_work = None  # the checks add to the run's results, and remove none
+                    _withstand(run, job.robustness)
             status = JobStatus(state="finished", key=key)
         except Exception as error:  # a failed arm must not end the study
             self._last = None  # the model may be in any state
@@ -114,6 +114,13 @@ class Worker:
             run.reuse_loaded(self._last)
         self._last = run
         return run
+
+
+def _withstand(run: Run, names: Iterable[str]) -> None:
+    """Put a trained run through these checks, in short; if one fails, the arm has, and is tried again."""
+    result = run_battery(run, Adapter.open(run.adapter_folder), [CHECKS[name] for name in names], quick=True)
+    if failed := next((check for check in result.checks if check.check in names and check.failed), None):
+        raise UserError(f"check {failed.check}: {failed.failed}")
 
 
 def _reason(error: Exception) -> str:
@@ -171,7 +178,7 @@ def finished(job: Job, key: str) -> bool:
         and status is not None
         and status.state == "finished"
         and status.key == key
-        and all((job.folder / name).exists() for name in RESULT_FILES)
+        and all((job.folder / name).exists() for name in (*RESULT_FILES, *[ROBUSTNESS] * bool(job.robustness)))
         and _readable(job.folder)
     )
 
