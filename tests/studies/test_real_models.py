@@ -157,6 +157,7 @@ def test_the_model_of_a_base_counts_where_none_is_named(tmp_path):
     path = str(tmp_path / "mine.yaml")
     assert adjusted(read_study("samples"), base=path).models == ("org/mine",)
     assert adjusted(read_study("samples"), base=path, model="org/named").models == ("org/named",)
+    assert adjusted(read_study("paper"), base=path).models == ("org/mine",)  # its own was fitted to the demo
     assert rebased(study(), path).models == ("pocket", "org/other")
     assert configs(plan_study(rebased(study(), path)))["pocket", "a"].train.steps == 7
 

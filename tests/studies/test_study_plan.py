@@ -228,6 +228,8 @@ def test_any_text_is_a_study_or_one_line(text):
         ({"settings": {"device": "gpu"}}, "arm 'a': device: 'gpu' cannot be used here: "),
         ({"arms": {"a": {}, "b": {"settings": {"device": "cuda:x"}}}}, "arm 'b': device: 'cuda:x' cannot be used here"),
         ({"arms": {"a": {"settings": {"method_settings": 3}}}}, "arm 'a': method_settings"),
+        ({"arms": {"a": {"settings": {"train": None}}}}, "arm 'a': train: "),
+        ({"settings": {"train": 5}}, "arm 'a': train: "),
         (
             {"settings": {"evaluation": {"responder": {"url": "http://localhost:1/v1", "model": "m"}}}},
             "arm 'a': evaluation.responder: a server cannot answer for an arm",
@@ -238,6 +240,13 @@ def test_bad_arms_are_named_before_anything_is_run(more, said):
     with pytest.raises(UserError) as found:
         plan_study(study(**more))
     assert said in str(found.value)
+
+
+def test_the_model_is_the_bases_where_the_study_names_none():
+    assert study().models == ("pocket",)
+    assert study(base={"model": "org/mine"}).models == ("org/mine",)
+    assert study(base="demo").models == (preset("demo").model,) == ("pocket-1",)
+    assert study(base="demo", models=["pocket"]).models == ("pocket",)
 
 
 def test_an_arm_that_quick_names_must_be_there():

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from unsay.config import EvaluationConfig, RunConfig
 from unsay.errors import UserError
 from unsay.files import parse_yaml, problems, read_text
+from unsay.presets import preset
 from unsay.scoring.withstanding import HEADLINES
 
 Rule = Literal["steps", "tokens", "seconds"]
@@ -125,6 +126,10 @@ class Published(Section):
     source: str = Field(min_length=1, description="paper, and the place in it")
 
 
+def _model_of(base: str | dict[str, Any]) -> str:
+    return str(base.get("model", RunConfig().model)) if isinstance(base, dict) else preset(base).model
+
+
 class StudySettings(Section):
     """The content of a study file."""
 
@@ -132,7 +137,11 @@ class StudySettings(Section):
     about: str = Field("", description="a sentence or two for the report")
     base: str | dict[str, Any] = Field(DEMO, description="a preset's name, or settings of a run")
     settings: dict[str, Any] = Field(default_factory=dict, description="over the base, for every arm")
-    models: tuple[str, ...] = Field((POCKET,), min_length=1, description="every arm is run on each of them")
+    models: tuple[str, ...] = Field(
+        default_factory=lambda values: (_model_of(values.get("base", DEMO)),),
+        min_length=1,
+        description="every arm is run on each of them; without it, on the base's model",
+    )
     model_settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="of each model: over the base and `settings`, under those of an arm"
     )

@@ -70,9 +70,9 @@ class Plan:
     def config(self, variant: Variant, seed: int, limit: float | None = None) -> RunConfig:
         """Settings of one run; `limit` is its budget of tokens or seconds, None for steps."""
         values = {**variant.values, "seed": seed}
-        train = dict(values.get("train", {}))
         where = f"study, arm '{variant.arm}'"
         steps = self.study.budget.steps or _config(values, where).train.steps
+        train = dict(values.get("train") or {})
         train["steps"] = steps if variant.rule == "steps" else CEILING * steps
         if variant.rule == "tokens" and limit is not None:
             train["max_tokens"] = int(limit)
@@ -186,7 +186,8 @@ def _check_budget(study: StudySettings, base: Mapping[str, Any]) -> None:
         if budget.at_steps > steps:
             place = "budget.steps" if budget.steps is not None else "train.steps"
             raise UserError(f"study: budget.at_steps: {budget.at_steps} is more than {place}, {steps}")
-    train = base.get("train") or {}
+    train = base.get("train")
+    train = train if isinstance(train, Mapping) else {}  # what is no section is refused with the arms
     for key, rule in (("max_tokens", "tokens"), ("max_seconds", "seconds")):
         if train.get(key) is not None:
             raise UserError(f"study: train.{key}: set budget.{rule} of the study instead")
@@ -322,13 +323,13 @@ def rebased(study: StudySettings, base: str) -> StudySettings:
     """The study on another base: a preset's name, or a file with settings of a run that trains with the same method.
 
     Parts that were fitted to the old base (`fitted`) are left out, or take the new base's weights. The model is the new
-    base's, unless the study names its own.
+    base's, unless the study names its own and does not say that it was fitted.
     """
     named = base in preset_names() and not Path(base).exists()
     if not named and not Path(base).exists() and Path(base).suffix not in (".yaml", ".yml"):
         raise UserError(f"--base: unknown '{base}'; known are {', '.join(preset_names())}, or give a YAML file")
     config = preset(base) if named else read_config(Path(base))
-    values = study.model_dump(mode="json")
+    values = study.model_dump(mode="json", exclude={"models"} - study.model_fields_set)
     for path in study.fitted.left_out:
         if (place := find_path(values, path)) is not None:  # else it went with the part that contained it
             section, key = place
@@ -339,8 +340,6 @@ def rebased(study: StudySettings, base: str) -> StudySettings:
     # The seed of the training follows the run's, so neither is part of a base.
     settings = config.model_dump(mode="json", exclude={"seed": True, "train": {"seed"}})
     values |= {"base": base if named else settings, "fitted": {}}
-    if "model" in config.model_fields_set and "models" not in study.model_fields_set:
-        values["models"] = [config.model]
     try:
         result = StudySettings.model_validate(values)
     except ValidationError as error:
