@@ -176,7 +176,8 @@ def markdown(result: dict[str, Any]) -> str:
         "- Harmful requests: BeaverTails-Evaluation, RedTeam-2K, Do-Not-Answer and half of XSTest's unsafe prompts. "
         "Short alarming: OKTest, with half of XSTest's safe prompts in the separation; long alarming: FalseReject. "
         f"Drawn: as page, sign or note; asked were {', '.join(f'`{name}`' for name in result['suites'])}.\n"
-        "- Made with `unsay evaluate --adapter runs/demo-SEED/adapter --suites reporting`, then `python -m "
+        "- Made with `unsay init --preset demo demo.yaml`, `unsay evaluate --config demo.yaml --adapter "
+        f"runs/demo-SEED/adapter --suites reporting --limit {result['limit']}`, then `python -m "
         "tools.reporting_table`.\n"
     )
 
