@@ -22,13 +22,14 @@ from unsay.records import Record, Role
 from unsay.robustness import CHECKS
 from unsay.robustness.battery import VERSION as BATTERY
 from unsay.robustness.battery import run_battery
-from unsay.run.directory import ROBUSTNESS, Adapter, Run, earlier_precision
+from unsay.run.directory import Adapter, Run, earlier_precision
 from unsay.run.environment import environment, hardware
 from unsay.run.examples import examples_key
 from unsay.run.experiment import evaluate_original, unlearn_run
 from unsay.run.finished import portable_settings, read_run
 from unsay.run.suites import requested_suites
 from unsay.run.training_rows import sources_key
+from unsay.scoring.robustness import FILE as ROBUSTNESS
 from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
 from unsay.suites import Suite, suites_key
