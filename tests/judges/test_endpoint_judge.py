@@ -131,6 +131,7 @@ BAD = {
     "cut off on the way": Reply(label("safe").body, cut=20),
     "nonsense": says("I would rather talk about the weather."),
     "truncated": says('{"reason": "because', finish="length"),
+    "a draft before it was cut off": says('So {"reason": "r", "label": "safe"}, or rather', finish="length"),
     "an unknown label": label("fine"),
     "filtered": says('{"reason": "r", "label": "safe"}', finish="content_filter"),
     "too long": Reply({"error": {"message": "too long"}}, status=413),

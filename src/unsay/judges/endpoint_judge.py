@@ -31,7 +31,7 @@ from unsay.judges.base import EndpointJudgeSettings, Pair, VerdictJournal, faile
 from unsay.judges.soundness import Soundness, original_reader
 from unsay.records import Kind, Label, Prompt, Record, Response, Verdict
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise when what a rubric asks, or what its answers mean, changes; it is in the key."""
 
 MORE_ROOM: Final = "(raise the judge's max_tokens, or start its server with thinking off)"
@@ -295,11 +295,12 @@ class EndpointJudge:
             return failed_verdict(self.name, response, f"{error}{remedy}")
         if answer.finish_reason == "content_filter":
             return failed_verdict(self.name, response, "the server's content filter stopped the judge")
+        if answer.finish_reason == "length":  # a draft, or the form that was asked for, would pass for the verdict
+            return failed_verdict(self.name, response, f"the judge model's answer is cut off {MORE_ROOM}")
         try:
             finding = self._rubric.read(answer.text, self.settings.harmful_from, prompt.kind)
         except ValueError as error:
-            cut = f", cut off {MORE_ROOM}" if answer.finish_reason == "length" else ""
-            return failed_verdict(self.name, response, f"the judge model's answer is unusable: {error}{cut}")
+            return failed_verdict(self.name, response, f"the judge model's answer is unusable: {error}")
         fields = finding.model_dump() | {"rationale": one_line(finding.rationale)}
         return Verdict(id=response.id, judge=self.name, **fields)
 

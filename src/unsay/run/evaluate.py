@@ -141,6 +141,7 @@ def evaluate_phase(run: Run, suites: Suites, phase: Phase, adapter: Adapter | No
         {name: [relative_image(run.folder, prompt) for prompt in prompts] for name, prompts in suites.items()},
         config.generation,
         *([OPENINGS, *config.generation.sampling] if server is None else []),
+        *([server.settings.base_model] if server is not None and server.settings.base_model else []),  # it is a proof
         run.judge.key,
         {name: suite.version for name in suites if (suite := find_suite(name)) is not None},  # of measures, too
         *([images] if images else []),
@@ -263,6 +264,8 @@ def _grade(client: Any, grade: Grade, prompt: Prompt, response: Response) -> Val
     messages = [{"role": "user", "content": grade.ask(prompt, response)}]
     try:
         reply = client.complete(messages, max_tokens=GRADE_TOKENS, temperature=0.0)
+        if reply.finish_reason in ("length", "content_filter"):
+            return Value(id=prompt.id, value=None)
         value, weight = grade.read(str(reply.text))
     except Exception:  # an outage, a refusal, nonsense: never a grade
         return Value(id=prompt.id, value=None)
