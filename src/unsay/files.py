@@ -51,9 +51,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; on success rename it into place, otherwise leave nothing.
 
     Raises:
-        UserError: the folder exists and is not empty, the disk is full, or it cannot be written.
+        UserError: the folder exists and is not empty, or is the current one; the disk is full, or it cannot be written.
     """
     folder = Path(folder)
+    if folder.resolve() == Path.cwd():
+        raise UserError(f"{folder}: is the current folder, which cannot be replaced; name a new one")
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; choose another name or remove it first")
     temporary = folder.with_name(f".{folder.name[:60]}.{secrets.token_hex(4)}.tmp")

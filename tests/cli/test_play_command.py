@@ -34,6 +34,8 @@ def run(tiny_folder: Path, tmp_path: Path) -> Path:
         (["--before", "http://127.0.0.1:9/v1"], "belong together"),
         (["--before", "http://127.0.0.1:9/v1", "--after", "http://127.0.0.1:9/v1"], "no connection"),
         (["nowhere"], "config.yaml is missing"),
+        (["nowhere", "--model", "pocket"], "--model: goes with --adapter alone"),
+        (["--before", "http://x:1/v1", "--after", "http://x:1/v1", "--device", "cpu"], "--device: the servers"),
         (["--adapter", "nowhere"], "no PEFT adapter there"),
     ],
 )

@@ -21,7 +21,7 @@ from unsay.files import read_json, read_rows, write_rows
 from unsay.models.lora import adapter_key
 from unsay.processes import Processes
 from unsay.records import Phase, Response, Role
-from unsay.run.directory import Run
+from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import evaluate_phase
 from unsay.run.examples import prepare_examples
 from unsay.run.experiment import unlearn_run
@@ -169,6 +169,24 @@ def test_other_settings_train_again_but_keep_the_first_answers(tiny_folder, exam
     assert reused["evaluate-before"]
     assert not reused["unlearn"]
     assert not reused["evaluate-after"]
+
+
+def test_a_killed_run_on_other_rows_has_no_adapter_until_it_has_trained(tiny_folder, examples, unlearned, monkeypatch):
+    """The settings are the same; the file of examples that they name is not."""
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unsay.run.train._train", killed)
+    before = examples.read_bytes()
+    write_rows(examples, tiny.examples(15))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            api.unlearn(config(tiny_folder, examples), unlearned)
+    finally:
+        examples.write_bytes(before)  # other tests read it, too
+    with pytest.raises(UserError, match="belongs to earlier settings"):
+        Adapter.of_run(unlearned)
 
 
 def test_another_method_trains_again(tiny_folder, examples, unlearned):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from unsay.playground.session import PlaySettings, of_run
 from unsay.records import Kind, Modality, Phase
 from unsay.run.directory import begin_work
 from unsay.run.export import export
-from unsay.run.model_card import Form, _recipe, model_card
+from unsay.run.model_card import Form, _data, _recipe, model_card
 from unsay.scoring import read_scores, write_scores
 from unsay.scoring.schema import (
     Accuracy,
@@ -315,12 +316,17 @@ def test_an_adapter_of_earlier_settings_is_not_passed_off_as_the_runs(run, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_an_atomic_folder_is_whole_or_absent(tmp_path):
+def test_an_atomic_folder_is_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
         (folder / "x").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "a").mkdir()  # empty is as good as absent
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(UserError, match="is the current folder"), atomic_folder(Path()):
+        pass
+    monkeypatch.chdir(tmp_path)
+    # Empty is as good as absent.
     with atomic_folder(tmp_path / "a") as folder:
         (folder / "x").write_text("whole")
     assert (tmp_path / "a" / "x").read_text() == "whole"
@@ -409,6 +415,22 @@ def test_the_card_names_the_data_that_the_method_learned_from(method, settings, 
     data = _recipe(RunConfig(method=method, method_settings=settings))
     assert all(words in data for words in says), data
     assert not any(words in data for words in not_so), data
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "not_so"),
+    [
+        ({"recipe": {"sources": ["advbench"]}}, ["AdvBench's train half, answered"], ["PyRIT", "garak"]),
+        ({"recipe": {"sources": ["pyrit_seeds", "pyrit_objectives"]}}, ["from PyRIT, answered"], ["AdvBench"]),
+        ({"forget": ["pku_saferlhf_pairs"]}, ["Besides: Ordinary prompts"], ["AdvBench", "PyRIT"]),
+        ({"retain": ["truthfulqa"]}, ["AdvBench's train half and PyRIT and garak"], ["Magpie"]),
+        ({"forget": ["pku_saferlhf_pairs"], "retain": ["truthfulqa"]}, ["To forget:"], ["Besides"]),
+    ],
+)
+def test_the_card_names_no_data_that_was_not_used(data, says, not_so):
+    text = _data(RunConfig(data=data))
+    assert all(words in text for words in says), text
+    assert not any(words in text for words in not_so), text
 
 
 def test_the_card_has_a_row_for_every_part_of_a_suite(run, tmp_path):

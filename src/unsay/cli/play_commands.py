@@ -58,6 +58,10 @@ def play(
         raise UserError("--before and --after belong together: name both servers")
     if sum(given is not None for given in (run_dir, adapter, servers)) != 1:
         raise UserError("name one thing to play with: a run directory, --adapter DIR, or --before URL and --after URL")
+    if model is not None and adapter is None:
+        raise UserError("--model: goes with --adapter alone; a run and a server name their own")
+    if device is not None and servers is not None:
+        raise UserError("--device: the servers have their own")
 
     from unsay.playground.access import is_local
     from unsay.playground.serve import serve

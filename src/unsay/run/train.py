@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from unsay.config import RunConfig
@@ -14,8 +15,9 @@ from unsay.methods import build_method
 from unsay.models.lora import ADAPTER_WEIGHTS
 from unsay.records import Role
 from unsay.run.cautions import training_note
-from unsay.run.directory import Adapter, Run
+from unsay.run.directory import TRAINED, Adapter, Run
 from unsay.run.examples import TrainingExamples, visual_share
+from unsay.run.finished import TRAINING_STAGE
 from unsay.run.tracker import StepTracker, check_tracker
 from unsay.stages import Spent
 from unsay.training import TrainingPlan, TrainResult, TrainSettings, plan_training, train
@@ -84,7 +86,6 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
 
     NaN or collapse before the first checkpoint, too little memory, or a lost process is a `UserError`.
     """
-    outputs = [run.adapter_folder / ADAPTER_WEIGHTS, run.folder / "train" / "metrics.jsonl"]
     result_path = run.folder / "train" / "result.json"
 
     def work(spent: Spent) -> TrainedAdapter:
@@ -109,11 +110,25 @@ def train_adapter(run: Run, plan: TrainingPlan) -> TrainedAdapter:
 
     title = "Unlearn, on pictures too" if plan.pictured else "Unlearn, on text alone"
     adapter = run.stages.run(
-        "unlearn", title, [run.model_key, plan.key], outputs, work, load=load, total=plan.settings.steps
+        TRAINING_STAGE, title, _inputs(run, plan), _outputs(run), work, load=load, total=plan.settings.steps
     )
     if run.stages.records[-1][1]:
         run.processes.broadcast(None)  # reused: there is nothing to take part in
     return adapter
+
+
+def forget_other_training(run: Run, plan: TrainingPlan) -> None:
+    """Remove the record of a training with another plan: its adapter would pass for this run's after a kill."""
+    if run.stages.finished(TRAINING_STAGE, _inputs(run, plan), _outputs(run), load=lambda: None) is None:
+        (run.folder / TRAINED).unlink(missing_ok=True)
+
+
+def _inputs(run: Run, plan: TrainingPlan) -> list[str]:
+    return [run.model_key, plan.key]
+
+
+def _outputs(run: Run) -> list[Path]:
+    return [run.adapter_folder / ADAPTER_WEIGHTS, run.folder / "train" / "metrics.jsonl"]
 
 
 def join_training(run: Run) -> None:
