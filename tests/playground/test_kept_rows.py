@@ -38,6 +38,23 @@ def test_kept_requests_are_read_back_as_a_suite(tmp_path: Path) -> None:
     assert pixel_key(Image.open(pictured.image)) == pixel_key(Image.new("RGB", (8, 8), "blue"))
 
 
+def test_a_last_line_without_its_end_is_not_torn(tmp_path: Path) -> None:
+    kept = KeptRows(tmp_path / "mine.jsonl")
+    for number in range(3):
+        with as_prompt(Request(text=f"[request {number}]")) as prompt:
+            assert kept.add(prompt) == number + 1
+        kept.path.write_text(kept.path.read_text().rstrip("\n"))  # as some editors leave it
+    assert len(read_suite_file(kept.path)["mine-benign"]) == 3
+
+
+def test_a_picture_without_words_is_no_row_and_leaves_nothing(tmp_path: Path) -> None:
+    kept = KeptRows(tmp_path / "mine.jsonl")
+    asked = Request(text="", picture=data_url(Image.new("RGB", (8, 8), "blue")))
+    with pytest.raises(UserError, match="needs words beside it"), as_prompt(asked) as prompt:
+        kept.add(prompt)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_file_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("milk\n")

@@ -148,6 +148,29 @@ def test_a_strength_scales_every_layer_and_goes_back(tiny_vlm: VLM) -> None:
     assert [dict(layer.scaling) for layer in layers] == full
 
 
+def test_weights_that_lora_alone_does_not_hold_are_on_or_off(tiny_vlm: VLM) -> None:
+    """DoRA's magnitudes act at scale 0, too: that is not the original."""
+    from peft import LoraConfig, get_peft_model
+
+    prompt = asked("Say hello.")
+    original = evaluated(tiny_vlm, prompt)
+    names = [
+        name
+        for name, _ in tiny_vlm.base.named_modules()
+        if name.endswith(("o_proj", "down_proj")) and "vis" not in name
+    ]
+    model = get_peft_model(tiny_vlm.model, LoraConfig(target_modules=names, use_dora=True))
+    for name, weight in model.named_parameters():
+        if "magnitude" in name:
+            weight.data.mul_(-3.0)
+    adapted = VLM("tiny", model.eval(), tiny_vlm.processor, tiny_vlm.key, adapter_key="dora")
+    unlearned = evaluated(adapted, prompt)
+    speaker = LocalSpeaker(adapted, SETTINGS)
+    assert not speaker.gradual
+    assert last(speaker, Phase.BEFORE, prompt) == original != unlearned
+    assert last(speaker, Phase.AFTER, prompt) == unlearned
+
+
 def test_an_adapter_of_another_kind_is_on_or_off(tiny_vlm: VLM) -> None:
     from peft import IA3Config, get_peft_model
 

@@ -29,7 +29,8 @@ class AdapterScale:
         self._layers = [module for module in tuned if isinstance(module, LoraLayer)]
         self._full = [dict(layer.scaling) for layer in self._layers]
         replaced = any(isinstance(module, AuxiliaryTrainingWrapper) for module in vlm.model.modules())
-        self.gradual = len(self._layers) == len(tuned) and not replaced
+        variants = any(layer.lora_variant for layer in self._layers)  # such as DoRA: its magnitudes act at scale 0, too
+        self.gradual = len(self._layers) == len(tuned) and not replaced and not variants
         self.now = 1.0
 
     def set(self, strength: float) -> VLM:
@@ -66,7 +67,8 @@ def write_scaled(adapter: Path, strength: float, folder: Path) -> None:
     if not 0 < strength < float("inf"):
         raise UserError(f"--strength {strength:g}: give a number above 0; 0 is the original model")
     settings = read_json(adapter / ADAPTER_CONFIG)
-    if settings.get("peft_type") != "LORA" or settings.get("modules_to_save") or settings.get("bias") != "none":
+    more = settings.get("modules_to_save") or settings.get("use_dora") or settings.get("bias") != "none"
+    if settings.get("peft_type") != "LORA" or more:
         raise UserError(f"{adapter}: is more than LoRA, so a strength cannot be chosen: leave out --strength")
     settings["lora_alpha"] *= strength
     settings["alpha_pattern"] = {

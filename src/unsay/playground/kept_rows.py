@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from threading import Lock
 
+from unsay.errors import UserError
 from unsay.files import append_text, atomic_path
 from unsay.records import Condition, Prompt
 from unsay.run.suites import Question, read_user_rows
@@ -22,14 +23,13 @@ class KeptRows:
         """Add a request, unless it is there already; returns the number of rows.
 
         Raises:
-            UserError: the file cannot be written, or is no suite file.
+            UserError: no words, or the file cannot be written, or is no suite file.
         """
         with self._lock:
             known = self._ids()
             if prompt.id not in known:
-                append_text(
-                    self.path, self._row(prompt).model_dump_json(exclude_none=True, exclude_defaults=True) + "\n"
-                )
+                row = self._row(prompt).model_dump_json(exclude_none=True, exclude_defaults=True)
+                append_text(self.path, f"\n{row}\n")  # an editor may have left the last line without its end
                 known.add(prompt.id)
             return len(known)
 
@@ -39,6 +39,8 @@ class KeptRows:
         return {row.id for _, row in read_user_rows(self.path, Question, "questions")}
 
     def _row(self, prompt: Prompt) -> Question:
+        if not prompt.prompt:
+            raise UserError("a picture alone cannot be kept: a row of a suite file needs words beside it")
         image = None
         if prompt.image is not None:
             folder = self.path.with_name(f"{self.path.stem}-images")

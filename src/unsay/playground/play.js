@@ -75,13 +75,21 @@
     clearTimeout(drawnSoon);
     if (!drawing()) return;
     drawnSoon = setTimeout(function () {
-      var text = $("words").value;
-      if (!text.trim()) { preview(null); return; }
-      post("/draw", { text: text }).then(function (reply) { return reply.json(); }).then(function (made) {
+      var text = words();
+      if (!text) { preview(null); return; }
+      draw(text, function (made) {
+        if (!drawing() || text !== words()) return;  // a later one is on its way
         problem(made.error);
-        if (drawing()) preview(made.picture || null);
-      }).catch(function () { problem("The playground does not answer."); });
+        preview(made.picture || null);
+      });
     }, 150);
+  }
+
+  function words() { return $("words").value.trim(); }
+
+  function draw(text, then) {
+    post("/draw", { text: text }).then(function (reply) { return reply.json(); }).then(then)
+      .catch(function () { problem("The playground does not answer."); });
   }
 
   $("draw").addEventListener("click", function () { problem(""); setDrawing(!drawing()); });
@@ -107,13 +115,22 @@
 
   function submit() {
     if (running.length) { stop(); return; }
-    var text = $("words").value.trim();
+    var text = words();
     if (!text && !picture) { problem("Type a request, or drop a picture."); $("words").focus(); return; }
-    var kind = document.querySelector("input[name=kind]:checked").value;
-    begin({
-      asked: { text: text, picture: picture, drawn: drawing(), kind: kind },
-      words: text, shown: drawing() ? $("preview").firstElementChild.src : picture, typed: true, harmful: kind === "attack",
-      role: drawing() ? "Asked in the picture" : picture ? "Asked beside the picture" : "Asked"
+    var kind = document.querySelector("input[name=kind]:checked").value, drawn = drawing();
+    function ask(shown) {
+      if (running.length) return;  // asked twice while it was being drawn
+      begin({
+        asked: { text: text, picture: picture, drawn: drawn, kind: kind },
+        words: text, shown: shown, typed: true, harmful: kind === "attack",
+        role: drawn ? "Asked in the picture" : picture ? "Asked beside the picture" : "Asked"
+      });
+    }
+    if (!drawn) { ask(picture); return; }
+    // What the card shows is what both models see, whatever the preview has got to.
+    draw(text, function (made) {
+      problem(made.error);
+      if (!made.error) ask(made.picture);
     });
   }
 

@@ -97,8 +97,6 @@ class LocalSpeaker:
 
     def _by_library(self, vlm: VLM, row: EncodedPrompt, strength: float) -> Iterator[int]:
         """Tokens of transformers' `generate`, which hands them out but does not stop between two: it gets a thread."""
-        if vlm.tokenizer.pad_token is None:
-            vlm.tokenizer.pad_token = vlm.tokenizer.eos_token
         tokens: Queue[int | BaseException | None] = Queue()
         relay = _Relay(tokens, self._turn, lambda: self._scale.set(strength))
 
