@@ -9,6 +9,7 @@ import pytest
 from helpers.misbehaving import Reply, says, serving
 from unsay.endpoint import ChatClient, EndpointError, EndpointSettings, Fault, Meter, in_parallel
 from unsay.endpoint.parallel import Pace
+from unsay.errors import UserError
 
 
 def test_the_key_is_sent_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +20,16 @@ def test_the_key_is_sent_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(EndpointError) as caught:
         client.complete([])
     assert "a-secret" not in f"{caught.value}{reached}"
+
+
+def test_an_address_that_is_none_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"url: 'http://localhost:\$\{PORT\}/v1' is no address of a server"):
+        ChatClient(EndpointSettings(url="http://localhost:${PORT}/v1", model="m"))
+
+
+def test_a_page_for_people_in_place_of_a_list_of_models_names_no_parent() -> None:
+    with serving(lambda _body, _number: says(""), "<html>It works!</html>") as server:
+        assert ChatClient(EndpointSettings(url=server.url, model="m")).parent() is None
 
 
 def test_the_pace_spaces_requests_evenly() -> None:

@@ -17,6 +17,7 @@ from unsay.data.pictures import read_image
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings, check_images, respond
 from unsay.generation import responses as local_module
+from unsay.generation.prompts import fits
 from unsay.generation.responses import ResponseCache, generate, model_key
 from unsay.models.vlm import control_token_escaper
 from unsay.records import Kind, Modality, Prompt
@@ -284,6 +285,8 @@ def test_a_tokenizer_without_padding_is_given_some(tiny_vlm, mixed, tmp_path):
     bare = copy.deepcopy(tiny_vlm)
     bare.tokenizer.pad_token = None
     assert respond(bare, mixed, SHORT, tmp_path / "b" / "r.jsonl") == expected
+    bare.tokenizer.pad_token = None
+    assert fits(bare, prompt("Say hello.", 1), SHORT)
 
 
 def test_sampling_is_seeded_and_leaves_the_rest_of_the_program_alone(tiny_vlm, tmp_path):

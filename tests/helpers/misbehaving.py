@@ -45,9 +45,12 @@ class Server:
 
 @contextmanager
 def serving(
-    answer: Callable[[dict[str, Any], int], Reply], models: Sequence[dict[str, Any]] | None = None
+    answer: Callable[[dict[str, Any], int], Reply], models: Sequence[dict[str, Any]] | str | None = None
 ) -> Iterator[Server]:
-    """Serve on a free port; `answer(request body, how many came before)` decides; `models` is the list of models."""
+    """Serve on a free port; `answer(request body, how many came before)` decides.
+
+    `models` is the list of models, or a page for people in its place.
+    """
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,9 +80,10 @@ def serving(
                 self.close_connection = True
 
         def do_GET(self) -> None:
-            data = json.dumps({"object": "list", "data": models}).encode()
+            page = models if isinstance(models, str) else None
+            data = (page or json.dumps({"object": "list", "data": models})).encode()
             self.send_response(404 if models is None else 200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if page else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -166,6 +166,16 @@ def test_what_no_text_meets_is_known(case):
     assert found == linears.keys() - met
 
 
+def test_a_prompt_with_a_picture_begins_and_ends_once(case):
+    """PaliGemma's processor puts a second beginning and line break around what the template wrote."""
+    vlm = case.vlm
+    ids = with_picture(vlm, 1)["input_ids"][0].tolist()
+    words = vlm.encode_prompt("What is this?")
+    begins = [token for token in (vlm.tokenizer.bos_token_id,) if token is not None]
+    assert [ids.count(token) for token in begins] == [words.count(token) for token in begins]
+    assert ids[-3:] == words[-3:]
+
+
 def test_scores_exactly_the_answer_and_its_end(case):
     for prompt, answer in zip(tiny.PROMPTS, tiny.ANSWERS, strict=True):
         example = Example(id="x", role=Role.REFUSE, prompt=prompt, answer=answer, source="toy")

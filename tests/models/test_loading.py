@@ -235,6 +235,24 @@ def coded(checkpoint, monkeypatch):
 OWN = "it needs code of its own, which unsay never runs: take a checkpoint in transformers' own layout, often the one"
 
 
+def test_a_configuration_with_a_field_of_another_kind_is_one_line(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_size"] = "many"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"cannot be loaded as an image-text-to-text model: .*'hidden_size'"):
+        load(str(folder))
+
+
+def test_a_tokenizer_of_a_newer_version_is_one_line(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"] = {"type": "Unheard of"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match="its tokenizer cannot be read: "):
+        load(str(folder))
+
+
 def test_a_checkpoints_own_code_is_not_run_and_nobody_is_asked(coded):
     assert refused(coded).startswith(f"cannot be loaded as an image-text-to-text model: {OWN}")
     for read in (stored_precision, lambda name: plan(RunConfig(model=name))):

@@ -34,7 +34,7 @@ from unsay.models.lora import adapter_key, language_linears
 from unsay.models.pocket import assemble
 from unsay.models.pocket.assemble import IMAGE_TOKEN, IMAGE_TOKEN_ID, packaged_weights
 from unsay.models.vlm import VLM
-from unsay.records import Kind, Modality, Prompt
+from unsay.records import Kind, Modality, Prompt, Turn
 from unsay.training.flops import backward_flops, forward_flops
 from unsay.training.head import fusible
 from unsay.training.likelihood import answer_losses
@@ -173,6 +173,37 @@ def test_an_image_stands_where_the_template_puts_it(any_vlm):
     assert placeholder in any_vlm.render("Say hello.", image=True)
     assert placeholder not in any_vlm.render("Say hello.")
     assert "Be brief." in any_vlm.render("Say hello.", system="Be brief.")
+
+
+STRINGS = {
+    "fails at parts": "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:",
+    "writes parts out": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:",
+}
+
+
+@pytest.mark.parametrize("template", STRINGS.values(), ids=STRINGS.keys())
+def test_a_template_of_the_language_model_alone_is_given_strings(tiny_vlm, template):
+    tiny_vlm.processor.chat_template = template
+    assert tiny_vlm.render("Say hello.") == "user: Say hello.\nassistant:"
+    placeholder = tiny_vlm.processor.image_token
+    assert tiny_vlm.render("Say hello.", image=True) == f"user: {placeholder}\nSay hello.\nassistant:"
+    turns = [Turn(role="user", text="Hi"), Turn(role="assistant", text="Yes?")]
+    said = tiny_vlm.render("Say hello.", system="Be brief.", turns=turns)
+    assert said == "system: Be brief.\nuser: Hi\nassistant: Yes?\nuser: Say hello.\nassistant:"
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}", "does not take a system"),
+        ("", "drops system prompts"),
+    ],
+)
+def test_a_template_without_system_prompts_says_so(tiny_vlm, before, says):
+    tiny_vlm.processor.chat_template = before + "{{ messages[-1]['content'][0]['text'] }} assistant:"
+    assert tiny_vlm.render("Say hello.") == "Say hello. assistant:"
+    with pytest.raises(UserError, match=f"its chat template {says}"):
+        tiny_vlm.render("Say hello.", system="Be brief.")
 
 
 # ------------------------------------------------------------------------------------------------- the language model

@@ -123,6 +123,17 @@ def test_the_lengths_of_the_states_are_noted(tiny_vlm):
         torch.testing.assert_close(added.lengths[block], states[0, columns].norm(dim=-1), rtol=1e-4, atol=1e-4)
 
 
+def test_lengths_of_some_rows_are_noted_with_the_wholes(tiny_vlm):
+    """Rows that go in as pixels pass apart from the others, and either part is some of the rows."""
+    batch = collate(encoded_examples(trained_looking(tiny_vlm)))
+    added = random_added(batch, [0, 2, 3], first_of(tiny_vlm))
+    part = added.of_rows([1, 2, 3]).of_rows([0, 2])  # the batch's rows 1 and 3; nothing is added to 1
+    assert {row for row, _ in part.places} == {1}
+    part.note(BLOCKS[0], torch.arange(len(part.places)), torch.full((len(part.places),), 7.0))
+    wanted = torch.tensor([7.0 if row == 3 else 0.0 for row, _ in added.places])
+    assert torch.equal(added.lengths[BLOCKS[0]], wanted)
+
+
 # ---------------------------------------------------------------------------------------------------------- the attack
 
 
@@ -294,6 +305,16 @@ def test_blocks_that_cannot_be_attacked_are_named(tiny_vlm, layers, lora, says):
     settings = settings.model_copy(update={"lora": settings.lora.model_copy(update={"layers": lora})})
     with pytest.raises(UserError, match=says):
         plan_training(METHOD, settings, tiny.examples(), vlm=tiny_vlm)
+
+
+def test_what_a_method_cannot_feel_is_refused(tiny_vlm):
+    """RMU reads the states of one block; what is added there or above changes nothing for it, and costs passes."""
+    method = build_method("rmu", {"layer": 1})
+    rows = [row for row in tiny.examples() if row.role is not Role.REFUSE]
+    settings = changed(adversarial=AdversarialSettings(layers=(1, 2)))
+    with pytest.raises(UserError, match=r"reads harmful rows behind block 1; .*: name a lower block"):
+        plan_training(method, settings, rows, vlm=tiny_vlm)
+    plan_training(method, changed(adversarial=AdversarialSettings(layers=(0, 2))), rows, vlm=tiny_vlm)
 
 
 def test_a_model_that_is_split_over_processes_is_refused(tiny_vlm):

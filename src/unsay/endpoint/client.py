@@ -89,13 +89,16 @@ class ChatClient:
         self.ignored: frozenset[str] = frozenset()
         self._learning = threading.Lock()
         self._openai = openai
-        self._client = openai.OpenAI(
-            base_url=settings.url,
-            # A local server needs no key, but the client insists on one.
-            api_key=os.environ.get(settings.key_variable) or "none",
-            timeout=settings.timeout,
-            max_retries=settings.retries,
-        )
+        try:
+            self._client = openai.OpenAI(
+                base_url=settings.url,
+                # A local server needs no key, but the client insists on one.
+                api_key=os.environ.get(settings.key_variable) or "none",
+                timeout=settings.timeout,
+                max_retries=settings.retries,
+            )
+        except Exception as error:  # of the HTTP library beneath
+            raise UserError(f"url: '{settings.url}' is no address of a server ({error})") from None
 
     def begin(self) -> None:
         """Begin a round of requests: a server that was given up is tried again, and `stop` is undone."""
@@ -174,7 +177,7 @@ class ChatClient:
         """
         try:
             cards = [card.model_dump() for card in self._client.with_options(max_retries=0).models.list()]
-        except self._openai.OpenAIError:
+        except Exception:  # no list of models: an error, or a page for people
             return None
         for card in cards:
             if (parent := card.get("parent")) and self.settings.model in (card["id"], f"{parent}:{card['id']}"):

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from unsay.generation.openings import Masses, Openings, library_log_odds
-from unsay.generation.prompts import EncodedPrompt, feature_store, model_inputs, shared_prefix
+from unsay.generation.prompts import EncodedPrompt, feature_store, placed_inputs, shared_prefix
 from unsay.models.failures import out_of_memory
 from unsay.models.vlm import VLM
 
@@ -270,7 +270,7 @@ def _agrees(vlm: VLM, rows: Sequence[EncodedPrompt]) -> bool | None:
     try:
         openings = Openings.of(vlm)
         state = _prefill(vlm, pair, more=len(openings.nodes) + 2)
-        inputs = [model_inputs(vlm, [row]).to(vlm.device) for row in pair]
+        inputs = [placed_inputs(vlm, [row]) for row in pair]
         if not _close(state.logits, torch.cat([_whole(vlm, one) for one in inputs])):
             return False
         if pair[0].image is not None:

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from unsay.generation.prompts import EncodedPrompt, model_inputs
+from unsay.generation.prompts import EncodedPrompt, placed_inputs
 from unsay.models.vlm import VLM
 
 OPENINGS = (
@@ -128,7 +128,7 @@ def library_log_odds(vlm: VLM, rows: Sequence[EncodedPrompt], openings: Openings
 
     It is made to write every chain of the tree, one after the other.
     """
-    inputs = model_inputs(vlm, rows).to(vlm.device)
+    inputs = placed_inputs(vlm, rows)
     width = inputs["input_ids"].shape[1]
     masses: dict[int, Masses] = {}
     for chain in openings.chains:

@@ -93,12 +93,25 @@ def _chat_text(vlm: VLM, prompt: Prompt, settings: GenerationSettings) -> str:
 def model_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> Any:
     """The whole model's inputs for these rows, padded on the left; pictures as pixels. All rows have one, or none."""
     vlm.tokenizer.padding_side = "left"
+    if vlm.tokenizer.pad_token is None:
+        vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # padding is masked, so any token will do
     texts = [row.text for row in rows]
     if rows[0].image is None:
         return vlm.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     # One list per row: some processors take a flat list for the pictures of a single row.
     images = [[read_image(row.prompt.image)] for row in rows if row.prompt.image is not None]
     return vlm.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=False)
+
+
+def placed_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> dict[str, Any]:
+    """`model_inputs` where the model begins; pixels in its precision, which not every family casts itself."""
+    precision = next(vlm.decoder.parameters()).dtype
+    return {
+        name: value.to(vlm.device, precision if value.is_floating_point() else None)
+        if isinstance(value, Tensor)
+        else value
+        for name, value in model_inputs(vlm, rows).items()
+    }
 
 
 def batches(rows: Sequence[EncodedPrompt], settings: GenerationSettings) -> Iterator[list[EncodedPrompt]]:
@@ -184,7 +197,7 @@ class _CapturedError(Exception):
 
 
 def _compute_features(vlm: VLM, rows: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
-    inputs = model_inputs(vlm, rows).to(vlm.device)
+    inputs = placed_inputs(vlm, rows)
     with _capture_embeddings(vlm) as captured, suppress(_CapturedError):
         vlm.base(**inputs, use_cache=False)
     if not captured:

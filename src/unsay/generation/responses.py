@@ -11,7 +11,7 @@ from unsay.data.pictures import read_image
 from unsay.files import content_key, file_key, write_rows
 from unsay.generation.greedy import greedy, greedy_is_exact, sample
 from unsay.generation.openings import OPENINGS, Openings, library_log_odds
-from unsay.generation.prompts import EncodedPrompt, batches, encode_prompts, model_inputs
+from unsay.generation.prompts import EncodedPrompt, batches, encode_prompts, placed_inputs
 from unsay.generation.settings import GenerationSettings, explain_out_of_memory
 from unsay.journal import Journal
 from unsay.models.vlm import VLM
@@ -94,8 +94,6 @@ def generate(
     depend on the rest of the batch, up to rounding; a single sampled one does. Several samples of a prompt are a batch
     of their own, in order and with the prompt's id, and depend on no other prompt.
     """
-    if vlm.tokenizer.pad_token is None:
-        vlm.tokenizer.pad_token = vlm.tokenizer.eos_token  # padding is masked, so any token will do
     key, openings = model_key(vlm, settings), Openings.of(vlm)
     encoded = encode_prompts(vlm, prompts, settings, begun)
     if samples > 1:
@@ -138,7 +136,7 @@ def library_answers(
 
     `more` goes to `generate`, such as a `streamer`.
     """
-    inputs = model_inputs(vlm, batch).to(vlm.device)
+    inputs = placed_inputs(vlm, batch)
     sampled = settings.temperature > 0
     with torch.random.fork_rng(enabled=sampled):
         if sampled:

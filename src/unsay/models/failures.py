@@ -1,11 +1,22 @@
 """What loading and running a model fails with: the reason in one line, whether memory ran out, and what helps then."""
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from unsay.models.precision import ModelSettings
 
-FAILURES = (AssertionError, ImportError, KeyError, MemoryError, OSError, RuntimeError, SafetensorError, ValueError)
+FAILURES = (
+    AssertionError,
+    ImportError,
+    KeyError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    ValueError,
+)
 """Errors raised when a checkpoint, a package, a device or the memory is unsuitable."""
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "enough GPU RAM")

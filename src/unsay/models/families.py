@@ -15,6 +15,7 @@ class SpecialCase:
         auto_class: the transformers auto class that opens it.
         template: its chat template, if it is published without one.
         one_way: whether attention over text must be made causal.
+        as_written: whether the template writes the whole text, so that the processor must add nothing to it.
         answer_kind: `token_type_ids` of an answer's tokens after a prompt with a picture; None repeats the prompt's
             last.
     """
@@ -23,6 +24,7 @@ class SpecialCase:
     auto_class: str = "AutoModelForImageTextToText"
     template: str | None = None
     one_way: bool = False
+    as_written: bool = False
     answer_kind: int | None = None
 
 
@@ -32,6 +34,7 @@ SPECIAL_CASES: dict[str, SpecialCase] = {
         "marked as two-way because prompts with pictures bring their own mask; a text without padding brings none, so "
         "the tokens of an answer would see those that they predict",
         one_way=True,
+        as_written=True,
         answer_kind=1,  # its suffix, which is read from left to right
         template=(
             "{% for m in messages %}{% if m['role'] == 'assistant' %}"
@@ -52,6 +55,11 @@ SPECIAL_CASES: dict[str, SpecialCase] = {
 def special_case(config: Any) -> SpecialCase | None:
     """The special case that a model's configuration falls under, if any."""
     return SPECIAL_CASES.get(getattr(config, "model_type", ""))
+
+
+def as_written(images: Any = None, text: Any = None, **_more: Any) -> tuple[Any, Any, None, None]:
+    """In place of a processor's `prepare_inputs_layout` that adds control tokens and line breaks of its own."""
+    return images, text, None, None
 
 
 def make_one_way(decoder: nn.Module) -> None:

@@ -17,7 +17,7 @@ from unsay.errors import UserError
 from unsay.files import content_key, file_key
 from unsay.models import pocket
 from unsay.models.failures import FAILURES, memory_advice, out_of_memory, reason
-from unsay.models.families import SpecialCase, make_one_way, special_case
+from unsay.models.families import SpecialCase, as_written, make_one_way, special_case
 from unsay.models.lora import load_adapter
 from unsay.models.precision import ModelSettings, precision_of_weights, resolved
 from unsay.models.vlm import VLM
@@ -239,8 +239,15 @@ def _processor(source: str, name: str, case: SpecialCase) -> Any:
         raise UserError(
             f"{source}: its processor cannot be made without {' and '.join(missing)}: pip install 'unsay[families]'"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # `tokenizers` has no class of its own for a tokenizer.json that a newer version has written.
+        raise UserError(f"{source}: its tokenizer cannot be read: {reason(error)}") from error
     if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
         processor.chat_template = processor.tokenizer.chat_template or case.template
+    if case.as_written:
+        processor.prepare_inputs_layout = as_written
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
         raise UserError(f"{name}: its processor has no chat template; add a chat_template.jinja to its folder")
     return processor

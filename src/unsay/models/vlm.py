@@ -196,10 +196,22 @@ class VLM:
         """Escapes control tokens in a prompt; training and generation read prompts through it."""
         return control_token_escaper(self.tokenizer, *filter(None, [getattr(self.processor, "image_token", None)]))
 
-    def content(self, prompt: str, image: bool) -> list[dict[str, str]]:
-        """A user's turn as chat-template parts, the image first."""
+    def content(self, prompt: str, image: bool) -> list[dict[str, str]] | str:
+        """A turn as chat-template parts, the image first; a string where the template takes strings alone."""
+        if not self._takes_parts:
+            return f"{getattr(self.processor, 'image_token', '<image>')}\n{prompt}" if image else prompt
         parts = [{"type": "text", "text": prompt}]
         return [{"type": "image"}, *parts] if image else parts
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template reads parts; a language model's own fails at them, or writes them out as Python does."""
+        user = {"role": "user", "content": [{"type": "text", "text": SENTINEL}]}
+        try:
+            text: str = self.processor.apply_chat_template([user], tokenize=False)
+        except (TypeError, TemplateError):
+            return False
+        return "'type'" not in text
 
     def render(self, prompt: str, *, image: bool = False, system: str | None = None, turns: Sequence[Turn] = ()) -> str:
         """The model's own chat format up to where its answer begins.
@@ -213,13 +225,15 @@ class VLM:
             turns: earlier turns, oldest first.
 
         Raises:
-            UserError: the chat template drops an earlier turn.
+            UserError: the chat template refuses the system prompt or an earlier turn, or drops it.
         """
         chat: list[dict[str, Any]] = [{"role": turn.role, "content": self.content(turn.text, False)} for turn in turns]
         chat.append({"role": "user", "content": self.content(prompt, image)})
         if system is not None:
-            chat.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-        text: str = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            chat.insert(0, {"role": "system", "content": self.content(system, False)})
+        text = self._written(chat)
+        if system is not None and system.strip() not in text:
+            raise UserError(f"{self.name}: its chat template drops system prompts; leave them out")
         if any(turn.text.strip() not in text for turn in turns):
             text = self._with_plain_answers(chat, turns)
         # Most templates write the token themselves; LLaVA-1.5's leaves it to the tokenizer.
@@ -228,11 +242,22 @@ class VLM:
     def _with_plain_answers(self, chat: list[dict[str, Any]], turns: Sequence[Turn]) -> str:
         """The same chat with the assistant's turns as strings, for templates that leave their parts out."""
         plain = [
-            {**turn, "content": turn["content"][-1]["text"]} if turn["role"] == "assistant" else turn for turn in chat
+            {**turn, "content": turn["content"][-1]["text"]}
+            if turn["role"] == "assistant" and not isinstance(turn["content"], str)
+            else turn
+            for turn in chat
         ]
-        text: str = self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        text = self._written(plain)
         if any(turn.text.strip() not in text for turn in turns):
             raise UserError(f"{self.name}: its chat template drops earlier turns; leave multi-turn suites out")
+        return text
+
+    def _written(self, chat: list[dict[str, Any]]) -> str:
+        try:
+            text: str = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except (TypeError, TemplateError) as error:
+            what = "a system prompt" if chat[0]["role"] == "system" else "this conversation"
+            raise UserError(f"{self.name}: its chat template does not take {what} ({type(error).__name__})") from None
         return text
 
     def encode_prompt(self, prompt: str) -> list[int]:

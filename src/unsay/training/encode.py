@@ -120,11 +120,14 @@ class Added:
         states: number of a block → what is added to its output, [N, H].
         places: row and column of each token.
         lengths: number of a block → the length of each token's state before the addition, [N]; filled by each pass.
+            Those of some rows fill the whole's, [M].
+        kept: of some rows, the number of each token in the whole's lengths, [N].
     """
 
     states: Mapping[int, Tensor]
     places: tuple[tuple[int, int], ...]
     lengths: Mapping[int, Tensor]
+    kept: Tensor | None = None
 
     @property
     def first(self) -> int:
@@ -139,7 +142,13 @@ class Added:
             return None
         states = {block: state[kept] for block, state in self.states.items()}
         places = tuple((numbers[self.places[place][0]], self.places[place][1]) for place in kept)
-        return Added(states, places, {block: length[kept] for block, length in self.lengths.items()})
+        chosen = torch.tensor(kept)
+        return Added(states, places, self.lengths, chosen if self.kept is None else self.kept[chosen])
+
+    def note(self, block: int, numbers: Tensor, lengths: Tensor) -> None:
+        """Take down the lengths of these tokens' states, [n], by their numbers, [n]."""
+        places = numbers if self.kept is None else self.kept.to(numbers.device)[numbers]
+        self.lengths[block].index_copy_(0, places, lengths.to(places.device))
 
 
 @dataclass(frozen=True)

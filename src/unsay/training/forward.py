@@ -95,7 +95,7 @@ def _added(
     states = {block: state[numbers] for block, state in added.states.items()}
 
     def note(block: int, lengths: Tensor) -> None:
-        added.lengths[block].index_copy_(0, numbers, lengths.to(numbers.device))
+        added.note(block, numbers, lengths)
 
     return adding(vlm, states, index, note)
 

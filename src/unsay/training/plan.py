@@ -131,6 +131,11 @@ def plan_training(
         if settings.adversarial is not None:
             bent = set(block_numbers(settings.adversarial.layers, depth, BENT))
             _check_blocks(vlm, bent, settings.lora, BENT)
+            if named and min(bent) >= max(named):
+                raise UserError(
+                    f"{BENT}: the method reads harmful rows behind block {max(named)}; what is added there or above "
+                    "changes nothing that it reads: name a lower block"
+                )
         if sharded:
             check_shardable(vlm, examples)
     contents = [_content(example) for example in (*examples, *probe)]

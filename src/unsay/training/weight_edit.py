@@ -110,8 +110,9 @@ def damped(gradient: Tensor, components: float, name: str = "") -> tuple[Tensor,
     Returns:
         U [out, n], s [n] and V [in, n] of the n components that are not 0, the leading first.
     """
-    wide = gradient.shape[0] <= gradient.shape[1]
-    tall = gradient.double() if wide else gradient.double().T
+    wide, device = gradient.shape[0] <= gradient.shape[1], gradient.device
+    exact = (gradient.cpu() if device.type == "mps" else gradient).double()  # which has no double precision
+    tall = exact if wide else exact.T
     values, vectors = torch.linalg.eigh(tall @ tall.T)  # far cheaper than a decomposition of the whole matrix
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     rank = int((values > values[0] * torch.finfo(torch.float32).eps ** 2 * max(tall.shape)).sum()) if values[0] else 0
@@ -125,7 +126,7 @@ def damped(gradient: Tensor, components: float, name: str = "") -> tuple[Tensor,
     right = tall.T @ left / s
     s = torch.cat([s[q - 1] ** 2 / s[:q], s[q:]])
     u, v = (left, right) if wide else (right, left)
-    return u.float(), s.float(), v.float()
+    return u.float().to(device), s.float().to(device), v.float().to(device)
 
 
 def largest_scale(kl_at: Callable[[float], float], limit: float, start: float) -> tuple[float, float]:
