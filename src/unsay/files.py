@@ -219,6 +219,7 @@ def first_problem(error: ValidationError) -> str:
 def problems(error: ValidationError, settings: type[BaseModel]) -> str:
     """All of pydantic's errors about `settings`, on one line; an unknown key beside the known one that it resembles."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
+    found = [problem for problem in found if problem["type"] != "default_factory_not_called"]  # another's consequence
     lines = []
     for problem in found[:MAX_PROBLEMS]:
         near = _near_key(problem["loc"], settings) if problem["type"] == "extra_forbidden" else None

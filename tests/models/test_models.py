@@ -177,6 +177,8 @@ def test_an_image_stands_where_the_template_puts_it(any_vlm):
 
 STRINGS = {
     "fails at parts": "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:",
+    "leaves parts out": "{% for m in messages %}{% if m['content'] is string %}{{ m['role'] }}: {{ m['content'] }}\n"
+    "{% endif %}{% endfor %}assistant:",
     "writes parts out": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:",
 }
 

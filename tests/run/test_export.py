@@ -422,9 +422,10 @@ def test_the_card_names_the_data_that_the_method_learned_from(method, settings, 
     [
         ({"recipe": {"sources": ["advbench"]}}, ["AdvBench's train half, answered"], ["PyRIT", "garak"]),
         ({"recipe": {"sources": ["pyrit_seeds", "pyrit_objectives"]}}, ["from PyRIT, answered"], ["AdvBench"]),
-        ({"forget": ["pku_saferlhf_pairs"]}, ["Besides: Ordinary prompts"], ["AdvBench", "PyRIT"]),
-        ({"retain": ["truthfulqa"]}, ["AdvBench's train half and PyRIT and garak"], ["Magpie"]),
-        ({"forget": ["pku_saferlhf_pairs"], "retain": ["truthfulqa"]}, ["To forget:"], ["Besides"]),
+        ({"forget": ["pku_saferlhf_pairs"]}, ["Besides: Refusals of", "Ordinary prompts"], ["AdvBench", "PyRIT"]),
+        ({"retain": ["truthfulqa"]}, ["AdvBench's train half, PyRIT and garak"], ["Magpie"]),
+        ({"refuse": ["pku_saferlhf_pairs"]}, ["answered by the model itself."], ["refusals written"]),
+        ({"forget": ["pku_saferlhf_pairs"], "retain": ["truthfulqa"]}, ["To forget:"], ["Ordinary", "AdvBench"]),
     ],
 )
 def test_the_card_names_no_data_that_was_not_used(data, says, not_so):

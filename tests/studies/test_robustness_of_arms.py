@@ -108,6 +108,16 @@ def test_an_arm_whose_check_fails_has_failed_and_is_attacked_again(attacked, bro
     assert {arm.name: arm.measures for arm in again.arms} == {arm.name: arm.measures for arm in result.arms}
 
 
+def test_where_the_references_check_fails_the_others_still_train(tiny_folder, tmp_path, attacked, broken):
+    """They need what its training took, and no check."""
+    _, study, _ = attacked
+    broken(True)
+    timed = study.model_copy(update={"budget": study.budget.model_copy(update={"equal": ("seconds",)})})
+    result = run_study(timed, tmp_path / "timed", launcher("sequential"), command="c")
+    assert {row.reason.split(":")[0] for arm in result.arms for row in arm.failed} == {"check prefill"}
+    assert len(list((tmp_path / "timed").glob("arms/*/*/*/scores.json"))) == 2
+
+
 def test_checks_and_their_versions_are_part_of_a_runs_key(tmp_path, monkeypatch):
     monkeypatch.setattr("unsay.studies.job.CHECKS", {"prefill": CHECK})
     plain = Job("t", tmp_path, tmp_path, {})

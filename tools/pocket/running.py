@@ -198,8 +198,10 @@ class Learner:
         Raises:
             UserError: it is for other weights.
         """
-        if state["weights"].keys() != self.parameters.keys() or "optimizers" not in state:
-            raise UserError(f"{path}: the state of another model or step: choose another --out, or delete it")
+        groups = [len(before["param_groups"]) for before in state.get("optimizers", ())]
+        known = groups == [len(optimizer.param_groups) for optimizer in self.optimizers]
+        if state["weights"].keys() != self.parameters.keys() or not known:
+            raise UserError(f"{path}: the state of another model or step, or of another version: choose another --out, or delete it")
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["weights"][name])

@@ -21,6 +21,7 @@ from unsay.errors import UserError
 from unsay.files import file_key
 from unsay.generation.settings import GenerationSettings
 from unsay.models.packing import common_prefix
+from unsay.models.vision import on_device
 from unsay.models.vlm import VLM
 from unsay.records import Prompt
 
@@ -103,15 +104,9 @@ def model_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> Any:
     return vlm.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=False)
 
 
-def placed_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> dict[str, Any]:
-    """`model_inputs` where the model begins; pixels in its precision, which not every family casts itself."""
-    precision = next(vlm.decoder.parameters()).dtype
-    return {
-        name: value.to(vlm.device, precision if value.is_floating_point() else None)
-        if isinstance(value, Tensor)
-        else value
-        for name, value in model_inputs(vlm, rows).items()
-    }
+def placed_inputs(vlm: VLM, rows: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
+    """`model_inputs` where the model is; pixels in its precision, which not every family casts itself."""
+    return on_device(vlm, {name: value for name, value in model_inputs(vlm, rows).items() if isinstance(value, Tensor)})
 
 
 def batches(rows: Sequence[EncodedPrompt], settings: GenerationSettings) -> Iterator[list[EncodedPrompt]]:

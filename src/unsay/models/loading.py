@@ -247,6 +247,10 @@ def _processor(source: str, name: str, case: SpecialCase) -> Any:
     if getattr(processor, "chat_template", None) is None and hasattr(processor, "tokenizer"):
         processor.chat_template = processor.tokenizer.chat_template or case.template
     if case.as_written:
+        if not hasattr(type(processor), "prepare_inputs_layout"):
+            raise UserError(
+                f"{name}: transformers {transformers.__version__} writes into its prompts; take 5.23 or later"
+            )
         processor.prepare_inputs_layout = as_written
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "chat_template", None) is None:
         raise UserError(f"{name}: its processor has no chat template; add a chat_template.jinja to its folder")

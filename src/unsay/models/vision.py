@@ -135,7 +135,7 @@ def accepts_features(vlm: VLM, prompt: str, image: Image.Image) -> bool:
 
 def on_device(vlm: VLM, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors where the model is; pixels in its precision."""
-    weights = next(vlm.decoder.parameters())
+    weights = next(weight for weight in vlm.decoder.parameters() if weight.is_floating_point())  # others are 4-bit
     return {
         name: value.to(weights.device, weights.dtype if value.is_floating_point() else None)
         for name, value in inputs.items()

@@ -211,7 +211,7 @@ class VLM:
             text: str = self.processor.apply_chat_template([user], tokenize=False)
         except (TypeError, TemplateError):
             return False
-        return "'type'" not in text
+        return SENTINEL in text and not re.search("""['"]type['"]""", text)
 
     def render(self, prompt: str, *, image: bool = False, system: str | None = None, turns: Sequence[Turn] = ()) -> str:
         """The model's own chat format up to where its answer begins.

@@ -304,6 +304,6 @@ CHECK = Check(
     setting="difference of means over 128 harmful and 128 harmless prompts, chosen by 32 and 32 among the first 80 % "
     "of the blocks at KL ≤ 0.1",
     source="arXiv 2406.11717",
-    version=3,
+    version=4,
     run=_run,
 )

@@ -1,5 +1,6 @@
 """The card of an export: README.md in Markdown, with the metadata that model hubs read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,18 +167,26 @@ def _sources(config: RunConfig) -> str:
 def _recipe(config: RunConfig) -> str:
     """The built-in data that the method reads and no named source replaces; a run collects more without learning it."""
     needs = build_method(config.method, config.method_settings).needs
+    refuses = Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions
     lines = []
+    if config.data.forget and refuses and not config.data.refuse:
+        lines.append("Refusals of the source's own, or written for unsay where it has none.")
     if not config.data.forget:
         answered = ["by the model itself"] if Role.FORGET in needs.roles else []
-        if Role.REFUSE in needs.roles or Companion.REFUSAL in needs.companions:
+        if refuses and not config.data.refuse:
             answered.append("by refusals written for unsay")
         origins = dict.fromkeys(ORIGINS[source.partition("_")[0]] for source in config.data.recipe.sources)
-        lines.append(f"Harmful requests from {' and '.join(origins)}, answered {' and '.join(answered)}.")
+        lines.append(f"Harmful requests from {_listed(origins)}, answered {_listed(answered)}.")
     if not config.data.retain and (
         Role.RETAIN in needs.roles or needs.companions.keys() & {Companion.MISMATCH, Companion.DECOUPLE}
     ):
         lines.append("Ordinary prompts written for unsay, and those of Magpie and TruthfulQA.")
     return " ".join(lines)
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _modality(config: RunConfig) -> str:

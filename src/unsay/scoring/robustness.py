@@ -5,9 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from unsay.files import read_json, read_versioned, write_json
+from unsay.errors import UserError
+from unsay.files import problems, read_json, read_versioned, write_json
 from unsay.records import Label, Phase, Prompt, Verdict
 from unsay.scoring.rates import compare_suite, corrected, score_suite
 from unsay.scoring.schema import AcceleratorPeak, Change, JudgeInfo, Row, SuiteCoverage, SuiteRow
@@ -275,6 +276,9 @@ def read_in_short(folder: Path) -> tuple[CheckResult, ...]:
         if check.quick:
             found.append(check)
         elif path.exists():
-            short = CheckResult.model_validate(read_json(path))
+            try:
+                short = CheckResult.model_validate(read_json(path))
+            except ValidationError as error:
+                raise UserError(f"{path}: {problems(error, CheckResult)}: delete it") from None
             found += [short] * (short.version == check.version)
     return tuple(found)

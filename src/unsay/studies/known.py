@@ -75,6 +75,15 @@ class StudyRuns:
         """A trained run, or the reason why there is none."""
         return self._get(RunId.trained(model, variant, seed), self.folders.run(model, variant, seed))
 
+    def used(self, model: str, variant: str, seed: int) -> MeasuredRun | None:
+        """A run whose training has ended, be it that a check of it failed later; None if there is none."""
+        run, folder = self.trained(model, variant, seed), self.folders.run(model, variant, seed)
+        if not isinstance(run, str):
+            return run.run
+        if read_status(folder) is None or not all((folder / path).exists() for path in RESULT_FILES):
+            return None
+        return read_run(folder).as_measured(Phase.AFTER)
+
     def forget(self, model: str) -> None:
         """Drop the known runs of a model, given by its folder name."""
         self.known = {run_id: run for run_id, run in self.known.items() if run_id.model != model}

@@ -174,11 +174,11 @@ class _StudyRunner:
         given = {"steps": None, "tokens": budget.tokens, "seconds": budget.seconds}[variant.rule]
         if variant.rule == "steps" or given is not None:
             return given, None
-        reference = self.runs.trained(variant.model, f"{self.plan.reference}@steps", seed)
-        if isinstance(reference, str):
+        reference = self.runs.used(variant.model, f"{self.plan.reference}@steps", seed)
+        if reference is None:
             raise UserError(f"its budget is what {self.plan.reference} used, and that failed")
-        tokens, seconds = used_budget(reference.run, budget.at_steps)
-        return (tokens, None) if variant.rule == "tokens" else (seconds, hardware(reference.run.environment))
+        tokens, seconds = used_budget(reference, budget.at_steps)
+        return (tokens, None) if variant.rule == "tokens" else (seconds, hardware(reference.environment))
 
     def _check_done_before(self, jobs: Sequence[Job]) -> None:
         """Refuse to add runs to those of an earlier call that were made with other versions than those here."""

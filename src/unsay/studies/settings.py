@@ -127,7 +127,7 @@ class Published(Section):
 
 
 def _model_of(base: str | dict[str, Any]) -> str:
-    return str(base.get("model", RunConfig().model)) if isinstance(base, dict) else preset(base).model
+    return str(base.get("model") or RunConfig().model) if isinstance(base, dict) else preset(base).model
 
 
 class StudySettings(Section):
@@ -138,7 +138,7 @@ class StudySettings(Section):
     base: str | dict[str, Any] = Field(DEMO, description="a preset's name, or settings of a run")
     settings: dict[str, Any] = Field(default_factory=dict, description="over the base, for every arm")
     models: tuple[str, ...] = Field(
-        default_factory=lambda values: (_model_of(values.get("base", DEMO)),),
+        default_factory=lambda values: (_model_of(values["base"]),),
         min_length=1,
         description="every arm is run on each of them; without it, on the base's model",
     )

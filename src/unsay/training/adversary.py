@@ -39,7 +39,7 @@ HARMFUL: frozenset[Part] = frozenset({Role.FORGET, Role.REFUSE, Companion.REFUSA
 """Parts whose prompts are bent."""
 REFUSALS: frozenset[Part] = frozenset({Role.REFUSE, Companion.REFUSAL})
 ALL_FORGET = Needs(roles=frozenset({Role.FORGET}))
-VERSION = 2
+VERSION = 3
 """Raised by hand when the same rows would be bent otherwise."""
 STEP = 2.5
 """Length of all steps together, in radii: enough to reach the edge of the ball from its middle and to move along it."""

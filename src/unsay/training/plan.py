@@ -18,6 +18,7 @@ from unsay.models.lora import LoraSettings, language_linears
 from unsay.models.sharding import check_shardable
 from unsay.models.vlm import VLM
 from unsay.records import Example, Role
+from unsay.training.adversary import HARMFUL
 from unsay.training.adversary import VERSION as ATTACK_VERSION
 from unsay.training.companions import CompanionExample, Companions, part_of, shuffled_forever
 from unsay.training.encode import encode
@@ -131,10 +132,10 @@ def plan_training(
         if settings.adversarial is not None:
             bent = set(block_numbers(settings.adversarial.layers, depth, BENT))
             _check_blocks(vlm, bent, settings.lora, BENT)
-            if named and min(bent) >= max(named):
+            if (top := _highest_read(needs, depth)) is not None and min(bent) >= top:
                 raise UserError(
-                    f"{BENT}: the method reads harmful rows behind block {max(named)}; what is added there or above "
-                    "changes nothing that it reads: name a lower block"
+                    f"{BENT}: the method reads harmful rows behind block {top}; what is added there or above changes "
+                    "nothing that it reads: name a lower block"
                 )
         if sharded:
             check_shardable(vlm, examples)
@@ -145,6 +146,14 @@ def plan_training(
         key, *mixed, *attacked, type(method).__name__, method_version(method), settings.decisive(), contents
     )
     return TrainingPlan(method, settings, tuple(examples), tuple(probe), steps, key)
+
+
+def _highest_read(needs: Needs, depth: int) -> int | None:
+    """The highest block whose states a method reads of harmful rows; None if it reads what the model makes of them."""
+    read = [needs.hidden.get(part) for part in needs.parts if part in HARMFUL]
+    if not read or any(blocks is None or blocks == "all" for blocks in read):
+        return None
+    return max(block for blocks in read if blocks is not None for block in block_numbers(blocks, depth))
 
 
 def methods_without(role: Role) -> list[str]:
