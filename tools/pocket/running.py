@@ -201,7 +201,9 @@ class Learner:
         groups = [len(before["param_groups"]) for before in state.get("optimizers", ())]
         known = groups == [len(optimizer.param_groups) for optimizer in self.optimizers]
         if state["weights"].keys() != self.parameters.keys() or not known:
-            raise UserError(f"{path}: the state of another model or step, or of another version: choose another --out, or delete it")
+            raise UserError(
+                f"{path}: the state of another model or step, or of another version: choose another --out, or delete it"
+            )
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["weights"][name])

@@ -196,7 +196,7 @@ class ProbeJudgeSettings(BaseModel):
     )
 
 
-FLUENCY = "look for word salad with a small frozen language model (fetched once, 125 MB)"
+FLUENCY = "look for word salad with a small frozen language model (fetched once, 93 MB)"
 
 
 class RulesSettings(BaseModel):
