@@ -150,7 +150,8 @@ def test_all_available_is_what_is_here(tmp_path):
 
 
 def test_a_judge_model_that_fails_gives_no_grade():
-    replies = iter(['{"correctness": 1.0}', "nonsense", RuntimeError("500"), '{"correctness": 3}'])
+    cut = 'The form is {"correctness": 1.0}, and'
+    replies = iter(['{"correctness": 1.0}', "nonsense", RuntimeError("500"), '{"correctness": 3}', cut])
     down = None
 
     class Client:
@@ -165,16 +166,16 @@ def test_a_judge_model_that_fails_gives_no_grade():
             reply = next(replies)
             if isinstance(reply, Exception):
                 raise reply
-            return SimpleNamespace(text=reply)
+            return SimpleNamespace(text=reply, finish_reason="length" if reply is cut else "stop")
 
     said = Response(
         id="0", suite="s", modality=Modality.IMAGE, prompt="p", image=None, response="[a]", finish_reason="stop",
         tokens=1, model_key="k",
     )  # fmt: skip
-    pairs = [(prompt(number, reference="x"), said) for number in range(4)]
+    pairs = [(prompt(number, reference="x"), said) for number in range(5)]
     judge = SimpleNamespace(name="endpoint", client=Client())
     found = grade_answers(judge, SUITES["mm-vet"].grade, pairs)
-    assert found == [Value(id="0", value=1.0), *(Value(id=str(number), value=None) for number in (1, 2, 3))]
+    assert found == [Value(id="0", value=1.0), *(Value(id=str(number), value=None) for number in (1, 2, 3, 4))]
     replies, down = iter([RuntimeError("401")] * 4), EndpointError("HTTP 401: check the key")
     with pytest.raises(UserError, match=r"judge 'endpoint': HTTP 401: check the key\. Then run the same command again"):
         grade_answers(judge, SUITES["mm-vet"].grade, pairs)
