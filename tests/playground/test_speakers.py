@@ -148,42 +148,25 @@ def test_a_strength_scales_every_layer_and_goes_back(tiny_vlm: VLM) -> None:
     assert [dict(layer.scaling) for layer in layers] == full
 
 
-def test_weights_that_lora_alone_does_not_hold_are_on_or_off(tiny_vlm: VLM) -> None:
-    """DoRA's magnitudes act at scale 0, too: that is not the original."""
-    from peft import LoraConfig, get_peft_model
+@pytest.mark.parametrize(
+    ("kind", "ends", "settings", "named", "changed"),
+    [
+        ("IA3Config", ("k_proj", "v_proj"), {"feedforward_modules": []}, "ia3", lambda weight: weight.fill_(3.0)),
+        # DoRA's magnitudes act at scale 0, too: that is not the original.
+        ("LoraConfig", ("o_proj", "down_proj"), {"use_dora": True}, "magnitude", lambda weight: weight.mul_(-3.0)),
+    ],
+)
+def test_what_is_more_or_other_than_lora_is_on_or_off(tiny_vlm: VLM, kind, ends, settings, named, changed) -> None:
+    import peft
 
     prompt = asked("Say hello.")
     original = evaluated(tiny_vlm, prompt)
-    names = [
-        name
-        for name, _ in tiny_vlm.base.named_modules()
-        if name.endswith(("o_proj", "down_proj")) and "vis" not in name
-    ]
-    model = get_peft_model(tiny_vlm.model, LoraConfig(target_modules=names, use_dora=True))
+    targets = [name for name, _ in tiny_vlm.base.named_modules() if name.endswith(ends) and "vis" not in name]
+    model = peft.get_peft_model(tiny_vlm.model, getattr(peft, kind)(target_modules=targets, **settings))
     for name, weight in model.named_parameters():
-        if "magnitude" in name:
-            weight.data.mul_(-3.0)
-    adapted = VLM("tiny", model.eval(), tiny_vlm.processor, tiny_vlm.key, adapter_key="dora")
-    unlearned = evaluated(adapted, prompt)
-    speaker = LocalSpeaker(adapted, SETTINGS)
-    assert not speaker.gradual
-    assert last(speaker, Phase.BEFORE, prompt) == original != unlearned
-    assert last(speaker, Phase.AFTER, prompt) == unlearned
-
-
-def test_an_adapter_of_another_kind_is_on_or_off(tiny_vlm: VLM) -> None:
-    from peft import IA3Config, get_peft_model
-
-    prompt = asked("Say hello.")
-    original = evaluated(tiny_vlm, prompt)
-    names = [
-        name for name, _ in tiny_vlm.base.named_modules() if name.endswith(("k_proj", "v_proj")) and "vis" not in name
-    ]
-    model = get_peft_model(tiny_vlm.model, IA3Config(target_modules=names, feedforward_modules=[]))
-    for name, weight in model.named_parameters():
-        if "ia3" in name:
-            weight.data.fill_(3.0)
-    adapted = VLM("tiny", model.eval(), tiny_vlm.processor, tiny_vlm.key, adapter_key="ia3")
+        if named in name:
+            changed(weight.data)
+    adapted = VLM("tiny", model.eval(), tiny_vlm.processor, tiny_vlm.key, adapter_key="theirs")
     unlearned = evaluated(adapted, prompt)
     speaker = LocalSpeaker(adapted, SETTINGS)
     assert not speaker.gradual

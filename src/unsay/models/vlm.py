@@ -152,12 +152,7 @@ class VLM:
     @cached_property
     def answer_lead(self) -> str:
         """What the chat template writes between the end of a prompt and the answer; LLaVA-1.5's writes a blank."""
-        before, asked = (
-            self._around_answer[0],
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": self.content("Hi", False)}], tokenize=False, add_generation_prompt=True
-            ),
-        )
+        before, asked = self._around_answer[0], self._written([{"role": "user", "content": self.content("Hi", False)}])
         return before.rpartition(asked)[2] if asked in before else ""
 
     @cached_property

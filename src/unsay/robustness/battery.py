@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unsay.errors import UserError
-from unsay.files import content_key, file_key, read_json, read_rows, write_json, write_rows, write_text
+from unsay.files import content_key, file_key, read_rows, write_json, write_rows, write_text
 from unsay.judges.agreement import Judged
 from unsay.models.failures import memory_advice, out_of_memory
 from unsay.records import Prompt, Role
@@ -28,6 +28,7 @@ from unsay.scoring.robustness import (
     Outcome,
     Robustness,
     Subject,
+    read_result,
     result_path,
     score_outcome,
     write_robustness,
@@ -141,7 +142,7 @@ class _Battery:
                 self._stage_inputs(bench),
                 [path],
                 work,
-                load=lambda: _read(path),
+                load=lambda: read_result(path),
             )
         except Exception as error:
             stages.progress.finish("failed")
@@ -165,7 +166,7 @@ class _Battery:
             if not path.exists():
                 continue
             inputs = self._stage_inputs(self.bench(check, quick))
-            found = self.run.stages.finished(_stage(check, quick), inputs, [path], load=partial(_read, path))
+            found = self.run.stages.finished(_stage(check, quick), inputs, [path], load=partial(read_result, path))
             if found is not None:
                 return _with_cost(found[1], found[0], reused=True)
         return None
@@ -232,10 +233,6 @@ class _Battery:
 
 def _stage(check: Check, quick: bool) -> str:
     return f"robustness-{check.name}{'-quick' if quick else ''}"
-
-
-def _read(path: Path) -> CheckResult:
-    return CheckResult.model_validate(read_json(path))
 
 
 def _about(check: Check, quick: bool) -> CheckResult:

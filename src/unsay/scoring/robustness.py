@@ -243,6 +243,14 @@ def result_path(folder: Path, check: str, quick: bool) -> Path:
     return folder / "robustness" / check / ("quick.json" if quick else "full.json")
 
 
+def read_result(path: Path) -> CheckResult:
+    """Read one check's result; a `UserError` if it is not JSON, or not of this schema."""
+    try:
+        return CheckResult.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error, CheckResult)}: delete it") from None
+
+
 def write_robustness(folder: Path, result: Robustness) -> None:
     """Write `robustness.json` into a run directory, atomically."""
     write_json(folder / FILE, result.model_dump(mode="json"))
@@ -275,10 +283,6 @@ def read_in_short(folder: Path) -> tuple[CheckResult, ...]:
         path = result_path(folder, check.check, quick=True)
         if check.quick:
             found.append(check)
-        elif path.exists():
-            try:
-                short = CheckResult.model_validate(read_json(path))
-            except ValidationError as error:
-                raise UserError(f"{path}: {problems(error, CheckResult)}: delete it") from None
-            found += [short] * (short.version == check.version)
+        elif path.exists() and (short := read_result(path)).version == check.version:
+            found.append(short)
     return tuple(found)

@@ -36,9 +36,8 @@ Withstood = Mapping[tuple[str, Subject], Mapping[tuple[str, str], float]]
 def withstood(checks: Sequence[CheckResult]) -> Withstood:
     """The headline numbers of every check that was run; checks that failed have none.
 
-    All in the same form, short or full: a curve of other stops has another area.
-
-    Only of suites that both subjects were asked, so that the means of both are over the same.
+    Only of suites that both subjects were asked, so that the means of both are over the same. Give results of one form,
+    short or full: a curve of other stops has another area.
     """
     found: dict[tuple[str, Subject], dict[tuple[str, str], float]] = {}
     for measure, headline in HEADLINES.items():

@@ -174,12 +174,13 @@ def evaluation_key(original: Path) -> str | None:
 def finished(job: Job, key: str) -> bool:
     """Whether a trained run is finished under this key, with all its files in place and readable."""
     status = read_status(job.folder)
+    files = (*RESULT_FILES, ROBUSTNESS) if job.robustness else RESULT_FILES
     return (
         job.original is not None
         and status is not None
         and status.state == "finished"
         and status.key == key
-        and all((job.folder / name).exists() for name in (*RESULT_FILES, *[ROBUSTNESS] * bool(job.robustness)))
+        and all((job.folder / name).exists() for name in files)
         and _readable(job.folder)
     )
 
