@@ -37,8 +37,9 @@ class Scripted:
 
     gradual = True
 
-    def __init__(self, answers: dict[Phase, str]) -> None:
+    def __init__(self, answers: dict[Phase, str], seconds_a_word: float = 0.0) -> None:
         self.answers = answers
+        self.seconds_a_word = seconds_a_word
         self.asked: list[tuple[Phase, str, bool, float]] = []
         self.go_on = threading.Event()
         self.go_on.set()
@@ -51,6 +52,7 @@ class Scripted:
         try:
             for count in range(1, len(words) + 1):
                 yield Spoken(" ".join(words[:count]), count)
+                time.sleep(self.seconds_a_word)
                 self.go_on.wait(10)
             yield Spoken(" ".join(words), len(words), "stop")
         except GeneratorExit:
