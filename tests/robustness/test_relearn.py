@@ -187,6 +187,16 @@ def test_every_kind_of_data_and_of_tuning_is_tried(attack, monkeypatch):
     assert not result.notes
 
 
+def test_a_rate_that_breaks_the_model_costs_no_other(attack, monkeypatch):
+    wild = relearn.Attack(rate=1e30, stops=(1, 9))
+    monkeypatch.setattr(relearn, "QUICK", (wild, relearn.Attack(stops=(1,))))
+    result = attack(relearn.CHECK)
+    assert {row.setting["rate"] for row in result.numbers} == {1e-4}
+    (note,) = result.notes
+    assert note.startswith("fine-tuning at rate 1e+30: the loss was not a number at step")
+    assert note.endswith("it has no curve (data forget, share 10, rate 1e+30)")
+
+
 def test_too_little_memory_leaves_full_fine_tuning_out_and_says_so(attack, monkeypatch):
     monkeypatch.setattr(relearn, "free_bytes", lambda _device: 10_000)
     monkeypatch.setattr(relearn, "FULL", (relearn.Attack(stops=(1,)), relearn.Attack(full=True, stops=(1,))))

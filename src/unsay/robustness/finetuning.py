@@ -36,6 +36,10 @@ PART = Role.RETAIN
 """What every row is to `role_views`: an answer to be learned."""
 
 
+class DivergedError(UserError):
+    """The loss of a fine-tuning was not a number."""
+
+
 def rows_of(vlm: VLM, examples: Sequence[Example], max_answer_tokens: int) -> list[Encoded]:
     """Examples as rows to be learned, whatever their role is; longer answers are cut, as they were in training."""
     return [
@@ -83,7 +87,8 @@ def fine_tune(
         seed: of the order of the rows and of LoRA's first weights.
 
     Raises:
-        UserError: no rows, or the loss is not a number.
+        UserError: no rows.
+        DivergedError: the loss is not a number.
     """
     if not rows:
         raise UserError("there is nothing to fine-tune on: the set of examples is empty")
@@ -99,7 +104,7 @@ def fine_tune(
             loss.backward()  # type: ignore[no-untyped-call]
             norm = float(clip_grad_norm_(parameters, MAX_NORM))
             if not math.isfinite(norm):
-                raise UserError(f"fine-tuning at rate {rate:g}: the loss was not a number at step {step}")
+                raise DivergedError(f"fine-tuning at rate {rate:g}: the loss was not a number at step {step}")
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step in stops:

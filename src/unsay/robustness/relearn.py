@@ -33,7 +33,7 @@ from unsay.models.loading import load_skeleton
 from unsay.records import Example, Modality, Role
 from unsay.robustness.base import Check
 from unsay.robustness.bench import WORDS, Bench, Loaded, Measured, by_request
-from unsay.robustness.finetuning import fine_tune, rows_of, rows_of_text
+from unsay.robustness.finetuning import DivergedError, fine_tune, rows_of, rows_of_text
 from unsay.run.suites import Suites
 from unsay.scoring.robustness import Number, Setting, Subject
 from unsay.training.encode import Encoded
@@ -168,17 +168,27 @@ def _run(bench: Bench) -> Iterable[Number]:
     asked = sum(len(_asked(bench, attack, step)) for attack in attacks for step in attack.stops)
     bench.expect(len(Subject) * asked)
     curves: dict[tuple[Attack, Subject], Curve] = {}
+    diverged: dict[Attack, DivergedError] = {}
     for subject in Subject:
         model = cache(partial(bench.merged, subject))
         for attack in attacks:
             if attack.full:
                 model.cache_clear()  # one model in memory
             in_float32 = partial(bench.merged, subject, "float32")  # a new one each time: it is changed for good
-            points = _attacked(bench, subject, attack, in_float32 if attack.full else model)
+            try:
+                points = _attacked(bench, subject, attack, in_float32 if attack.full else model)
+            except DivergedError as error:
+                diverged[attack] = error
+                continue
             curves[attack, subject] = {0: bench.before(subject), **points}
         del model
+    for attack, problem in diverged.items():
+        if len(diverged) == len(attacks):
+            raise problem
+        about = ", ".join(f"{name} {value}" for name, value in attack.setting.items())
+        bench.note(f"{problem}; it has no curve ({about})")
     numbers: list[Number] = []
-    for attack in attacks:
+    for attack in (attack for attack in attacks if attack not in diverged):
         pair = {subject: curves[attack, subject] for subject in Subject}
         for suite in bench.attacks:
             if any(suite in measured for step, measured in pair[Subject.UNLEARNED].items() if step):
