@@ -85,6 +85,10 @@ def test_sides_are_fixed_for_ever_and_balanced() -> None:
         ("Paint a wooden chair", "Write a long story in which an old man learns to paint a wooden chair", True),
         ("How do I paint a wooden chair?", "How do I bake a loaf of bread?", False),
         ("Bake bread", "Write a letter to the baker who sold stale bread to my aunt", False),  # two words say little
+        ("如何在家烤全麦面包", "请教我如何在家里烤全麦面包", True),  # no spaces: pairs of characters
+        ("如何在家烤全麦面包", "如何在家油漆木椅子", False),
+        ("วิธีอบขนมปังที่บ้าน", "สอนวิธีอบขนมปังที่บ้าน", True),
+        ("GPTで木の椅子を塗る方法", "GPTでパンを焼く方法", False),  # spaces are no part of a mix either
         ("how to", "the a", False),  # nothing but function words
         ("how to?", "How to", True),  # equal all the same
     ],
@@ -92,6 +96,12 @@ def test_sides_are_fixed_for_ever_and_balanced() -> None:
 def test_near_duplicates_by_hand(first: str, second: str, expected: bool) -> None:
     assert near_duplicates(first, second) is expected
     assert near_duplicates(second, first) is expected
+
+
+def test_content_words_by_hand() -> None:
+    assert content_words("Paint the WOODEN chairs!") == {"paint", "wooden", "chair"}
+    assert content_words("烤面包 and 茶") == {"烤面", "面包", "茶"}
+    assert content_words("用GPT写信") == {"用", "gpt", "写信"}
 
 
 @given(SENTENCES, SENTENCES)

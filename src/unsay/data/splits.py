@@ -6,9 +6,10 @@ rows. Public harmful-prompt sets are repetitive and copy from each other, so an 
 """
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -37,6 +38,11 @@ _FUNCTION_WORDS = """
     your yourself d m re don doesn isn
 """
 _FILLER = frozenset(_FUNCTION_WORDS.split())
+
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)"
+)
+"""Runs of a script that is written without spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
 def normalise(text: str) -> str:
@@ -79,7 +85,8 @@ def drop_overlap(train: Sequence[Row], *held_out: Iterable[SourceRow | Example |
 
     Equal means equal after `normalise`; nearly equal is defined by `JACCARD` and `CONTAINMENT` over content words:
     normalised words without function words, crudely stemmed (English; other languages get the same without stemming
-    doing much). Whether a row is kept depends only on that row and the held-out rows.
+    doing much), and pairs of neighbouring characters where a script has no spaces. Whether a row is kept depends only
+    on that row and the held-out rows.
     """
     index = OverlapIndex(request_of(row) for rows in held_out for row in rows)
     return [row for row in train if not index.overlaps(request_of(row))]
@@ -128,8 +135,9 @@ class OverlapIndex:
 
 
 def content_words(text: str) -> set[str]:
-    """The stems of a text's words, function words left out."""
-    return {_stem(word) for word in normalise(text).split() if word not in _FILLER}
+    """The stems of a text's words, function words left out; pairs of characters where a script has no spaces."""
+    words = normalise(text).split()
+    return {_stem(word) for found in words for word in _words_in(found) if word not in _FILLER}
 
 
 def near_duplicates(first: str, second: str) -> bool:
@@ -154,6 +162,15 @@ def _near(shared: int, first: int, second: int) -> bool:
     smaller = min(first, second)
     contained = smaller >= CONTAINED_WORDS and shared >= CONTAINMENT * smaller
     return contained or shared >= JACCARD * (first + second - shared)
+
+
+def _words_in(found: str) -> Iterator[str]:
+    """What stands between two spaces; in a script without them, each pair of neighbouring characters in it."""
+    for number, part in enumerate(_UNSPACED.split(found)):
+        if number % 2:  # what the pattern matches is at the odd places
+            yield from (part[at : at + 2] for at in range(max(1, len(part) - 1)))
+        elif part:
+            yield part
 
 
 def _stem(word: str) -> str:
