@@ -90,6 +90,15 @@ def test_a_change_is_paired():
     assert separation_change(before, before).p == 1.0
 
 
+def test_a_change_that_is_equal_in_every_draw_is_no_tie():
+    """From all pairs in the wrong order to all in the right one, of 12 requests of each class."""
+    high, low = [2.0 + n for n in range(12)], [-1.0 - n for n in range(12)]
+    change = separation_change(asked(low, high), asked(high, low))
+    assert change.value == change.interval.high == 1.0
+    assert change.interval.low > 0.7
+    assert change.p < 0.001
+
+
 def test_a_change_of_other_requests_is_refused():
     with pytest.raises(ValueError, match="same requests"):
         separation_change(asked([1.0, 2.0], [0.0, 1.0]), asked([1.0], [0.0, 1.0, 2.0]))
@@ -103,6 +112,17 @@ def test_seeds_are_averaged_and_redrawn():
     assert both.value == pytest.approx(separation(first).value)
     assert both.harmful == 6
     assert both.requests == 6
+
+
+def test_seeds_that_differ_leave_more_open_than_requests_do():
+    """Three seeds at 1, 1/2 and 1/2: s² 1/12, a standard error of 1/6, with two degrees of freedom ± 0.72."""
+    right, level = asked([4.0, 3.0] * 6, [1.0, 2.0] * 6), asked([0.0] * 12, [0.0] * 12)
+    half = asked([4.0, 0.0] * 6, [1.0, 2.0] * 6)
+    three = [row._replace(seed=seed) for seed, rows in enumerate([right, level, half]) for row in rows]
+    found = separation(three)
+    assert found.value == pytest.approx((1.0 + 0.5 + 0.5) / 3)
+    assert found.interval.high == 1.0
+    assert found.interval.low < 0.05
 
 
 def prompts(suite, kind, modality=Modality.TEXT, count=3, condition=None):

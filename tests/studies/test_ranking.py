@@ -162,8 +162,12 @@ def test_seeds_that_disagree_make_a_tie_of_what_requests_alone_would_call_a_diff
         # few: 3.8415 / 5.8415 = 0.65762 of them may yet differ.
         ([1.0, 0.0], [0, 1], [0, 0], 0.5 - 0.65762, 1.0),
         ([1.0, -1.0], [0, 1], [0, 0], -1.0, 1.0),
-        # One request, two seeds: 0.25, and 3.8415 / 4.8415 = 0.79345.
-        ([0.5, 0.0], [0, 0], [0, 1], 0.25 - 0.79345, 1.0),
+        # One request: 0.5, and 3.8415 / 4.8415 = 0.79345.
+        ([0.5], [0], [0], 0.5 - 0.79345, 1.0),
+        # Two seeds of one request differ by 0.5: a standard error of 0.25, with one degree of freedom ± 3.2.
+        ([0.5, 0.0], [0, 0], [0, 1], -1.0, 1.0),
+        # One request of 32 has changed: 3.8415 / 35.8415 = 0.10718 may yet differ, though no draw has any below 0.
+        ([1.0] + [0.0] * 31, list(range(32)), [0] * 32, 1 / 32 - 0.10718, 1 / 32 + 0.10718),
     ],
 )
 def test_the_interval_of_a_difference_by_hand_and_turned_round(differences, groups, seeds, low, high, turned):

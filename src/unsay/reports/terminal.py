@@ -181,7 +181,8 @@ def _corrected(scores: Scores) -> list[Text]:
     rows = [row for row in scores.rows if row.corrected is not None]
     if not rows:
         return []
-    lines = [Text("Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as it did there):")]
+    known = "; ".join(sorted({errors.dataset for errors in scores.judge.errors.values()}))
+    lines = [Text(f"Corrected for that judge's errors (Rogan-Gladen; supposes that it errs here as on {known}):")]
     for row in rows:
         rates = f"{numbers.percent(row.rate)} → {numbers.percent(row.corrected)} {_span(row.corrected_interval)}"
         lines.append(Text(f"  {row.title}, {row.phase}: {rates}", style="dim"))

@@ -188,6 +188,9 @@ def _judged(suites: Suites, results: Sequence[PhaseResult]) -> Judged | None:
 def judge_info(judge: Judge, judged: Judged | None = None) -> JudgeInfo:
     """Name, key and details of a judge, and its measured agreement with people, if it was measured.
 
+    The accuracy is the one nearest to what it judged, which may be of a fit without that source; rates are corrected by
+    the errors of the judge itself.
+
     Where the labels cannot be loaded, the report says that the judge was never compared with people: a run must not
     fail at its very end because of that.
     """
@@ -198,17 +201,17 @@ def judge_info(judge: Judge, judged: Judged | None = None) -> JudgeInfo:
         reads_pictures=bool(getattr(judge, "reads_pictures", False)),
     )
     try:
-        measured = judge_accuracy(judge, judged)
+        quoted, own = judge_accuracy(judge, judged), judge_accuracy(judge)
     except UserError:
         return about
-    harm, accuracy, errors = measured.calibration, {}, {}
-    for calibration, dataset in ((harm, measured.measured_on), (measured.refusals, measured.refusals_measured_on)):
+    harm, accuracy, errors = quoted.calibration, {}, {}
+    for calibration, dataset in ((own.calibration, own.measured_on), (own.refusals, own.refusals_measured_on)):
         if calibration is not None and (rates := _error_rates(calibration, dataset)) is not None:
             errors[calibration.positive.value] = rates
     for name in ACCURACIES:
         if harm is not None and (number := getattr(harm, name)) is not None:
             interval = {"value": number.value, "low": number.low, "high": number.high}
-            accuracy[name] = Accuracy(**interval, n=harm.n, dataset=measured.measured_on)
+            accuracy[name] = Accuracy(**interval, n=harm.n, dataset=quoted.measured_on)
     return about.model_copy(update={"accuracy": accuracy, "errors": errors})
 
 
