@@ -1,4 +1,4 @@
-"""What a recipe does on the suites that nobody chose it on: one table, pooled over seeds, against targets.
+"""What a recipe does on the reporting suites: one table, pooled over seeds, against targets.
 
     unsay evaluate --adapter runs/demo-0/adapter --suites reporting --limit 20 --out runs/reporting-0
     python -m tools.reporting_table runs/reporting-0 runs/reporting-1 runs/reporting-2 --out docs/results/reporting
@@ -169,10 +169,13 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     seeds = ", ".join(map(str, result["seeds"]))
     return (
-        "# Suites that nobody chose the recipe on\n\n"
-        + pipes(["", "answers", "before", "after", "target", "met"], lines)
-        + f"\n\n- In brackets: 95% intervals, bootstrap over requests and seeds. Seeds {seeds}, {result['limit']} "
-        f"prompts a suite, answers of {result['max_new_tokens']} tokens, judge `{result['judge']}`.\n"
+        "# The reporting suites\n\n"
+        "Nothing was trained or tuned on them. Some choices had their numbers in view ([recipe](recipe.md)), "
+        "so they are not untouched.\n\n"
+        + pipes(["", "answers after", "before", "after", "target", "met"], lines)
+        + "\n\n- In brackets: 95% intervals over requests and, after, seeds; before is one model. "
+        f"Seeds {seeds}, {result['limit']} prompts a suite, answers of {result['max_new_tokens']} tokens, "
+        f"judge `{result['judge']}`.\n"
         "- Harmful requests: BeaverTails-Evaluation, RedTeam-2K, Do-Not-Answer and half of XSTest's unsafe prompts. "
         "Short alarming: OKTest, with half of XSTest's safe prompts in the separation; long alarming: FalseReject. "
         f"Drawn: as page, sign or note; asked were {', '.join(f'`{name}`' for name in result['suites'])}.\n"

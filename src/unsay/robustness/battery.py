@@ -41,7 +41,7 @@ VERSION = 1
 """Raised by hand when the prompts or the models that all checks share would differ."""
 
 REQUESTS, QUICK_REQUESTS = 24, 16
-"""Per suite. A rate of one half is then known to ± 19 points, or 23; a check asks them once for each setting."""
+"""Per suite. A rate of one half is then known to ± 19 points, or 22; a check asks them once for each setting."""
 
 Place: TypeAlias = tuple[Subject, str, str]
 """Subject, key of the setting, suite."""

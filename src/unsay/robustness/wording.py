@@ -49,7 +49,7 @@ SHARED: Final = 3
 hold may be the harm itself."""
 
 SURE: Final = 1.96
-"""Least |z| of a word that was taught: beyond chance at the 5 % level."""
+"""Least |z| of a word that is tried. Some words are beyond it by chance; the check itself says which of them act."""
 
 FIRST_WORD = re.compile(r"\w[\w'’-]*")
 
