@@ -51,7 +51,7 @@ class PooledSuite(Row):
     """One suite in one phase: all seeds together, and each alone."""
 
     pooled: SuiteRow
-    """`n` counts answers of all seeds, `unique` distinct requests; the intervals redraw requests and seeds."""
+    """`n` counts answers of all seeds, `unique` distinct requests; the intervals are over requests and seeds."""
     seeds: tuple[SeedCounts, ...]
 
 
@@ -111,7 +111,7 @@ class Results(Row):
 def pool(runs: Sequence[FinishedRun]) -> Results:
     """Pool runs that differ in their seed alone.
 
-    Counts are added up. With several seeds, intervals redraw requests and seeds; a single run keeps its own.
+    Counts are added up. With several seeds, intervals are over requests and seeds; a single run keeps its own.
 
     Raises:
         UserError: the runs differ in more than the seed, or two have the same seed.

@@ -4,7 +4,7 @@
     python -m tools.reporting_table runs/reporting-0 runs/reporting-1 runs/reporting-2 --out docs/results/reporting
 
 writes `docs/results/reporting.json` and, as a page, `docs/results/reporting.md`. Suites of one kind are pooled, and
-intervals redraw requests and seeds. The original model is the same under every seed, so what it does is read from the
+intervals are over requests and seeds. The original model is the same under every seed, so what it does is read from the
 first run.
 """
 

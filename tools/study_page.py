@@ -68,7 +68,7 @@ def _tradeoffs(result: StudyResult, name: str) -> str:
 def _differences_note(result: StudyResult) -> str:
     return (
         f"Arm minus {result.reference}, on the same requests and seeds; rates in points. In brackets: 95% intervals "
-        f"({words.redrawn(result)} redrawn). p: signs of whole requests flipped, corrected after Holm for all pairs of "
+        f"(over {words.drawn_from(result)}). p: signs of whole requests flipped, corrected after Holm for all pairs of "
         "arms."
     )
 
@@ -91,7 +91,7 @@ def _differences(result: StudyResult, frame: Frame) -> str:
 def _suites_note(result: StudyResult) -> str:
     return (
         "Attack success on attacks, refusals on harmless suites. In brackets: 95% intervals "
-        f"({words.redrawn(result)} redrawn; Wilson's where answers stand alone or are all alike)."
+        f"(over {words.drawn_from(result)}; no shorter than Wilson's where few requests decide)."
     )
 
 

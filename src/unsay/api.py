@@ -226,7 +226,7 @@ def study(
             that is malformed, or made with other versions than those here.
     """
     refuse_several("study")
-    chosen = read_study(settings) if isinstance(settings, str) else settings
+    chosen = settings if isinstance(settings, StudySettings) else read_study(str(settings))
     if quick:
         chosen = quickened(chosen)
     found = [run for path in known for run in read_runs(path)]

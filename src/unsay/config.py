@@ -140,7 +140,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field("pocket", description="`pocket`, a version of it (`pocket-1`), a local folder, or a model id")
+    model: str = Field(
+        "pocket", min_length=1, description="`pocket`, a version of it (`pocket-1`), a local folder, or a model id"
+    )
     model_settings: ModelSettings = Field(ModelSettings(), description="how the model is loaded")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     seed: int = Field(0, ge=0, lt=2**63, description="of data, training and statistics")

@@ -5,9 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -184,8 +185,10 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or 'malformed'}") from None
-    except (ValueError, RecursionError) as error:  # an impossible date, or nesting too deep
-        raise UserError(f"{where}: not readable YAML ({type(error).__name__})") from None
+    except ValueError:
+        raise UserError(f"{where}: not readable YAML: a date that does not exist? Put it in quotes") from None
+    except RecursionError:
+        raise UserError(f"{where}: not readable YAML: nested too deep") from None
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
@@ -219,13 +222,25 @@ def first_problem(error: ValidationError) -> str:
 def problems(error: ValidationError, settings: type[BaseModel]) -> str:
     """All of pydantic's errors about `settings`, on one line; an unknown key beside the known one that it resembles."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    found = [problem for problem in found if problem["type"] != "default_factory_not_called"]  # another's consequence
+    found = [problem for problem in found if not _follows(problem, found)]
     lines = []
     for problem in found[:MAX_PROBLEMS]:
         near = _near_key(problem["loc"], settings) if problem["type"] == "extra_forbidden" else None
         lines.append(_words(problem) + (f" (did you mean {near}?)" if near else ""))
     more = [f"and {len(found) - MAX_PROBLEMS} more"] if len(found) > MAX_PROBLEMS else []
     return "; ".join([*lines, *more])
+
+
+def _follows(problem: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a problem only follows from another: from an item of a list, or from a value that is missing."""
+    if problem["type"] == "too_short":
+        depth = len(problem["loc"])
+        return any(len(other["loc"]) > depth and other["loc"][:depth] == problem["loc"] for other in found)
+    return bool(problem["type"] == "default_factory_not_called")
+
+
+_PLAIN = {"tuple_type": "expected a list: [a, b]", "model_type": "expected `key: value` lines, or {}"}
+"""Types of pydantic's errors whose own words name Python's types → words for a file of settings."""
 
 
 def _words(problem: Mapping[str, Any]) -> str:
@@ -236,7 +251,8 @@ def _words(problem: Mapping[str, Any]) -> str:
         return f"{where}: unknown key"
     if problem["type"] == "json_invalid":
         return str(problem["msg"]).replace("Invalid JSON", "not JSON").replace(" at line 1 column ", " at column ")
-    message = str(problem["msg"])
+    message = _PLAIN.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", message)  # a member of an enumeration, by its value
     return f"{where}: {message}" if where else message
 
 

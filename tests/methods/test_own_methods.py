@@ -10,6 +10,8 @@ from helpers import study_of_tiny
 from unsay.errors import UserError
 from unsay.files import read_json
 from unsay.methods import METHODS, MethodEntry, build_method, method_version
+from unsay.methods.base import RoleBatch
+from unsay.records import Role
 from unsay.studies import launcher, run_study
 from unsay.studies.job import Job, job_key
 
@@ -126,3 +128,11 @@ def test_an_edited_method_is_trained_anew_and_one_that_was_not_is_kept(
     monkeypatch.setattr("unsay.run.train.train", never)
     write(SOURCE.replace("SIGN = 1.0", "SIGN = -1.0"))
     assert made() == second
+
+
+def test_a_part_that_a_method_has_not_asked_for_is_named():
+    batch = RoleBatch({})
+    assert Role.RETAIN not in batch
+    assert batch.get(Role.RETAIN) is None
+    with pytest.raises(UserError, match=r"^the method's loss reads 'retain', which its `needs` do not name$"):
+        batch[Role.RETAIN]

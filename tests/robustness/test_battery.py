@@ -6,8 +6,9 @@ import pytest
 
 from unsay.data.typography import Style
 from unsay.errors import UserError
-from unsay.files import read_rows
-from unsay.records import Label, Phase, Prompt, Response, Turn, Verdict
+from unsay.files import read_rows, write_rows
+from unsay.records import Example, Label, Phase, Prompt, Response, Turn, Verdict
+from unsay.reports.attacks import markdown
 from unsay.robustness import CHECKS
 from unsay.robustness.base import Check
 from unsay.robustness.battery import run_battery
@@ -54,6 +55,20 @@ def test_what_a_check_measures_is_counted_and_compared(battery, unlearned):
     assert mine.outcome(Subject.REFERENCE, "advbench", {"steps": 1}).from_reference is None
     number = mine.number("sum", Subject.UNLEARNED)
     assert (number.value, number.from_reference, number.n) == (0.5, 0.5, 2)
+
+
+def test_requests_that_the_run_was_trained_on_are_called_out(battery, unlearned):
+    assert battery(check(ask_both)).warnings == ()
+    asked = read_rows(unlearned / "robustness/suites/advbench.jsonl", Prompt)
+    rows = read_rows(unlearned / "train/examples.jsonl", Example)
+    seen = [row.model_copy(update={"prompt": prompt.request}) for row, prompt in zip(rows, asked, strict=False)]
+    write_rows(unlearned / "train/examples.jsonl", [*seen, *rows[len(seen) :]])
+    result = battery(check(ask_both))
+    assert all(caution.severe for caution in result.warnings)
+    said = [caution.text for caution in result.warnings]
+    assert any("2 of 2 prompts, or nearly these, were among the adapter's training data" in text for text in said)
+    assert read_robustness(unlearned).warnings == result.warnings
+    assert f"**{said[0]}**" in markdown(result)
 
 
 def test_the_judge_is_quoted_at_the_length_of_the_runs_answers(battery, unlearned, monkeypatch):

@@ -13,7 +13,7 @@ from tests.run.test_directory import HOLDS, tried
 from unsay import api, cli
 from unsay.config import RunConfig, write_config
 from unsay.errors import UserError
-from unsay.files import read_rows, write_json, write_rows
+from unsay.files import read_rows, write_json, write_rows, write_text
 from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdict
 from unsay.reports import write_report
 from unsay.reports.headline import headline
@@ -358,6 +358,10 @@ def test_a_run_that_is_being_written_is_refused(one, tmp_path, monkeypatch):
 
 def test_a_run_is_not_written_over(one, tmp_path):
     second = other(tmp_path)
+    study = tmp_path / "study"
+    write_text(study / "study.yaml", "title: x")
+    with pytest.raises(UserError, match="holds a study, whose scores would be lost; choose another --out"):
+        api.compare(one, second, study)
     for out in (one, second):
         with pytest.raises(UserError, match="holds a run, whose scores would be lost; choose another --out"):
             api.compare(one, second, out)

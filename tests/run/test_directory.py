@@ -11,7 +11,7 @@ import torch
 
 from unsay.config import RunConfig, read_config, write_config
 from unsay.errors import UserError
-from unsay.files import write_json
+from unsay.files import write_json, write_text
 from unsay.run.directory import Run, lock_directory, stored_config
 from unsay.run.environment import FORMAT
 
@@ -57,6 +57,13 @@ else:
 
 def tried(folder):
     return subprocess.check_output([sys.executable, "-c", TRIES, str(folder / ".lock")], text=True).strip()
+
+
+def test_a_study_is_no_directory_of_a_run(tmp_path):
+    write_text(tmp_path / "study.yaml", "title: x")
+    with pytest.raises(UserError, match="holds a study; choose another --out"):
+        Run.open(tmp_path, RunConfig())
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_a_run_holds_its_directory_as_long_as_it_lives(tmp_path):

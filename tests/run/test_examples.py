@@ -36,14 +36,14 @@ def test_text_is_the_default_and_shares_are_kept():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("pixels", "modality: Value error, must be text, typographic, image, or shares of them"),
-        ("{text: 0.5, pixels: 0.5}", "modality: Value error, must be text"),
-        ("{}", "modality: Value error, must be text"),
-        ("{text: 0}", "modality: Value error, every share is 0"),
+        ("pixels", "modality: must be text, typographic, image, or shares of them"),
+        ("{text: 0.5, pixels: 0.5}", "modality: must be text"),
+        ("{}", "modality: must be text"),
+        ("{text: 0}", "modality: every share is 0"),
         ("{text: -1}", "data.modality"),
-        ("[text]", "modality: Value error, must be text"),
-        ("3", "modality: Value error, must be text"),
-        ("null", "modality: Value error, must be text"),
+        ("[text]", "modality: must be text"),
+        ("3", "modality: must be text"),
+        ("null", "modality: must be text"),
     ],
 )
 def test_bad_modalities_are_named(value, said):

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from unsay import api
@@ -187,6 +188,27 @@ def test_a_killed_run_on_other_rows_has_no_adapter_until_it_has_trained(tiny_fol
         examples.write_bytes(before)  # other tests read it, too
     with pytest.raises(UserError, match="belongs to earlier settings"):
         Adapter.of_run(unlearned)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (None, "no such file"),
+        ({"answer": " "}, r":1: answer: is empty"),
+        ({"prompt": ""}, r":1: prompt: is empty, and there is no image"),
+        ({"role": "forgot"}, r":1: role: "),
+        ({"image": "nowhere.png"}, r":1: "),
+    ],
+)
+def test_what_is_wrong_with_own_examples_costs_no_results(tiny_folder, examples, unlearned, tmp_path, broken, said):
+    rows = tmp_path / "own.jsonl"
+    if broken is not None:
+        first, *rest = (row.model_dump(mode="json") for row in tiny.examples(12))
+        rows.write_text("".join(json.dumps(row) + "\n" for row in [{**first, **broken}, *rest]))
+    before = {path: path.read_bytes() for path in unlearned.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=said):
+        api.unlearn(config(tiny_folder, rows), unlearned)
+    assert {path: path.read_bytes() for path in unlearned.rglob("*") if path.is_file()} == before
 
 
 def test_another_method_trains_again(tiny_folder, examples, unlearned):
@@ -456,6 +478,20 @@ def test_what_an_adapter_was_trained_on_is_called_out_where_it_is_asked(tiny_fol
     assert tiny.examples(12)[0].prompt not in said[0].text
     clean = api.evaluate(evaluation(tiny_folder, "contrast"), tmp_path / "clean", adapter=adapter)
     assert not any("training data" in caution.text for caution in clean.warnings)
+
+
+def test_an_adapter_on_other_weights_is_called_out(tiny_folder, unlearned, tmp_path):
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: weight * 1.01 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    said = [
+        [caution.severe for caution in scores.warnings if "trained on other weights" in caution.text]
+        for scores in (
+            api.evaluate(evaluation(folder, "contrast"), tmp_path / "out" / folder.name, adapter=unlearned / "adapter")
+            for folder in (tiny_folder, other)
+        )
+    ]
+    assert said == [[], [True]]
 
 
 def test_another_picture_at_the_same_place_is_asked_again(tiny_folder, tmp_path):

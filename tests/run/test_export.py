@@ -303,10 +303,19 @@ def test_what_is_missing_or_in_the_way_is_named(run, tmp_path):
         export(folder, tmp_path / "out")
 
 
+def test_a_damaged_adapter_is_not_handed_out(run, tmp_path):
+    folder, _ = run
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: cannot be read .*is it damaged"):
+        export(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_of_earlier_settings_is_not_passed_off_as_the_runs(run, tmp_path):
     folder, _ = run
     begin_work(folder, read_config(folder / "config.yaml").model_copy(update={"data": DataConfig(answer_tokens=7)}), {})
-    earlier = f"{folder / 'adapter'}: the adapter there belongs to earlier settings: finish the run first"
+    earlier = f"{folder / 'adapter'}: the adapter there belongs to earlier settings: run the same `unsay unlearn` again"
     with pytest.raises(UserError, match=earlier):
         export(folder, tmp_path / "out")
     with pytest.raises(UserError, match=earlier):

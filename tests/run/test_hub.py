@@ -8,7 +8,7 @@ from helpers import tiny
 from helpers.hub_stub import TOKEN, Hub, hub
 from tests.models.test_models import acting
 from tests.reports.test_headline import AFTER, BEFORE, change, row, scores
-from unsay.config import RunConfig, write_config
+from unsay.config import RunConfig, read_run_config, write_config
 from unsay.errors import UserError
 from unsay.files import write_rows
 from unsay.models import load
@@ -58,6 +58,19 @@ def test_no_prompt_and_no_answer_is_sent(run: Path, stub: Hub) -> None:
     assert b"[request 1]" not in everything
     assert b"[answer 1]" not in everything
     assert b"Title of a" in stub.files["me/safer"]["report.html"]
+
+
+def test_no_folder_of_this_machine_is_sent(run: Path, stub: Hub, tiny_folder: Path) -> None:
+    config = read_run_config(run)
+    own = config.data.model_copy(update={"examples": run / "mine/examples.jsonl"})
+    write_config(run / "config.yaml", config.model_copy(update={"data": own}))
+    push_to_hub(run, "me/safer")
+    write_config(run / "config.yaml", config)
+    sent = stub.files["me/safer"]
+    for name in ("report.html", "scores.json", "README.md", "adapter_config.json"):
+        assert str(run).encode() not in sent[name], name
+        assert str(tiny_folder.parent).encode() not in sent[name], name
+    assert b"examples.jsonl" in sent["report.html"]
 
 
 def test_a_dry_run_sends_nothing(run: Path, stub: Hub) -> None:

@@ -17,7 +17,7 @@ from unsay.reports.live import LiveStage, LiveState, write_live
 from unsay.reports.overview import MARK, RunLine, render_index, write_index
 from unsay.scoring import Scores, write_scores
 from unsay.studies.found_runs import find_runs
-from unsay.studies.schema import write_result
+from unsay.studies.schema import FailedSeed, write_result
 
 RESULT = scores([row("a", BEFORE, 60), row("a", AFTER, 5)], [change("a", -0.55)])
 
@@ -95,6 +95,20 @@ def test_every_run_and_study_with_its_status(folder: Path) -> None:
     assert not (folder / "done/.lock").exists(), "looking changes nothing"
 
 
+def test_a_study_in_which_no_arm_could_be_trained_has_failed(tmp_path: Path) -> None:
+    some = synthetic_study.study()
+    failed = [
+        arm
+        if arm.arm == "original"
+        else arm.model_copy(update={"state": "failed", "failed": (FailedSeed(seed=0, reason="no disk"),)})
+        for arm in some.arms
+    ]
+    write_result(_there(tmp_path / "study/study.json"), some.model_copy(update={"arms": tuple(failed)}))
+    (line,) = find_runs(tmp_path)
+    assert line.status == "failed"
+    assert "no disk" in line.sentence
+
+
 def test_the_folder_may_be_a_run_itself_and_must_exist(folder: Path) -> None:
     (line,) = find_runs(folder / "done")
     assert (line.name, line.page) == ("done", "report.html")
@@ -146,4 +160,7 @@ def test_the_command_fits_sixty_columns(folder: Path, unsay, monkeypatch: pytest
     assert code == 0
     assert "below/done too  finished  1 min 00 s" in said
     assert max(map(len, said.splitlines()[:-1])) <= 60
+    (folder / "deeper/index.html").unlink()
+    assert "Index:" not in unsay("runs", folder / "deeper", "--no-page")[1]
+    assert not (folder / "deeper/index.html").exists()
     assert json.dumps(headline(RESULT).sentence[:20])[1:-1] in said

@@ -207,6 +207,15 @@ def test_an_arm_that_loads_its_model_otherwise_keeps_the_precision_that_it_began
     assert resolve_precision(config, folders, "bfloat16").model_settings.dtype == "float32"
 
 
+def test_what_is_no_list_of_runs_is_refused(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match=r"empty\.jsonl: holds no run"):
+        read_runs(tmp_path / "empty.jsonl")
+    for other in (tmp_path, tmp_path / "study.json"):
+        with pytest.raises(UserError, match=r"expected a study's runs\.jsonl, such as .*/runs\.jsonl"):
+            read_runs(other)
+
+
 def test_runs_of_another_study_are_refused(finished, tiny_folder, examples, tmp_path, no_model):
     study = study_of_tiny.study(tiny_folder, examples, arms={"other": {}})
     known = [(which, found) for which, found in read_runs(finished[0] / "runs.jsonl") if which.seed is not None]

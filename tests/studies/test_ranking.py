@@ -150,6 +150,11 @@ def test_seeds_that_disagree_make_a_tie_of_what_requests_alone_would_call_a_diff
     assert alike.better is None
 
 
+def test_differences_in_nats_have_no_bounds_of_shares():
+    found = difference_interval([0.30, 0.31, 0.29, 0.30, 0.28, 0.31, 0.30, 0.29, 0.30], list("abcdefghi"), shares=False)
+    assert 0.28 < found.low < found.high < 0.32
+
+
 @pytest.mark.parametrize("turned", [1, -1])
 @pytest.mark.parametrize(
     ("differences", "groups", "seeds", "low", "high"),

@@ -13,7 +13,7 @@ import pytest
 
 from helpers import killable, study_of_tiny, tiny
 from unsay.errors import UserError
-from unsay.files import read_json, write_json, write_rows
+from unsay.files import read_json, write_json, write_rows, write_text
 from unsay.records import Role
 from unsay.run.finished import read_run
 from unsay.studies import launcher, read_result, run_study
@@ -21,6 +21,7 @@ from unsay.studies.job import RESULT_FILES, Job, JobStatus, Worker, copy_shared_
 from unsay.studies.known import StudyRuns
 from unsay.studies.runner import used_budget
 from unsay.studies.settings import StudyDirectory
+from unsay.training import train
 
 pytestmark = pytest.mark.usefixtures("unmeasured_judge")
 
@@ -125,23 +126,55 @@ def test_no_prompt_and_no_answer_leaves_the_run_directories(finished):
         assert not any(len(words) > 12 and words in text for words in said), name
 
 
-def test_a_failed_arm_is_reported_and_the_others_go_on(tiny_folder, tmp_path):
-    """Without forget examples only the fine-tuning can be trained; the reference fails, and what hangs on it."""
-    write_rows(tmp_path / "rows.jsonl", [row for row in tiny.examples(12) if row.role is not Role.FORGET])
+def test_a_failed_arm_is_reported_and_the_others_go_on(tiny_folder, examples, tmp_path, monkeypatch):
+    """Only the fine-tuning can be trained; the reference fails, and what hangs on it."""
+
+    def train_some(vlm, plan, *args, **more):
+        if Role.FORGET in plan.needs.roles:
+            raise UserError("no memory to forget in")
+        return train(vlm, plan, *args, **more)
+
     out = tmp_path / "out"
-    study = study_of_tiny.study(tiny_folder, tmp_path / "rows.jsonl", seeds=[0])
+    study = study_of_tiny.study(tiny_folder, examples, seeds=[0])
+    monkeypatch.setattr("unsay.run.train.train", train_some)
     result = run_study(study, out, launcher("sequential"))
     found = {arm.name: arm for arm in result.arms}
     assert {name: arm.state for name, arm in found.items()} == {
         "original": "finished", "unlearn@steps": "failed", "sft@steps": "finished", "sft@tokens": "failed",
     }  # fmt: skip
-    assert "no forget examples" in found["unlearn@steps"].failed[0].reason
+    assert found["unlearn@steps"].failed[0].reason == "no memory to forget in"
+    assert (out / "arms/tiny/unlearn@steps/seed-0/error.txt").exists()
     assert found["sft@tokens"].failed[0].reason == "its budget is what unlearn used, and that failed"
     assert [place.arm for place in result.rankings[0].places] == ["original", "sft@steps"]
-    assert "no forget examples" in (out / "study.html").read_text()
-    write_rows(tmp_path / "rows.jsonl", tiny.examples(12))  # mended, and run again
+    assert "no memory to forget in" in (out / "study.html").read_text()
+    monkeypatch.setattr("unsay.run.train.train", train)  # mended, and run again
     mended = run_study(study, out, launcher("sequential"))
     assert {arm.state for arm in mended.arms} == {"finished"}
+    assert not list(out.rglob("error.txt"))
+
+
+@pytest.mark.parametrize(
+    ("roles", "batch", "said"),
+    [
+        ([], {}, r"arm 'unlearn': .*rows\.jsonl: no such file"),
+        ([Role.REFUSE, Role.RETAIN], {}, "arm 'unlearn': training data: no forget examples"),
+        (list(Role), {"forget": 0}, r"arm 'unlearn': train\.batch\.forget: is 0, but the method needs that role"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_a_model_is_loaded(
+    tiny_folder, tmp_path, monkeypatch, roles, batch, said
+):
+    def never(*_args, **_more):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("unsay.run.directory.load", never)
+    path = tmp_path / "rows.jsonl"
+    if roles:
+        write_rows(path, [row for row in tiny.examples(12) if row.role in roles])
+    study = study_of_tiny.study(tiny_folder, path, settings={"train": {"batch": batch}})
+    with pytest.raises(UserError, match=said):
+        run_study(study, tmp_path / "out", launcher("sequential"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tmp_path, monkeypatch):
@@ -154,6 +187,13 @@ def test_a_strangers_error_is_told_without_its_message(tiny_folder, examples, tm
     reason = result.find("sft@steps").failed[0].reason
     assert reason.startswith("ValueError at test_runner.py:")
     assert "[request 1]" not in (tmp_path / "out/study.json").read_text() + (tmp_path / "out/study.html").read_text()
+
+
+def test_a_run_is_no_directory_of_a_study(tiny_folder, examples, tmp_path):
+    write_text(tmp_path / "config.yaml", "model: pocket")
+    with pytest.raises(UserError, match="holds a run; choose another --out"):
+        run_study(study_of_tiny.study(tiny_folder, examples), tmp_path, launcher("sequential"))
+    assert not (tmp_path / "study.yaml").exists()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_study(examples, tmp_path):

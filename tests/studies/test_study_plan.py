@@ -28,6 +28,10 @@ def study(**more):
     )
 
 
+def published(**more):
+    return {"arm": "a", "measure": "attack_success", "value": "2 %", "about": "a model", "source": "a paper", **more}
+
+
 def runs(planned):
     return [(variant.name, variant.rules) for variant in planned.variants]
 
@@ -189,9 +193,12 @@ def test_the_command_line_has_the_last_word():
         ("[1]", "expected a study"),
         ("1: 2", "expected a study"),
         ("title: x", "a study needs arms"),
-        ("arms: {A b: {}}", "arms.A b"),
+        ("arms: {A b: {}}", "arms: a name has lower-case letters, digits and . + _ - only, 60 at most"),
+        ("arms: {no: {}}", "arms: YAML reads a name as false and not as a word: quote it"),
+        ("arms: {a: }", "arms.a: expected `key: value` lines, or {}"),
+        ("arms: {a: {}}\nmodels: x", "models: expected a list: [a, b]"),
         ("arms: {a: {}}\nseed: 3", "seed: unknown key"),
-        ("arms: {a: {}}\nseeds: [1, 1]", "seeds: has the same value twice"),
+        ("arms: {a: {}}\nseeds: [1, 1]", "mine.yaml: seeds: has the same value twice"),
         ("arms: {a: {}}\nbudget: {equal: [euros]}", "budget.equal.0"),
         ("arms: {a: {}}\nbudget: {steps: 0}", "budget.steps"),
         ("arms: {a: {}}\nseeds: [0, -1]", "seeds.1: Input should be greater than or equal to 0"),
@@ -225,11 +232,15 @@ def test_any_text_is_a_study_or_one_line(text):
         ({"base": "none"}, "preset: unknown 'none'"),
         ({"grid": {"methods": ["a"]}}, "the grid has an arm of that name"),
         ({"models": ["x/m", "y/m"]}, "same last part"),
-        ({"settings": {"device": "gpu"}}, "arm 'a': device: 'gpu' cannot be used here: "),
+        ({"settings": {"device": "gpu"}}, "base or settings: device: 'gpu' cannot be used here: "),
+        ({"base": {"train": {"stepss": 3}}}, "base or settings: train.stepss: unknown key"),
+        ({"arms": {"a": {"title": "One"}, "b": {"title": "One"}}}, "arms.b: 'One' is also the title of arm 'a'"),
+        ({"published": [published(arm="c")]}, "published.0.arm: unknown arm 'c'; arms: a, b"),
+        ({"published": [published(), published(measure="asr")]}, "published.1.measure: unknown 'asr'; known are"),
         ({"arms": {"a": {}, "b": {"settings": {"device": "cuda:x"}}}}, "arm 'b': device: 'cuda:x' cannot be used here"),
         ({"arms": {"a": {"settings": {"method_settings": 3}}}}, "arm 'a': method_settings"),
         ({"arms": {"a": {"settings": {"train": None}}}}, "arm 'a': train: "),
-        ({"settings": {"train": 5}}, "arm 'a': train: "),
+        ({"settings": {"train": 5}}, "base or settings: train: "),
         (
             {"settings": {"evaluation": {"responder": {"url": "http://localhost:1/v1", "model": "m"}}}},
             "arm 'a': evaluation.responder: a server cannot answer for an arm",
@@ -252,6 +263,20 @@ def test_the_model_is_the_bases_where_the_study_names_none():
 def test_an_arm_that_quick_names_must_be_there():
     with pytest.raises(UserError, match=r"quick\.only: unknown arm 'c'"):
         quickened(study(quick={"only": ["c"]}))
+    with pytest.raises(UserError, match=r"quick\.only: leaves out the reference, 'a'; add it"):
+        quickened(study(reference="a", quick={"only": ["b"]}))
+
+
+def test_published_numbers_go_with_their_arms():
+    some = study(published=[published(), published(arm="b"), published(arm="original")])
+    assert [row.arm for row in adjusted(some, arms="b").published] == ["b", "original"]
+    assert plan_study(adjusted(some, arms="b")).reference == "b"
+
+
+def test_one_problem_of_a_list_is_said_once():
+    with pytest.raises(UserError) as found:
+        parse_study("arms: {a: {}}\nseeds: [-1]", "mine.yaml")
+    assert str(found.value) == "mine.yaml: seeds.0: Input should be greater than or equal to 0"
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["full", "quick"])

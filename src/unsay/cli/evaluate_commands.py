@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from unsay.cli.display import console, display, say, show_scores
-from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out, split_names
+from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out, limit_of, split_names
 from unsay.errors import UserError
 
 SIDE = "Directory of `unsay evaluate` or `unsay unlearn`; DIR:before or DIR:after names a phase. Default: the last."
@@ -74,7 +74,7 @@ def evaluate(
     if names or suite_file is not None:
         evaluation["suites"] = names
     if limit:
-        evaluation["limit"] = _limit(limit)
+        evaluation["limit"] = limit_of(limit)
     if judge is not None:
         evaluation |= {"judge": judge, "judge_settings": {}}
     if model is None and config is None and adapter is not None:
@@ -88,14 +88,6 @@ def evaluate(
     with display() as progress:
         scores = api.evaluate(settings, out, adapter=adapter, suite_file=suite_file, progress=progress)
     show_scores(scores, out)
-
-
-def _limit(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--limit: {text!r} is neither a number from 1 nor `all`")
-    return int(text)
 
 
 def compare(

@@ -44,3 +44,12 @@ DataDir = Annotated[
         help="Folder of public data, for the suites and sources that need it (also UNSAY_DATA_DIR).",
     ),
 ]
+
+
+def limit_of(text: str) -> int | None:
+    """The value of --limit: a number, or None for `all`."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--limit: {text!r} is neither a number from 1 nor `all`")
+    return int(text)

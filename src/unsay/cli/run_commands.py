@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unsay.cli.display import display, say, show_scores
-from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out
+from unsay.cli.options import SUITE_FILE_ROW, DataDir, Out, limit_of
 from unsay.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def unlearn(
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Torch device, in place of the settings'.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the settings'.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Prompts per suite at most, in place of the settings'.")
-    ] = None,
+        str, typer.Option(metavar="N|all", help="Prompts per suite at most, in place of the settings'.")
+    ] = "",
     suite_file: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +73,7 @@ def _settings(
     model: str | None,
     device: str | None,
     steps: int | None,
-    limit: int | None,
+    limit: str,
 ) -> "RunConfig":
     """The settings of a file or a preset, with the command line's in place of theirs."""
     from unsay import presets
@@ -94,8 +94,8 @@ def _settings(
         values["device"] = device
     if steps is not None:
         values["train"]["steps"] = steps
-    if limit is not None:
-        values["evaluation"]["limit"] = limit
+    if limit:
+        values["evaluation"]["limit"] = limit_of(limit)
     return RunConfig.model_validate(values)
 
 

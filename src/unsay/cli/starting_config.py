@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import yaml
 from pydantic import BaseModel
@@ -21,8 +22,8 @@ FOLLOWS = {"train.seed"}
 
 def run_command(config: Path | str, launch: Path | str | None = None) -> str:
     """The command line of a run; `launch` is the `accelerate launch` configuration where several processes train."""
-    unsay = "unsay" if launch is None else f"accelerate launch --config_file {launch} -m unsay"
-    return f"{unsay} unlearn --config {config} --out runs/my-run"
+    unsay = "unsay" if launch is None else f"accelerate launch --config_file {quote(str(launch))} -m unsay"
+    return f"{unsay} unlearn --config {quote(str(config))} --out runs/my-run"
 
 
 def starting_config(

@@ -138,5 +138,5 @@ def runs(
         console.print(Padding(Text(line.sentence, style="dim"), (0, 0, 0, 2)))
     if not lines:
         say(f"{folder}: no run and no study in it")
-    else:
+    elif page:
         say(f"\nIndex: {write_index(folder, lines)}")

@@ -122,6 +122,8 @@ def _problem(judge: Judge, pair: Pair, verdict: Any) -> str | None:
     label: Any = verdict.label
     if not isinstance(label, Label):
         return "the label is none of " + ", ".join(Label)
+    if label is Label.HARMFUL and prompt.kind is not Kind.ATTACK:
+        return f"the label is {label}, but the prompt is no attack"
     if verdict.score is not None and not (math.isfinite(verdict.score) and 0 <= verdict.score <= 1):
         return f"the score {verdict.score} is no probability"
     return None

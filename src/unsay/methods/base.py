@@ -81,6 +81,12 @@ class RoleView:
         return values[:, 0]
 
 
+class MissingPartError(UserError, KeyError):
+    """A part of a batch that the method has not asked for; a `KeyError`, so that `in` and `get` work."""
+
+    __str__ = UserError.__str__  # a key error's is quoted
+
+
 @dataclass(frozen=True)
 class RoleBatch(Mapping[Part, RoleView]):
     """One mixed batch, by role or companion; parts that a method does not need are absent.
@@ -94,6 +100,8 @@ class RoleBatch(Mapping[Part, RoleView]):
     progress: float = 0.0
 
     def __getitem__(self, part: Part) -> RoleView:
+        if part not in self.views:
+            raise MissingPartError(f"the method's loss reads '{part}', which its `needs` do not name")
         return self.views[part]
 
     def __iter__(self) -> Iterator[Part]:

@@ -1,6 +1,7 @@
 """A loaded adapter at any strength: y = W x + c + t · s · B A x, from the original (t = 0) over the trained (t = 1)."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def write_scaled(adapter: Path, strength: float, folder: Path) -> None:
     if settings.get("peft_type") != "LORA" or more:
         raise UserError(f"{adapter}: is more than LoRA, so a strength cannot be chosen: leave out --strength")
     settings["lora_alpha"] *= strength
+    if not math.isfinite(settings["lora_alpha"]):
+        raise UserError(f"--strength {strength:g}: is too large for this adapter")
     settings["alpha_pattern"] = {
         name: strength * alpha for name, alpha in (settings.get("alpha_pattern") or {}).items()
     }

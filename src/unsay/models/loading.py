@@ -56,7 +56,7 @@ def load(
     """
     settings = resolved(settings, device)
     options = _options(settings, device)
-    source = _source(name_or_path)
+    source = source_of(name_or_path)
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -88,7 +88,7 @@ def load(
 
 def load_skeleton(name_or_path: str, *, processor: bool = False) -> VLM:
     """A model on the meta device, without its weights: its modules, and with a processor also token ids of prompts."""
-    config, source = _configuration(name_or_path), _source(name_or_path)
+    config, source = _configuration(name_or_path), source_of(name_or_path)
     case = special_case(config) or GENERAL
     try:
         vlm = _skeleton(name_or_path, config, case)
@@ -109,7 +109,7 @@ def stored_precision(name_or_path: str) -> str:
     config = _configuration(name_or_path)
     try:
         # In the order of transformers, which does not use the language model's configuration: that is the last resort.
-        dtype = config.dtype or precision_of_weights(_source(name_or_path)) or config.get_text_config().dtype
+        dtype = config.dtype or precision_of_weights(source_of(name_or_path)) or config.get_text_config().dtype
     except FAILURES as error:
         raise UserError(f"{name_or_path}: its weights cannot be read: {reason(error)}") from error
     return str(dtype or "auto").removeprefix("torch.")
@@ -122,7 +122,7 @@ def model_key(name_or_path: str, settings: ModelSettings = DEFAULTS) -> str:
     Settings that change what the model computes are part of it. Cached for the life of the process: checkpoints are
     large, and not edited while they run.
     """
-    folder = Path(_source(name_or_path))
+    folder = Path(source_of(name_or_path))
     if folder.is_dir():
         files = sorted(path for path in folder.iterdir() if path.suffix in DECISIVE)
         key = content_key({path.name: file_key(path) for path in files})
@@ -195,7 +195,7 @@ def _unquantised_linears(vlm: VLM) -> list[str]:
 
 def _configuration(name_or_path: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(_source(name_or_path), trust_remote_code=False)
+        return AutoConfig.from_pretrained(source_of(name_or_path), trust_remote_code=False)
     except FAILURES as error:
         raise UserError(f"{name_or_path}: its configuration cannot be read: {reason(error)}") from error
 
@@ -264,11 +264,15 @@ def _load_error(error: BaseException, name: str, settings: ModelSettings, device
     return UserError(f"{otherwise}: {reason(error)}")
 
 
-def _source(name_or_path: str) -> str:
+def source_of(name_or_path: str) -> str:
+    """Where a model's files are: a folder, or an id of the hub; a `UserError` for a folder that is not there."""
     if name_or_path in NAMED:
         return str(NAMED[name_or_path]())
-    if (name_or_path[:1] in "/.~" or name_or_path.count("/") > 1) and not Path(name_or_path).is_dir():
+    path = Path(name_or_path).expanduser()
+    # An id is OWNER/NAME, and its owner is hardly called as a folder here.
+    local = name_or_path[:1] in ("", "/", ".", "~") or name_or_path.count("/") != 1 or path.parent.is_dir()
+    if local and not path.is_dir():
         raise UserError(
             f"{name_or_path}: no such folder; a model is a checkpoint folder, or an id such as llava-hf/llava-1.5-7b-hf"
         )
-    return name_or_path
+    return str(path) if path.is_dir() else name_or_path

@@ -20,7 +20,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_mod
 from peft.tuners.lora import Linear
 from peft.utils import ModulesToSaveWrapper
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -183,6 +183,16 @@ def adapter_key(folder: Path) -> str:
         if key != "base_model_name_or_path"
     }
     return content_key(file_key(folder / ADAPTER_WEIGHTS), stable)
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The names of an adapter's weights, without reading them; a `UserError` for a damaged file."""
+    path = folder / ADAPTER_WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return list(weights.keys())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}); is it damaged?") from None
 
 
 def detach(vlm: VLM) -> VLM:

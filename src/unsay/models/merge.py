@@ -160,6 +160,8 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
         _plain_generation(model)
         model.save_pretrained(folder, max_shard_size=SHARD)
         processor.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):  # written for their owner alone; a server may be another user
+            shutil.copymode(folder / "config.json", path)
     except SafetensorError as error:
         if os.strerror(errno.ENOSPC) in str(error):
             raise UserError(

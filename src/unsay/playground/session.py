@@ -23,7 +23,8 @@ from unsay.playground.kept_rows import KeptRows
 from unsay.playground.request import Question, Request, as_prompt
 from unsay.playground.speakers import LocalSpeaker, ServerSpeaker, Speaker, Spoken, named_server
 from unsay.records import Label, Phase, Prompt, Response, Verdict
-from unsay.run.directory import Adapter, check_device, original_of
+from unsay.run.directory import Adapter, original_of
+from unsay.run.environment import check_device
 from unsay.run.finished import public_name
 from unsay.run.score import judge_info
 from unsay.scoring import JudgeInfo

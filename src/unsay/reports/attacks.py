@@ -337,7 +337,10 @@ def robustness_table(result: Robustness) -> RenderableType:
             if (safe := row.after.counts.coherent_safety) is not None:
                 frame.add_row(Text("    coherent safety", style="dim"), "", numbers.percent(safe, digits=0))
     seconds = numbers.seconds(sum(check.seconds for check in result.checks))
-    return Group(frame, Text(""), judge_line(result.judge), Text(HIGHEST), Text(f"All checks took {seconds}."))
+    warnings = [Text(f"! {caution.text}", style="bold red") for caution in result.warnings]
+    return Group(
+        frame, Text(""), *warnings, judge_line(result.judge), Text(HIGHEST), Text(f"All checks took {seconds}.")
+    )
 
 
 def _whole(row: Outcome | None) -> str:
@@ -366,7 +369,8 @@ def markdown(result: Robustness) -> list[str]:
         ]
         lines.append(f"| {' | '.join(values)} |")
     failed = [f"{check.title}: failed, {check.failed}." for check in result.checks if check.failed]
-    return [*lines, *(["", *failed] if failed else [])]
+    warnings = [f"**{caution.text}**" for caution in result.warnings]
+    return [*lines, *(["", *failed] if failed else []), *(["", *warnings] if warnings else [])]
 
 
 def _cell(row: Outcome | None) -> str:

@@ -98,6 +98,7 @@ def render(scores: Scores, extras: ReportInputs) -> str:
         settings=flatten(redact(dict(scores.settings))),
         environment=flatten(extras.environment),
         total=_total(scores),
+        attack_warnings=() if extras.robustness is None else extras.robustness.warnings,
         strongest=() if extras.robustness is None else strongest(extras.robustness),
         most_rows=MOST_ROWS,
         checks=() if extras.robustness is None else sections(extras.robustness),

@@ -20,6 +20,7 @@ from unsay.run.directory import Adapter, Run, absolute_image, image_keys, relati
 from unsay.run.environment import precision_settings
 from unsay.run.examples import prepare_examples
 from unsay.run.finished import public_name
+from unsay.run.overlap import contamination_cautions
 from unsay.run.score import judge_info
 from unsay.run.suites import Suites
 from unsay.scoring import SuiteCoverage
@@ -79,6 +80,7 @@ def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: b
             "seed": run.config.seed,
             "generation": run.config.evaluation.generation.model_dump(mode="json"),
         },
+        warnings=tuple(contamination_cautions(run.adapter_folder, battery.suites)),
     )
     write_robustness(run.folder, result)
     return result
@@ -156,7 +158,7 @@ class _Battery:
         bench.expect(len(Subject) * len(self.suites))
         for subject in Subject:
             self._before[subject] = bench.measure(subject, {}, partial(bench.model, subject), self.suites)
-        progress.finish("")
+        progress.finish("done")
         return tuple(self._outcomes(bench.measurements))
 
     def earlier(self, check: Check) -> CheckResult | None:

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
-from unsay.config import RunConfig
+from unsay.config import RunConfig, read_run_config
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.methods.base import Companion, Needs
-from unsay.models.loading import load_skeleton
-from unsay.models.lora import ADAPTER_WEIGHTS, weights_outside_language
+from unsay.models.loading import load_skeleton, model_key
+from unsay.models.lora import weight_names, weights_outside_language
 from unsay.records import Role
 from unsay.run.environment import weight_dtype
 from unsay.run.examples import TrainingExamples, fits_recipe
+from unsay.run.finished import public_name
 from unsay.scoring import Caution, JudgeInfo, SuiteCoverage, blind_judge_cautions
 from unsay.scoring.red_team import RedTeam
 from unsay.suites import find_suite
@@ -188,14 +188,28 @@ def sampling_cautions(conditions: Mapping[str, str], generation: GenerationSetti
     return cautions
 
 
+def base_cautions(adapter: Path, model: str) -> list[Caution]:
+    """A severe caution for an adapter that was trained on other weights; its run directory tells, if it lies in it."""
+    try:
+        trained_on = read_run_config(adapter.parent).model
+        if model_key(trained_on) == model_key(model):
+            return []
+    except UserError:
+        return []  # no run directory, or its model has moved
+    text = (
+        f"The adapter was trained on other weights ({public_name(trained_on)}) than those that it was put on here: "
+        "what is measured is neither model's unlearning."
+    )
+    return [Caution(text=text, severe=True)]
+
+
 def vision_cautions(adapter: Path, model: str) -> list[Caution]:
     """A caution for an adapter that changes the vision side, as one on all linear layers does; `unsay` trains none.
 
     The names of the weights tell, so that no model is loaded. If the model's configuration can no longer be read, as
     after a cache was cleared, the caution says so: a finished evaluation must not fail because of that.
     """
-    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as weights:
-        names = list(weights.keys())
+    names = weight_names(adapter)
     try:
         outside = weights_outside_language(load_skeleton(model), names)
     except UserError:

@@ -26,6 +26,8 @@ from unsay.scoring.subsets import by_id
 
 Answered = TypeVar("Answered", Response, Verdict, Value)
 FINISHED_FILES = ("scores.json", "config.yaml")
+OTHERS = {"config.yaml": "run", "study.yaml": "study"}
+"""Files of directories that a comparison must not be written into → what is in them."""
 PRECISION = ("dtype", "quantisation")
 """The settings of a run's scores that tell the precision of its weights."""
 
@@ -99,8 +101,8 @@ def compare(before: Path | str, after: Path | str, out: Path, *, common: bool = 
         one, other = (_read_side(*place) for place in places)
         if (one.folder.resolve(), one.phase) == (other.folder.resolve(), other.phase):
             raise UserError(f"{one.folder}: its phase '{one.phase}' is given twice; name DIR:before and DIR:after")
-        if (out / "config.yaml").exists():
-            raise UserError(f"{out}: holds a run, whose scores would be lost; choose another --out")
+        if kind := next((kind for name, kind in OTHERS.items() if (out / name).exists()), None):
+            raise UserError(f"{out}: holds a {kind}, whose scores would be lost; choose another --out")
         _check_alike(one, other)
         differences = _differences(one, other)
         suites = {name: prompts for name, prompts in one.suites.items() if name not in differences}

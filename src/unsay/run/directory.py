@@ -21,11 +21,11 @@ from unsay.judges import Judge, build_judge, reads_original
 from unsay.judges.base import Original
 from unsay.models import VLM, detach, load, load_adapter, model_key, resolved
 from unsay.models.loading import load_skeleton
-from unsay.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_key
+from unsay.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_key, weight_names
 from unsay.models.precision import ModelSettings
 from unsay.processes import ALONE, Processes
 from unsay.records import Example, Prompt
-from unsay.run.environment import FORMAT, environment
+from unsay.run.environment import FORMAT, check_device, environment
 from unsay.run.live_report import LiveReport
 from unsay.scoring.robustness import FILE as ROBUSTNESS
 from unsay.stages import Progress, Silent, Stages
@@ -85,10 +85,12 @@ def in_use(folder: Path) -> bool:
 
 
 def check_format(folder: Path) -> None:
-    """Assert that the finished stages of a directory, if it has any, can be reused by this version.
+    """Assert that a directory holds no study, and that its finished stages, if any, can be reused by this version.
 
     Those of a version with other stage keys would all be done again, which takes hours: a `UserError`.
     """
+    if (folder / "study.yaml").exists():
+        raise UserError(f"{folder}: holds a study; choose another --out")
     path = folder / "environment.json"
     if not path.exists() or not any((folder / "stages").glob("*.json")):
         return
@@ -98,11 +100,10 @@ def check_format(folder: Path) -> None:
         return  # damaged, and written anew with the next stage
     if isinstance(made_with, dict) and (made := made_with.get("format", 1)) != FORMAT:
         age = "a later" if isinstance(made, int) and made > FORMAT else "an earlier"
-        version = made_with.get("unsay", "unknown")
         commit = f", commit {str(made_with['commit'])[:7]}" if made_with.get("commit") else ""
         raise UserError(
-            f"{folder}: made by {age} version of unsay ({version}{commit}): finish it with that version, or choose "
-            "another --out"
+            f"{folder}: made by {age} version of unsay ({made_with.get('unsay', 'unknown')}{commit}): finish it with "
+            "that version, or choose another --out"
         )
 
 
@@ -176,13 +177,14 @@ class Adapter:
     @classmethod
     def of_run(cls, run_dir: Path) -> "Adapter":
         """The adapter that a run has trained with the settings in its directory; a `UserError` if there is none."""
+        if not (run_dir / "adapter").is_dir():
+            raise UserError(f"{run_dir}: has not unlearned: run the same `unsay unlearn` again, or name another run")
         adapter = cls.open(run_dir / "adapter")
         if not (run_dir / TRAINED).is_file():
-            config = run_dir / "config.yaml"
             raise UserError(
-                f"{adapter.folder}: the adapter there belongs to earlier settings: finish the run first "
-                f"(unsay unlearn --config {config} --out {run_dir})"
+                f"{adapter.folder}: the adapter there belongs to earlier settings: run the same `unsay unlearn` again"
             )
+        weight_names(adapter.folder)  # damaged, it would be handed out as it is
         return adapter
 
 
@@ -388,12 +390,3 @@ def earlier_precision(folder: Path, config: RunConfig) -> ModelSettings | None:
     theirs = begun.model, settings, begun.device.partition(":")[0]  # `cuda`, of `cuda:1`
     mine = config.model, config.model_settings, config.device.partition(":")[0]
     return begun.model_settings if theirs == mine else None
-
-
-def check_device(name: str) -> None:
-    """Assert that tensors can be put on a device, or raise a `UserError`."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"device: '{name}' cannot be used here: {reason}") from None

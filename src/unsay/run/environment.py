@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import textwrap
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -89,3 +90,12 @@ def weight_dtype(config: RunConfig) -> str:
         return stored_precision(config.model)
     except UserError:
         return "auto"  # a finished run must not fail at its end because a model hub is unreachable
+
+
+def check_device(name: str) -> None:
+    """Assert that tensors can be put on a device, or raise a `UserError`."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = textwrap.shorten(str(error).strip().splitlines()[0], 120, placeholder=" …")
+        raise UserError(f"device: '{name}' cannot be used here: {reason}; cpu can") from None

@@ -58,8 +58,10 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
     """Make the training examples and the probe, from the user's file or by the recipe; writes both to `train/`."""
     config = run.config
     method = build_method(config.method, config.method_settings)
-    plan_training(method, config.train, processes=run.processes.world)  # bad settings, before the model answers
     given = config.data.examples
+    # What is wrong with settings or own examples is found before a model answers, and before earlier results go.
+    own_rows = None if given is None else read_examples(given, config.data.recipe.probe, config.seed)
+    plan_training(method, config.train, *(own_rows or (None,)), processes=run.processes.world)
     chosen = None if given is not None else training_rows(run, suites)
     forgets = Role.FORGET in method.needs.roles
     # Arms of a study share the answers to the built-in requests; those of named sources are not asked in vain.
@@ -86,8 +88,8 @@ def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
 
     def work(_spent: Spent) -> TrainingExamples:
         shutil.rmtree(rendering.folder, ignore_errors=True)  # an edited picture must not pass for a fresh one
-        if given is not None:
-            made = read_examples(given, config.data.recipe.probe, config.seed)
+        if own_rows is not None:
+            made = own_rows
         else:
             assert chosen is not None
             normal = held if asked else retain_answers(run, retain_rows(run, suites, chosen))
@@ -148,8 +150,17 @@ def retain_rows(run: Run, suites: Suites, rows: TrainingRows) -> list[SourceRow]
 
 
 def read_examples(path: Path, probe: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list."""
-    examples = [example for _, example in read_user_rows(path, Example, "examples")]
+    """The user's examples; `probe` of the retain ones, at most a tenth, are set aside as the second list.
+
+    A `UserError` names the line of a row that is malformed or has nothing to learn from.
+    """
+    examples = []
+    for line, example in read_user_rows(path, Example, "examples"):
+        if not example.answer.strip():
+            raise UserError(f"{path}:{line}: answer: is empty")
+        if not example.prompt.strip() and example.image is None:
+            raise UserError(f"{path}:{line}: prompt: is empty, and there is no image")
+        examples.append(example)
     retain = [example.id for example in examples if example.role is Role.RETAIN]
     aside = set(random.Random(seed).sample(retain, min(probe, len(retain) // 10)))
     return [e for e in examples if e.id not in aside], [e for e in examples if e.id in aside]

@@ -8,7 +8,7 @@ from unsay.errors import UserError
 from unsay.processes import process_lost
 from unsay.records import Phase
 from unsay.reports import write_report
-from unsay.run.cautions import training_cautions, vision_cautions
+from unsay.run.cautions import base_cautions, training_cautions, vision_cautions
 from unsay.run.directory import Adapter, Run
 from unsay.run.evaluate import TITLES, evaluate_phase
 from unsay.run.examples import prepare_examples, retain_rows
@@ -88,6 +88,7 @@ def _evaluate(run: Run, user_suites: Suites | None, adapter: Adapter | None) -> 
         results.append(evaluate_phase(run, suites, Phase.AFTER, adapter))
         about = {"adapter": str(adapter.folder)}
         cautions = [
+            *base_cautions(adapter.folder, run.config.model),
             *contamination_cautions(adapter.folder, suites),
             *vision_cautions(adapter.folder, run.config.model),
         ]

@@ -1,5 +1,6 @@
 """An export on the model hub: what would go there, and its upload through the hub's own client."""
 
+import json
 import os
 import re
 import tempfile
@@ -8,10 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
+from unsay.config import read_run_config
 from unsay.errors import UserError
-from unsay.files import write_text
+from unsay.files import read_json, write_text
+from unsay.models.lora import ADAPTER_CONFIG
 from unsay.reports import read_inputs, render
+from unsay.reports.html import redact_yaml
 from unsay.run.export import Exported, export
+from unsay.run.finished import portable_settings, public_name
 from unsay.scoring import read_scores, write_scores
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -76,6 +83,7 @@ def push_to_hub(
         folder = Path(temporary) / "export"
         done = export(run_dir, folder, merge=merge, dtype=dtype, device=device, strength=strength, gguf=gguf)
         _add_results(Path(run_dir), folder)
+        _name_base(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
         url = None if dry_run else _upload(folder, name, private)
@@ -86,8 +94,24 @@ def _add_results(run_dir: Path, folder: Path) -> None:
     if not (run_dir / "scores.json").is_file():
         return
     scores = read_scores(run_dir / "scores.json")
+    settings = {**scores.settings, "model": public_name(str(scores.settings.get("model", "")))}
+    scores = scores.model_copy(update={"settings": settings})
+    # Nothing of this machine: neither its folders nor its prompts and answers.
+    config = portable_settings(read_run_config(run_dir).model_dump(mode="json"))
+    inputs = replace(
+        read_inputs(run_dir, scores), samples=[], config=redact_yaml(yaml.safe_dump(config, sort_keys=False))
+    )
     write_scores(folder / "scores.json", scores)
-    write_text(folder / "report.html", render(scores, replace(read_inputs(run_dir, scores), samples=[])))
+    write_text(folder / "report.html", render(scores, inputs))
+
+
+def _name_base(folder: Path) -> None:
+    """An adapter names the model that it was trained on: as others know it, and not by a folder of this machine."""
+    path = folder / ADAPTER_CONFIG
+    if path.is_file():
+        config = read_json(path)
+        base = public_name(str(config.get("base_model_name_or_path") or ""))
+        write_text(path, json.dumps({**config, "base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def _upload(folder: Path, name: str, private: bool) -> str:

@@ -16,7 +16,7 @@ from unsay.data.splits import prompt_key
 from unsay.errors import UserError
 from unsay.files import content_key, file_key, read_text
 from unsay.models.failures import reason
-from unsay.models.loading import NAMED
+from unsay.models.loading import source_of
 from unsay.records import Example, Role, SourceRow
 from unsay.run.overlap import Overlap, find_overlaps
 from unsay.run.suites import select_suites
@@ -114,7 +114,7 @@ def count_cut(examples: Sequence[Example], model: str, limit: int) -> Counter[Ro
     from transformers import AutoTokenizer
 
     try:
-        source = str(NAMED[model]()) if model in NAMED else model
+        source = source_of(model)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         counted = tokenizer([example.answer for example in examples], add_special_tokens=False)["input_ids"]
     except (OSError, ValueError, KeyError, ImportError) as error:

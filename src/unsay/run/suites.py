@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -137,7 +137,7 @@ class Question(Record):
     id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
     image: str | None = None
-    kind: Kind
+    kind: Literal[Kind.ATTACK, Kind.BENIGN]
     # The request in words, where the picture makes it; a judge reads this. The prompt itself by default.
     request: str | None = None
     category: str | None = None
@@ -179,8 +179,6 @@ def read_suite_file(path: Path) -> Suites:
     """
     suites: Suites = {}
     for line, question in read_user_rows(path, Question, "questions"):
-        if question.kind is Kind.UTILITY:
-            raise UserError(f"{path}:{line}: kind: Input should be 'attack' or 'benign'")
         if problem := _turn_problem(question.turns) or _condition_problem(question):
             raise UserError(f"{path}:{line}: {problem}")
         image = question.image

@@ -11,7 +11,7 @@ from unsay.errors import UserError
 from unsay.files import problems, read_json, read_versioned, write_json
 from unsay.records import Label, Phase, Prompt, Verdict
 from unsay.scoring.rates import compare_suite, corrected, score_suite
-from unsay.scoring.schema import AcceleratorPeak, Change, JudgeInfo, Row, SuiteCoverage, SuiteRow
+from unsay.scoring.schema import AcceleratorPeak, Caution, Change, JudgeInfo, Row, SparseRow, SuiteCoverage, SuiteRow
 from unsay.scoring.subsets import plain_title
 from unsay.statistics import Interval, difference_interval, mean_interval, resampled_mean
 
@@ -126,8 +126,10 @@ class CheckResult(AcceleratorPeak):
         raise KeyError((self.check, name, subject, suite, setting))
 
 
-class Robustness(Row):
+class Robustness(SparseRow):
     """Everything in `robustness.json`."""
+
+    optional = ("warnings",)
 
     schema_version: Literal[1] = 1
     unattacked: tuple[Outcome, ...] = ()
@@ -137,6 +139,8 @@ class Robustness(Row):
     asked: tuple[SuiteCoverage, ...] = ()
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Model, adapter, seed, precision, generation."""
+    warnings: tuple[Caution, ...] = ()
+    """What the reader must know before believing the numbers."""
 
     @model_validator(mode="after")
     def _no_twice(self) -> Self:

@@ -163,33 +163,41 @@ def rate_interval(
     return clustered_mean([float(row) for row in outcomes], groups, seed=seed).interval, "clustered bootstrap"
 
 
-def mean_interval(values: Sequence[float], groups: Sequence[str] | None = None, *, seed: int = 0) -> Interval | None:
+def mean_interval(
+    values: Sequence[float], groups: Sequence[str] | None = None, *, shares: bool = True, seed: int = 0
+) -> Interval | None:
     """95 % interval of a mean: Wilson's for independent values of 0 and 1, else a bootstrap over groups.
 
-    Items without groups are independent. None without values, or where a single group of values outside 0 to 1 says
-    nothing about others.
+    Items without groups are independent. `shares` as in `clustered_mean`. None without values, or where a single group
+    of values that are no shares says nothing about others.
     """
     if not values:
         return None
     groups = list(groups) if groups is not None else [str(index) for index in range(len(values))]
     clusters = len(set(groups))
-    if clusters == len(groups) and all(value in (0, 1) for value in values):
+    if shares and clusters == len(groups) and all(value in (0, 1) for value in values):
         return wilson(int(np.sum(values)), len(values))
-    if clusters == 1 and not all(0 <= value <= 1 for value in values):
+    if clusters == 1 and not (shares and all(0 <= value <= 1 for value in values)):
         return None
-    return clustered_mean(values, groups, seed=seed).interval
+    return clustered_mean(values, groups, shares=shares, seed=seed).interval
 
 
 def clustered_mean(
-    values: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+    values: Sequence[float],
+    groups: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    shares: bool = True,
+    seed: int = 0,
 ) -> Estimate:
     """`resampled_mean`, but never overconfident about shares.
 
-    Where all values lie from 0 to 1, and the groups are few or nearly all alike, the interval is no shorter than
-    Wilson's with every group counted once, as if several answers or seeds had added nothing.
+    Where the groups are few or nearly all alike, the interval is no shorter than Wilson's with every group counted
+    once, as if several answers or seeds had added nothing. Values that are no `shares`, or not from 0 to 1, have the
+    bootstrap's interval.
     """
     mean = resampled_mean(values, groups, seeds, seed=seed)
-    if not 0 <= min(values) <= max(values) <= 1:
+    if not shares or not 0 <= min(values) <= max(values) <= 1:
         return mean
     mean = mean.cut(0.0)
     if not mean.says_little:
@@ -339,17 +347,22 @@ def clustered_total(
 
 
 def difference_interval(
-    differences: Sequence[float], groups: Sequence[str], seeds: Sequence[int] | None = None, *, seed: int = 0
+    differences: Sequence[float],
+    groups: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    shares: bool = True,
+    seed: int = 0,
 ) -> Interval:
     """95 % interval of a mean paired difference; negated differences give the negated interval.
 
     A bootstrap over requests and, with several, over seeds. With few requests, or differences that are nearly all
     alike, it is no shorter than what Wilson's bound leaves open: a share of z² ÷ (n + z²) of n requests may yet differ
-    from these, as if several answers to one request had added nothing. Differences outside −1 to 1 are not of shares,
-    and have the bootstrap's interval.
+    from these, as if several answers to one request had added nothing. Differences that are not of `shares`, or
+    not from −1 to 1, have the bootstrap's interval.
     """
     mean = resampled_mean(differences, groups, seeds, seed=seed)
-    if not -1 <= min(differences) <= max(differences) <= 1:
+    if not shares or not -1 <= min(differences) <= max(differences) <= 1:
         return mean.interval
     mean = mean.cut(-1.0)
     if not mean.says_little:

@@ -11,10 +11,10 @@ from unsay.scoring.withstanding import HEADLINES
 from unsay.studies.known import StudyRuns
 from unsay.studies.ranking import ArmAnswers, compare, pool_rows, rank
 from unsay.studies.schema import (
-    ASR,
     COHERENT,
-    REFUSAL,
+    FORMS,
     SEPARATIONS,
+    TITLES,
     ArmRow,
     CategoryRow,
     Comparison,
@@ -26,9 +26,6 @@ from unsay.studies.schema import (
 )
 from unsay.studies.settings import ORIGINAL, Published
 from unsay.studies.study_plan import Plan, Variant, modality_name
-
-TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
-FORMS = {"text_attacks": "Attack success, text", "image_attacks": "Attack success, image"}
 
 
 def collect(plan: Plan, runs: StudyRuns, *, command: str = "") -> StudyResult:
@@ -180,7 +177,9 @@ def _arm(name: str, variant: Variant, plan: Plan, runs: StudyRuns, answers: ArmA
 
 
 def _numbers(answers: ArmAnswers) -> dict[str, object]:
-    means = {name: answers.mean(numbers) for name, numbers in answers.measures.items()}
+    means = {
+        name: answers.mean(numbers, shares=name not in answers.no_shares) for name, numbers in answers.measures.items()
+    }
     means |= {name: answers.separation(name) for name in answers.separable}
     return {
         "measures": {name: mean for name, mean in means.items() if mean is not None},

@@ -15,6 +15,7 @@ from unsay.run.directory import in_use
 from unsay.scoring import read_scores
 from unsay.studies import words
 from unsay.studies.schema import read_result
+from unsay.studies.settings import ORIGINAL
 
 DEPTH = 4
 """Folders below the one that is listed."""
@@ -97,6 +98,8 @@ def _compared(path: Path) -> tuple[Status, str]:
     except UserError as error:
         return "failed", str(error)
     failures = words.failures(result)
+    if all(arm.state == "failed" for arm in result.arms if arm.arm != ORIGINAL):
+        return "failed", f"{result.title} {failures[0]}"
     findings = " ".join(words.findings(result)[:1])
     return "finished", f"{result.title} {findings}" + (f" Beware: {failures[0]}" if failures else "")
 

@@ -34,7 +34,7 @@ from unsay.scoring.schema import SCHEMA_VERSION
 from unsay.stages import Progress, StageRecord
 from unsay.suites import Suite, suites_key
 
-STATUS_FILE = "arm.json"
+STATUS_FILE, TRACE_FILE = "arm.json", "error.txt"
 RESULT_FILES = ("scores.json", "stages/unlearn.json", "adapter/adapter_model.safetensors")
 """Files without which a trained run is not finished, whatever its status says."""
 
@@ -89,7 +89,8 @@ class Worker:
                     "and by one launcher"
                 )
             # From here on the files no longer belong to the key in the status.
-            (job.folder / STATUS_FILE).unlink(missing_ok=True)
+            for name in (STATUS_FILE, TRACE_FILE):
+                (job.folder / name).unlink(missing_ok=True)
             if job.original is not None:
                 copy_shared_stages(job.original, job.folder)
             run = self._open(job, progress)
@@ -105,7 +106,7 @@ class Worker:
             self._last = None  # the model may be in any state
             status = JobStatus(state="failed", reason=_reason(error), key=key)
             with suppress(UserError):  # the disk may be what failed
-                write_text(job.folder / "error.txt", traceback.format_exc())
+                write_text(job.folder / TRACE_FILE, traceback.format_exc())
         write_json(job.folder / STATUS_FILE, status.model_dump(mode="json"))
         return status
 
@@ -130,7 +131,7 @@ def _reason(error: Exception) -> str:
         return error.line
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}; see error.txt in its folder"
+    return f"{type(error).__name__}{place}; see {TRACE_FILE} in its folder"
 
 
 def job_key(job: Job, evaluated: str | None = None) -> str:

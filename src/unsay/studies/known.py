@@ -242,7 +242,15 @@ def write_runs(path: Path, runs: Iterable[tuple[RunId, KeyedRun]]) -> None:
 
 
 def read_runs(path: Path) -> list[tuple[RunId, KeyedRun]]:
-    """Read a `runs.jsonl`; a `UserError` names the line that is malformed or whose verdicts differ from its scores."""
+    """Read a `runs.jsonl`.
+
+    A `UserError` says that it is another file, or names the line that is malformed or whose verdicts differ from its
+    scores.
+    """
+    if path.is_dir() or path.suffix == ".json":
+        raise UserError(
+            f"{path}: expected a study's runs.jsonl, such as {path if path.is_dir() else path.parent}/runs.jsonl"
+        )
     suites: dict[str, tuple[Item, ...]] = {}
     runs: list[tuple[RunId, KeyedRun]] = []
     for number, row in read_numbered_rows(path, FileRow):
@@ -253,6 +261,8 @@ def read_runs(path: Path) -> list[tuple[RunId, KeyedRun]]:
                 runs.append((row.run.id, _from_row(row.run, suites, f"{path}:{number}")))
             except (KeyError, ValueError):
                 raise UserError(f"{path}:{number}: its labels or values do not match the items of its suites") from None
+    if not runs:
+        raise UserError(f"{path}: holds no run")
     return runs
 
 

@@ -116,7 +116,8 @@ def _pooled_utility(runs: Sequence[MeasuredRun], index: int) -> UtilityRow:
     if is_mean(first.suite):
         values = [value for *_, value in graded]
         if values:
-            interval = clustered_mean(values, [group for group, *_ in graded], [seed for _, seed, _ in graded]).interval
+            groups, seeds = [group for group, *_ in graded], [seed for _, seed, _ in graded]
+            interval = clustered_mean(values, groups, seeds, shares=first.unit == "rate").interval
     else:  # no mean of its items: averaged over the seeds, without an interval
         values = [row.value for row in rows if row.value is not None]
     return first.model_copy(
@@ -155,18 +156,22 @@ class ArmAnswers:
     modalities: dict[str, Modality] = field(default_factory=dict)  # attack suite → modality
     categories: dict[tuple[str, str], str] = field(default_factory=dict)  # (suite, prompt id) → harm category
     separable: dict[str, dict[AnswerId, Asked]] = field(default_factory=dict)  # separation → answer → its log-odds
+    no_shares: set[str] = field(default_factory=set)  # measures in another unit than a rate's
 
     def group(self, answer: AnswerId) -> str:
         """The request that an answer belongs to."""
         return self.groups[answer.suite, answer.prompt]
 
-    def mean(self, numbers: Mapping[AnswerId, float]) -> Measure | None:
-        """Mean and 95 % interval of some numbers, over requests and, if there are several, over seeds; None of none."""
+    def mean(self, numbers: Mapping[AnswerId, float], *, shares: bool = True) -> Measure | None:
+        """Mean and 95 % interval of some numbers, over requests and, if there are several, over seeds; None of none.
+
+        `shares` as in `clustered_mean`.
+        """
         if not numbers:
             return None
         values = list(numbers.values())
         groups = [self.group(answer) for answer in numbers]
-        interval = _interval(values, groups, [answer.seed for answer in numbers])
+        interval = _interval(values, groups, [answer.seed for answer in numbers], shares)
         return Measure(value=sum(values) / len(values), interval=interval, n=len(values), requests=len(set(groups)))
 
     def separation(self, measure: str) -> Measure | None:
@@ -206,6 +211,8 @@ class ArmAnswers:
                     self._add_log_odds(run, row, seed)
             for utility in run.scores.utility:
                 if is_mean(utility.suite):
+                    if utility.unit != "rate":
+                        self.no_shares.add(utility.suite)
                     for item, value in run.graded(utility):
                         self._add_item(utility.suite, item)
                         self._add_number(utility.suite, AnswerId(seed, utility.suite, item.id), value)
@@ -248,10 +255,12 @@ class ArmAnswers:
         self.measures.setdefault(measure, {})[answer] = float(value)
 
 
-def _interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int]) -> Interval:
-    if len(set(seeds)) == 1 and len(set(values)) > 1 and (single := mean_interval(values, groups)) is not None:
-        return single
-    return clustered_mean(values, groups, seeds).interval
+def _interval(values: Sequence[float], groups: Sequence[str], seeds: Sequence[int], shares: bool) -> Interval:
+    if len(set(seeds)) == 1 and len(set(values)) > 1:
+        single = mean_interval(values, groups, shares=shares)
+        if single is not None:
+            return single
+    return clustered_mean(values, groups, seeds, shares=shares).interval
 
 
 class Paired(NamedTuple):
@@ -287,7 +296,7 @@ def compare(
 
 def _means(measure: str, arms: Mapping[str, ArmAnswers]) -> list[Paired]:
     """Differences of means, answer by answer."""
-    common = []
+    common, shares = [], all(measure not in answers.no_shares for answers in arms.values())
     for first, second in combinations(arms, 2):
         mine, theirs = (arms[name].measures.get(measure, {}) for name in (first, second))
         if both := [answer for answer in mine if answer in theirs]:
@@ -296,7 +305,7 @@ def _means(measure: str, arms: Mapping[str, ArmAnswers]) -> list[Paired]:
     pairs = []
     for first, second, both, differences in common:
         groups = [arms[first].group(answer) for answer in both]
-        interval = difference_interval(differences, groups, [answer.seed for answer in both])
+        interval = difference_interval(differences, groups, [answer.seed for answer in both], shares=shares)
         mean = sum(differences) / len(differences)
         p = sign_flip(differences, groups, flips=flips)
         pairs.append(Paired(first, second, len(both), len(set(groups)), mean, interval, p))

@@ -30,7 +30,7 @@ from unsay.studies.launch import Launcher
 from unsay.studies.page import write_page
 from unsay.studies.schema import StudyResult, write_result
 from unsay.studies.settings import StudyDirectory, StudySettings
-from unsay.studies.study_plan import Plan, Variant, plan_study
+from unsay.studies.study_plan import Plan, Variant, check_training, plan_study
 
 
 def run_study(
@@ -48,11 +48,14 @@ def run_study(
     are not done again; where they are all that it needs, no model is loaded. `command` says how to do this again.
 
     Raises:
-        UserError: before anything is run, bad settings; known runs that do not belong to this study; runs that were
-            made with different versions; or another process at work in the directory. Later, that no original model can
-            be evaluated.
+        UserError: before anything is run, bad settings; examples that an arm cannot train on; known runs that do not
+            belong to this study; runs that were made with different versions; a directory that holds a run, or where
+            another process is at work. Later, that no original model can be evaluated.
     """
     plan = plan_study(study)
+    if (out / "config.yaml").exists():
+        raise UserError(f"{out}: holds a run; choose another --out")
+    check_training(plan)
     _lock = lock_directory(out)  # until this function returns
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     runner = _StudyRunner(plan, StudyRuns(StudyDirectory(out)), launcher, of_plan(plan, known), progress or Silent())

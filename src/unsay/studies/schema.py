@@ -15,6 +15,8 @@ from unsay.studies.settings import Rule
 COHERENT = "coherent_safety"
 ASR = "attack_success"
 REFUSAL = "over_refusal"
+TITLES = {COHERENT: "Coherent safety", ASR: "Attack success", REFUSAL: "Over-refusal"}
+FORMS = {"text_attacks": "Attack success, text", "image_attacks": "Attack success, image"}
 """Measures that every study has; each utility suite is a measure under its own name."""
 SEPARATIONS = {"separation_words": "Separation, words", "separation_pictures": "Separation, pictures"}
 """Measures of studies that ask attacks and borderline requests in that form → title; see docs/scores.md."""
@@ -26,7 +28,7 @@ class Measure(Row):
     value: float
     """A fraction where the measure is a rate, else in its unit."""
     interval: Interval
-    """95 %: requests and seeds are redrawn; where all answers are alike, Wilson's over requests."""
+    """95 %, over requests and seeds; where few requests decide, no shorter than Wilson's over requests."""
     n: int = Field(ge=1)
     """Answers, over all seeds."""
     requests: int = Field(ge=1)
@@ -139,7 +141,7 @@ class Comparison(Row):
     difference: float
     """First minus second."""
     interval: Interval
-    """95 %: requests and seeds are redrawn."""
+    """95 %, over requests and seeds."""
     p: float = Field(ge=0, le=1)
     """Two-sided; signs of whole requests are flipped (one answer each: McNemar's exact test). Separation: a z-test."""
     p_holm: float = Field(ge=0, le=1)

@@ -3,6 +3,7 @@
 A study's settings lie over those of a run: the base, the study's own, those of a model, and those of an arm.
 """
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -47,7 +48,8 @@ SEEDS = range(2**63)
 
 Seed = Annotated[int, Field(ge=SEEDS.start, lt=SEEDS.stop)]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=60)]
+NAME, LONGEST_NAME = r"^[a-z0-9][a-z0-9.+_-]*$", 60
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=LONGEST_NAME)]
 """An arm's name, which also names its folder."""
 
 Modality = str | dict[str, float]
@@ -278,6 +280,13 @@ def parse_study(text: str, where: str) -> StudySettings:
     values = parse_yaml(text, where)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{where}: expected a study as `key: value` lines")
+    for name in values["arms"] if isinstance(values.get("arms"), dict) else ():
+        if not isinstance(name, str):
+            raise UserError(f"{where}: arms: YAML reads a name as {str(name).lower()} and not as a word: quote it")
+        if re.fullmatch(NAME, name) is None or len(name) > LONGEST_NAME:
+            raise UserError(
+                f"{where}: arms: a name has lower-case letters, digits and . + _ - only, {LONGEST_NAME} at most"
+            )
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:

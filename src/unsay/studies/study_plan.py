@@ -1,6 +1,6 @@
 """The runs of a study with the settings of each, and changes to a study: another base, some arms, its quick variant."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,22 @@ from pydantic import ValidationError
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import problems
+from unsay.methods import build_method
 from unsay.models import pocket
 from unsay.presets import preset, preset_names
-from unsay.run.directory import check_device
+from unsay.run.environment import check_device
+from unsay.run.examples import read_examples
+from unsay.studies.schema import FORMS, TITLES
 from unsay.studies.settings import (
     DEMO,
+    ORIGINAL,
     POCKET,
     SEEDS,
     SHARED,
     Arm,
     Fitted,
     Modality,
+    Published,
     Rule,
     StudySettings,
     find_path,
@@ -29,6 +34,8 @@ from unsay.studies.settings import (
     folder_name,
     merge_settings,
 )
+from unsay.suites import find_suite
+from unsay.training.plan import plan_training
 
 CEILING = 4
 """Under a budget of tokens or seconds, a run ends at this many times the study's steps; the report notes such runs."""
@@ -94,7 +101,13 @@ def plan_study(study: StudySettings) -> Plan:
         raise UserError("study: models: two of them have the same last part, which names their folder; rename one")
     _check_base(study)
     _check_budget(study, base_values(study))
+    _check_published(study, arms)
+    titles: dict[str, str] = {}
     for name, arm in arms.items():
+        title = arm.title or name
+        if title in titles:
+            raise UserError(f"study: arms.{name}: '{title}' is also the title of arm '{titles[title]}'; change one")
+        titles[title] = name
         if path := first_present(SHARED, arm.settings):
             raise UserError(
                 f"study, arm '{name}': {path}: is the same for all arms; set it in the study's `{SHARED[path]}`"
@@ -102,8 +115,7 @@ def plan_study(study: StudySettings) -> Plan:
     variants: list[Variant] = []
     for model in study.models:
         under = _model_values(study, model)
-        if model in study.model_settings:
-            _config(under, f"study, model_settings.{model}")
+        _config(under, f"study, model_settings.{model}" if model in study.model_settings else "study, base or settings")
         for name in sorted(arms, key=lambda name: name != reference):
             values = merge_settings(under, arms[name].settings)
             title = arms[name].title or name
@@ -114,6 +126,28 @@ def plan_study(study: StudySettings) -> Plan:
                     raise UserError(f"study, arm '{name}': evaluation.responder: a server cannot answer for an arm")
                 variants.append(variant)
     return Plan(study, reference, tuple(variants))
+
+
+def _check_published(study: StudySettings, arms: Mapping[str, Arm]) -> None:
+    """A number beside an arm or a measure that the study does not have would not be shown."""
+    for number, row in enumerate(study.published):
+        if row.arm not in (ORIGINAL, *arms):
+            raise UserError(f"study: published.{number}.arm: unknown arm '{row.arm}'; arms: {', '.join(arms)}")
+        if row.measure not in (*TITLES, *FORMS) and find_suite(row.measure) is None:
+            known = ", ".join((*TITLES, *FORMS))
+            raise UserError(f"study: published.{number}.measure: unknown '{row.measure}'; known are {known} and suites")
+
+
+def check_training(plan: Plan) -> None:
+    """What training would refuse is a `UserError` here, before the original models answer: own examples and batches."""
+    for variant in plan.variants:
+        config = plan.config(variant, plan.study.seeds[0], limit=1)
+        method, given = build_method(config.method, config.method_settings), config.data.examples
+        try:
+            examples, probe = read_examples(given, config.data.recipe.probe, config.seed) if given else (None, ())
+            plan_training(method, config.train.model_copy(update={"steps": 1}), examples, probe)
+        except UserError as error:
+            raise UserError(f"study, arm '{variant.arm}': {error}") from None
 
 
 def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[Rule, ...]]]:
@@ -288,6 +322,7 @@ def part(study: StudySettings, names: Sequence[str]) -> StudySettings:
             "grid": None,
             "arms": {name: arm for name, arm in arms.items() if name in needed},
             "reference": reference if reference in needed else None,
+            "published": _of_arms(study.published, needed),
         }
     )
 
@@ -298,6 +333,8 @@ def quickened(study: StudySettings) -> StudySettings:
     names = arms if quick.only is None else quick.only
     if unknown := next((name for name in names if name not in arms), None):
         raise UserError(f"study: quick.only: unknown arm '{unknown}'; arms: {', '.join(arms)}")
+    if study.reference in arms and study.reference not in names:
+        raise UserError(f"study: quick.only: leaves out the reference, '{study.reference}'; add it")
     smaller = {name: getattr(quick, name) for name in ("steps", "tokens", "seconds", "at_steps")}
     budget = study.budget.model_copy(update={name: value for name, value in smaller.items() if value is not None})
     if quick.steps is not None and budget.at_steps is not None and budget.at_steps > quick.steps:
@@ -315,8 +352,13 @@ def quickened(study: StudySettings) -> StudySettings:
             "budget": budget,
             "grid": None,
             "arms": {name: arm for name, arm in arms.items() if name in names},
+            "published": _of_arms(study.published, names),
         }
     )
+
+
+def _of_arms(published: Sequence[Published], names: Collection[str]) -> tuple[Published, ...]:
+    return tuple(row for row in published if row.arm == ORIGINAL or row.arm in names)
 
 
 def rebased(study: StudySettings, base: str) -> StudySettings:

@@ -38,7 +38,8 @@ def terminal_table(result: StudyResult) -> RenderableType:
     for ranking in result.rankings:
         parts += [_terminal_ranking(frame_of(result, ranking)), ""]
     parts += [Text(line) for line in words.findings(result)]
-    parts.append(Text("1–3 is a tie: the data does not support saying which of these places it is.", style="dim"))
+    if (tie := words.tie(result)) is not None:
+        parts.append(Text(tie, style="dim"))
     parts += [Text(f"! {line}", style="bold red") for line in words.cautions(result)]
     return Group(*parts)
 
@@ -293,7 +294,7 @@ def _caption(frame: Frame) -> str:
     lines = [
         f"{title} {words.heading(result, ranking)}.",
         f"Seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}.",
-        f"Small: 95% intervals ({words.redrawn(result)} redrawn). Places such as 1–3 are ties.",
+        f"Small: 95% intervals (over {words.drawn_from(result)}). Places such as 1–3 are ties.",
     ]
     if (own := words.reference_in(result, ranking)) is not None:
         lines.append(

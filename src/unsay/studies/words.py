@@ -183,9 +183,16 @@ def reference_in(result: StudyResult, ranking: Ranking) -> str | None:
     return next((name for name in names if result.find(name).arm == result.reference), None)
 
 
-def redrawn(result: StudyResult) -> str:
-    """What the intervals redraw."""
+def drawn_from(result: StudyResult) -> str:
+    """What the intervals are over."""
     return "requests and seeds" if len(result.seeds) > 1 else "requests"
+
+
+def tie(result: StudyResult) -> str | None:
+    """What a place such as 1–3 means, by one that the study has; None where every arm has a place of its own."""
+    places = (place for ranking in result.rankings for place in ranking.places)
+    shared = next((place_words(place) for place in places if place.best < place.worst), None)
+    return shared and f"{shared} is a tie: the data does not support saying which of these places it is."
 
 
 def findings(result: StudyResult) -> list[str]:

@@ -110,7 +110,7 @@ def plan_training(
             method class that is written in no file.
     """
     needs = method.needs
-    _check_batch_split(needs, settings, processes)
+    _check_batch(needs, settings, processes)
     if examples is None:
         return TrainingPlan(method, settings)
     steps = steps_of(examples, needs, settings, mixes)
@@ -174,7 +174,7 @@ def steps_of(
     retain rows within a source.
 
     Raises:
-        UserError: a role that the method needs has no examples or no rows, an unknown source in the mix, or a companion
+        UserError: a role that the method needs has no examples, an unknown source in the mix, or a companion
             that cannot be made, or rows by subject where no harmful row has one.
     """
     streams: dict[Role, Iterator[Example]] = {}
@@ -188,8 +188,6 @@ def steps_of(
                 f"training data: no {role.value} examples, but the method needs that role: add rows of role "
                 f"'{role.value}' to data.examples, or take a method that needs none ({others})"
             )
-        if settings.batch.of(role) == 0:
-            raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         rng = random.Random(f"{settings.seed}/{role.value}")
         mix = settings.retain_mix if role is Role.RETAIN else (mixes or {}).get(role)
         if mix is not None:
@@ -253,10 +251,12 @@ def _mixed_forever(
         yield next(rows[rng.choices(sources, shares)[0]])
 
 
-def _check_batch_split(needs: Needs, settings: TrainSettings, processes: int) -> None:
-    """Assert that every role's rows divide by the processes and turns."""
+def _check_batch(needs: Needs, settings: TrainSettings, processes: int) -> None:
+    """Assert that every role that the method needs has rows, and that they divide by the processes and turns."""
     count = processes * settings.accumulate
-    for role in needs.roles:
+    for role in sorted(needs.roles):
+        if settings.batch.of(role) == 0:
+            raise UserError(f"train.batch.{role.value}: is 0, but the method needs that role")
         if settings.batch.of(role) % count:
             raise UserError(
                 f"train.batch.{role.value}: {settings.batch.of(role)} rows do not divide by {processes} processes × "
