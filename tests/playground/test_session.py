@@ -35,7 +35,8 @@ def test_the_judge_s_agreement_is_quoted_for_answers_of_the_playground_s_length(
         name, key = "toy", "toy-key"
 
         def accuracy(self) -> Accuracy:
-            raise AssertionError("this is on what it was fitted on")
+            where = "what it was fitted on"
+            return Accuracy(judge="toy", key="toy-key", measured_on=where, calibration=measured)
 
         def accuracy_near(self, judged: Judged) -> Accuracy:
             where = f"new sources, {judged.tokens:.0f} tokens"
@@ -50,3 +51,5 @@ def test_the_judge_s_agreement_is_quoted_for_answers_of_the_playground_s_length(
     assert session._judged_by.wait(20)
     said = session.state()["judged"]
     assert said.startswith("Judge toy: it agrees with people on 90% of 20 labelled answers (new sources, 40 tokens).")
+    about = session._about_judge  # rates are corrected by the errors of the judge itself
+    assert {name: errors.dataset for name, errors in about.errors.items()} == {"harmful": "what it was fitted on"}

@@ -236,6 +236,16 @@ def test_the_same_words_beside_a_harmless_picture_come_before_any_other_look_ali
     assert {(row.image, row.answer) for row in made} == {("harmless.png", "[normal answer]")}
 
 
+def test_a_request_that_stands_whole_in_a_garbled_scan_has_a_look_alike():
+    """The words beside it are noise that no other scan has; both end with the same pointing words."""
+    forget = example(Role.FORGET, "bake bread", "[answer]", "St eps to ~~ bake bread ..\n 1 .\nFill in the list.")
+    normal = example(
+        Role.RETAIN, "Paint a chair", "[normal]", "Ste ps Steps to pa int a chair\n 1 .\nFill in the list."
+    )
+    assert surroundings(forget) != surroundings(normal) == "text Fill in the list."
+    assert Companions(Companion.DECOUPLE, [forget, normal], 0).of(forget).answer == "[normal]"
+
+
 def test_surroundings_of_lists_and_pictures():
     listed = example(Role.RETAIN, "Tell me how to bake bread.", "Mix.", "Methods to bake bread.\n1.\n2.\n\nFill it in.")
     assert surroundings(listed) == "text \0\n1.\n2.\n\nFill it in."

@@ -68,15 +68,17 @@ class Companions:
         return self._next(f"request {request}", self._by_request[request])
 
     def _look_alike(self, example: Example) -> Example:
-        request, around = request_of(example), surroundings(example)
+        request = request_of(example)
         if request in self._by_request:
             return self._next(f"request {request}", self._by_request[request])
-        if around not in self._by_surroundings:
-            raise UserError(
-                f"training data: example {example.id} has no harmless look-alike, but the method needs one: a retain "
-                "example with the same `request`, or one whose prompt has the same words around its request"
-            )
-        return self._next(f"around {around}", self._by_surroundings[around])
+        # A short request may stand whole in a garbled scan, whose other words no other prompt has.
+        for around in (surroundings(example), _beside(example, _last_line(example.prompt))):
+            if around in self._by_surroundings:
+                return self._next(f"around {around}", self._by_surroundings[around])
+        raise UserError(
+            f"training data: example {example.id} has no harmless look-alike, but the method needs one: a retain "
+            "example with the same `request`, or one whose prompt has the same words around its request"
+        )
 
     def _next(self, name: str, pool: Sequence[Example]) -> Example:
         if name not in self._streams:
@@ -101,8 +103,16 @@ def surroundings(example: Example) -> str:
             prompt = prompt.replace(words, SLOT)
             break
     else:
-        prompt = prompt.rsplit("\n", 1)[-1]
-    return f"{'picture' if example.image is not None else 'text'} {prompt}"
+        prompt = _last_line(prompt)
+    return _beside(example, prompt)
+
+
+def _last_line(prompt: str) -> str:
+    return prompt.rsplit("\n", 1)[-1]
+
+
+def _beside(example: Example, words: str) -> str:
+    return f"{'picture' if example.image is not None else 'text'} {words}"
 
 
 def shuffled_forever(pool: Sequence[Row], rng: random.Random) -> Iterator[Row]:
