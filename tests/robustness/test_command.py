@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_each_and_cost_nothing(unlearned, unsay, tmp_path)
 
 def test_a_run_without_adapter_and_one_of_another_version_are_refused(unlearned, unsay):
     shutil.rmtree(unlearned / "adapter")
-    assert "has not unlearned: run the same `unsay unlearn` again" in refusal(unsay, unlearned)
+    assert "has no adapter: run the same `unsay unlearn` again" in refusal(unsay, unlearned)
     made = json.loads((unlearned / "environment.json").read_text())
     (unlearned / "environment.json").write_text(json.dumps({**made, "format": 1}))
     assert "made by an earlier version" in refusal(unsay, unlearned)

@@ -191,7 +191,7 @@ def test_a_rate_that_breaks_the_model_costs_no_other(attack, monkeypatch):
     wild = relearn.Attack(rate=1e30, stops=(1, 9))
     monkeypatch.setattr(relearn, "QUICK", (wild, relearn.Attack(stops=(1,))))
     result = attack(relearn.CHECK)
-    assert {row.setting["rate"] for row in result.numbers} == {1e-4}
+    assert {row.setting["rate"] for row in (*result.numbers, *result.outcomes)} == {1e-4}
     (note,) = result.notes
     assert note.startswith("fine-tuning at rate 1e+30: the loss was not a number at step")
     assert note.endswith("it has no curve (data forget, share 10, rate 1e+30)")

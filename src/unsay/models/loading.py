@@ -269,10 +269,7 @@ def source_of(name_or_path: str) -> str:
     if name_or_path in NAMED:
         return str(NAMED[name_or_path]())
     path = Path(name_or_path).expanduser()
-    # An id is OWNER/NAME, and its owner is hardly called as a folder here.
-    slashes = name_or_path.count("/")
-    local = name_or_path[:1] in ("/", ".", "~") or slashes > 1 or (slashes == 1 and path.parent.is_dir())
-    if local and not path.is_dir():
+    if (name_or_path[:1] in "/.~" or name_or_path.count("/") > 1) and not path.is_dir():
         raise UserError(
             f"{name_or_path}: no such folder; a model is a checkpoint folder, or an id such as llava-hf/llava-1.5-7b-hf"
         )

@@ -80,7 +80,7 @@ def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: b
             "seed": run.config.seed,
             "generation": run.config.evaluation.generation.model_dump(mode="json"),
         },
-        warnings=tuple(contamination_cautions(run.adapter_folder, battery.suites)),
+        warnings=tuple(contamination_cautions(adapter.folder, battery.suites)),
     )
     write_robustness(run.folder, result)
     return result
@@ -88,7 +88,7 @@ def run_battery(run: Run, adapter: Adapter, checks: Sequence[Check], *, quick: b
 
 def make_examples(run: Run) -> None:
     """Make the examples of a directory in which nothing was trained, as a run makes them."""
-    prepare_examples(run, _suites(run))
+    prepare_examples(run, _suites(run), training=False)
 
 
 UNATTACKED = Check(

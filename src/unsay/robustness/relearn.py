@@ -187,6 +187,8 @@ def _run(bench: Bench) -> Iterable[Number]:
             raise problem
         about = ", ".join(f"{name} {value}" for name, value in attack.setting.items())
         bench.note(f"{problem}; it has no curve ({about})")
+        after = [attack.after(step) for step in attack.stops]  # of one subject, or of its first steps, it would mislead
+        bench.measurements = [row for row in bench.measurements if row.setting not in after]
     numbers: list[Number] = []
     for attack in (attack for attack in attacks if attack not in diverged):
         pair = {subject: curves[attack, subject] for subject in Subject}

@@ -9,7 +9,7 @@ from unsay.config import RunConfig, read_run_config
 from unsay.errors import UserError
 from unsay.generation import GenerationSettings
 from unsay.methods.base import Companion, Needs
-from unsay.models.loading import load_skeleton, model_key
+from unsay.models.loading import NAMED, load_skeleton, model_key, source_of
 from unsay.models.lora import weight_names, weights_outside_language
 from unsay.records import Role
 from unsay.run.environment import weight_dtype
@@ -189,10 +189,14 @@ def sampling_cautions(conditions: Mapping[str, str], generation: GenerationSetti
 
 
 def base_cautions(adapter: Path, model: str) -> list[Caution]:
-    """A severe caution for an adapter that was trained on other weights; its run directory tells, if it lies in it."""
+    """A severe caution for an adapter that was trained on other weights; its run directory tells, if it lies in it.
+
+    A folder and an id of the hub cannot be compared. Of the pocket VLM, loading has compared the versions.
+    """
     try:
-        trained_on = read_run_config(adapter.parent).model
-        if model_key(trained_on) == model_key(model):
+        trained_on = read_run_config(adapter.resolve().parent).model
+        folders = [Path(source_of(name)).is_dir() for name in (trained_on, model)]
+        if folders[0] != folders[1] or {trained_on, model} & set(NAMED) or model_key(trained_on) == model_key(model):
             return []
     except UserError:
         return []  # no run directory, or its model has moved

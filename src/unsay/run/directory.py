@@ -178,7 +178,7 @@ class Adapter:
     def of_run(cls, run_dir: Path) -> "Adapter":
         """The adapter that a run has trained with the settings in its directory; a `UserError` if there is none."""
         if not (run_dir / "adapter").is_dir():
-            raise UserError(f"{run_dir}: has not unlearned: run the same `unsay unlearn` again, or name another run")
+            raise UserError(f"{run_dir}: has no adapter: run the same `unsay unlearn` again, or name the one that has")
         adapter = cls.open(run_dir / "adapter")
         if not (run_dir / TRAINED).is_file():
             raise UserError(

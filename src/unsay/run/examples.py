@@ -39,7 +39,7 @@ from unsay.stages import Spent
 from unsay.suites import find_suite
 from unsay.training import plan_training
 from unsay.training.encode import answer_tokens
-from unsay.training.plan import methods_without
+from unsay.training.plan import check_roles, methods_without
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,16 @@ class TrainingExamples:
     red_team: RedTeam | None = None
 
 
-def prepare_examples(run: Run, suites: Suites) -> TrainingExamples:
+def prepare_examples(run: Run, suites: Suites, *, training: bool = True) -> TrainingExamples:
     """Make the training examples and the probe, from the user's file or by the recipe; writes both to `train/`."""
     config = run.config
     method = build_method(config.method, config.method_settings)
     given = config.data.examples
     # What is wrong with settings or own examples is found before a model answers, and before earlier results go.
+    plan_training(method, config.train, processes=run.processes.world)
     own_rows = None if given is None else read_examples(given, config.data.recipe.probe, config.seed)
-    plan_training(method, config.train, *(own_rows or (None,)), processes=run.processes.world)
+    if own_rows is not None and training:
+        check_roles(method.needs, own_rows[0])
     chosen = None if given is not None else training_rows(run, suites)
     forgets = Role.FORGET in method.needs.roles
     # Arms of a study share the answers to the built-in requests; those of named sources are not asked in vain.

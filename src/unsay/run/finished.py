@@ -136,7 +136,8 @@ class FinishedRun(MeasuredRun):
 
 def public_name(model: str) -> str:
     """A model's name for others: of a checkpoint folder its name without the path."""
-    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
+    path = Path(model).expanduser()
+    return path.name if path.is_absolute() or path.is_dir() else model
 
 
 def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:

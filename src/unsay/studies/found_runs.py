@@ -98,7 +98,7 @@ def _compared(path: Path) -> tuple[Status, str]:
     except UserError as error:
         return "failed", str(error)
     failures = words.failures(result)
-    if all(arm.state == "failed" for arm in result.arms if arm.arm != ORIGINAL):
+    if failures and all(arm.state == "failed" for arm in result.arms if arm.arm != ORIGINAL):
         return "failed", f"{result.title} {failures[0]}"
     findings = " ".join(words.findings(result)[:1])
     return "finished", f"{result.title} {findings}" + (f" Beware: {failures[0]}" if failures else "")

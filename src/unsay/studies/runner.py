@@ -10,9 +10,11 @@ import yaml
 from unsay.config import RunConfig
 from unsay.errors import UserError
 from unsay.files import read_json, write_json, write_text
+from unsay.methods import build_method
 from unsay.models.precision import Fast
 from unsay.run.directory import check_format, lock_directory
 from unsay.run.environment import hardware, versions
+from unsay.run.examples import read_examples
 from unsay.run.finished import TRAINING_STAGE, MeasuredRun
 from unsay.stages import Progress, Silent
 from unsay.studies.collect import collect
@@ -30,7 +32,8 @@ from unsay.studies.launch import Launcher
 from unsay.studies.page import write_page
 from unsay.studies.schema import StudyResult, write_result
 from unsay.studies.settings import StudyDirectory, StudySettings
-from unsay.studies.study_plan import Plan, Variant, check_training, plan_study
+from unsay.studies.study_plan import Plan, Variant, plan_study
+from unsay.training.plan import check_roles, plan_training
 
 
 def run_study(
@@ -55,7 +58,7 @@ def run_study(
     plan = plan_study(study)
     if (out / "config.yaml").exists():
         raise UserError(f"{out}: holds a run; choose another --out")
-    check_training(plan)
+    _check_training(plan)
     _lock = lock_directory(out)  # until this function returns
     write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     runner = _StudyRunner(plan, StudyRuns(StudyDirectory(out)), launcher, of_plan(plan, known), progress or Silent())
@@ -67,6 +70,19 @@ def run_study(
     write_result(out / "study.json", result)
     write_page(out / "study.html", result)
     return result
+
+
+def _check_training(plan: Plan) -> None:
+    """What training would refuse is a `UserError` here, before the original models answer: own examples and batches."""
+    for variant in plan.variants:
+        config = plan.config(variant, plan.study.seeds[0], limit=1)
+        method, given = build_method(config.method, config.method_settings), config.data.examples
+        try:
+            plan_training(method, config.train)
+            if given is not None:
+                check_roles(method.needs, read_examples(given, config.data.recipe.probe, config.seed)[0])
+        except UserError as error:
+            raise UserError(f"study, arm '{variant.arm}': {error}") from None
 
 
 @dataclass

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from unsay.config import RunConfig, read_config
 from unsay.errors import UserError
 from unsay.files import problems
-from unsay.methods import build_method
 from unsay.models import pocket
 from unsay.presets import preset, preset_names
+from unsay.records import Kind
 from unsay.run.environment import check_device
-from unsay.run.examples import read_examples
-from unsay.studies.schema import FORMS, TITLES
+from unsay.scoring.withstanding import HEADLINES
+from unsay.studies.schema import FORMS, SEPARATIONS, TITLES
 from unsay.studies.settings import (
     DEMO,
     ORIGINAL,
@@ -35,7 +35,6 @@ from unsay.studies.settings import (
     merge_settings,
 )
 from unsay.suites import find_suite
-from unsay.training.plan import plan_training
 
 CEILING = 4
 """Under a budget of tokens or seconds, a run ends at this many times the study's steps; the report notes such runs."""
@@ -133,21 +132,12 @@ def _check_published(study: StudySettings, arms: Mapping[str, Arm]) -> None:
     for number, row in enumerate(study.published):
         if row.arm not in (ORIGINAL, *arms):
             raise UserError(f"study: published.{number}.arm: unknown arm '{row.arm}'; arms: {', '.join(arms)}")
-        if row.measure not in (*TITLES, *FORMS) and find_suite(row.measure) is None:
-            known = ", ".join((*TITLES, *FORMS))
-            raise UserError(f"study: published.{number}.measure: unknown '{row.measure}'; known are {known} and suites")
-
-
-def check_training(plan: Plan) -> None:
-    """What training would refuse is a `UserError` here, before the original models answer: own examples and batches."""
-    for variant in plan.variants:
-        config = plan.config(variant, plan.study.seeds[0], limit=1)
-        method, given = build_method(config.method, config.method_settings), config.data.examples
-        try:
-            examples, probe = read_examples(given, config.data.recipe.probe, config.seed) if given else (None, ())
-            plan_training(method, config.train.model_copy(update={"steps": 1}), examples, probe)
-        except UserError as error:
-            raise UserError(f"study, arm '{variant.arm}': {error}") from None
+        known, suite = (*TITLES, *FORMS, *SEPARATIONS, *HEADLINES), find_suite(row.measure)
+        if row.measure not in known and (suite is None or suite.kind is not Kind.UTILITY):
+            listed = ", ".join(known)
+            raise UserError(
+                f"study: published.{number}.measure: unknown '{row.measure}'; known: {listed}, utility suites"
+            )
 
 
 def _rules(study: StudySettings, reference: bool) -> Iterator[tuple[Rule, tuple[Rule, ...]]]:

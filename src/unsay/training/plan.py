@@ -177,17 +177,12 @@ def steps_of(
         UserError: a role that the method needs has no examples, an unknown source in the mix, or a companion
             that cannot be made, or rows by subject where no harmful row has one.
     """
+    check_roles(needs, examples)
     streams: dict[Role, Iterator[Example]] = {}
     for role in Role:  # in this order: a set's own differs from process to process
         if role not in needs.roles:
             continue
         pool = sorted((example for example in examples if example.role == role), key=lambda example: example.id)
-        if not pool:
-            others = ", ".join(methods_without(role))
-            raise UserError(
-                f"training data: no {role.value} examples, but the method needs that role: add rows of role "
-                f"'{role.value}' to data.examples, or take a method that needs none ({others})"
-            )
         rng = random.Random(f"{settings.seed}/{role.value}")
         mix = settings.retain_mix if role is Role.RETAIN else (mixes or {}).get(role)
         if mix is not None:
@@ -249,6 +244,17 @@ def _mixed_forever(
     rows = {source: shuffled_forever(by_source[source], rng) for source in sources}
     while True:
         yield next(rows[rng.choices(sources, shares)[0]])
+
+
+def check_roles(needs: Needs, examples: Sequence[Example]) -> None:
+    """Assert that there are examples of every role that a method needs."""
+    given = {example.role for example in examples}
+    if missing := next((role for role in Role if role in needs.roles - given), None):
+        others = ", ".join(methods_without(missing))
+        raise UserError(
+            f"training data: no {missing.value} examples, but the method needs that role: add rows of role "
+            f"'{missing.value}' to data.examples, or take a method that needs none ({others})"
+        )
 
 
 def _check_batch(needs: Needs, settings: TrainSettings, processes: int) -> None:
