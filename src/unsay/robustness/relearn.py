@@ -182,9 +182,9 @@ def _run(bench: Bench) -> Iterable[Number]:
                 continue
             curves[attack, subject] = {0: bench.before(subject), **points}
         del model
+    if len(diverged) == len(attacks):
+        raise next(iter(diverged.values()))
     for attack, problem in diverged.items():
-        if len(diverged) == len(attacks):
-            raise problem
         about = ", ".join(f"{name} {value}" for name, value in attack.setting.items())
         bench.note(f"{problem}; it has no curve ({about})")
         after = [attack.after(step) for step in attack.stops]  # of one subject, or of its first steps, it would mislead

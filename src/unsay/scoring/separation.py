@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
@@ -28,7 +27,7 @@ from unsay.statistics import (
     too_narrow,
     wilson_of_share,
 )
-from unsay.statistics.intervals import CONFIDENCE, TOTAL_DRAWS
+from unsay.statistics.intervals import TOTAL_DRAWS, Z2
 from unsay.statistics.significance import Array
 
 WORDS, PICTURES = "words", "pictures"
@@ -116,7 +115,7 @@ def _estimate(sides: Sequence[Sequence[Asked]], seed: int) -> Separation | None:
         interval = hull(interval, wilson_of_share(value, least) if len(sides) == 1 else around)
     bound = 0.0 if len(sides) == 1 else -1.0
     interval = Interval(low=max(bound, interval.low), high=min(1.0, interval.high))
-    spread = spread or (interval.high - interval.low) / 2 / norm.ppf((1 + CONFIDENCE) / 2)
+    spread = spread or (interval.high - interval.low) / 2 / math.sqrt(Z2)
     return Separation(
         value=value,
         interval=interval,

@@ -9,12 +9,12 @@ from unsay.scoring.subsets import plain_title
 from unsay.statistics import (
     Interval,
     clustered_change,
-    clustered_mean,
     clustered_total,
     hull,
     mcnemar,
     mean_interval,
     paired_interval,
+    resampled_mean,
     sign_flip,
     wilson,
     wilson_of_share,
@@ -68,10 +68,8 @@ def score_utility(
     if not known:
         parts = None
     elif total is None:
-        value, interval = (
-            sum(numbers) / len(numbers),
-            mean_interval(numbers, clusters, shares=unit == "rate", seed=seed),
-        )
+        value = sum(numbers) / len(numbers)
+        interval = mean_interval(numbers, clusters, shares=unit == "rate", seed=seed)
     else:
         of_known = strata and [strata[index] for index in known]
         value, interval = total(known), clustered_total(total, known, clusters, of_known, seed=seed)
@@ -168,7 +166,7 @@ def compare_utility(
 def _mean_change_interval(changes: Sequence[float], clusters: Sequence[str], rate: bool, seed: int) -> Interval | None:
     """Bootstrap of the mean change; where that shrinks, what is known of changes from −1 to 1, or None without such."""
     n = len(set(clusters))
-    interval = clustered_mean(changes, clusters, shares=False, seed=seed).interval
+    interval = resampled_mean(changes, clusters, seed=seed).interval
     differ = min(changes) < max(changes)
     if n >= FEW and differ:
         return interval

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,14 @@ def run_study(
 
 def _check_training(plan: Plan) -> None:
     """What training would refuse is a `UserError` here, before the original models answer: own examples and batches."""
+    read = cache(read_examples)  # most arms have the same, and they may be many
     for variant in plan.variants:
         config = plan.config(variant, plan.study.seeds[0], limit=1)
         method, given = build_method(config.method, config.method_settings), config.data.examples
         try:
             plan_training(method, config.train)
             if given is not None:
-                check_roles(method.needs, read_examples(given, config.data.recipe.probe, config.seed)[0])
+                check_roles(method.needs, read(given, config.data.recipe.probe, config.seed)[0])
         except UserError as error:
             raise UserError(f"study, arm '{variant.arm}': {error}") from None
 
