@@ -121,7 +121,7 @@ def test_latex_has_a_line_for_each_place_and_a_cell_for_each_column(result):
             assert cells[-3:] == (["--"] * 3 if arm.arm == ORIGINAL else [f"{arm.cost.ratios['tokens']:.2f}"] * 3)
         assert text.count(r"\label{tab:study-" + ranking.rule) == 1
     assert r"Without a result: RMU." in made[1]
-    assert r"$\dagger$: over 5\% of its answers" in made[1]
+    assert r"$\dagger$: its answers to attacks are babble over 5 points more often" in made[1]
     assert r"accuracy 86.0\% against 394 human labels" in made[1]
     assert made[0].startswith("% \\usepackage{booktabs}\n% RMU, equal steps, seed 0: failed")
 

@@ -90,7 +90,7 @@ class Tradeoff:
     limits: tuple[tuple[float, float], tuple[float, float]]  # of x and y
     # points that no other arm beats on both axes, from left to right; arms that babble are left out
     front: tuple[tuple[float, float], ...]
-    beyond: tuple[str, ...]  # arms that lie outside the limits, in words: the original model, mostly
+    beyond: tuple[str, ...]  # arms that lie outside the limits, in words: the original model, or one that babbles
 
 
 def tradeoffs(result: StudyResult) -> tuple[Tradeoff, ...]:
@@ -105,11 +105,13 @@ def _tradeoff(result: StudyResult, measure: str) -> Tradeoff | None:
     ]
     if not rows:
         return None
-    # Limits fit the trained arms: the original model is far off, and would press all others into a corner.
-    trained = [arm.measures for _, arm in rows if arm.arm != ORIGINAL] or [arm.measures for _, arm in rows]
+    # Limits fit the trained arms: the original model is far off, and would press all others into a corner. So would the
+    # loss of an arm that babbles, which knows no bounds.
+    trained = [arm for _, arm in rows if arm.arm != ORIGINAL] or [arm for _, arm in rows]
+    coherent = [arm for arm in trained if not babbles(result, arm)] or trained
     rate, higher = is_rate(result, measure), measure in result.higher_is_better
-    x_limits = _limits([measures[ASR] for measures in trained], rate=True)
-    y_limits = _limits([measures[measure] for measures in trained], rate=rate)
+    x_limits = _limits([arm.measures[ASR] for arm in trained], rate=True)
+    y_limits = _limits([arm.measures[measure] for arm in (trained if rate else coherent)], rate=rate)
     title = result.measures[measure].lower()
     points: list[Point] = []
     beyond: list[str] = []

@@ -302,7 +302,8 @@ def _caption(frame: Frame) -> str:
             "Holm's correction, and an interval without 0). ×: times its cost."
         )
     if any(words.babbles(result, row.arm) for row in frame.rows):
-        lines.append(f"†: over {MAX_DEGENERATE:.0%} of its answers to attacks are babble, more than of the original's.")
+        points = f"{100 * MAX_DEGENERATE:.0f} points"
+        lines.append(f"†: its answers to attacks are babble over {points} more often than the original's.")
     lines.append(f"Judge {result.judge.name}: {words.judged(result)}.")
     if frame.failed:
         lines.append(f"Without a result: {', '.join(row.arm.title for row in frame.failed)}.")

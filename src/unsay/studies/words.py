@@ -275,11 +275,11 @@ def failures(result: StudyResult) -> list[str]:
 
 
 def babbles(result: StudyResult, arm: ArmRow) -> bool:
-    """Whether an arm's low attack success comes with babble: too much, and more than that of the original model."""
+    """Whether an arm's low attack success comes with babble: clearly more than the original model's."""
     return (
         arm.arm != ORIGINAL
         and arm.degenerate is not None
-        and arm.degenerate.value > max(MAX_DEGENERATE, _original_babble(result, arm))
+        and arm.degenerate.value > _original_babble(result, arm) + MAX_DEGENERATE
     )
 
 
