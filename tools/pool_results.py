@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
@@ -31,6 +31,8 @@ from unsay.statistics import Interval
 from unsay.studies.ranking import pool_rows
 from unsay.studies.tables import pipes
 from unsay.suites import find_suite
+
+AnyRow = TypeVar("AnyRow", SuiteRow, UtilityRow)
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINE = "<!-- headline:begin -->", "<!-- headline:end -->"
@@ -111,7 +113,8 @@ class Results(Row):
 def pool(runs: Sequence[FinishedRun]) -> Results:
     """Pool runs that differ in their seed alone.
 
-    Counts are added up. With several seeds, intervals are over requests and seeds; a single run keeps its own.
+    Counts are added up. With several seeds, intervals are over requests and seeds; a single run keeps its own. So does
+    the original model, which is one model and not several, where it answered alike in all runs.
 
     Raises:
         UserError: the runs differ in more than the seed, or two have the same seed.
@@ -119,6 +122,9 @@ def pool(runs: Sequence[FinishedRun]) -> Results:
     runs = sorted(runs, key=lambda run: run.seed)
     first = runs[0]
     rows, utility = pool_rows(runs)
+    if _one_original(runs):
+        rows = tuple(map(_of_original, first.scores.rows, rows))
+        utility = tuple(map(_of_original, first.scores.utility, utility))
     targets = check_targets((result.target for result in first.scores.targets), rows, utility)
     return Results(
         command=_command(runs),
@@ -143,6 +149,25 @@ def pool(runs: Sequence[FinishedRun]) -> Results:
         cost=tuple(_cost(run) for run in runs),
         warnings=_warnings(first, rows, utility),
     )
+
+
+def _one_original(runs: Sequence[FinishedRun]) -> bool:
+    """Whether something was trained, and what it was trained from answered alike in all runs."""
+
+    def before(run: FinishedRun) -> object:
+        scores = run.scores
+        return (
+            [run.labels(row) for row in scores.rows if row.phase is Phase.BEFORE],
+            [(row.value, row.parts) for row in scores.utility if row.phase is Phase.BEFORE],
+        )
+
+    trained = any(row.phase is Phase.AFTER for row in runs[0].scores.rows)
+    return trained and all(before(run) == before(runs[0]) for run in runs)
+
+
+def _of_original(own: AnyRow, pooled: AnyRow) -> AnyRow:
+    """The row of the first run if it is the original's, else the pooled one."""
+    return own if own.phase is Phase.BEFORE else pooled
 
 
 def _counts(run: FinishedRun, index: int) -> SeedCounts:
@@ -250,7 +275,7 @@ def _utility(rows: Sequence[UtilityRow], results: Results) -> str:
         by_suite.setdefault(row.suite, {})[row.phase] = row
     lines = []
     for suite, phases in by_suite.items():
-        first = next(iter(phases.values()))
+        first = phases.get(Phase.AFTER) or phases[Phase.BEFORE]
         unit = "" if first.unit == "rate" else f", {first.unit}"
         title = f"{first.title} ({'higher' if first.higher_is_better else 'lower'} is better{unit})"
         measured = [_measured(phases.get(phase)) for phase in Phase]
@@ -271,7 +296,7 @@ def _lines(
         by_suite.setdefault((row.suite, row.modality, row.condition), {})[row.phase] = row
     lines = []
     for (suite, _, _), phases in by_suite.items():
-        first = next(iter(phases.values()))
+        first = phases.get(Phase.AFTER) or phases[Phase.BEFORE]
         lines.append(
             [first.title, str(first.n // len(results.seeds)), *cells(phases), *_targets(suite, measures, results)]
         )
@@ -351,9 +376,10 @@ def _notes(results: Results) -> str:
 
 def _how(results: Results) -> str:
     """Methods of the intervals."""
-    if len(results.seeds) > 1:
-        return "bootstrap over requests and seeds"
     methods = {row.pooled.interval_method for row in results.rows}
+    if len(results.seeds) > 1:
+        one_model = methods != {"bootstrap over requests and seeds"}
+        return "over requests and, after, seeds; before is one model" if one_model else "over requests and seeds"
     rates = "Wilson for rates" if methods <= {"wilson"} else "Wilson for rates, over requests where these repeat"
     return f"{rates}, bootstrap for other means"
 

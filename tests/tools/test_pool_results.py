@@ -19,7 +19,7 @@ from unsay.records import Kind, Label, Modality, Phase, Prompt, Response, Verdic
 from unsay.run.cautions import unseen_harm_cautions
 from unsay.run.evaluate import Value
 from unsay.run.finished import read_run
-from unsay.scoring import Accuracy, CostRow, JudgeInfo, Target, assemble, score_utility, write_scores
+from unsay.scoring import Accuracy, CostRow, JudgeInfo, SuiteRow, Target, assemble, score_utility, write_scores
 from unsay.statistics import clustered_mean, wilson
 
 N = 40
@@ -140,9 +140,10 @@ def test_counts_add_up_over_the_seeds_in_order(runs: list[Path]) -> None:
 
 
 def test_intervals_say_how_they_were_made(runs: list[Path]) -> None:
-    assert {row.pooled.interval_method for row in pool(runs).rows} == {"bootstrap over requests and seeds"}
+    after = [row.pooled for row in pool(runs).rows if row.pooled.phase is Phase.AFTER]
+    assert {row.interval_method for row in after} == {"bootstrap over requests and seeds"}
     assert {row.pooled.interval_method for row in pool(runs[:1]).rows} == {"wilson"}
-    assert "95% intervals (bootstrap over requests and seeds)" in markdown(pool(runs))
+    assert "95% intervals (over requests and, after, seeds; before is one model)" in markdown(pool(runs))
     assert "95% intervals (Wilson for rates, bootstrap for other means)" in markdown(pool(runs[:1]))
 
 
@@ -163,7 +164,7 @@ def test_further_numbers_are_means_over_the_seeds(tmp_path: Path) -> None:
 def test_pooled_results_carry_the_severe_cautions_of_utility_and_of_a_judge_that_sees_nothing(tmp_path: Path) -> None:
     results = pool([edited(make_run(tmp_path / str(seed), seed, 2), failed=3) for seed in (0, 1)])
     said = [caution.text for caution in results.warnings]
-    assert any(text.startswith("Coloured shapes, before: 6 of 20 answers were not graded") for text in said)
+    assert any(text.startswith("Coloured shapes, after: 6 of 20 answers were not graded") for text in said)
     assert "not graded" in markdown(results)
     blind = unseen_harm_cautions(["siuo", "advbench"], JUDGE)
     assert [text.text.split(":")[0] for text in blind] == [
@@ -183,8 +184,27 @@ def test_a_share_that_cannot_be_decided_is_not_called_kept(tmp_path: Path) -> No
 
 def test_failed_answers_are_counted_and_are_in_no_rate(runs: list[Path]) -> None:
     row = next(row.pooled for row in pool(runs).rows if (row.pooled.suite, row.pooled.phase) == ("advbench", "before"))
-    assert (row.failed, row.judged) == (3, 3 * (N - 1))
+    assert (row.failed, row.judged) == (1, N - 1)
     assert row.rate == pytest.approx(30 / 39)
+
+
+def test_the_original_is_one_model_unless_its_answers_differ(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / str(seed), seed, 2) for seed in range(3)]
+
+    def before(suite: str) -> SuiteRow:
+        found = (row.pooled for row in pool(paths).rows)
+        return next(row for row in found if (row.suite, row.phase) == (suite, Phase.BEFORE))
+
+    row = before("advbench-typographic")
+    assert (row.n, row.interval) == (N, wilson(30, N))
+    assert "| Advbench | 40 |" in markdown(pool(paths))
+    judged = tmp_path / "1" / "verdicts" / "rules" / "advbench-typographic.before.jsonl"
+    rows = [json.loads(line) for line in judged.read_text().splitlines()]
+    rows[0]["label"], rows[-1]["label"] = rows[-1]["label"], rows[0]["label"]  # as many, of other requests
+    judged.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert before("advbench-typographic").n == 3 * N
+    assert "95% intervals (over requests and seeds)" in markdown(pool(paths))
+    assert "| Advbench | 40 |" in markdown(pool(paths))
 
 
 def test_seeds_that_disagree_widen_the_interval(tmp_path: Path) -> None:
