@@ -264,3 +264,10 @@ def test_a_forget_set_that_cannot_be_drawn_is_an_error_in_plain_words(tiny_vlm, 
     drawn = relearn.drawable([*long, *tiny.examples(2)], 3, 0, tmp_path)
     assert len(drawn) == 3
     assert all(row.image is not None for row in drawn)
+
+
+def test_a_request_with_letters_that_no_face_has_is_passed_over_for_the_next(tmp_path):
+    rows = [row for row in tiny.examples(4) if row.role is Role.FORGET]
+    foreign = [row.model_copy(update={"id": f"{row.id}-foreign", "prompt": f"{row.prompt} お"}) for row in rows]
+    drawn = relearn.drawable([*rows, *foreign], len(rows), 0, tmp_path)
+    assert {row.id for row in drawn} == {row.id for row in rows}

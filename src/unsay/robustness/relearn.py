@@ -28,6 +28,7 @@ from unsay.data.pictures import LONGEST_REQUEST, Rendering
 from unsay.data.recipe import RecipeSettings
 from unsay.data.splits import request_of
 from unsay.data.subjects import unalarming
+from unsay.data.typography import missing_letter
 from unsay.models import VLM
 from unsay.models.loading import load_skeleton
 from unsay.records import Example, Modality, Role
@@ -147,11 +148,13 @@ def ordinary(retain: Sequence[Example]) -> list[Example]:
 
 
 def drawable(rows: Sequence[Example], count: int, seed: int, folder: Path) -> list[Example]:
-    """`chosen` of the rows whose request is short enough to be drawn, as pictures in `folder`."""
+    """`chosen` of the rows whose request can be drawn, short enough and in letters that the faces have, in `folder`."""
     short = [row for row in rows if row.image is not None or len(request_of(row)) <= LONGEST_REQUEST]
+    order = chosen(short, len(short), seed)
+    lettered = [row for row in order if row.image is not None or missing_letter(request_of(row)) is None]
     as_pictures = dict.fromkeys(Modality, 0.0) | {Modality.TYPOGRAPHIC: 1.0}
     drawing = Rendering(as_pictures, as_pictures, RecipeSettings(), seed, folder)
-    return drawing.render(chosen(short, count, seed))
+    return drawing.render(lettered[:count])
 
 
 def prose() -> str:
