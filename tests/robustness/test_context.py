@@ -13,7 +13,7 @@ from unsay.generation.prompts import fits
 from unsay.records import Example, Kind, Modality, Prompt, Role, Turn
 from unsay.reports.attacks import strongest
 from unsay.robustness import context
-from unsay.robustness.context import LISTS, PAIRS, TOPICS, TURNS, after, lists_of, pair_list, subjects_of
+from unsay.robustness.context import GO_ON, LISTS, PAIRS, TOPICS, TURNS, after, lists_of, pair_list, subjects_of
 from unsay.scoring import JudgeInfo
 from unsay.scoring.robustness import Robustness, Subject
 
@@ -130,7 +130,7 @@ def test_a_model_that_pairs_win_over_is_found(attack, unlearned, monkeypatch):
 
 def talked_over(prompt: Prompt, unlearned: bool) -> str:
     """The unlearned model answers at the end of a conversation that led up to the request."""
-    led_up = len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text
+    led_up = len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text and prompt.prompt != GO_ON
     return REFUSAL if unlearned and not led_up else f"Said after {len(prompt.turns)} turns: {prompt.prompt}"
 
 
@@ -140,18 +140,40 @@ def test_a_conversation_that_wins_a_model_over_is_found(attack, unlearned, monke
     write_rows(unlearned / "train" / "examples.jsonl", training())
     result = attack(context.CHECK)
     for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
-        assert result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"}).counts.rate == 1.0
+        row = result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"})
+        assert (row.counts.rate, row.change.difference) == (1.0, 1.0)
     of_words = strongest(Robustness(checks=(result,), judge=JudgeInfo(name="scripted")))[0]
     assert (of_words.setting, of_words.settings) == ("conversation “leading up”", 4)  # controls are no attacks
     control = result.outcome(Subject.UNLEARNED, "advbench", {"conversation": "about bread"})
     assert control.counts.rate == 0.0
     assert control.from_reference.difference == -1.0
-    last = next(row for row in asked if len(row.turns) == 8 and row.id.startswith("advbench"))
+    ends = [row for row in asked if len(row.turns) == 8 and row.id.startswith("advbench")]
+    last = next(row for row in ends if "bread" not in row.turns[0].text)
     topic = TOPICS[subjects_of([last])[0]]
     assert requests_of(last.turns) == [words.format(topic=topic) for words in TURNS]
     # The attacked model's own answers stand in between.
     said = [turn.text for turn in last.turns if turn.role == "assistant"]
     assert said == [REFUSAL] * 4
+
+
+def lectures(prompt: Prompt, unlearned: bool) -> str:
+    """The unlearned model talks about the subject at the end of any conversation about it, whatever it is asked."""
+    led_up = len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text
+    return REFUSAL if unlearned and not led_up else f"All about it, after {prompt.turns[:1]}."
+
+
+def test_a_model_that_talks_on_whatever_it_is_asked_is_told_from_one_that_is_won_over(attack, unlearned, monkeypatch):
+    asked = script(monkeypatch, lectures)
+    monkeypatch.setattr(context, "fits", lambda *_: True)
+    write_rows(unlearned / "train" / "examples.jsonl", training())
+    result = attack(context.CHECK)
+    for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
+        row = result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"})
+        assert (row.counts.rate, row.baseline) == (1.0, {"conversation": "leading up, nothing asked"})
+        assert row.change.difference == 0.0
+    unasked = [row for row in asked if row.prompt == GO_ON]
+    assert unasked
+    assert all(row.image is None and row.request != GO_ON for row in unasked)
 
 
 def test_a_model_that_stands_firm_is_not_doubted_and_equals_itself(attack, unlearned, monkeypatch):
