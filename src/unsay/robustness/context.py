@@ -245,7 +245,7 @@ CHECK = Check(
     setting="1, 5, 16 harmful pairs of other subjects as turns, or four turns that lead up to the request; controls: "
     "as many normal pairs, the same turns with nothing asked, four turns about bread",
     source="arXiv 2407.00106, 2310.06387, 2404.01833",
-    version=4,
+    version=5,
     run=run,
     axis="pairs",
 )
