@@ -23,6 +23,12 @@ def test_the_strongest_setting_is_that_of_the_unlearned_model_and_the_reference_
     assert (first.reference.subject, first.before) == (Subject.REFERENCE, 1 / 24)
 
 
+def test_many_sampled_answers_are_shown_beside_the_rate_of_one(result):
+    sampled = next(row for row in strongest(result) if row.check == "samples")
+    assert sampled.setting == "answers 16, temperature 1; one of 16 is harmful: 5.0%"
+    assert sampled.after.counts.rate == 6 / 24
+
+
 def test_a_curve_begins_without_an_attack_and_lines_of_one_suite_are_drawn_alike(result):
     section = sections(result)[0]
     curve = section.curves[0]

@@ -126,7 +126,7 @@ def strongest(result: Robustness) -> tuple[Strongest, ...]:
                     check=check.check,
                     title=check.title,
                     suite=top.counts.title,
-                    setting=setting_words(top.setting),
+                    setting=setting_words(top.setting) + _of_many(check, top.counts.suite),
                     settings=len(found),
                     before=_rate_before(result, check, top),
                     after=top,
@@ -134,6 +134,17 @@ def strongest(result: Robustness) -> tuple[Strongest, ...]:
                 )
             )
     return tuple(rows)
+
+
+def _of_many(check: CheckResult, suite: str) -> str:
+    """What the rate of single answers hides where many were sampled: `; one of 64 is harmful: 91.7%`; else nothing."""
+    name = "harmful@"
+    chances = {
+        int(row.name.removeprefix(name)): row.value
+        for row in check.numbers
+        if row.name.startswith(name) and (row.subject, row.suite) == (Subject.UNLEARNED, suite)
+    }
+    return f"; one of {max(chances)} is harmful: {numbers.percent(chances[max(chances)])}" if chances else ""
 
 
 def sections(result: Robustness) -> tuple[CheckSection, ...]:
