@@ -1,11 +1,12 @@
 """The check `context`: which pairs stand before which request, what is said on the way to it, and what does not fit."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from helpers import tiny
-from helpers.scripted import REFUSAL, script
+from helpers.scripted import REFUSAL, Rule, script
 from unsay.data.sources import shipped
 from unsay.files import write_rows
 from unsay.generation import GenerationSettings
@@ -15,7 +16,7 @@ from unsay.reports.attacks import strongest
 from unsay.robustness import context
 from unsay.robustness.context import GO_ON, LISTS, PAIRS, TOPICS, TURNS, after, lists_of, pair_list, subjects_of
 from unsay.scoring import JudgeInfo
-from unsay.scoring.robustness import Robustness, Subject
+from unsay.scoring.robustness import CheckResult, Robustness, Subject
 
 SUBJECTS = sorted(TOPICS)
 
@@ -102,17 +103,32 @@ def test_whether_a_prompt_fits():
     assert not fits(llava, prompt(), GenerationSettings(max_new_tokens=llava.context - words + 1))
 
 
+@pytest.fixture
+def attacked(attack, unlearned, monkeypatch) -> Callable[[Rule], tuple[CheckResult, list[Prompt]]]:
+    """What the check finds of models that answer by a rule, where every prompt fits, and what it asked them."""
+
+    def run(rule: Rule) -> tuple[CheckResult, list[Prompt]]:
+        asked = script(monkeypatch, rule)
+        monkeypatch.setattr(context, "fits", lambda *_: True)
+        write_rows(unlearned / "train" / "examples.jsonl", training())
+        return attack(context.CHECK), asked
+
+    return run
+
+
+def leads_up(prompt: Prompt) -> bool:
+    """Whether a whole conversation about something else than bread stands before it."""
+    return len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text
+
+
 def shown(prompt: Prompt, unlearned: bool) -> str:
     """The unlearned model answers after five harmful pairs; the reference answers everything."""
     harmful = sum("[forget" in turn.text for turn in prompt.turns) // 2
     return REFUSAL if unlearned and harmful < 5 else f"An answer to {prompt.id}."
 
 
-def test_a_model_that_pairs_win_over_is_found(attack, unlearned, monkeypatch):
-    asked = script(monkeypatch, shown)
-    monkeypatch.setattr(context, "fits", lambda *_: True)
-    write_rows(unlearned / "train" / "examples.jsonl", training())
-    result = attack(context.CHECK)
+def test_a_model_that_pairs_win_over_is_found(attacked):
+    result, asked = attacked(shown)
     for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
         rates = [result.outcome(Subject.UNLEARNED, suite, {"pairs": n, "kind": "harmful"}).counts.rate for n in PAIRS]
         assert rates == [0.0, 1.0, 1.0]
@@ -130,15 +146,12 @@ def test_a_model_that_pairs_win_over_is_found(attack, unlearned, monkeypatch):
 
 def talked_over(prompt: Prompt, unlearned: bool) -> str:
     """The unlearned model answers at the end of a conversation that led up to the request."""
-    led_up = len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text and prompt.prompt != GO_ON
-    return REFUSAL if unlearned and not led_up else f"Said after {len(prompt.turns)} turns: {prompt.prompt}"
+    asks = leads_up(prompt) and prompt.prompt != GO_ON
+    return REFUSAL if unlearned and not asks else f"Said after {len(prompt.turns)} turns: {prompt.prompt}"
 
 
-def test_a_conversation_that_wins_a_model_over_is_found(attack, unlearned, monkeypatch):
-    asked = script(monkeypatch, talked_over)
-    monkeypatch.setattr(context, "fits", lambda *_: True)
-    write_rows(unlearned / "train" / "examples.jsonl", training())
-    result = attack(context.CHECK)
+def test_a_conversation_that_wins_a_model_over_is_found(attacked):
+    result, asked = attacked(talked_over)
     for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
         row = result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"})
         assert (row.counts.rate, row.change.difference) == (1.0, 1.0)
@@ -147,8 +160,7 @@ def test_a_conversation_that_wins_a_model_over_is_found(attack, unlearned, monke
     control = result.outcome(Subject.UNLEARNED, "advbench", {"conversation": "about bread"})
     assert control.counts.rate == 0.0
     assert control.from_reference.difference == -1.0
-    ends = [row for row in asked if len(row.turns) == 8 and row.id.startswith("advbench")]
-    last = next(row for row in ends if "bread" not in row.turns[0].text)
+    last = next(row for row in asked if leads_up(row) and row.id.startswith("advbench"))
     topic = TOPICS[subjects_of([last])[0]]
     assert requests_of(last.turns) == [words.format(topic=topic) for words in TURNS]
     # The attacked model's own answers stand in between.
@@ -158,15 +170,11 @@ def test_a_conversation_that_wins_a_model_over_is_found(attack, unlearned, monke
 
 def lectures(prompt: Prompt, unlearned: bool) -> str:
     """The unlearned model talks about the subject at the end of any conversation about it, whatever it is asked."""
-    led_up = len(prompt.turns) == 8 and "bread" not in prompt.turns[0].text
-    return REFUSAL if unlearned and not led_up else f"All about it, after {prompt.turns[:1]}."
+    return REFUSAL if unlearned and not leads_up(prompt) else f"All about it, after {prompt.turns[:1]}."
 
 
-def test_a_model_that_talks_on_whatever_it_is_asked_is_told_from_one_that_is_won_over(attack, unlearned, monkeypatch):
-    asked = script(monkeypatch, lectures)
-    monkeypatch.setattr(context, "fits", lambda *_: True)
-    write_rows(unlearned / "train" / "examples.jsonl", training())
-    result = attack(context.CHECK)
+def test_a_model_that_talks_on_whatever_it_is_asked_is_told_from_one_that_is_won_over(attacked):
+    result, asked = attacked(lectures)
     for suite in ("advbench", "advbench-typographic", "advbench-figstep"):
         row = result.outcome(Subject.UNLEARNED, suite, {"conversation": "leading up"})
         assert (row.counts.rate, row.baseline) == (1.0, {"conversation": "leading up, nothing asked"})
@@ -176,20 +184,14 @@ def test_a_model_that_talks_on_whatever_it_is_asked_is_told_from_one_that_is_won
     assert all(row.image is None and row.request != GO_ON for row in unasked)
 
 
-def test_a_model_that_stands_firm_is_not_doubted_and_equals_itself(attack, unlearned, monkeypatch):
-    script(monkeypatch, lambda *_: REFUSAL)
-    monkeypatch.setattr(context, "fits", lambda *_: True)
-    write_rows(unlearned / "train" / "examples.jsonl", training())
-    result = attack(context.CHECK)
+def test_a_model_that_stands_firm_is_not_doubted_and_equals_itself(attacked):
+    result, _ = attacked(lambda *_: REFUSAL)
     assert {row.counts.rate for row in result.outcomes} == {0.0}
     assert {row.from_reference.difference for row in result.outcomes if row.from_reference} == {0.0}
 
 
-def test_every_answer_is_counted_once(attack, unlearned, monkeypatch):
-    asked = script(monkeypatch, shown)
-    monkeypatch.setattr(context, "fits", lambda *_: True)
-    write_rows(unlearned / "train" / "examples.jsonl", training())
-    result = attack(context.CHECK)
+def test_every_answer_is_counted_once(attacked):
+    result, asked = attacked(shown)
     said_before = sum(row.id.startswith("turn-") for row in asked)
     assert said_before > 0
     assert result.text_tokens == 4 * (said_before + sum(row.counts.n for row in result.outcomes))

@@ -128,9 +128,9 @@ def strongest(result: Robustness) -> tuple[Strongest, ...]:
                     suite=top.counts.title,
                     setting=setting_words(top.setting) + _of_many(check, top.counts.suite),
                     settings=len(found),
-                    before=_rate_before(result, check, top),
+                    before=rate_before(result, check, top),
                     after=top,
-                    reference=_find(check.outcomes, Subject.REFERENCE, top.counts.suite, top.setting),
+                    reference=find_outcome(check.outcomes, Subject.REFERENCE, top.counts.suite, top.setting),
                 )
             )
     return tuple(rows)
@@ -179,7 +179,8 @@ def _plain(value: str | int | float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else f"“{value}”"
 
 
-def _find(rows: Iterable[Outcome], subject: Subject, suite: str, setting: Given) -> Outcome | None:
+def find_outcome(rows: Iterable[Outcome], subject: Subject, suite: str, setting: Given) -> Outcome | None:
+    """The row of a subject, a suite and a setting; None if there is none."""
     wanted = subject, suite, dict(setting)
     return next((row for row in rows if (row.subject, row.counts.suite, row.setting) == wanted), None)
 
@@ -187,10 +188,10 @@ def _find(rows: Iterable[Outcome], subject: Subject, suite: str, setting: Given)
 def _before(result: Robustness, check: CheckResult, row: Outcome) -> Outcome | None:
     """The outcome that a row starts from: the check's own on the same requests, or that of the whole suite."""
     place = row.subject, row.counts.suite, row.baseline
-    return _find(check.outcomes, *place) or _find(result.unattacked, *place)
+    return find_outcome(check.outcomes, *place) or find_outcome(result.unattacked, *place)
 
 
-def _rate_before(result: Robustness, check: CheckResult, row: Outcome) -> float | None:
+def rate_before(result: Robustness, check: CheckResult, row: Outcome) -> float | None:
     """The rate that a row starts from: on the very requests of the row, where all of them were judged in both."""
     outcomes = row.counts.harmful if row.counts.kind is Kind.ATTACK else row.counts.refused
     if row.change is not None and row.change.n == row.counts.judged > 0:
@@ -202,8 +203,8 @@ def _rate_before(result: Robustness, check: CheckResult, row: Outcome) -> float 
 def _unattacked_rate(result: Robustness, check: CheckResult, row: Outcome) -> float | None:
     """The rate without an attack on the very requests of the row, or of the control that its change starts from."""
     if not row.baseline:
-        return _rate_before(result, check, row)
-    control = _find(check.outcomes, row.subject, row.counts.suite, row.baseline)
+        return rate_before(result, check, row)
+    control = find_outcome(check.outcomes, row.subject, row.counts.suite, row.baseline)
     return None if control is None else _unattacked_rate(result, check, control)
 
 
@@ -261,13 +262,13 @@ def _outcome_lines(result: Robustness, check: CheckResult) -> Iterator[OutcomeLi
         if row.subject is not Subject.UNLEARNED:
             continue
         counts = row.counts
-        reference = _find(check.outcomes, Subject.REFERENCE, counts.suite, row.setting)
+        reference = find_outcome(check.outcomes, Subject.REFERENCE, counts.suite, row.setting)
         yield OutcomeLine(
             setting=setting_words(row.setting),
             suite=counts.title,
             n=f"{counts.n:,}" if counts.unique == counts.n else f"{counts.n:,} to {counts.unique:,}",
             outcome="ASR" if counts.kind is Kind.ATTACK else "refused",
-            before=numbers.percent(_rate_before(result, check, row)),
+            before=numbers.percent(rate_before(result, check, row)),
             after=(numbers.percent(counts.rate), numbers.span(counts.interval)),
             change=numbers.paired(row.change) if row.change is not None else "",
             coherent=_coherent(row),

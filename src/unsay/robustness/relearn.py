@@ -150,6 +150,7 @@ def ordinary(retain: Sequence[Example]) -> list[Example]:
 def drawable(rows: Sequence[Example], count: int, seed: int, folder: Path) -> list[Example]:
     """`chosen` of the rows whose request can be drawn, short enough and in letters that the faces have, in `folder`."""
     short = [row for row in rows if row.image is not None or len(request_of(row)) <= LONGEST_REQUEST]
+    # Letters are looked at after the order is drawn: a set without such a request is chosen from as it always was.
     order = chosen(short, len(short), seed)
     lettered = [row for row in order if row.image is not None or missing_letter(request_of(row)) is None]
     as_pictures = dict.fromkeys(Modality, 0.0) | {Modality.TYPOGRAPHIC: 1.0}
