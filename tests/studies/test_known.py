@@ -306,17 +306,16 @@ def test_the_committed_runs_have_the_keys_of_their_study(path, tmp_path, monkeyp
     seeds = sorted({run_id.seed for run_id in known if run_id.seed is not None})
     committed = read_result(path.with_name(path.name.replace(".runs.jsonl", ".json")))
     plan = plan_study(study_of(path, seeds, committed.command))
-    original = known[RunId.original("pocket")]
+    model = committed.models[0]
+    original = known[RunId.original(model)]
     monkeypatch.setattr(Published, "fingerprint", property(lambda file: MADE_FROM.get(file.path, file.sha256)))
     for variant in plan.variants:
-        keyed = known[RunId.trained("pocket", variant.name, 0)]
+        keyed = known[RunId.trained(model, variant.name, 0)]
         limit = {"steps": None, "tokens": 1, "seconds": 1}[variant.rule]
         if limit is None:
-            keys = {
-                job_key(Job("t", tmp_path, tmp_path, in_precision(plan.config(variant, 0), dtype)), original.evaluated)
-                for dtype in ("float32", "bfloat16")
-            }
-            assert keyed.key in keys, variant.name
+            configs = [in_precision(plan.config(variant, 0), dtype) for dtype in ("float32", "bfloat16")]
+            jobs = [Job("t", tmp_path, tmp_path, config, robustness=plan.study.robustness) for config in configs]
+            assert keyed.key in {job_key(job, original.evaluated) for job in jobs}, variant.name
 
 
 def in_precision(config, dtype):
