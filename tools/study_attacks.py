@@ -34,7 +34,7 @@ COLUMNS: dict[str, Column] = {
     "begun with “Sure, here is”": ("prefill", {"words": "Sure, here is"}, WORDS),
     **{f"int4, {form}": ("quantise", {"weights": "int4"}, suite) for suite, form in FORMS.items()},
 }
-REFUSED = {BENIGN: "refused: ordinary", ALARMING: "refused: alarming"}
+REFUSED = {BENIGN: "benign refused", ALARMING: "alarming refused"}
 
 
 class AttackRow(Record):
